@@ -1,0 +1,52 @@
+//! Shows the operator at work on a simulated cluster: `make demo`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use node_insights_harness::demo::{self, Options, Platform};
+use node_insights_harness::kubernetes::Pace;
+
+/// Starts a control plane, a simulated cluster and the operator, and shows an update from start to end
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Which cluster to simulate: openshift, or kubernetes, where nodes are replaced
+    #[arg(long, default_value = "openshift")]
+    platform: Platform,
+    /// Leave the control plane and the operator running afterwards, and say how to stop them
+    #[arg(long)]
+    keep: bool,
+    /// The operator's program [default: the one built beside this]
+    #[arg(long, value_name = "PATH")]
+    operator: Option<PathBuf>,
+    /// The folder with the operator's CRDs [default: the one of this project]
+    #[arg(long, value_name = "DIR")]
+    crds: Option<PathBuf>,
+    /// How long the update takes: 1 is about a minute, 0.5 half of that
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
+    pace: f64,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let shown = async {
+        let mut options = Options::new(arguments.platform)?;
+        options.keep = arguments.keep;
+        options.pace = Pace::new(arguments.pace);
+        if let Some(operator) = arguments.operator {
+            options.operator = operator;
+        }
+        if let Some(crds) = arguments.crds {
+            options.crds = crds;
+        }
+        demo::run(&options).await
+    };
+    match shown.await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("Error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,96 @@
+#!/usr/bin/env bash
+# Finds, or builds once, the programs of a real Kubernetes control plane.
+#
+#   hack/control-plane.sh kube-apiserver etcd     prints one path a line, in the order asked for
+#
+# Looked for, in this order: the folder that KUBEBUILDER_ASSETS names, the PATH (of a fitting
+# version), the user's cache folder. What is in none of them is built into the cache folder from
+# the Go module in tests/control-plane. Progress goes to stderr, so stdout is only the paths.
+set -euo pipefail
+
+module=$(cd "$(dirname "${BASH_SOURCE[0]}")/../tests/control-plane" && pwd)
+kubernetes=$(awk '$1 == "require" && $2 == "k8s.io/kubernetes" {print $3}
+                  $1 == "k8s.io/kubernetes" {print $2}' "$module/go.mod" | head -n 1)
+etcd=$(awk '$1 == "go.etcd.io/etcd/server/v3" && NF > 1 {print $2}' "$module/go.mod" | head -n 1)
+cache="${XDG_CACHE_HOME:-$HOME/.cache}/node-insights/control-plane/$kubernetes-etcd-$etcd"
+
+say() { printf 'control-plane: %s\n' "$*" >&2; }
+die() { say "$*"; exit 1; }
+
+# Name, Go package, and what a build from nothing takes on 2 cores, in seconds.
+package_of() {
+  case $1 in
+    kube-apiserver)          echo "k8s.io/kubernetes/cmd/kube-apiserver" ;;
+    kube-controller-manager) echo "k8s.io/kubernetes/cmd/kube-controller-manager" ;;
+    kubectl)                 echo "k8s.io/kubernetes/cmd/kubectl" ;;
+    etcd)                    echo "go.etcd.io/etcd/server/v3" ;;
+    *) die "unknown program '$1': know kube-apiserver, kube-controller-manager, kubectl, etcd" ;;
+  esac
+}
+seconds_of() {
+  case $1 in
+    kube-apiserver) echo 240 ;; kube-controller-manager) echo 60 ;; kubectl) echo 30 ;; etcd) echo 20 ;;
+  esac
+}
+
+# A program on the PATH fits when it is of the minor version that the tests are written for (etcd:
+# of the same major and minor): an older one may lack what the CRDs use, a newer one is untried.
+fits() {
+  local name=$1 path=$2 have want
+  case $name in
+    etcd)    have=$("$path" --version 2>/dev/null | sed -n 's/^etcd Version: //p'); want=$etcd ;;
+    kubectl) have=$("$path" version --client 2>/dev/null | sed -n 's/^Client Version: //p'); want=$kubernetes ;;
+    *)       have=$("$path" --version 2>/dev/null | sed -n 's/^Kubernetes //p'); want=$kubernetes ;;
+  esac
+  have=${have#v} want=${want#v}
+  [ -n "$have" ] && [ "${have%.*}" = "${want%.*}" ]
+}
+
+find_program() {
+  local name=$1 path
+  if [ -n "${KUBEBUILDER_ASSETS:-}" ] && [ -x "$KUBEBUILDER_ASSETS/$name" ]; then
+    echo "$KUBEBUILDER_ASSETS/$name"
+  elif path=$(command -v "$name") && fits "$name" "$path"; then
+    echo "$path"
+  elif [ -x "$cache/$name" ]; then
+    echo "$cache/$name"
+  fi
+}
+
+build() {
+  local name=$1 minor=${kubernetes#v1.} started=$SECONDS ticker version
+  command -v go >/dev/null || die "Building $name needs Go 1.21 or newer, and there is none. Install it
+  (Debian: apt-get install golang-go), or set KUBEBUILDER_ASSETS to a folder with kube-apiserver, etcd and kubectl."
+  version="-X k8s.io/component-base/version.gitVersion=$kubernetes
+    -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=${minor%%.*}
+    -X k8s.io/component-base/version.gitTreeState=clean"
+  say "Building $name $([ "$name" = etcd ] && echo "$etcd" || echo "$kubernetes") into $cache, once; about $(seconds_of "$name") s on 2 cores"
+  (while sleep 30; do say "Still building $name, $((SECONDS - started)) s of about $(seconds_of "$name") s"; done) &
+  ticker=$!
+  # shellcheck disable=SC2064 # the ticker of now, not the one of later
+  trap "kill $ticker 2>/dev/null || true" EXIT
+  # GOTOOLCHAIN=auto: an older Go fetches the toolchain that the module asks for.
+  (cd "$module" && GOTOOLCHAIN=auto GOFLAGS=-mod=readonly CGO_ENABLED=0 \
+    go build -trimpath -ldflags "-s -w $(echo "$version" | tr '\n' ' ')" -o "$cache/.$name.$$" "$(package_of "$name")") >&2 \
+    || die "Building $name failed; the lines above are what Go said"
+  mv "$cache/.$name.$$" "$cache/$name" # a rename: nobody ever sees half a program
+  kill "$ticker" 2>/dev/null || true
+  say "Built $name in $((SECONDS - started)) s"
+}
+
+[ $# -gt 0 ] || die "usage: hack/control-plane.sh PROGRAM…"
+[ -n "$kubernetes" ] && [ -n "$etcd" ] || die "Cannot read the versions from $module/go.mod"
+mkdir -p "$cache"
+
+for name in "$@"; do
+  package_of "$name" >/dev/null
+  path=$(find_program "$name")
+  if [ -z "$path" ]; then
+    exec 9>"$cache/.lock"
+    flock 9 # another run may be building it: wait for that one instead of building twice
+    path=$(find_program "$name")
+    [ -n "$path" ] || { build "$name"; path="$cache/$name"; }
+    exec 9>&-
+  fi
+  echo "$path"
+done

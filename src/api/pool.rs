@@ -1,0 +1,151 @@
+//! `PoolProgressInsight` (ppi): one object a pool.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::insight::{Column, Insight, InsightStatus};
+use super::types::{Condition, DesiredVersionSource, PoolRef, Provider, Scope};
+
+/// How far the update of one pool is.
+pub type PoolProgressInsight = Insight<PoolProgressInsightStatus>;
+
+/// Status of a [`PoolProgressInsight`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PoolProgressInsightStatus {
+    /// Name of the pool, as its owner knows it.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Where the pool comes from.
+    pub pool_ref: PoolRef,
+    /// Who updates the pool's nodes.
+    pub provider: Provider,
+    /// Whether the pool runs the control plane.
+    pub scope: Scope,
+    /// The pool in one word.
+    pub assessment: Assessment,
+    /// Updated nodes of all nodes, as in `22/59`.
+    #[schemars(length(min = 3, max = 41), regex(pattern = r"^[0-9]+/[0-9]+$"))]
+    pub progress: String,
+    /// Updated nodes in percent of all, rounded down: 100 only when every node is updated.
+    #[schemars(range(min = 0, max = 100))]
+    pub completion_percent: i32,
+    /// Counts of nodes.
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub summaries: Vec<Summary>,
+    /// Version that most outdated nodes run; of all nodes when none is outdated. Absent when it is
+    /// not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub version: Option<String>,
+    /// Version that the nodes shall run; absent when it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub desired_version: Option<String>,
+    /// Where the desired version was read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub desired_version_source: Option<DesiredVersionSource>,
+    /// Generation of this object that the status belongs to; for tools that wait for an object.
+    #[schemars(range(min = 0))]
+    pub observed_generation: i64,
+    /// Updating and Healthy; Ready, Reconciling and Stalled for tools that wait for an object.
+    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// A pool in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Assessment {
+    /// Every outdated node waits for its turn.
+    Pending,
+    /// Nodes are being updated, or some are and the next batch has not begun.
+    Progressing,
+    /// Every node runs what it shall run.
+    Completed,
+    /// Updating at least one node failed.
+    Degraded,
+    /// The pool is paused and has outdated nodes.
+    Excluded,
+}
+
+impl Assessment {
+    /// The name as it stands in the API.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::Progressing => "Progressing",
+            Self::Completed => "Completed",
+            Self::Degraded => "Degraded",
+            Self::Excluded => "Excluded",
+        }
+    }
+}
+
+/// A count of nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub struct Summary {
+    /// What is counted.
+    #[serde(rename = "type")]
+    pub type_: SummaryType,
+    /// How many nodes.
+    #[schemars(range(min = 0))]
+    pub count: i32,
+}
+
+/// What a [`Summary`] counts. A node may be counted in several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum SummaryType {
+    /// Every node of the pool.
+    Total,
+    /// Accepts workloads.
+    Available,
+    /// Being updated right now; includes Draining.
+    Progressing,
+    /// Known not to run what it shall run.
+    Outdated,
+    /// Being drained.
+    Draining,
+    /// Outdated, and left out because the pool is paused.
+    Excluded,
+    /// Updating it failed.
+    Degraded,
+}
+
+/// Names of the conditions of a pool.
+pub mod condition {
+    /// Nodes of the pool are being updated.
+    pub const UPDATING: &str = "Updating";
+    /// No node of the pool is degraded.
+    pub const HEALTHY: &str = "Healthy";
+    /// Every node runs what it shall run (kstatus, `kubectl wait`).
+    pub const READY: &str = "Ready";
+    /// There is still something to be done (kstatus).
+    pub const RECONCILING: &str = "Reconciling";
+    /// It does not go on by itself (kstatus).
+    pub const STALLED: &str = "Stalled";
+}
+
+impl InsightStatus for PoolProgressInsightStatus {
+    const KIND: &'static str = "PoolProgressInsight";
+    const PLURAL: &'static str = "poolprogressinsights";
+    const SINGULAR: &'static str = "poolprogressinsight";
+    const SHORT_NAMES: &'static [&'static str] = &["ppi", "poolinsight", "poolinsights"];
+    const SELECTABLE: &'static [&'static str] = &[".status.assessment"];
+    const COLUMNS: &'static [Column] = &[
+        Column::new("Assessment", "string", ".status.assessment"),
+        Column::new("Progress", "string", ".status.progress"),
+        Column::new("Percent", "integer", ".status.completionPercent"),
+        Column::new("Version", "string", ".status.version"),
+        Column::new("Desired", "string", ".status.desiredVersion"),
+        Column::wide("Available", "integer", r#".status.summaries[?(@.type=="Available")].count"#),
+        Column::wide("Progressing", "integer", r#".status.summaries[?(@.type=="Progressing")].count"#),
+        Column::wide("Draining", "integer", r#".status.summaries[?(@.type=="Draining")].count"#),
+        Column::wide("Excluded", "integer", r#".status.summaries[?(@.type=="Excluded")].count"#),
+        Column::wide("Degraded", "integer", r#".status.summaries[?(@.type=="Degraded")].count"#),
+        Column::wide("Age", "date", ".metadata.creationTimestamp"),
+        Column::wide("Message", "string", r#".status.conditions[?(@.type=="Updating")].message"#),
+    ];
+    const DESCRIPTION: &'static str =
+        "PoolProgressInsight says how far the update of one pool of nodes is. It is written by node-insights; editing it changes nothing.";
+}

@@ -1,0 +1,175 @@
+//! What both insight kinds share: references, enums, conditions.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Longest message of a condition, in characters; what the Kubernetes condition type allows.
+pub const MESSAGE_LIMIT: usize = 32_768;
+/// Longest `status.message`, in characters: a line that still reads well in a table.
+pub const SUMMARY_LIMIT: usize = 200;
+/// Phase changes that a status remembers. An update of one node passes four to six phases, so this
+/// shows the last update whole; longer histories are the state backend's.
+pub const TIMELINE_LIMIT: usize = 8;
+
+/// Where a pool comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PoolRef {
+    /// API group of the pool object, or the prefix of the node label that names the pool.
+    #[schemars(length(max = 253))]
+    pub group: String,
+    /// Resource of the pool object (`machineconfigpools`), or the name of the node label
+    /// (`nodegroup`), or `role` where nodes are grouped by their role.
+    #[schemars(length(min = 1, max = 253))]
+    pub resource: String,
+    /// Name of the pool as its owner knows it.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// Who updates the nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Provider {
+    /// OpenShift's Machine Config Operator.
+    OpenShift,
+    /// Any other Kubernetes.
+    Kubernetes,
+}
+
+/// Which part of the cluster a node or pool serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Scope {
+    /// Runs the control plane.
+    ControlPlane,
+    /// Runs workloads.
+    WorkerPool,
+}
+
+/// How far the update of a node is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum Phase {
+    /// Outdated, its turn has not come.
+    Pending,
+    /// Its turn has come: workloads are being moved away.
+    Draining,
+    /// Files, operating system or kubelet are being changed.
+    Updating,
+    /// The machine restarts.
+    Rebooting,
+    /// Outdated, and its pool is paused: nothing happens until somebody resumes the pool.
+    Paused,
+    /// Runs what it shall run.
+    Completed,
+    /// Cannot be told; the Updating condition says why.
+    Unknown,
+}
+
+impl Phase {
+    /// Every phase, in the order of an update.
+    pub const ALL: [Self; 7] = [
+        Self::Pending,
+        Self::Draining,
+        Self::Updating,
+        Self::Rebooting,
+        Self::Paused,
+        Self::Completed,
+        Self::Unknown,
+    ];
+
+    /// The name as it stands in the API.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::Draining => "Draining",
+            Self::Updating => "Updating",
+            Self::Rebooting => "Rebooting",
+            Self::Paused => "Paused",
+            Self::Completed => "Completed",
+            Self::Unknown => "Unknown",
+        }
+    }
+
+    /// Whether something is being done to the node right now.
+    #[must_use]
+    pub const fn is_in_progress(self) -> bool {
+        match self {
+            Self::Draining | Self::Updating | Self::Rebooting => true,
+            Self::Pending | Self::Paused | Self::Completed | Self::Unknown => false,
+        }
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What the update changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum UpdateKind {
+    /// To another version.
+    Version,
+    /// To another configuration of the same version.
+    Configuration,
+    /// To another operating system image.
+    Image,
+    /// A restart that changes nothing else.
+    Reboot,
+    /// The node goes and another one comes in its place.
+    Replacement,
+}
+
+/// Where the desired version was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum DesiredVersionSource {
+    /// `status.history[0].version` of OpenShift's ClusterVersion.
+    ClusterVersion,
+    /// The operator's `--target-version`.
+    UserTarget,
+    /// The newest kubelet in the same pool.
+    NewestInPool,
+    /// The version of the API server.
+    ApiServer,
+}
+
+/// Status of a condition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum ConditionStatus {
+    /// It is so.
+    True,
+    /// It is not so.
+    False,
+    /// It cannot be told.
+    Unknown,
+}
+
+impl From<bool> for ConditionStatus {
+    fn from(holds: bool) -> Self {
+        if holds { Self::True } else { Self::False }
+    }
+}
+
+/// A Kubernetes condition.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    /// Name of the condition, in CamelCase.
+    #[serde(rename = "type")]
+    #[schemars(length(min = 1, max = 316))]
+    pub type_: String,
+    /// Whether it holds.
+    pub status: ConditionStatus,
+    /// Since when it has had this status.
+    pub last_transition_time: Timestamp,
+    /// Why, for machines: CamelCase.
+    #[schemars(length(min = 1, max = 1024), regex(pattern = r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$"))]
+    pub reason: String,
+    /// Why, for people; may be empty.
+    #[schemars(length(max = 32768))]
+    pub message: String,
+}

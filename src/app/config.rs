@@ -1,0 +1,193 @@
+//! Flags. Each can be given as an environment variable as well.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+use crate::domain::evaluate::kubernetes::WELL_KNOWN_POOL_LABELS;
+use crate::telemetry::logging::{LogFormat, parse_filter};
+
+/// Says, for every node and pool of a cluster, whether it is being updated, how far it is, from what
+/// to what, since when, and what holds it up.
+#[derive(Debug, Parser)]
+#[command(name = "node-insights", version)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the operator
+    Run(Box<RunConfig>),
+    /// Print the CustomResourceDefinitions as YAML
+    Crds(CrdsConfig),
+}
+
+/// Where to put the CustomResourceDefinitions.
+#[derive(Debug, Args)]
+pub struct CrdsConfig {
+    /// Write one file a definition into this folder instead of printing
+    #[arg(long, value_name = "DIR")]
+    pub output_dir: Option<PathBuf>,
+}
+
+/// Which platform's rules judge the nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Platform {
+    /// OpenShift when its APIs are served, else Kubernetes
+    Auto,
+    /// OpenShift: the Machine Config Operator updates the nodes
+    Openshift,
+    /// Any Kubernetes
+    Kubernetes,
+}
+
+/// How the operator runs.
+#[derive(Debug, Clone, Args)]
+pub struct RunConfig {
+    /// Platform whose rules judge the nodes
+    #[arg(long, env = "NODE_INSIGHTS_PLATFORM", value_enum, default_value_t = Platform::Auto)]
+    pub platform: Platform,
+
+    /// Write NodeProgressInsights
+    #[arg(
+        long, env = "NODE_INSIGHTS_ENABLE_NODE_INSIGHTS", value_name = "BOOL", default_value_t = true,
+        action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true"
+    )]
+    pub enable_node_insights: bool,
+
+    /// Write PoolProgressInsights
+    #[arg(
+        long, env = "NODE_INSIGHTS_ENABLE_POOL_INSIGHTS", value_name = "BOOL", default_value_t = true,
+        action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true"
+    )]
+    pub enable_pool_insights: bool,
+
+    /// Address of the HTTP port with /metrics, /livez and /readyz; port 0 takes a free one
+    #[arg(long, env = "NODE_INSIGHTS_METRICS_ADDRESS", value_name = "ADDRESS:PORT", default_value = "0.0.0.0:8080")]
+    pub metrics_address: SocketAddr,
+
+    /// How log lines look
+    #[arg(long, env = "NODE_INSIGHTS_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+
+    /// Least level of log lines: error, warn, info, debug or trace; or a filter by module, as in
+    /// info,node_insights=debug
+    #[arg(long, env = "NODE_INSIGHTS_LOG_LEVEL", value_name = "LEVEL", default_value = "info", value_parser = parse_filter)]
+    pub log_level: String,
+
+    /// Writes of node insights, and of pool insights, in flight at once
+    #[arg(
+        long, env = "NODE_INSIGHTS_CONCURRENCY", value_name = "NUMBER", default_value_t = 8,
+        value_parser = clap::value_parser!(u16).range(1..=64)
+    )]
+    pub concurrency: u16,
+
+    /// Kubernetes: labels whose value names a node's pool, first match wins; nodes without any are
+    /// grouped by role
+    #[arg(
+        long, env = "NODE_INSIGHTS_POOL_LABEL_KEYS", value_name = "KEY,…", value_delimiter = ',',
+        default_values_t = WELL_KNOWN_POOL_LABELS.map(str::to_owned), value_parser = parse_label_key
+    )]
+    pub pool_label_keys: Vec<String>,
+
+    /// Kubernetes: kubelet version that every node shall run, as in v1.36.3; without it, the newest
+    /// in the pool or the API server's
+    #[arg(long, env = "NODE_INSIGHTS_TARGET_VERSION", value_name = "VERSION", value_parser = parse_version)]
+    pub target_version: Option<String>,
+}
+
+impl RunConfig {
+    /// Writes in flight at once.
+    #[must_use]
+    pub fn concurrency(&self) -> usize {
+        usize::from(self.concurrency)
+    }
+}
+
+/// A label key by the rules of Kubernetes: an optional DNS prefix, then a name.
+fn parse_label_key(text: &str) -> Result<String, String> {
+    let (prefix, name) = text.split_once('/').map_or((None, text), |(prefix, name)| (Some(prefix), name));
+    let is_word = |text: &str, limit: usize, extra: &[char]| {
+        !text.is_empty()
+            && text.len() <= limit
+            && text.chars().all(|c| c.is_ascii_alphanumeric() || extra.contains(&c))
+            && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && text.ends_with(|c: char| c.is_ascii_alphanumeric())
+    };
+    if is_word(name, 63, &['-', '_', '.']) && prefix.is_none_or(|prefix| is_word(prefix, 253, &['-', '.'])) {
+        Ok(text.to_owned())
+    } else {
+        Err("a label key is a name of up to 63 letters, digits, '-', '_' and '.', with an optional DNS prefix before a '/', as in example.com/pool".to_owned())
+    }
+}
+
+fn parse_version(text: &str) -> Result<String, String> {
+    match crate::domain::version::Version::parse(text) {
+        Some(_) => Ok(text.to_owned()),
+        None => Err("a version has three numbers, as in v1.36.3".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn run(args: &[&str]) -> Result<RunConfig, String> {
+        let args = ["node-insights", "run"].iter().chain(args);
+        match Cli::try_parse_from(args).map_err(|error| error.to_string())?.command {
+            Command::Run(config) => Ok(*config),
+            Command::Crds(_) => Err("not run".to_owned()),
+        }
+    }
+
+    #[test]
+    fn the_flags_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_of_run_has_an_environment_variable_of_its_name() {
+        let command = Cli::command();
+        let run = command.find_subcommand("run").unwrap();
+        for arg in run.get_arguments().filter(|arg| arg.get_id() != "help") {
+            let expected = format!("NODE_INSIGHTS_{}", arg.get_id().as_str().to_uppercase());
+            assert_eq!(arg.get_env().and_then(|name| name.to_str()), Some(expected.as_str()), "{}", arg.get_id());
+        }
+    }
+
+    #[test]
+    fn both_insights_are_written_unless_one_is_disabled() {
+        let config = run(&[]).unwrap();
+        assert!(config.enable_node_insights && config.enable_pool_insights);
+        let config = run(&["--enable-node-insights=false", "--enable-pool-insights"]).unwrap();
+        assert!(!config.enable_node_insights && config.enable_pool_insights);
+    }
+
+    #[test]
+    fn a_wrong_value_is_refused_with_what_is_right() {
+        for (args, hint) in [
+            (["--platform", "nomad"], "auto, openshift, kubernetes"),
+            (["--concurrency", "0"], "1..=64"),
+            (["--target-version", "newest"], "v1.36.3"),
+            (["--pool-label-keys", "a/b/c"], "example.com/pool"),
+            (["--metrics-address", "8080"], "metrics-address"),
+            (["--log-level", "node_insights=loud"], "log-level"),
+        ] {
+            let error = run(&args).unwrap_err();
+            assert!(error.contains(hint), "{args:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn pool_labels_are_a_list_in_order() {
+        let config = run(&["--pool-label-keys", "example.com/pool,team"]).unwrap();
+        assert_eq!(config.pool_label_keys, ["example.com/pool", "team"]);
+    }
+}

@@ -1,0 +1,247 @@
+//! Plain Kubernetes: what every node says of itself, whoever updates it.
+//!
+//! Nothing in a plain cluster says "this node is being updated", so it is read from what any updater
+//! does: it cordons a node, the node stops reporting, comes back with another boot ID and kubelet
+//! version, and is uncordoned; or it is deleted and another one comes. The cordon or the removal of a
+//! node that is not outdated is not an update.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use super::{Evaluator, availability, runs_control_plane};
+use crate::api::types::{ConditionStatus, DesiredVersionSource, Phase, Provider, UpdateKind};
+use crate::domain::cluster::ClusterFacts;
+use crate::domain::facts::{NodeCondition, NodeFacts, Removal};
+use crate::domain::labels::Labels;
+use crate::domain::pool::{Membership, PoolId};
+use crate::domain::state::{Desired, Finding, History, Judgement, REBOOTED};
+use crate::domain::version;
+
+/// Labels that name a node's pool, in the order in which they are looked for. Sources: the
+/// documentation of each provider.
+pub const WELL_KNOWN_POOL_LABELS: [&str; 5] = [
+    "eks.amazonaws.com/nodegroup",
+    "karpenter.sh/nodepool",
+    "cloud.google.com/gke-nodepool",
+    "kubernetes.azure.com/agentpool",
+    "kops.k8s.io/instancegroup",
+];
+
+const ROLE_PREFIX: &str = "node-role.kubernetes.io/";
+
+/// The rules of plain Kubernetes.
+#[derive(Debug, Clone)]
+pub struct Kubernetes {
+    pool_labels: Vec<PoolLabel>,
+    target_version: Option<Arc<str>>,
+}
+
+#[derive(Debug, Clone)]
+struct PoolLabel {
+    key: String,
+    /// Another key has the same name after the `/`.
+    qualified: bool,
+}
+
+impl Kubernetes {
+    /// The rules, with the labels that name a pool (first match wins) and the version that the user
+    /// wants, if any.
+    #[must_use]
+    pub fn new(pool_labels: &[String], target_version: Option<&str>) -> Self {
+        let name = |key: &str| key.rsplit('/').next().unwrap_or(key).to_owned();
+        let pool_labels = pool_labels
+            .iter()
+            .map(|key| PoolLabel {
+                key: key.clone(),
+                qualified: pool_labels.iter().filter(|other| name(other) == name(key)).count() > 1,
+            })
+            .collect();
+        Self { pool_labels, target_version: target_version.map(Arc::from) }
+    }
+
+    /// The user's target, else the newest in the pool if it is newer than the node, else the API
+    /// server's version.
+    fn desired(&self, pool: &PoolId, node: &NodeFacts, cluster: &ClusterFacts) -> Option<Desired> {
+        let desired = |version: &Arc<str>, source| Desired { version: Arc::clone(version), source };
+        let newest = cluster.newest_in_pool.get(&pool.name).filter(|newest| {
+            node.kubelet_version.as_ref().is_some_and(|own| version::compare(own, newest) == Some(Ordering::Less))
+        });
+        if let Some(target) = &self.target_version {
+            Some(desired(target, DesiredVersionSource::UserTarget))
+        } else if let Some(newest) = newest {
+            Some(desired(newest, DesiredVersionSource::NewestInPool))
+        } else {
+            cluster.api_server_version.as_ref().map(|version| desired(version, DesiredVersionSource::ApiServer))
+        }
+    }
+}
+
+impl Evaluator for Kubernetes {
+    fn provider(&self) -> Provider {
+        Provider::Kubernetes
+    }
+
+    fn membership(&self, node: &NodeFacts, _: &ClusterFacts) -> Membership {
+        let by_label = self.pool_labels.iter().find_map(|label| {
+            let value = node.labels.get(&label.key).filter(|value| !value.is_empty())?;
+            Some(PoolId::label(&label.key, value, label.qualified))
+        });
+        Membership::Pool(Arc::new(by_label.unwrap_or_else(|| PoolId::role(role(&node.labels)))))
+    }
+
+    fn judge(&self, node: &NodeFacts, pool: &PoolId, cluster: &ClusterFacts, past: Option<&History>) -> Judgement {
+        let desired = self.desired(pool, node, cluster);
+        let step = step(node, desired.as_ref(), past);
+        Judgement {
+            phase: step.phase,
+            kind: step.kind,
+            version: node.kubelet_version.clone(),
+            desired,
+            updating: Finding::new(
+                match step.phase {
+                    Phase::Unknown => ConditionStatus::Unknown,
+                    phase => phase.is_in_progress().into(),
+                },
+                step.reason,
+                step.message,
+            ),
+            available: availability(node).unwrap_or_else(|| Finding::as_expected(true)),
+            degraded: Finding::as_expected(false),
+        }
+    }
+}
+
+/// The role that groups nodes without a pool label: the control plane first, then the first role by
+/// name that is not plain `worker`.
+fn role(labels: &Labels) -> &str {
+    if runs_control_plane(labels) {
+        return "control-plane";
+    }
+    labels
+        .iter()
+        .filter_map(|(key, _)| key.strip_prefix(ROLE_PREFIX))
+        .filter(|role| !role.is_empty() && *role != "worker")
+        .min()
+        .unwrap_or("worker")
+}
+
+struct Step {
+    phase: Phase,
+    kind: Option<UpdateKind>,
+    reason: &'static str,
+    message: String,
+}
+
+/// The first that holds.
+fn step(node: &NodeFacts, desired: Option<&Desired>, past: Option<&History>) -> Step {
+    let Some(version) = &node.kubelet_version else {
+        return Step {
+            phase: Phase::Unknown,
+            kind: None,
+            reason: "VersionUnknown",
+            message: "The node does not say its kubelet version: it has not joined the cluster yet".to_owned(),
+        };
+    };
+    let outdated = desired.filter(|desired| is_outdated(version, desired));
+    let towards = outdated.map(|desired| format!(" before the update to {}", desired.version)).unwrap_or_default();
+    let in_place = if outdated.is_some() { UpdateKind::Version } else { UpdateKind::Reboot };
+    let step = |phase, kind, reason, message: String| Step { phase, kind, reason, message };
+
+    if let Some(maintenance) = maintenance(node, outdated.is_some(), in_place) {
+        return maintenance;
+    }
+    if node.deleting {
+        return if outdated.is_some() && node.removal.is_none() {
+            step(Phase::Draining, Some(UpdateKind::Replacement), "BeingReplaced", "The outdated node is being deleted".to_owned())
+        } else {
+            step(Phase::Completed, None, "BeingDeleted", leaving(node))
+        };
+    }
+    let ready = node.conditions.ready.as_ref().is_none_or(|ready| ready.status == ConditionStatus::True);
+    let boot_changed = past.is_some_and(|past| past.boot_id.is_some() && past.boot_id != node.boot_id);
+    let rebooted = boot_changed || past.is_some_and(|past| past.rebooted);
+    let was_updating = past.is_some_and(|past| past.phase.is_in_progress());
+    let removed_by_others = node.removal.is_some();
+
+    match (node.cordoned.is_some(), ready) {
+        // An updater cordons before it does anything; a cordoned node that stops reporting restarts.
+        (true, false) if !removed_by_others => {
+            let kind = kind_so_far(past).filter(|_| outdated.is_none()).unwrap_or(in_place);
+            step(Phase::Rebooting, Some(kind), "Rebooting", "The cordoned node does not report: it restarts".to_owned())
+        }
+        (true, true) if outdated.is_some() && !removed_by_others => {
+            step(Phase::Draining, Some(UpdateKind::Version), "Draining", format!("The node is cordoned and drained{towards}"))
+        }
+        // Came back from a restart, or with its new version, and is not released yet.
+        (true, true) if (boot_changed || was_updating) && !removed_by_others => step(
+            Phase::Updating,
+            Some(kind_so_far(past).unwrap_or(in_place)),
+            if rebooted { REBOOTED } else { "Updating" },
+            format!("The node runs {version} and waits to be uncordoned"),
+        ),
+        (false, false) if was_updating || boot_changed => step(
+            Phase::Rebooting,
+            Some(kind_so_far(past).unwrap_or(in_place)),
+            "Rebooting",
+            "The node does not report: it restarts".to_owned(),
+        ),
+        (_, _) if outdated.is_some() => {
+            let message = if node.conditions.maintenance_planned.as_ref().is_some_and(|c| c.status == ConditionStatus::True) {
+                "The node is outdated and its maintenance is planned"
+            } else if removed_by_others {
+                "The node is outdated, and the cluster autoscaler removes it"
+            } else {
+                "The node is outdated and waits for its turn"
+            };
+            step(Phase::Pending, Some(UpdateKind::Version), "Pending", message.to_owned())
+        }
+        (_, _) => {
+            let only_rebooted = rebooted && kind_so_far(past).is_none_or(|kind| kind == UpdateKind::Reboot);
+            step(Phase::Completed, None, if only_rebooted { REBOOTED } else { "Updated" }, leaving(node))
+        }
+    }
+}
+
+/// What an update that is under way changes.
+fn kind_so_far(past: Option<&History>) -> Option<UpdateKind> {
+    past.filter(|past| past.phase.is_in_progress()).and_then(|past| past.kind)
+}
+
+/// What the vendor-neutral conditions of KEP-5683 say, if they say that something is under way.
+fn maintenance(node: &NodeFacts, outdated: bool, kind: UpdateKind) -> Option<Step> {
+    let conditions = &node.conditions;
+    let holds = |condition: &Option<NodeCondition>| NodeCondition::is_true(condition.as_ref());
+    let (phase, reason, message) = if holds(&conditions.graceful_shutdown_in_progress) {
+        (Phase::Rebooting, "GracefulNodeShutdownInProgress", "The machine shuts down")
+    } else if holds(&conditions.drain_in_progress) {
+        (Phase::Draining, "DrainInProgress", "The node is being drained")
+    } else if holds(&conditions.maintenance_in_progress) {
+        (Phase::Updating, "MaintenanceInProgress", "Maintenance of the node is in progress")
+    } else if holds(&conditions.drained) && (outdated || holds(&conditions.maintenance_planned)) {
+        (Phase::Updating, "Drained", "The node is drained")
+    } else {
+        return None;
+    };
+    Some(Step { phase, kind: Some(kind), reason, message: message.to_owned() })
+}
+
+/// Names what looks like an update and is none.
+fn leaving(node: &NodeFacts) -> String {
+    match (node.removal, node.deleting) {
+        (Some(Removal::ClusterAutoscaler), _) => "The cluster autoscaler removes the node; this is no update".to_owned(),
+        (None, true) => "The node is being deleted; this is no update".to_owned(),
+        (None, false) => String::new(),
+    }
+}
+
+/// Whether the node has to change to be what is desired. What the user wants has to be met exactly,
+/// downwards too; other evidence only ever says that there is something newer.
+fn is_outdated(version: &str, desired: &Desired) -> bool {
+    match desired.source {
+        DesiredVersionSource::UserTarget | DesiredVersionSource::ClusterVersion => {
+            version::compare(version, &desired.version).map_or(*version != *desired.version, Ordering::is_ne)
+        }
+        DesiredVersionSource::NewestInPool => version::compare(version, &desired.version) == Some(Ordering::Less),
+        DesiredVersionSource::ApiServer => version::is_behind_api_server(version, &desired.version),
+    }
+}

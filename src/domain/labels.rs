@@ -1,0 +1,169 @@
+//! A node's labels in one allocation, and the selectors over them.
+//!
+//! Every label of every node is kept, because a pool's selector may name any of them, and later
+//! another one. As a map of strings 30 labels take about 4 KB a node; as one string they take what
+//! their characters take.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+
+/// Separates keys and values; cannot be in either (labels are checked by the API server, and
+/// [`Labels::new`] leaves out what holds one all the same).
+const SEPARATOR: char = '\u{0}';
+
+/// A set of labels, compact and immutable.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Labels(Box<str>);
+
+impl Labels {
+    /// The labels of `pairs`; two sets of the same labels in another order are not equal, so callers
+    /// pass them sorted.
+    pub fn new<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let mut text = String::new();
+        for (key, value) in pairs {
+            if key.contains(SEPARATOR) || value.contains(SEPARATOR) {
+                continue;
+            }
+            text.push_str(key);
+            text.push(SEPARATOR);
+            text.push_str(value);
+            text.push(SEPARATOR);
+        }
+        Self(text.into_boxed_str())
+    }
+
+    /// The value of `key`, if the label is there.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.iter().find(|(k, _)| *k == key).map(|(_, value)| value)
+    }
+
+    /// Whether the label is there, whatever its value.
+    #[must_use]
+    pub fn contains(&self, key: &str) -> bool {
+        self.get(key).is_some()
+    }
+
+    /// Keys and values.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        let mut parts = self.0.split_terminator(SEPARATOR);
+        std::iter::from_fn(move || Some((parts.next()?, parts.next()?)))
+    }
+}
+
+/// A label selector that was read once and matches many times.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selector(Vec<Requirement>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Requirement {
+    In(String, Vec<String>),
+    NotIn(String, Vec<String>),
+    Exists(String),
+    DoesNotExist(String),
+}
+
+/// A selector that cannot be understood.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("The node selector has the operator '{operator}' for the label '{key}'; known are In, NotIn, Exists and DoesNotExist")]
+pub struct SelectorError {
+    key: String,
+    operator: String,
+}
+
+impl Selector {
+    /// Reads a selector. `None` is one that matches nothing: nil or empty, by the Machine Config
+    /// Operator's rule (elsewhere in Kubernetes an empty selector matches everything).
+    ///
+    /// # Errors
+    /// When an expression has an operator that does not exist.
+    pub fn parse(selector: Option<&LabelSelector>) -> Result<Option<Self>, SelectorError> {
+        let Some(LabelSelector { match_expressions, match_labels }) = selector else {
+            return Ok(None);
+        };
+        let mut requirements = Vec::new();
+        for (key, value) in match_labels.iter().flatten() {
+            requirements.push(Requirement::In(key.clone(), vec![value.clone()]));
+        }
+        for expression in match_expressions.iter().flatten() {
+            let key = expression.key.clone();
+            let values = expression.values.clone().unwrap_or_default();
+            requirements.push(match expression.operator.as_str() {
+                "In" => Requirement::In(key, values),
+                "NotIn" => Requirement::NotIn(key, values),
+                "Exists" => Requirement::Exists(key),
+                "DoesNotExist" => Requirement::DoesNotExist(key),
+                operator => return Err(SelectorError { key, operator: operator.to_owned() }),
+            });
+        }
+        Ok((!requirements.is_empty()).then_some(Self(requirements)))
+    }
+
+    /// Whether every requirement holds for `labels`.
+    #[must_use]
+    pub fn matches(&self, labels: &Labels) -> bool {
+        self.0.iter().all(|requirement| match requirement {
+            Requirement::In(key, values) => labels.get(key).is_some_and(|value| values.iter().any(|v| v == value)),
+            Requirement::NotIn(key, values) => labels.get(key).is_none_or(|value| values.iter().all(|v| v != value)),
+            Requirement::Exists(key) => labels.contains(key),
+            Requirement::DoesNotExist(key) => !labels.contains(key),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelectorRequirement;
+
+    use super::*;
+
+    fn expression(key: &str, operator: &str, values: &[&str]) -> LabelSelector {
+        LabelSelector {
+            match_labels: None,
+            match_expressions: Some(vec![LabelSelectorRequirement {
+                key: key.into(),
+                operator: operator.into(),
+                values: Some(values.iter().map(ToString::to_string).collect()),
+            }]),
+        }
+    }
+
+    #[test]
+    fn a_label_with_an_empty_value_is_there() {
+        let labels = Labels::new([("node-role.kubernetes.io/worker", ""), ("zone", "a")]);
+        assert_eq!(labels.get("node-role.kubernetes.io/worker"), Some(""));
+        assert_eq!(labels.get("zone"), Some("a"));
+        assert_eq!(labels.get("zon"), None);
+        assert_eq!(labels.iter().count(), 2);
+        assert_eq!(Labels::default().iter().count(), 0);
+    }
+
+    #[test]
+    fn a_missing_or_empty_selector_matches_nothing() {
+        assert_eq!(Selector::parse(None), Ok(None));
+        assert_eq!(Selector::parse(Some(&LabelSelector::default())), Ok(None));
+    }
+
+    #[test]
+    fn each_operator_matches_as_kubernetes_defines_it() {
+        let labels = Labels::new([("zone", "a")]);
+        let matches = |key, operator, values: &[&str]| {
+            Selector::parse(Some(&expression(key, operator, values))).unwrap().unwrap().matches(&labels)
+        };
+        assert!(matches("zone", "In", &["b", "a"]));
+        assert!(!matches("zone", "In", &["b"]));
+        assert!(!matches("rack", "In", &["a"]));
+        assert!(matches("zone", "NotIn", &["b"]));
+        assert!(!matches("zone", "NotIn", &["a"]));
+        assert!(matches("rack", "NotIn", &["a"]));
+        assert!(matches("zone", "Exists", &[]));
+        assert!(!matches("rack", "Exists", &[]));
+        assert!(matches("rack", "DoesNotExist", &[]));
+        assert!(!matches("zone", "DoesNotExist", &[]));
+    }
+
+    #[test]
+    fn an_unknown_operator_is_an_error_that_names_it() {
+        let error = Selector::parse(Some(&expression("zone", "Near", &[]))).unwrap_err();
+        assert!(error.to_string().contains("'Near'") && error.to_string().contains("'zone'"));
+    }
+}

@@ -1,0 +1,56 @@
+//! A node's state as the status of its insight.
+
+use super::state::{NodeState, NodeStateCondition};
+use super::text;
+use crate::api::node::{NodeProgressInsightStatus, condition};
+use crate::api::types::{Condition, ConditionStatus, Phase};
+
+/// The status of the insight of a node in `state`.
+#[must_use]
+pub fn project(state: &NodeState) -> NodeProgressInsightStatus {
+    let word = |text: &str| text::word(text, 253);
+    NodeProgressInsightStatus {
+        name: state.name.to_string(),
+        pool_ref: state.pool.as_ref().map(|pool| pool.reference.clone()),
+        provider: state.provider,
+        scope: state.scope,
+        phase: state.phase,
+        phase_start_time: state.phase_start,
+        update_kind: state.kind,
+        version: state.version.as_deref().and_then(word),
+        desired_version: state.desired.as_ref().and_then(|desired| word(&desired.version)),
+        desired_version_source: state.desired.as_ref().map(|desired| desired.source),
+        message: message(state),
+        boot_id: state.boot_id.as_deref().and_then(word),
+        conditions: vec![
+            api_condition(condition::UPDATING, &state.updating),
+            api_condition(condition::AVAILABLE, &state.available),
+            api_condition(condition::DEGRADED, &state.degraded),
+        ],
+        timeline: state.timeline.to_vec(),
+    }
+}
+
+/// What holds the update up: the failure, else why nothing can be told, else what is going on, else
+/// why the node takes no workloads.
+fn message(state: &NodeState) -> Option<String> {
+    let parts = [
+        (state.degraded.status == ConditionStatus::True, &state.degraded),
+        (state.phase != Phase::Completed && state.phase != Phase::Pending, &state.updating),
+        (state.available.status != ConditionStatus::True, &state.available),
+        (true, &state.updating),
+    ];
+    let (_, condition) =
+        parts.into_iter().find(|(applies, condition)| *applies && !condition.message.trim().is_empty())?;
+    Some(text::summary(&condition.message)).filter(|line| !line.is_empty())
+}
+
+fn api_condition(name: &str, condition: &NodeStateCondition) -> Condition {
+    Condition {
+        type_: name.to_owned(),
+        status: condition.status,
+        last_transition_time: condition.since,
+        reason: condition.reason.to_owned(),
+        message: condition.message.to_string(),
+    }
+}

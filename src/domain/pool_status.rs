@@ -1,0 +1,245 @@
+//! A pool's nodes as the status of the pool's insight.
+//!
+//! Percentages come from counts, never counts from percentages.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::pool::PoolId;
+use super::state::{Desired, NodeState};
+use super::text;
+use crate::api::pool::{Assessment, PoolProgressInsightStatus, Summary, SummaryType, condition};
+use crate::api::types::{Condition, ConditionStatus, Phase, Provider, Scope};
+
+/// Names of degraded nodes that a condition's message lists; the rest is counted.
+const NAMED_NODES: usize = 5;
+
+/// A pool and a consistent cut of its nodes.
+#[derive(Debug, Clone)]
+pub struct PoolView {
+    /// The pool.
+    pub id: Arc<PoolId>,
+    /// Who updates it.
+    pub provider: Provider,
+    /// Whether it is paused.
+    pub paused: bool,
+    /// What the pool shall run, where the pool itself says so.
+    pub desired: Option<Desired>,
+    /// Version of the pool's configuration, where it has one: what an empty pool is judged by.
+    pub configured_version: Option<Arc<str>>,
+    /// All nodes of the pool, from one moment.
+    pub nodes: Vec<Arc<NodeState>>,
+}
+
+/// Counts of a pool's nodes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Counts {
+    total: usize,
+    updated: usize,
+    available: usize,
+    progressing: usize,
+    outdated: usize,
+    draining: usize,
+    excluded: usize,
+    degraded: usize,
+    pending: usize,
+}
+
+impl Counts {
+    fn of(nodes: &[Arc<NodeState>]) -> Self {
+        let mut counts = Self { total: nodes.len(), ..Self::default() };
+        for node in nodes {
+            counts.updated += usize::from(node.phase == Phase::Completed);
+            counts.available += usize::from(node.available.status == ConditionStatus::True);
+            counts.progressing += usize::from(node.phase.is_in_progress());
+            counts.outdated += usize::from(node.is_outdated());
+            counts.draining += usize::from(node.phase == Phase::Draining);
+            counts.excluded += usize::from(node.phase == Phase::Paused);
+            counts.degraded += usize::from(node.degraded.status == ConditionStatus::True);
+            counts.pending += usize::from(node.phase == Phase::Pending);
+        }
+        counts
+    }
+
+    /// Rounded down, so that 100 means all.
+    fn percent(&self, assessment: Assessment) -> i32 {
+        match (self.total, assessment) {
+            (0, Assessment::Completed) => 100,
+            (0, _) => 0,
+            (total, _) => small(self.updated * 100 / total),
+        }
+    }
+
+    fn summaries(&self) -> Vec<Summary> {
+        [
+            (SummaryType::Total, self.total),
+            (SummaryType::Available, self.available),
+            (SummaryType::Progressing, self.progressing),
+            (SummaryType::Outdated, self.outdated),
+            (SummaryType::Draining, self.draining),
+            (SummaryType::Excluded, self.excluded),
+            (SummaryType::Degraded, self.degraded),
+        ]
+        .into_iter()
+        .map(|(type_, count)| Summary { type_, count: small(count) })
+        .collect()
+    }
+}
+
+fn small(count: usize) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
+/// The status of the pool's insight, given the one it had before. Times are kept where nothing
+/// changed.
+#[must_use]
+pub fn project(
+    view: &PoolView,
+    past: Option<&PoolProgressInsightStatus>,
+    observed_generation: i64,
+    now: Timestamp,
+) -> PoolProgressInsightStatus {
+    let counts = Counts::of(&view.nodes);
+    let desired = view.desired.as_ref().or_else(|| common_desired(&view.nodes));
+    let assessment = assess(view, &counts);
+    let progress = format!("{}/{}", counts.updated, counts.total);
+    let conditions = conditions(view, &counts, assessment, &progress)
+        .into_iter()
+        .map(|(type_, status, reason, message)| {
+            let past = past.and_then(|past| past.conditions.iter().find(|condition| condition.type_ == type_));
+            let kept = past.filter(|past| past.status == status).map(|past| past.last_transition_time);
+            Condition {
+                type_: type_.to_owned(),
+                status,
+                last_transition_time: kept.unwrap_or(now),
+                reason: reason.to_owned(),
+                message,
+            }
+        })
+        .collect();
+    PoolProgressInsightStatus {
+        name: view.id.reference.name.clone(),
+        pool_ref: view.id.reference.clone(),
+        provider: view.provider,
+        scope: scope(view),
+        assessment,
+        completion_percent: counts.percent(assessment),
+        progress,
+        summaries: counts.summaries(),
+        version: version(view).and_then(|version| text::word(&version, 253)),
+        desired_version: desired.and_then(|desired| text::word(&desired.version, 253)),
+        desired_version_source: desired.map(|desired| desired.source),
+        observed_generation,
+        conditions,
+    }
+}
+
+/// The first that holds. A partly updated pool between two batches is Progressing, not Pending.
+fn assess(view: &PoolView, counts: &Counts) -> Assessment {
+    if counts.total == 0 {
+        let current = match (&view.configured_version, &view.desired) {
+            (Some(configured), Some(desired)) => *configured == desired.version,
+            (None, Some(_)) => false,
+            (_, None) => true,
+        };
+        return match (current, view.paused) {
+            (true, _) => Assessment::Completed,
+            (false, true) => Assessment::Excluded,
+            (false, false) => Assessment::Pending,
+        };
+    }
+    if counts.updated == counts.total {
+        Assessment::Completed
+    } else if counts.degraded > 0 {
+        Assessment::Degraded
+    } else if view.paused && counts.outdated > 0 {
+        Assessment::Excluded
+    } else if counts.pending == counts.total {
+        Assessment::Pending
+    } else {
+        Assessment::Progressing
+    }
+}
+
+type ConditionDraft = (&'static str, ConditionStatus, &'static str, String);
+
+fn conditions(view: &PoolView, counts: &Counts, assessment: Assessment, progress: &str) -> [ConditionDraft; 5] {
+    let empty = counts.total == 0;
+    let (updating, reason) = match assessment {
+        Assessment::Completed => (false, if empty { "NoNodes" } else { "Completed" }),
+        Assessment::Pending => (false, if empty { "NoNodes" } else { "Pending" }),
+        Assessment::Excluded => (counts.progressing > 0, "Paused"),
+        Assessment::Progressing => (true, "Progressing"),
+        Assessment::Degraded => (counts.progressing > 0, "NodesDegraded"),
+    };
+    let message = match assessment {
+        Assessment::Completed if empty => "The pool has no nodes, and its configuration is current".to_owned(),
+        Assessment::Pending if empty => "The pool has no nodes, and its configuration is not current yet".to_owned(),
+        Assessment::Excluded => format!("The pool is paused: {} of {} nodes stay outdated until somebody resumes it", counts.outdated, counts.total),
+        Assessment::Completed | Assessment::Pending | Assessment::Progressing | Assessment::Degraded => {
+            format!("{progress} nodes updated, {} in progress, {} pending", counts.progressing, counts.pending)
+        }
+    };
+    let healthy = counts.degraded == 0;
+    let unhealthy = degraded_nodes(&view.nodes, counts.degraded);
+    let (ready, stalled) = (assessment == Assessment::Completed, !healthy);
+    let reconciling = !ready && !stalled && assessment != Assessment::Excluded;
+    [
+        (condition::UPDATING, updating.into(), reason, message.clone()),
+        (condition::HEALTHY, healthy.into(), if healthy { "AsExpected" } else { "NodesDegraded" }, unhealthy.clone()),
+        (condition::READY, ready.into(), reason, message.clone()),
+        (condition::RECONCILING, reconciling.into(), reason, if reconciling { message } else { String::new() }),
+        (condition::STALLED, stalled.into(), if stalled { "NodesDegraded" } else { "AsExpected" }, unhealthy),
+    ]
+}
+
+fn degraded_nodes(nodes: &[Arc<NodeState>], degraded: usize) -> String {
+    if degraded == 0 {
+        return String::new();
+    }
+    let mut failed: Vec<&NodeState> =
+        nodes.iter().map(|node| &**node).filter(|node| node.degraded.status == ConditionStatus::True).collect();
+    failed.sort_by(|a, b| a.name.cmp(&b.name));
+    let named: Vec<String> = failed
+        .iter()
+        .take(NAMED_NODES)
+        .map(|node| format!("{}: {}", node.name, text::summary(&node.degraded.message)))
+        .collect();
+    let more = degraded.saturating_sub(NAMED_NODES);
+    let rest = if more > 0 { format!(" | and {more} more") } else { String::new() };
+    format!("{degraded} degraded: {}{rest}", named.join(" | "))
+}
+
+fn scope(view: &PoolView) -> Scope {
+    let all_control_plane = !view.nodes.is_empty() && view.nodes.iter().all(|node| node.scope == Scope::ControlPlane);
+    if all_control_plane { Scope::ControlPlane } else { view.id.scope }
+}
+
+/// The version that most outdated nodes run; of all nodes when none is outdated. The older text wins
+/// a tie, so that the answer does not depend on any order.
+fn version(view: &PoolView) -> Option<Arc<str>> {
+    let most_common = |nodes: &mut dyn Iterator<Item = &Arc<NodeState>>| {
+        let mut counts: BTreeMap<Arc<str>, usize> = BTreeMap::new();
+        for version in nodes.filter_map(|node| node.version.clone()) {
+            *counts.entry(version).or_default() += 1;
+        }
+        counts.into_iter().rev().max_by_key(|(_, count)| *count).map(|(version, _)| version)
+    };
+    most_common(&mut view.nodes.iter().filter(|node| node.is_outdated()))
+        .or_else(|| most_common(&mut view.nodes.iter()))
+        .or_else(|| view.configured_version.clone())
+}
+
+/// What most outdated nodes shall run, else most nodes, where the pool itself does not say.
+fn common_desired(nodes: &[Arc<NodeState>]) -> Option<&Desired> {
+    let most_common = |outdated: bool| {
+        let mut counts: BTreeMap<&str, (usize, &Desired)> = BTreeMap::new();
+        for desired in nodes.iter().filter(|node| !outdated || node.is_outdated()).filter_map(|node| node.desired.as_ref()) {
+            counts.entry(&desired.version).or_insert((0, desired)).0 += 1;
+        }
+        counts.into_values().rev().max_by_key(|(count, _)| *count).map(|(_, desired)| desired)
+    };
+    most_common(true).or_else(|| most_common(false))
+}

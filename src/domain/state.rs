@@ -1,0 +1,264 @@
+//! The state of a node: a judgement, and since when it has held.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::facts::NodeFacts;
+use super::pool::{Membership, PoolId};
+use crate::api::node::{NodeProgressInsightStatus, TimelineEntry, condition};
+use crate::api::types::{
+    ConditionStatus, DesiredVersionSource, Phase, Provider, Scope, TIMELINE_LIMIT, UpdateKind,
+};
+
+/// Reason of the Updating condition after a restart that was seen. It is kept until something else
+/// happens, so that it does not depend on when the operator was started.
+pub const REBOOTED: &str = "Rebooted";
+
+/// What an evaluator says of a node, without any time of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judgement {
+    /// How far the update is.
+    pub phase: Phase,
+    /// What the update changes.
+    pub kind: Option<UpdateKind>,
+    /// Version that the node runs.
+    pub version: Option<Arc<str>>,
+    /// Version that the node shall run.
+    pub desired: Option<Desired>,
+    /// The Updating condition.
+    pub updating: Finding,
+    /// The Available condition.
+    pub available: Finding,
+    /// The Degraded condition.
+    pub degraded: Finding,
+}
+
+/// A version that a node shall run, and who says so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Desired {
+    /// The version.
+    pub version: Arc<str>,
+    /// Who says so.
+    pub source: DesiredVersionSource,
+}
+
+/// A condition without its time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// Whether it holds.
+    pub status: ConditionStatus,
+    /// Why, in CamelCase.
+    pub reason: &'static str,
+    /// Why, for people.
+    pub message: String,
+    /// Since when, if something in the cluster says so.
+    pub since: Option<Timestamp>,
+}
+
+impl Finding {
+    /// A finding whose time nothing in the cluster tells.
+    pub fn new(status: impl Into<ConditionStatus>, reason: &'static str, message: impl Into<String>) -> Self {
+        Self { status: status.into(), reason, message: message.into(), since: None }
+    }
+
+    /// That all is as it should be.
+    #[must_use]
+    pub fn as_expected(status: bool) -> Self {
+        Self::new(status, "AsExpected", "")
+    }
+}
+
+/// A condition with its time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeStateCondition {
+    /// Whether it holds.
+    pub status: ConditionStatus,
+    /// Why, in CamelCase.
+    pub reason: &'static str,
+    /// Why, for people.
+    pub message: Box<str>,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// Everything that is known of the update of one node. Two states that are equal look the same to
+/// users; times move only when what they belong to changes, so they do not disturb the comparison.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeState {
+    /// Name of the node.
+    pub name: Arc<str>,
+    /// UID of the node.
+    pub uid: Arc<str>,
+    /// Its pool.
+    pub pool: Option<Arc<PoolId>>,
+    /// Who updates it.
+    pub provider: Provider,
+    /// Whether it runs the control plane.
+    pub scope: Scope,
+    /// How far the update is.
+    pub phase: Phase,
+    /// Since when.
+    pub phase_start: Timestamp,
+    /// What the update changes.
+    pub kind: Option<UpdateKind>,
+    /// Version that the node runs.
+    pub version: Option<Arc<str>>,
+    /// Version that the node shall run.
+    pub desired: Option<Desired>,
+    /// The Updating condition.
+    pub updating: NodeStateCondition,
+    /// The Available condition.
+    pub available: NodeStateCondition,
+    /// The Degraded condition.
+    pub degraded: NodeStateCondition,
+    /// The last phases, oldest first.
+    pub timeline: Box<[TimelineEntry]>,
+    /// The boot that the state speaks of.
+    pub boot_id: Option<Arc<str>>,
+}
+
+impl NodeState {
+    /// The state that follows from `judgement`, given what was known before. Times are kept where
+    /// nothing changed; a new one is what the cluster says, else `now`.
+    #[must_use]
+    pub fn new(
+        judgement: Judgement,
+        node: &NodeFacts,
+        membership: &Membership,
+        provider: Provider,
+        scope: Scope,
+        past: Option<&History>,
+        now: Timestamp,
+    ) -> Self {
+        let Judgement { phase, kind, version, desired, updating, available, degraded } = judgement;
+        let phase_start = past.filter(|past| past.phase == phase).map_or(now, |past| past.phase_start);
+        Self {
+            name: Arc::clone(&node.name),
+            uid: Arc::clone(&node.uid),
+            pool: membership.pool().cloned(),
+            provider,
+            scope,
+            phase,
+            phase_start,
+            kind,
+            version,
+            desired,
+            updating: dated(updating, past.map(|past| past.updating), now),
+            available: dated(available, past.map(|past| past.available), now),
+            degraded: dated(degraded, past.map(|past| past.degraded), now),
+            timeline: timeline(past, TimelineEntry { phase, start_time: phase_start }),
+            boot_id: node.boot_id.clone(),
+        }
+    }
+
+    /// Name of the insight of the node's pool.
+    #[must_use]
+    pub fn pool_name(&self) -> Option<Arc<str>> {
+        self.pool.as_ref().map(|pool| Arc::clone(&pool.name))
+    }
+
+    /// Whether the node is known not to run what it shall run.
+    #[must_use]
+    pub fn is_outdated(&self) -> bool {
+        match self.phase {
+            Phase::Pending | Phase::Draining | Phase::Updating | Phase::Rebooting | Phase::Paused => true,
+            Phase::Completed | Phase::Unknown => false,
+        }
+    }
+}
+
+fn dated(finding: Finding, past: Option<Since>, now: Timestamp) -> NodeStateCondition {
+    let Finding { status, reason, message, since } = finding;
+    let since = match past {
+        Some(past) if past.status == status => past.since,
+        // A clock that is ahead of ours must not put the transition into the future.
+        Some(_) | None => since.map_or(now, |since| since.min(now)),
+    };
+    NodeStateCondition { status, reason, message: message.into_boxed_str(), since }
+}
+
+fn timeline(past: Option<&History>, entry: TimelineEntry) -> Box<[TimelineEntry]> {
+    let mut timeline = past.map(|past| past.timeline.to_vec()).unwrap_or_default();
+    if timeline.last() != Some(&entry) {
+        timeline.push(entry);
+    }
+    timeline.split_off(timeline.len().saturating_sub(TIMELINE_LIMIT)).into_boxed_slice()
+}
+
+/// Since when a condition has had its status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Since {
+    /// The status.
+    pub status: ConditionStatus,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// What was known of a node before: from the last evaluation, or, after a start, from its insight.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct History {
+    /// The last phase.
+    pub phase: Phase,
+    /// Since when.
+    pub phase_start: Timestamp,
+    /// The last Updating condition.
+    pub updating: Since,
+    /// The last Available condition.
+    pub available: Since,
+    /// The last Degraded condition.
+    pub degraded: Since,
+    /// The last phases.
+    pub timeline: Box<[TimelineEntry]>,
+    /// The last boot.
+    pub boot_id: Option<Arc<str>>,
+    /// What the last update changed.
+    pub kind: Option<UpdateKind>,
+    /// The last thing that was said of the node is that it was restarted.
+    pub rebooted: bool,
+}
+
+impl From<&NodeState> for History {
+    fn from(state: &NodeState) -> Self {
+        let since = |condition: &NodeStateCondition| Since { status: condition.status, since: condition.since };
+        Self {
+            phase: state.phase,
+            phase_start: state.phase_start,
+            updating: since(&state.updating),
+            available: since(&state.available),
+            degraded: since(&state.degraded),
+            timeline: state.timeline.clone(),
+            boot_id: state.boot_id.clone(),
+            kind: state.kind,
+            rebooted: state.updating.reason == REBOOTED,
+        }
+    }
+}
+
+impl History {
+    /// What a node's insight says of the time before this process started. A condition that somebody
+    /// removed by hand counts from the start of the phase.
+    #[must_use]
+    pub fn from_status(status: &NodeProgressInsightStatus) -> Self {
+        let since = |name: &str| {
+            status.conditions.iter().find(|condition| condition.type_ == name).map_or(
+                Since { status: ConditionStatus::Unknown, since: status.phase_start_time },
+                |condition| Since { status: condition.status, since: condition.last_transition_time },
+            )
+        };
+        Self {
+            phase: status.phase,
+            phase_start: status.phase_start_time,
+            updating: since(condition::UPDATING),
+            available: since(condition::AVAILABLE),
+            degraded: since(condition::DEGRADED),
+            timeline: status.timeline.clone().into_boxed_slice(),
+            boot_id: status.boot_id.as_deref().map(Arc::from),
+            kind: status.update_kind,
+            rebooted: status
+                .conditions
+                .iter()
+                .any(|each| each.type_ == condition::UPDATING && each.reason == REBOOTED),
+        }
+    }
+}

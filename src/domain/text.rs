@@ -1,0 +1,100 @@
+//! Text that others wrote, made fit for a status.
+//!
+//! Annotations and reasons come from outside: lengths are capped, control characters go, and nothing
+//! is ever cut in the middle of a character.
+
+use crate::api::types::{MESSAGE_LIMIT, SUMMARY_LIMIT};
+
+/// Stands for what was cut off.
+const ELLIPSIS: char = '…';
+
+/// The text for a condition's message: line breaks stay, other control characters become blanks, at
+/// most [`MESSAGE_LIMIT`] characters.
+#[must_use]
+pub fn message(text: &str) -> String {
+    let text = text.trim();
+    if text.len() <= MESSAGE_LIMIT && !text.chars().any(is_unwanted) {
+        return text.to_owned();
+    }
+    let cleaned = text.chars().map(|c| if is_unwanted(c) { ' ' } else { c });
+    cut(cleaned, MESSAGE_LIMIT)
+}
+
+/// The text in one line, words separated by single blanks, at most [`SUMMARY_LIMIT`] characters.
+#[must_use]
+pub fn summary(text: &str) -> String {
+    let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
+    let mut line = String::new();
+    for word in words {
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+        // Enough to know that it will be cut: a reason may be a quarter of a megabyte.
+        if line.len() > 4 * SUMMARY_LIMIT {
+            break;
+        }
+    }
+    cut(line.chars(), SUMMARY_LIMIT)
+}
+
+/// A short word (a version, a boot ID, a name): no control characters, trimmed, at most `limit`
+/// characters; `None` when nothing is left.
+#[must_use]
+pub fn word(text: &str, limit: usize) -> Option<String> {
+    let word: String = text.chars().filter(|c| !c.is_control()).collect();
+    let word = word.trim();
+    if word.is_empty() { None } else { Some(word.chars().take(limit).collect()) }
+}
+
+fn is_unwanted(c: char) -> bool {
+    c.is_control() && c != '\n'
+}
+
+fn cut(text: impl Iterator<Item = char>, limit: usize) -> String {
+    let mut out = String::new();
+    let mut text = text.enumerate().peekable();
+    while let Some((index, c)) = text.next() {
+        if index + 1 == limit && text.peek().is_some() {
+            out.push(ELLIPSIS);
+            return out;
+        }
+        out.push(c);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_condition_message_keeps_its_lines_and_loses_other_control_characters() {
+        assert_eq!(message("  one\ntwo\u{7}\tthree\r\n"), "one\ntwo  three");
+    }
+
+    #[test]
+    fn a_condition_message_is_cut_at_the_limit_of_the_api_by_characters() {
+        let long = "ä".repeat(MESSAGE_LIMIT + 1);
+        let cut = message(&long);
+        assert_eq!(cut.chars().count(), MESSAGE_LIMIT);
+        assert!(cut.ends_with(ELLIPSIS));
+        let fits = "ä".repeat(MESSAGE_LIMIT);
+        assert_eq!(message(&fits), fits);
+    }
+
+    #[test]
+    fn a_summary_is_one_line_of_at_most_two_hundred_characters() {
+        assert_eq!(summary(" failed:\n\n  exit\tstatus 125 "), "failed: exit status 125");
+        let long = summary(&"wörter und mehr ".repeat(100));
+        assert_eq!(long.chars().count(), SUMMARY_LIMIT);
+        assert!(long.ends_with(ELLIPSIS));
+    }
+
+    #[test]
+    fn a_word_without_visible_characters_is_none() {
+        assert_eq!(word(" \u{0}\n ", 9), None);
+        assert_eq!(word(" v1.36.3\n", 9).as_deref(), Some("v1.36.3"));
+        assert_eq!(word("äöü", 2).as_deref(), Some("äö"));
+    }
+}

@@ -1,0 +1,9 @@
+//! Everything that talks to an API server: the client, the watches, the writes, and what their
+//! errors mean. The only place that names `kube::Client`.
+
+pub mod client;
+pub mod diagnosis;
+pub mod objects;
+pub mod platform;
+pub mod watch;
+pub mod write;

@@ -1,0 +1,54 @@
+//! The operator's command line.
+
+use std::fs;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+
+use node_insights::api::crd;
+use node_insights::app::{
+    self,
+    config::{Cli, Command, CrdsConfig},
+};
+use node_insights::telemetry::logging;
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run(config) => run(*config),
+        Command::Crds(config) => print_crds(&config),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The alternate form has the causes in one line.
+            let _ = writeln!(std::io::stderr(), "node-insights: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(config: app::config::RunConfig) -> anyhow::Result<()> {
+    logging::init(config.log_format, &config.log_level)?;
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("Cannot start the runtime")?
+        .block_on(app::run(config))
+}
+
+fn print_crds(config: &CrdsConfig) -> anyhow::Result<()> {
+    for (file, definition) in crd::all()? {
+        let yaml = format!("---\n{}", serde_saphyr::to_string(&definition)?);
+        match &config.output_dir {
+            Some(dir) => {
+                let path = dir.join(&file);
+                fs::write(&path, yaml).with_context(|| format!("Cannot write {}", path.display()))?;
+            }
+            None => std::io::stdout().write_all(yaml.as_bytes()).context("Cannot write to stdout")?,
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,15 @@
+//! What runs: the watches feed the centre, the centre evaluates, the two reconcilers write.
+//!
+//! ```text
+//!  feeds ──► Centre (inventory, dirty nodes) ──► evaluate, commit ──► fan-out ──► KeyedQueue ──► Applier
+//!    └─────► InsightCache (what the API server holds) ───────────────────────────────────────────┘
+//! ```
+
+pub mod applier;
+pub mod feeds;
+pub mod insight_cache;
+pub mod keyed_queue;
+pub mod node_insight;
+pub mod node_state;
+pub mod pool_insight;
+pub mod sync_gate;

@@ -1,0 +1,165 @@
+//! Brings one insight to what it shall be: the one place that decides whether to write.
+//!
+//! Phases: gather (what the API server holds), decide, write, record. No difference, no write.
+
+use std::fmt;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::Client;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::insight_cache::{Base, InsightCache};
+use super::keyed_queue::Outcome;
+use crate::api::insight::InsightStatus;
+use crate::kubernetes::write::{WriteError, Writer};
+use crate::telemetry::health::Health;
+use crate::telemetry::metrics::Metrics;
+
+/// What an insight shall be.
+pub struct Target<S> {
+    /// Who owns it.
+    pub owner: Option<OwnerReference>,
+    /// Its status, given the generation of the object.
+    pub status: Box<dyn Fn(i64) -> S + Send + Sync>,
+}
+
+/// What was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Applied {
+    /// Nothing: there is no difference.
+    Unchanged,
+    /// The status was written.
+    Written,
+    /// The insight was deleted.
+    Deleted,
+}
+
+/// Writes the insights of one kind.
+pub struct Applier<S> {
+    writer: Writer<S>,
+    cache: Arc<InsightCache<S>>,
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+    check: &'static str,
+}
+
+impl<S: InsightStatus + Hash + Serialize + DeserializeOwned> Applier<S> {
+    /// An applier that knows of the API server's side what `cache` knows. `check` is the name under
+    /// which its health is shown.
+    #[must_use]
+    pub fn new(
+        client: Client,
+        cache: Arc<InsightCache<S>>,
+        metrics: Arc<Metrics>,
+        health: Arc<Health>,
+        check: &'static str,
+    ) -> Self {
+        health.ready(check);
+        Self { writer: Writer::new(client), cache, metrics, health, check }
+    }
+
+    /// Brings the insight `name` to `target`, or away when there is none.
+    ///
+    /// # Errors
+    /// What the queue has to do when it could not be done.
+    pub async fn apply(&self, name: &Arc<str>, target: Option<Target<S>>) -> Result<Applied, Outcome> {
+        let base = self.cache.base(name);
+        let result = match (base, target) {
+            (None, None) => Ok(Applied::Unchanged),
+            (Some(base), None) => self.delete(name, &base).await.map(|()| Applied::Deleted),
+            (base, Some(target)) => self.bring(name, base, &target).await,
+        };
+        match result {
+            Ok(applied) => {
+                if self.health.ready(self.check) {
+                    tracing::info!(kind = S::KIND, "Writing insights works again");
+                }
+                Ok(applied)
+            }
+            Err(error) => Err(self.recover(name, error).await),
+        }
+    }
+
+    async fn bring(&self, name: &Arc<str>, base: Option<Arc<Base>>, target: &Target<S>) -> Result<Applied, WriteError> {
+        let owner_uid = target.owner.as_ref().map(|owner| owner.uid.as_str());
+        let base = match base {
+            // Of an earlier node or pool of the same name: what it says is about something else.
+            Some(base) if base.owner_uid.as_deref() != owner_uid => {
+                self.delete(name, &base).await?;
+                self.create(name, target.owner.as_ref()).await?
+            }
+            Some(base) => base,
+            None => self.create(name, target.owner.as_ref()).await?,
+        };
+        let status = (target.status)(base.generation);
+        if base.holds(&status) {
+            return Ok(Applied::Unchanged);
+        }
+        let written = self.writer.put_status(name, &base.resource_version, &status).await?;
+        self.cache.apply(written);
+        self.metrics.wrote(S::KIND, "updated");
+        Ok(Applied::Written)
+    }
+
+    async fn create(&self, name: &Arc<str>, owner: Option<&OwnerReference>) -> Result<Arc<Base>, WriteError> {
+        let created = self.writer.create(name, owner).await?;
+        self.cache.apply(created);
+        self.metrics.wrote(S::KIND, "created");
+        // Nobody but a deletion that was seen meanwhile takes it away again.
+        self.cache.base(name).ok_or(WriteError::Gone)
+    }
+
+    async fn delete(&self, name: &Arc<str>, base: &Base) -> Result<(), WriteError> {
+        match self.writer.delete(name, &base.uid).await {
+            Ok(()) => self.metrics.wrote(S::KIND, "deleted"),
+            // The garbage collector was quicker.
+            Err(WriteError::Gone) => {}
+            Err(error) => return Err(error),
+        }
+        self.cache.forget(name);
+        Ok(())
+    }
+
+    /// Finds out what is so after all, and says what the queue has to do.
+    async fn recover(&self, name: &Arc<str>, error: WriteError) -> Outcome {
+        match error {
+            WriteError::Conflict => {
+                self.metrics.wrote(S::KIND, "conflict");
+                match self.writer.read(name).await {
+                    Ok(insight) => {
+                        self.cache.apply(insight);
+                    }
+                    Err(WriteError::Gone) => {
+                        self.cache.forget(name);
+                    }
+                    // The retry meets the conflict again, and reads again.
+                    Err(error) => tracing::debug!(kind = S::KIND, name = &**name, error = %error, "Reading after a conflict failed"),
+                }
+                Outcome::Retry
+            }
+            WriteError::Gone => {
+                self.cache.forget(name);
+                Outcome::Retry
+            }
+            WriteError::Blocked(diagnosis) => {
+                self.metrics.wrote(S::KIND, "failed");
+                self.report(&diagnosis);
+                Outcome::Blocked
+            }
+            WriteError::Refused(diagnosis) => {
+                self.metrics.wrote(S::KIND, "failed");
+                tracing::error!(kind = S::KIND, name = &**name, error = %diagnosis, "Writing an insight was refused");
+                Outcome::Retry
+            }
+        }
+    }
+
+    fn report(&self, diagnosis: &dyn fmt::Display) {
+        if self.health.not_ready(self.check, diagnosis.to_string()) {
+            tracing::warn!(kind = S::KIND, error = %diagnosis, "Writing insights fails");
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! What the API server holds of our own insights: the base that every write is compared with, and,
+//! after a start, the times that were known before.
+//!
+//! A status is kept as a digest: 5,000 of them as objects would be most of this program's memory. It
+//! is kept whole only until its history was taken over.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::api::insight::InsightStatus;
+use crate::kubernetes::objects::WatchedInsight;
+use crate::registry::store::Store;
+
+/// What is known of one insight in the API server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Base {
+    /// Its resource version, as it has to be sent back.
+    pub resource_version: Box<str>,
+    /// Its UID.
+    pub uid: Box<str>,
+    /// UID of the object that owns it.
+    pub owner_uid: Option<Arc<str>>,
+    /// Its generation.
+    pub generation: i64,
+    /// Digest of its status; `None` when there is none that this version can read.
+    digest: Option<u64>,
+}
+
+impl Base {
+    fn of<S: Hash>(insight: &WatchedInsight<S>) -> Self {
+        let metadata = insight.metadata();
+        Self {
+            resource_version: metadata.resource_version.as_deref().unwrap_or_default().into(),
+            uid: metadata.uid.as_deref().unwrap_or_default().into(),
+            owner_uid: insight.owner_uid.clone(),
+            generation: metadata.generation.unwrap_or_default(),
+            digest: insight.status.as_ref().map(digest),
+        }
+    }
+
+    /// Whether the API server holds exactly this status.
+    #[must_use]
+    pub fn holds<S: Hash>(&self, status: &S) -> bool {
+        self.digest == Some(digest(status))
+    }
+
+    /// Resource versions of one resource grow; one that is no number counts as old.
+    fn revision(&self) -> u64 {
+        self.resource_version.parse().unwrap_or_default()
+    }
+}
+
+fn digest<S: Hash>(status: &S) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    status.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// What the API server holds of the insights of one kind, by name.
+pub struct InsightCache<S> {
+    bases: Store<Arc<str>, Base>,
+    history: Store<Arc<str>, S>,
+    keeps_history: AtomicBool,
+}
+
+impl<S: InsightStatus + Hash> Default for InsightCache<S> {
+    fn default() -> Self {
+        Self { bases: Store::new(), history: Store::new(), keeps_history: AtomicBool::new(true) }
+    }
+}
+
+impl<S: InsightStatus + Hash> InsightCache<S> {
+    /// What is known of an insight.
+    pub fn base(&self, name: &Arc<str>) -> Option<Arc<Base>> {
+        self.bases.get(name)
+    }
+
+    /// Names of all insights.
+    pub fn names(&self) -> Vec<Arc<str>> {
+        self.bases.keys()
+    }
+
+    /// Takes in an insight as it was seen or written; whether that is news. What is older than what
+    /// is known is none: a watch may lag behind our own writes.
+    pub fn apply(&self, insight: WatchedInsight<S>) -> bool {
+        let name: Arc<str> = insight.metadata().name.as_deref().unwrap_or_default().into();
+        let base = Base::of(&insight);
+        if self.bases.get(&name).is_some_and(|known| known.revision() >= base.revision() && known.revision() > 0) {
+            return false;
+        }
+        self.bases.upsert(Arc::clone(&name), base);
+        if let Some(status) = insight.status.filter(|_| self.keeps_history.load(Ordering::Acquire)) {
+            self.history.upsert(name, status);
+        }
+        true
+    }
+
+    /// Forgets an insight that was seen deleted; whether that is news. One that was created again
+    /// meanwhile stays.
+    pub fn remove(&self, insight: &WatchedInsight<S>) -> bool {
+        let name: Arc<str> = insight.metadata().name.as_deref().unwrap_or_default().into();
+        let gone = Base::of(insight);
+        if self.bases.get(&name).is_some_and(|known| known.uid != gone.uid) {
+            return false;
+        }
+        self.forget(&name)
+    }
+
+    /// Forgets an insight; whether there was one.
+    pub fn forget(&self, name: &Arc<str>) -> bool {
+        self.bases.remove(name).is_some()
+    }
+
+    /// What the insight said before this process started. Given away once.
+    pub fn take_history(&self, name: &Arc<str>) -> Option<Arc<S>> {
+        self.history.remove(name)
+    }
+
+    /// No more history is needed: everything was evaluated once.
+    pub fn drop_history(&self) {
+        self.keeps_history.store(false, Ordering::Release);
+        for name in self.history.keys() {
+            self.history.remove(&name);
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Runs reconciles from an inbox: different keys in parallel, bounded; one key at most once at a time.
+//!
+//! A key that arrives while it is being reconciled is reconciled once more afterwards. Keys are taken
+//! from the inbox only when there is room, so what waits stays where it coalesces. All state is local
+//! to one task: there is no lock.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::fmt::Debug;
+use std::future::Future;
+use std::hash::Hash;
+use std::time::Duration;
+
+use backon::ExponentialBackoff;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::time::DelayQueue;
+
+use crate::kubernetes::watch::backoff;
+use crate::registry::fanout::Inbox;
+use crate::telemetry::metrics::Metrics;
+
+/// What a reconcile led to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// All is as it should be.
+    Done,
+    /// All is as it should be, and this key is not reconciled again before this long.
+    DoneFor(Duration),
+    /// This key is tried again after a while.
+    Retry,
+    /// No key can be reconciled now: all wait a while.
+    Blocked,
+}
+
+/// What the queue does with a key that is not running.
+struct Delay {
+    /// It is to run when the delay is over; else the delay only keeps it from running before.
+    dirty: bool,
+}
+
+struct Queue<K> {
+    ready: VecDeque<K>,
+    waiting: HashSet<K>,
+    busy: HashSet<K>,
+    again: HashSet<K>,
+    timers: DelayQueue<K>,
+    delayed: HashMap<K, Delay>,
+    retries: HashMap<K, ExponentialBackoff>,
+    blocked: Option<(Instant, ExponentialBackoff)>,
+}
+
+impl<K: Clone + Eq + Hash> Queue<K> {
+    fn new() -> Self {
+        Self {
+            ready: VecDeque::new(),
+            waiting: HashSet::new(),
+            busy: HashSet::new(),
+            again: HashSet::new(),
+            timers: DelayQueue::new(),
+            delayed: HashMap::new(),
+            retries: HashMap::new(),
+            blocked: None,
+        }
+    }
+
+    /// A key is dirty.
+    fn admit(&mut self, key: K) {
+        if self.busy.contains(&key) {
+            self.again.insert(key);
+        } else if let Some(delay) = self.delayed.get_mut(&key) {
+            delay.dirty = true;
+        } else {
+            self.make_ready(key);
+        }
+    }
+
+    fn make_ready(&mut self, key: K) {
+        if self.waiting.insert(key.clone()) {
+            self.ready.push_back(key);
+        }
+    }
+
+    fn start(&mut self) -> Option<K> {
+        let key = self.ready.pop_front()?;
+        self.waiting.remove(&key);
+        self.busy.insert(key.clone());
+        Some(key)
+    }
+
+    fn finish(&mut self, key: K, outcome: Outcome, now: Instant) {
+        self.busy.remove(&key);
+        let dirty = self.again.remove(&key);
+        if outcome != Outcome::Blocked {
+            self.blocked = None;
+        }
+        match outcome {
+            Outcome::Done | Outcome::DoneFor(_) => {
+                self.retries.remove(&key);
+                if let Outcome::DoneFor(rest) = outcome {
+                    self.delay(key, rest, dirty);
+                } else if dirty {
+                    self.make_ready(key);
+                }
+            }
+            Outcome::Retry => {
+                let delay = self.retries.entry(key.clone()).or_insert_with(backoff).next();
+                self.delay(key, delay.unwrap_or_default(), true);
+            }
+            Outcome::Blocked => {
+                // Several that run at once meet the same obstacle: that is one failure.
+                if self.blocked.as_ref().is_none_or(|(until, _)| *until <= now) {
+                    let mut delays = self.blocked.take().map_or_else(backoff, |(_, delays)| delays);
+                    let delay = delays.next().unwrap_or_default();
+                    self.blocked = Some((now + delay, delays));
+                }
+                self.make_ready(key);
+            }
+        }
+    }
+
+    fn delay(&mut self, key: K, delay: Duration, dirty: bool) {
+        self.timers.insert(key.clone(), delay);
+        self.delayed.insert(key, Delay { dirty });
+    }
+
+    fn expired(&mut self, key: K) {
+        if self.delayed.remove(&key).is_some_and(|delay| delay.dirty) {
+            self.make_ready(key);
+        }
+    }
+
+    /// The end is near: what waits for a time runs now.
+    fn flush(&mut self) {
+        self.timers.clear();
+        self.blocked = None;
+        for (key, delay) in std::mem::take(&mut self.delayed) {
+            if delay.dirty {
+                self.make_ready(key);
+            }
+        }
+    }
+
+    fn blocked_until(&self) -> Option<Instant> {
+        self.blocked.as_ref().map(|(until, _)| *until)
+    }
+}
+
+/// Reconciles what comes from `inbox` until `shutdown`; then what is dirty once more, at once, and
+/// returns. What fails from then on is given up.
+pub async fn run<K, F>(
+    consumer: &'static str,
+    mut inbox: Inbox<K>,
+    concurrency: usize,
+    metrics: &Metrics,
+    shutdown: CancellationToken,
+    reconcile: impl Fn(K) -> F,
+) where
+    K: Clone + Debug + Eq + Hash,
+    F: Future<Output = Outcome>,
+{
+    let mut queue = Queue::new();
+    let mut running = FuturesUnordered::new();
+    let mut draining = false;
+    loop {
+        let now = Instant::now();
+        let blocked = queue.blocked_until().filter(|until| *until > now);
+        if draining {
+            while let Some((key, _)) = inbox.try_next() {
+                queue.admit(key);
+            }
+        }
+        while blocked.is_none() && running.len() < concurrency {
+            let Some(key) = queue.start() else { break };
+            let work = reconcile(key.clone());
+            running.push(async move { (key, work.await) });
+        }
+        metrics.pending(consumer, queue.ready.len() + inbox.pending());
+        if draining && running.is_empty() {
+            return;
+        }
+        tokio::select! {
+            Some((key, outcome)) = running.next() => {
+                let outcome = match outcome {
+                    Outcome::Retry | Outcome::Blocked if draining => {
+                        tracing::warn!(consumer, key = ?key, "Giving up, the operator stops");
+                        Outcome::Done
+                    }
+                    Outcome::DoneFor(_) if draining => Outcome::Done,
+                    outcome => outcome,
+                };
+                queue.finish(key, outcome, Instant::now());
+            }
+            Some(expired) = queue.timers.next(), if !queue.timers.is_empty() => queue.expired(expired.into_inner()),
+            () = tokio::time::sleep_until(blocked.unwrap_or(now)), if blocked.is_some() => {}
+            Some((key, since)) = inbox.next(), if !draining && queue.ready.len() < concurrency => {
+                metrics.notification_read(consumer, since.elapsed().as_secs_f64());
+                queue.admit(key);
+            }
+            () = shutdown.cancelled(), if !draining => {
+                draining = true;
+                queue.flush();
+            }
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Writes the insights of pools: a consistent cut of a pool's nodes in, object out. Never evaluates.
+//!
+//! A pool's insight changes with each of its nodes. The first change is written at once, then at most
+//! one write in [`PACE`]; the last state is always written.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+
+use super::applier::{Applied, Applier, Target};
+use super::insight_cache::InsightCache;
+use super::keyed_queue::Outcome;
+use super::node_state::{Centre, Clock, InsightKey};
+use crate::api::PoolProgressInsightStatus;
+use crate::domain::pool_status::{PoolView, project};
+use crate::registry::store::Store;
+use crate::telemetry::metrics::Metrics;
+
+/// Name of the consumer.
+pub const NAME: &str = "pool_insight";
+/// Least time between two writes of one pool: a person reads no faster, and a sweep of 5,000 nodes
+/// would else write 5,000 times.
+const PACE: Duration = Duration::from_secs(1);
+
+/// Whether a key is for this consumer.
+#[must_use]
+pub fn wants(key: &InsightKey) -> bool {
+    matches!(key, InsightKey::Pool(_))
+}
+
+/// Writes the insights of pools.
+pub struct PoolInsights {
+    centre: Arc<Centre>,
+    applier: Applier<PoolProgressInsightStatus>,
+    cache: Arc<InsightCache<PoolProgressInsightStatus>>,
+    /// The last status of each pool: where the times come from that do not change.
+    last: Store<Arc<str>, PoolProgressInsightStatus>,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+}
+
+impl PoolInsights {
+    /// Reads from `centre`, writes with `applier`.
+    #[must_use]
+    pub fn new(
+        centre: Arc<Centre>,
+        applier: Applier<PoolProgressInsightStatus>,
+        cache: Arc<InsightCache<PoolProgressInsightStatus>>,
+        metrics: Arc<Metrics>,
+        clock: Clock,
+    ) -> Self {
+        Self { centre, applier, cache, last: Store::new(), metrics, clock }
+    }
+
+    /// Brings the insight of a pool to what its nodes say.
+    pub async fn reconcile(&self, key: InsightKey) -> Outcome {
+        let InsightKey::Pool(name) = key else { return Outcome::Done };
+        let Some((view, uid)) = self.centre.pool(&name) else {
+            return self.remove(&name).await;
+        };
+        let past = self.last.get(&name).or_else(|| self.cache.take_history(&name));
+        let status = self.project(&view, past.as_deref());
+        let target = Target { owner: uid.map(|uid| owner(&view, &uid)), status };
+        match self.applier.apply(&name, Some(target)).await {
+            Ok(Applied::Written) => {
+                self.record(&name, &view);
+                Outcome::DoneFor(PACE)
+            }
+            Ok(Applied::Unchanged | Applied::Deleted) => Outcome::Done,
+            Err(outcome) => outcome,
+        }
+    }
+
+    /// The status, remembered at once: an attempt that fails must not make the next one forget since
+    /// when something holds.
+    fn project(
+        &self,
+        view: &PoolView,
+        past: Option<&PoolProgressInsightStatus>,
+    ) -> Box<dyn Fn(i64) -> PoolProgressInsightStatus + Send + Sync> {
+        let status = project(view, past, 0, (self.clock)());
+        self.last.upsert(Arc::clone(&view.id.name), status.clone());
+        Box::new(move |generation| PoolProgressInsightStatus { observed_generation: generation, ..status.clone() })
+    }
+
+    async fn remove(&self, name: &Arc<str>) -> Outcome {
+        match self.applier.apply(name, None).await {
+            Ok(applied) => {
+                if applied == Applied::Deleted {
+                    tracing::info!(pool = &**name, "Deleted the insight of a pool that is gone");
+                }
+                self.last.remove(name);
+                self.centre.forget_pool(name);
+                Outcome::Done
+            }
+            Err(outcome) => outcome,
+        }
+    }
+
+    fn record(&self, name: &Arc<str>, view: &PoolView) {
+        let Some(cause) = self.centre.pool_cause(name) else { return };
+        self.metrics.written_after("PoolProgressInsight", cause.observed_at.elapsed().as_secs_f64());
+        let assessment = self.last.get(name).map(|status| status.assessment.as_str());
+        tracing::info!(
+            reconcile_id = cause.reconcile_id, trigger = %cause.trigger, resource_version = &*cause.resource_version,
+            pool = &**name, nodes = view.nodes.len(), assessment, "Wrote the insight of a pool"
+        );
+    }
+}
+
+/// The insight goes when its pool goes, even if nobody is there to delete it.
+fn owner(view: &PoolView, uid: &str) -> OwnerReference {
+    OwnerReference {
+        api_version: format!("{}/v1", view.id.reference.group),
+        kind: "MachineConfigPool".into(),
+        name: view.id.reference.name.clone(),
+        uid: uid.into(),
+        ..OwnerReference::default()
+    }
+}

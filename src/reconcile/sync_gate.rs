@@ -1,0 +1,50 @@
+//! Opens once everything that has to be known is known.
+//!
+//! Nothing is evaluated, written or deleted before: half a cluster looks like one whose other half
+//! was deleted.
+
+use std::collections::BTreeSet;
+
+use tokio::sync::watch;
+
+/// What is not known yet. Opens once and stays open.
+pub struct SyncGate {
+    missing: watch::Sender<BTreeSet<&'static str>>,
+}
+
+impl SyncGate {
+    /// A gate that waits for all of `names`.
+    #[must_use]
+    pub fn new(names: impl IntoIterator<Item = &'static str>) -> Self {
+        Self { missing: watch::Sender::new(names.into_iter().collect()) }
+    }
+
+    /// `name` is known now.
+    pub fn arrived(&self, name: &str) {
+        self.missing.send_if_modified(|missing| missing.remove(name));
+    }
+
+    /// Waits until everything is known.
+    pub async fn opened(&self) {
+        // The sender is `self`, so the channel cannot close meanwhile.
+        let _ = self.missing.subscribe().wait_for(BTreeSet::is_empty).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_gate_opens_for_everybody_when_the_last_part_arrives() {
+        let gate = SyncGate::new(["nodes", "pools"]);
+        gate.arrived("nodes");
+        gate.arrived("nodes");
+        assert!(gate.opened().now_or_never().is_none());
+        gate.arrived("pools");
+        assert!(gate.opened().now_or_never().is_some());
+        assert!(gate.opened().now_or_never().is_some());
+    }
+}

@@ -1,0 +1,6 @@
+//! What keeps and hands on: a store, a set of dirty keys, a fan-out. Generic: nothing here knows
+//! Kubernetes or what a node is.
+
+pub mod dirty;
+pub mod fanout;
+pub mod store;

@@ -1,0 +1,71 @@
+//! Where in its folder a control plane keeps what.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use crate::certificates::{Certificates, write_private};
+
+/// The files of one control plane. The logs of its programs are beside them.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    dir: PathBuf,
+    pub(crate) certificates: Certificates,
+}
+
+impl Layout {
+    /// Makes the certificates and the audit policy in `dir`.
+    pub(crate) fn create(dir: &Path) -> Result<Self> {
+        let certificates = Certificates::create(dir.join("pki"))?;
+        let layout = Self {
+            dir: dir.to_owned(),
+            certificates,
+        };
+        write_private(&layout.audit_policy(), crate::audit::POLICY)?;
+        Ok(layout)
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub(crate) fn etcd_data(&self) -> PathBuf {
+        self.dir.join("etcd")
+    }
+
+    pub(crate) fn etcd_socket(&self) -> PathBuf {
+        self.dir.join("etcd.sock")
+    }
+
+    pub(crate) fn etcd_peer_socket(&self) -> PathBuf {
+        self.dir.join("etcd-peer.sock")
+    }
+
+    pub(crate) fn etcd_url(&self) -> String {
+        format!("unix://{}", self.etcd_socket().display())
+    }
+
+    pub(crate) fn audit_policy(&self) -> PathBuf {
+        self.dir.join("audit-policy.yaml")
+    }
+
+    pub(crate) fn audit_log(&self) -> PathBuf {
+        self.dir.join("audit.log")
+    }
+
+    pub(crate) fn admin_kubeconfig(&self) -> PathBuf {
+        self.dir.join("admin.kubeconfig")
+    }
+
+    pub(crate) fn controller_manager_kubeconfig(&self) -> PathBuf {
+        self.dir.join("controller-manager.kubeconfig")
+    }
+
+    pub(crate) fn service_account_kubeconfig(&self, namespace: &str, name: &str) -> PathBuf {
+        self.dir.join(format!("{namespace}.{name}.kubeconfig"))
+    }
+
+    pub(crate) fn kubectl_cache(&self) -> PathBuf {
+        self.dir.join("kubectl-cache")
+    }
+}

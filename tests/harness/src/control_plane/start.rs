@@ -1,0 +1,301 @@
+//! Starting a control plane, in seconds or with a reason why not.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Result, anyhow};
+use http::Request;
+use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+
+use super::folder::Folder;
+use super::kubeconfig::{self, Credentials};
+use super::layout::Layout;
+use super::{ControlPlane, flags, port, programs};
+use crate::process::Process;
+use crate::wait::eventually;
+
+/// How long a server may take until it is ready. It takes a few seconds on an idle machine; a minute
+/// is for one on which several tests start theirs at once.
+const READY_DEADLINE: Duration = Duration::from_mins(1);
+
+/// How many ports are tried for the API server, each chosen at random when the one before turned out
+/// to be taken between the choice and the start.
+const PORT_TRIES: usize = 5;
+
+/// What the API server says when its port is taken.
+const PORT_TAKEN: &str = "address already in use";
+
+/// How a control plane is to be; see [`ControlPlane::builder`].
+#[derive(Clone, Debug, Default)]
+pub struct ControlPlaneBuilder {
+    controller_manager: bool,
+    api_server_flags: Vec<String>,
+}
+
+impl ControlPlaneBuilder {
+    /// Whether to run the kube-controller-manager as well: garbage collection by owner, deletion of
+    /// namespaces, service accounts and their tokens. Off by default.
+    ///
+    /// The garbage collector looks for new kinds every 30 s: for custom resources, apply the
+    /// definitions first and call [`ControlPlane::start_controller_manager`] after.
+    #[must_use]
+    pub fn controller_manager(mut self, yes: bool) -> Self {
+        self.controller_manager = yes;
+        self
+    }
+
+    /// One more flag for the kube-apiserver, such as `--max-requests-inflight=10`. It wins over the
+    /// harness's own.
+    #[must_use]
+    pub fn api_server_flag(mut self, flag: impl Into<String>) -> Self {
+        self.api_server_flags.push(flag.into());
+        self
+    }
+
+    /// Starts it, and returns when it is ready.
+    ///
+    /// # Errors
+    ///
+    /// When a program is missing and cannot be built, ends early, or is not ready after a minute. The
+    /// message holds the last lines of its log, and the folder with the logs is kept.
+    pub async fn start(self) -> Result<ControlPlane> {
+        let [etcd, api_server] = programs::find(["etcd", "kube-apiserver"]).await?;
+        let controller_manager = if self.controller_manager {
+            let [program] = programs::find(["kube-controller-manager"]).await?;
+            Some(program)
+        } else {
+            None
+        };
+        let start = Start {
+            etcd,
+            api_server,
+            controller_manager,
+            api_server_flags: self.api_server_flags,
+        };
+        let folder = Folder::create()?;
+        match start.run(&folder).await {
+            Ok(running) => Ok(running.with_folder(folder)),
+            Err(error) => {
+                let logs = folder.keep();
+                Err(error.context(format!(
+                    "starting a control plane; its logs are in {}",
+                    logs.display()
+                )))
+            }
+        }
+    }
+}
+
+/// The programs found and the flags chosen: all that a start needs but the folder.
+struct Start {
+    etcd: PathBuf,
+    api_server: PathBuf,
+    controller_manager: Option<PathBuf>,
+    api_server_flags: Vec<String>,
+}
+
+/// A control plane that is up, and does not own its folder yet.
+struct Running {
+    client: Client,
+    url: String,
+    layout: Layout,
+    api_server_command: ApiServerCommand,
+    controller_manager: Option<Process>,
+    api_server: Process,
+    etcd: Process,
+}
+
+/// What it takes to start the API server again as it was.
+#[derive(Clone, Debug)]
+pub(crate) struct ApiServerCommand {
+    program: PathBuf,
+    flags: Vec<String>,
+}
+
+impl Start {
+    async fn run(self, folder: &Folder) -> Result<Running> {
+        let layout = Layout::create(folder.path())?;
+        let etcd = Process::spawn_with_data(
+            "etcd",
+            &self.etcd,
+            flags::etcd(&layout),
+            &layout.etcd_data(),
+            layout.dir(),
+        )?;
+        wait_for_etcd(&etcd, &layout).await?;
+
+        let (api_server_command, api_server, client, url) = self.start_api_server(&layout).await?;
+        let controller_manager = match &self.controller_manager {
+            Some(program) => Some(start_controller_manager(program, &layout, &url, &client).await?),
+            None => None,
+        };
+        Ok(Running {
+            client,
+            url,
+            layout,
+            api_server_command,
+            controller_manager,
+            api_server,
+            etcd,
+        })
+    }
+
+    async fn start_api_server(
+        &self,
+        layout: &Layout,
+    ) -> Result<(ApiServerCommand, Process, Client, String)> {
+        let mut retries = 1..PORT_TRIES;
+        loop {
+            let port = port::free_port()?;
+            let url = format!("https://127.0.0.1:{port}");
+            let client = admin_client(layout, &url).await?;
+            let flags = flags::api_server(layout, port, &self.api_server_flags);
+            let command = ApiServerCommand {
+                program: self.api_server.clone(),
+                flags,
+            };
+            let process = command.spawn(layout)?;
+            match wait_for_api_server(&process, &client).await {
+                Ok(()) => return Ok((command, process, client, url)),
+                Err(_)
+                    if process.read_stderr().contains(PORT_TAKEN) && retries.next().is_some() => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+impl Running {
+    fn with_folder(self, folder: Folder) -> ControlPlane {
+        let Self {
+            client,
+            url,
+            layout,
+            api_server_command,
+            controller_manager,
+            api_server,
+            etcd,
+        } = self;
+        ControlPlane {
+            client,
+            url,
+            kubeconfig: layout.admin_kubeconfig(),
+            layout,
+            api_server_command,
+            controller_manager,
+            api_server: Some(api_server),
+            etcd,
+            folder,
+        }
+    }
+}
+
+impl ApiServerCommand {
+    pub(crate) fn spawn(&self, layout: &Layout) -> Result<Process> {
+        Process::spawn(
+            "kube-apiserver",
+            &self.program,
+            &self.flags,
+            &[],
+            layout.dir(),
+        )
+    }
+}
+
+/// Waits until the API server is ready and has made the namespaces that every cluster has.
+pub(crate) async fn wait_for_api_server(process: &Process, client: &Client) -> Result<()> {
+    until_ready(process, async || {
+        client
+            .request_text(Request::get("/readyz").body(Vec::new())?)
+            .await?;
+        let namespaces: Api<Namespace> = Api::all(client.clone());
+        let default = namespaces.get_opt("default").await?;
+        let system = namespaces.get_opt("kube-system").await?;
+        Ok(default.is_some() && system.is_some())
+    })
+    .await
+}
+
+async fn wait_for_etcd(process: &Process, layout: &Layout) -> Result<()> {
+    until_ready(process, async || {
+        let mut socket = UnixStream::connect(layout.etcd_socket()).await?;
+        socket
+            .write_all(b"GET /health HTTP/1.0\r\nHost: etcd\r\n\r\n")
+            .await?;
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await?;
+        Ok(answer.contains(r#""health":"true""#))
+    })
+    .await
+}
+
+pub(crate) async fn start_controller_manager(
+    program: &Path,
+    layout: &Layout,
+    url: &str,
+    client: &Client,
+) -> Result<Process> {
+    let certificates = &layout.certificates;
+    kubeconfig::write(
+        &layout.controller_manager_kubeconfig(),
+        url,
+        &certificates.authority(),
+        "system:kube-controller-manager",
+        &Credentials::Certificate(&certificates.controller_manager()),
+    )?;
+    let flags = flags::controller_manager(layout);
+    let process = Process::spawn("kube-controller-manager", program, flags, &[], layout.dir())?;
+    until_ready(&process, async || {
+        // It has no port to ask; this is the first thing that one of its controllers makes.
+        let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), "default");
+        Ok(accounts.get_opt("default").await?.is_some())
+    })
+    .await?;
+    Ok(process)
+}
+
+/// A client of the admin, and the kubeconfig that it comes from.
+async fn admin_client(layout: &Layout, url: &str) -> Result<Client> {
+    let certificates = &layout.certificates;
+    let path = layout.admin_kubeconfig();
+    kubeconfig::write(
+        &path,
+        url,
+        &certificates.authority(),
+        "admin",
+        &Credentials::Certificate(&certificates.admin()),
+    )?;
+    let kubeconfig = Kubeconfig::read_from(&path)?;
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    Ok(Client::try_from(config)?)
+}
+
+/// Polls `probe` until it says yes, and fails at once when the program ends before.
+async fn until_ready<Fut>(process: &Process, probe: impl Fn() -> Fut) -> Result<()>
+where
+    Fut: Future<Output = Result<bool>>,
+{
+    let name = process.name().to_owned();
+    let ready = eventually(&format!("{name} ready"), READY_DEADLINE, async || {
+        Ok(match process.exited()? {
+            Some(exit) => Some(Err(exit)),
+            None => probe().await?.then_some(Ok(())),
+        })
+    })
+    .await;
+    match ready {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(exit)) => Err(anyhow!(
+            "{name} ended with {exit} while starting; its last lines:\n{}",
+            process.stderr_tail()
+        )),
+        Err(error) => Err(error.context(format!(
+            "the last lines of {name}:\n{}",
+            process.stderr_tail()
+        ))),
+    }
+}

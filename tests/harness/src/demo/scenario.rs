@@ -1,0 +1,198 @@
+//! Which cluster the demo simulates, and what happens to it.
+
+use std::str::FromStr;
+
+use anyhow::{Result, bail};
+use kube::Client;
+
+use crate::kubernetes::{self, Pace};
+use crate::load::{Kind, Object, Summary};
+use crate::openshift::{self, Editor, Pool};
+
+/// The release that the simulated `OpenShift` starts from, and the one it goes to.
+const RELEASES: (&str, &str) = ("4.19.14", "4.20.3");
+
+/// The pool that stays behind until all others are done.
+const PAUSED: &str = "edge";
+
+/// The node whose update fails at first.
+const DEGRADED: &str = "worker-04";
+
+/// A kind of cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Platform {
+    /// Nodes are updated in place by the Machine Config Operator.
+    OpenShift,
+    /// Nodes of pools are replaced.
+    Kubernetes,
+}
+
+impl FromStr for Platform {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "openshift" => Ok(Self::OpenShift),
+            "kubernetes" => Ok(Self::Kubernetes),
+            other => bail!("'{other}' is neither openshift nor kubernetes"),
+        }
+    }
+}
+
+/// A simulated cluster with an update ahead.
+#[derive(Debug, Clone)]
+pub struct Scenario {
+    cluster: Simulated,
+}
+
+#[derive(Debug, Clone)]
+enum Simulated {
+    OpenShift(openshift::Cluster, openshift::rollout::Plan),
+    Kubernetes(kubernetes::Cluster, kubernetes::rollout::Plan),
+}
+
+impl Scenario {
+    /// The cluster of a platform. A plain one is updated to the version of the API server, as its
+    /// operator takes that for the version to reach.
+    ///
+    /// # Errors
+    /// Never in practice: the objects are made of valid JSON.
+    pub fn new(platform: Platform, server_version: &str, pace: Pace) -> Result<Self> {
+        let cluster = match platform {
+            Platform::OpenShift => {
+                let cluster = openshift::Cluster::builder(RELEASES.0)
+                    .pool(Pool::new("master", 3))
+                    .pool(Pool::new("worker", 12).max_unavailable(3))
+                    .pool(Pool::new("infra", 3))
+                    .pool(Pool::new(PAUSED, 2).max_unavailable(2).paused())
+                    .build()?;
+                let plan = openshift::rollout::Plan {
+                    pace,
+                    degraded: Some(DEGRADED.to_owned()),
+                    ..openshift::rollout::Plan::to(RELEASES.1)
+                };
+                Simulated::OpenShift(cluster, plan)
+            }
+            Platform::Kubernetes => {
+                let cluster = kubernetes::Cluster::builder(&previous_minor(server_version))
+                    .control_plane(3)
+                    .pool("general", 8)
+                    .pool("memory", 3)
+                    .build()?;
+                let plan = kubernetes::rollout::Plan {
+                    pace,
+                    ..kubernetes::rollout::Plan::to(server_version)
+                };
+                Simulated::Kubernetes(cluster, plan)
+            }
+        };
+        Ok(Self { cluster })
+    }
+
+    /// What the cluster is made of.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let what = match &self.cluster {
+            Simulated::OpenShift(..) => "OpenShift",
+            Simulated::Kubernetes(..) => "Kubernetes",
+        };
+        format!("a simulated {what} cluster of {} nodes", self.nodes())
+    }
+
+    /// What is about to happen.
+    #[must_use]
+    pub fn story(&self) -> String {
+        match &self.cluster {
+            Simulated::OpenShift(cluster, plan) => format!(
+                "Updating from {} to {}, about a minute. The pool {PAUSED} is paused until the others are done; {DEGRADED} fails at first.",
+                cluster.version, plan.version
+            ),
+            Simulated::Kubernetes(_, plan) => format!(
+                "Updating to {}, about a minute. Control-plane nodes reboot, nodes of pools are replaced.",
+                plan.version
+            ),
+        }
+    }
+
+    /// How many nodes the cluster has.
+    #[must_use]
+    pub fn nodes(&self) -> usize {
+        let objects = match &self.cluster {
+            Simulated::OpenShift(cluster, _) => cluster.objects(),
+            Simulated::Kubernetes(cluster, _) => cluster.objects(),
+        };
+        let is_node = |object: &&Object| object.kind == Kind::Node;
+        objects.iter().filter(is_node).count()
+    }
+
+    /// Makes the server hold the cluster, before its update.
+    ///
+    /// # Errors
+    /// When the server refuses an object.
+    pub async fn load(&self, client: &Client) -> Result<Summary> {
+        match &self.cluster {
+            Simulated::OpenShift(cluster, _) => cluster.load(client).await,
+            Simulated::Kubernetes(cluster, _) => cluster.load(client).await,
+        }
+    }
+
+    /// Plays the update. With a paused pool it does not return before that is unpaused.
+    ///
+    /// # Errors
+    /// When the server does not answer, or somebody else changes the nodes.
+    pub async fn play(&self, client: &Client) -> Result<()> {
+        match &self.cluster {
+            Simulated::OpenShift(_, plan) => openshift::rollout::play(client, plan).await,
+            Simulated::Kubernetes(_, plan) => kubernetes::rollout::play(client, plan).await,
+        }
+    }
+
+    /// The pool that is paused at the start.
+    #[must_use]
+    pub fn paused_pool(&self) -> Option<&'static str> {
+        match &self.cluster {
+            Simulated::OpenShift(..) => Some(PAUSED),
+            Simulated::Kubernetes(..) => None,
+        }
+    }
+
+    /// Lets the paused pool go on.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn unpause(&self, client: &Client) -> Result<()> {
+        match self.paused_pool() {
+            Some(pool) => Editor::new(client).set_paused(pool, false).await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// `v1.36.3` becomes `v1.35.3`.
+fn previous_minor(version: &str) -> String {
+    let mut parts = version.trim_start_matches('v').split('.');
+    let major = parts.next().unwrap_or("1");
+    let minor = parts.next().and_then(|minor| minor.parse::<u32>().ok()).unwrap_or(1);
+    let patch = parts.next().unwrap_or("0");
+    format!("v{major}.{}.{patch}", minor.saturating_sub(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_plain_cluster_starts_one_minor_version_below_its_api_server() {
+        assert_eq!(previous_minor("v1.36.3"), "v1.35.3");
+    }
+
+    #[test]
+    fn the_node_that_fails_is_one_of_the_cluster() {
+        let scenario = Scenario::new(Platform::OpenShift, "v1.36.3", Pace::DEMO).unwrap();
+        let Simulated::OpenShift(cluster, _) = scenario.cluster else {
+            unreachable!();
+        };
+        assert!(cluster.nodes_of("worker").contains(&DEGRADED.to_owned()));
+        assert_eq!(cluster.nodes_of(PAUSED).len(), 2);
+    }
+}

@@ -1,0 +1,123 @@
+//! Where the tables appear: redrawn in place on a terminal, as snapshots in a pipe.
+
+use std::fs::File;
+use std::io::{IsTerminal, Write};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::view::View;
+
+/// In a pipe, a snapshot at most this often: a log of the update, not a film.
+const SNAPSHOT: Duration = Duration::from_secs(5);
+
+/// What a terminal has that does not say its size.
+const SIZE: (usize, usize) = (24, 80);
+
+/// The output of the demo.
+pub(super) struct Screen {
+    terminal: bool,
+    started: Instant,
+    said: Option<String>,
+    drawn: bool,
+    last: Option<(Instant, Vec<String>)>,
+}
+
+impl Screen {
+    /// Standard output, whatever it is.
+    pub(super) fn new() -> Self {
+        Self {
+            terminal: std::io::stdout().is_terminal(),
+            started: Instant::now(),
+            said: None,
+            drawn: false,
+            last: None,
+        }
+    }
+
+    /// Says what happens, above the tables.
+    pub(super) fn say(&mut self, what: &str) {
+        if self.terminal {
+            self.said = Some(what.to_owned());
+        } else {
+            println!("\n{what}");
+        }
+    }
+
+    /// Shows the tables as they stand.
+    pub(super) fn show(&mut self, view: &View) {
+        if self.terminal {
+            let clear = if self.drawn { "" } else { "\x1b[2J" };
+            self.drawn = true;
+            let (height, width) = size();
+            let lines = fit(view, self.heading(), height, width);
+            // Home, each line up to its end, then all below: no flicker, unlike clearing first.
+            emit(&format!("{clear}\x1b[H{}\x1b[K\n\x1b[J", lines.join("\x1b[K\n")));
+            return;
+        }
+        let state = view.fingerprint();
+        let due = self.last.as_ref().is_none_or(|(at, shown)| *shown != state && at.elapsed() >= SNAPSHOT);
+        if due {
+            self.print(view);
+            self.last = Some((Instant::now(), state));
+        }
+    }
+
+    /// Shows the tables for the last time, whole.
+    pub(super) fn finish(&mut self, view: &View) {
+        if self.terminal {
+            emit("\x1b[2J\x1b[H");
+        }
+        self.print(view);
+    }
+
+    fn print(&self, view: &View) {
+        let lines = [vec![self.heading()], view.pool_lines(), vec![String::new()], view.node_lines(usize::MAX - 1)];
+        emit(&format!("\n{}\n", lines.concat().join("\n")));
+    }
+
+    fn heading(&self) -> String {
+        let said = self.said.as_deref().unwrap_or_default();
+        format!("After {:.0} s. {said}", self.started.elapsed().as_secs_f64()).trim_end().to_owned()
+    }
+}
+
+/// The lines that fit a terminal, the last of which says what does not.
+fn fit(view: &View, heading: String, height: usize, width: usize) -> Vec<String> {
+    let mut lines = vec![heading];
+    lines.extend(view.pool_lines());
+    lines.push(String::new());
+    // The cursor stays on the line below the last one.
+    let room = height.saturating_sub(1);
+    let rows = room.saturating_sub(lines.len() + 1);
+    let nodes = view.node_lines(rows);
+    let hidden = (lines.len() + nodes.len()).saturating_sub(room);
+    lines.extend(nodes);
+    if hidden > 0 {
+        lines.truncate(room.saturating_sub(1));
+        lines.push(format!("… and {} more rows", hidden + 1));
+    }
+    lines.iter().map(|line| line.chars().take(width).collect()).collect()
+}
+
+fn emit(text: &str) {
+    let mut out = std::io::stdout().lock();
+    // A reader that went away ends the demo by its own signal; there is nobody to tell.
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Rows and columns of the terminal, as they are now.
+fn size() -> (usize, usize) {
+    let asked = File::open("/dev/tty").and_then(|tty| {
+        let mut stty = Command::new("stty");
+        stty.arg("size").stdin(tty).stderr(Stdio::null()).output()
+    });
+    let Ok(output) = asked else {
+        return SIZE;
+    };
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut numbers = text.split_whitespace().filter_map(|number| number.parse().ok());
+    match (numbers.next(), numbers.next()) {
+        (Some(rows), Some(columns)) if rows > 0 && columns > 0 => (rows, columns),
+        _ => SIZE,
+    }
+}

@@ -1,0 +1,29 @@
+//! A real Kubernetes control plane, and what tests and the demo need around it.
+//!
+//! Nothing is mocked: [`ControlPlane`] runs the kube-apiserver and etcd of a release, so schemas,
+//! RBAC, conflicts, watches and outages are the real ones. What a cluster has beyond that (kubelets,
+//! the Machine Config Operator) is simulated by writing what they would write.
+//!
+//! | Module | For |
+//! |---|---|
+//! | [`control_plane`] | etcd, kube-apiserver, kube-controller-manager: start, outage, end |
+//! | [`apply`] | YAML into the cluster, as `kubectl apply --server-side` does |
+//! | [`audit`] | what the API server was asked, and by whom |
+//! | [`process`] | programs that end with the test |
+//! | [`wait`] | waiting for a condition |
+
+pub mod apply;
+pub mod audit;
+mod certificates;
+pub mod control_plane;
+pub mod demo;
+pub mod kubernetes;
+pub mod load;
+pub mod openshift;
+pub mod process;
+pub mod wait;
+
+pub use audit::{AuditEntry, AuditLog, AuditMark, writes};
+pub use control_plane::{ControlPlane, ControlPlaneBuilder, KeptControlPlane};
+pub use process::{Exit, Process};
+pub use wait::eventually;

@@ -1,0 +1,92 @@
+//! The update of one node, write by write.
+//!
+//! ```text
+//! controller  desiredConfig = new            the node is retargeted, its state still Done
+//! daemon      state Working, desiredDrain = drain-new
+//! controller  cordon … drain … lastAppliedDrain = drain-new
+//! daemon      files and operating system; state Rebooting
+//! kubelet     silent (Ready Unknown), then another boot ID and version, NotReady, Ready
+//! daemon      desiredDrain = uncordon-new
+//! controller  uncordon, lastAppliedDrain = uncordon-new
+//! daemon      currentConfig = new, state Done
+//! ```
+//!
+//! The order of the last two is that of the daemon's `completeUpdate`, which waits until its node is
+//! uncordoned before it reports Done.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::kubernetes::{Pace, Ready};
+use crate::openshift::{Editor, kubelet_of, os_image_of};
+
+// Nominal durations at the pace of the demo, about ten seconds for a node; a real one takes about
+// sixty times as long.
+const NOTICE: Duration = Duration::from_millis(400);
+const DRAIN: Duration = Duration::from_millis(2500);
+const APPLY: Duration = Duration::from_millis(2500);
+const SHUT_DOWN: Duration = Duration::from_millis(500);
+const BOOT: Duration = Duration::from_secs(2);
+const SETTLE: Duration = Duration::from_millis(700);
+const DEGRADED: Duration = Duration::from_secs(8);
+
+/// What a daemon says whose disk is full: long and of several lines, as real reasons are.
+pub const DEGRADED_REASON: &str = "failed to update OS to quay.io/openshift-release-dev/ocp-v4.0-art-dev@sha256:5f1e3b6a1c9d4be8f7a2c0d9e6b3f8a1: error running rpm-ostree rebase --experimental ostree-unverified-registry:quay.io/openshift-release-dev/ocp-v4.0-art-dev: exit status 1\nPulling manifest: ostree-unverified-registry:quay.io/openshift-release-dev/ocp-v4.0-art-dev\nImporting: ostree-unverified-registry:quay.io/openshift-release-dev/ocp-v4.0-art-dev (digest: sha256:5f1e3b6a1c9d4be8f7a2c0d9e6b3f8a1)\nostree chunk layers already present: 41\nostree chunk layers needed: 10 (512.3 MB)\nerror: Importing: Unencapsulating base: Layer sha256:9b0c: Writing content object: min-free-space-percent '3%' would be exceeded, at least 412.7 MB requested; the update is tried again until it succeeds";
+
+/// One node on its way to a configuration.
+pub(super) struct Update<'a> {
+    pub(super) editor: &'a Editor,
+    pub(super) pace: Pace,
+    pub(super) node: &'a str,
+    pub(super) config: &'a str,
+    pub(super) version: &'a str,
+}
+
+impl Update<'_> {
+    /// From the new target to the drained node.
+    pub(super) async fn drain(&self) -> Result<()> {
+        let drain = format!("drain-{}", self.config);
+        self.annotate(&[("desiredConfig", self.config)]).await?;
+        self.pace.pass(NOTICE).await;
+        self.annotate(&[("state", "Working"), ("reason", ""), ("desiredDrain", &drain)]).await?;
+        self.pace.pass(NOTICE).await;
+        self.editor.cordon(self.node, true).await?;
+        self.pace.pass(DRAIN).await;
+        self.annotate(&[("lastAppliedDrain", &drain)]).await
+    }
+
+    /// The daemon gives up, and goes on after somebody has made room on the disk.
+    pub(super) async fn fail_and_be_repaired(&self) -> Result<()> {
+        self.pace.pass(APPLY).await;
+        self.editor.set_state(self.node, "Degraded", DEGRADED_REASON).await?;
+        self.pace.pass(DEGRADED).await;
+        self.editor.set_state(self.node, "Working", "").await
+    }
+
+    /// From the drained node to the updated one.
+    pub(super) async fn apply_and_reboot(&self) -> Result<()> {
+        self.pace.pass(APPLY).await;
+        self.annotate(&[("state", "Rebooting")]).await?;
+        self.pace.pass(SHUT_DOWN).await;
+        self.editor.set_ready(self.node, Ready::Unknown).await?;
+        self.pace.pass(BOOT).await;
+        let (kubelet, os_image) = (kubelet_of(self.version), os_image_of(self.version));
+        self.editor.nodes().boot(self.node, &kubelet, &os_image).await?;
+        self.pace.pass(SETTLE).await;
+        self.editor.set_ready(self.node, Ready::Yes).await?;
+        self.pace.pass(NOTICE).await;
+        let uncordon = format!("uncordon-{}", self.config);
+        self.annotate(&[("desiredDrain", &uncordon)]).await?;
+        self.pace.pass(NOTICE).await;
+        self.editor.cordon(self.node, false).await?;
+        self.annotate(&[("lastAppliedDrain", &uncordon)]).await?;
+        self.pace.pass(NOTICE).await;
+        self.annotate(&[("currentConfig", self.config), ("state", "Done"), ("reason", "")]).await
+    }
+
+    async fn annotate(&self, annotations: &[(&str, &str)]) -> Result<()> {
+        let annotations: Vec<_> = annotations.iter().map(|(key, value)| (*key, Some(*value))).collect();
+        self.editor.annotate(self.node, &annotations).await
+    }
+}

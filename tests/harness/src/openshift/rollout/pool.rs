@@ -1,0 +1,86 @@
+//! The rollout of one pool: who may go, and what the pool's status says.
+
+use anyhow::{Context, Result};
+use kube::runtime::wait::await_condition;
+use kube::api::DynamicObject;
+use tokio::sync::Mutex;
+
+use super::{Plan, node};
+use crate::openshift::Editor;
+use crate::openshift::objects::PoolCounts;
+
+/// A pool that is going from one rendered configuration to another.
+pub(super) struct PoolRollout<'a> {
+    editor: &'a Editor,
+    plan: &'a Plan,
+    pool: &'a str,
+    current: &'a str,
+    wanted: &'a str,
+    /// Held across the write of the status, so that the last one written is the newest.
+    counts: Mutex<PoolCounts>,
+}
+
+impl<'a> PoolRollout<'a> {
+    pub(super) fn new(
+        editor: &'a Editor,
+        plan: &'a Plan,
+        pool: &'a str,
+        current: &'a str,
+        wanted: &'a str,
+        nodes: usize,
+    ) -> Self {
+        let counts = PoolCounts {
+            total: nodes,
+            ..PoolCounts::default()
+        };
+        Self {
+            editor,
+            plan,
+            pool,
+            current,
+            wanted,
+            counts: Mutex::new(counts),
+        }
+    }
+
+    /// Writes the pool's status as it stands.
+    pub(super) async fn report(&self) -> Result<()> {
+        self.change(|_| ()).await
+    }
+
+    /// Updates one node as soon as the pool is not paused.
+    pub(super) async fn update(&self, node: &str) -> Result<()> {
+        let unpaused = |pool: Option<&DynamicObject>| {
+            pool.is_some_and(|pool| !pool.data["spec"]["paused"].as_bool().unwrap_or(false))
+        };
+        let waited = await_condition(self.editor.pools().clone(), self.pool, unpaused).await;
+        waited.with_context(|| format!("Waiting until pool {} is not paused", self.pool))?;
+
+        self.change(|counts| counts.unavailable += 1).await?;
+        let update = node::Update {
+            editor: self.editor,
+            pace: self.plan.pace,
+            node,
+            config: self.wanted,
+            version: &self.plan.version,
+        };
+        update.drain().await?;
+        if self.plan.degraded.as_deref() == Some(node) {
+            self.change(|counts| counts.degraded += 1).await?;
+            update.fail_and_be_repaired().await?;
+            self.change(|counts| counts.degraded -= 1).await?;
+        }
+        update.apply_and_reboot().await?;
+        self.change(|counts| {
+            counts.unavailable -= 1;
+            counts.updated += 1;
+        })
+        .await
+    }
+
+    async fn change(&self, change: impl FnOnce(&mut PoolCounts)) -> Result<()> {
+        let mut counts = self.counts.lock().await;
+        change(&mut counts);
+        self.editor.set_pool_status(self.pool, *counts, self.current, self.wanted).await
+    }
+}
