@@ -17,7 +17,10 @@ use node_insights_harness::load::{Options, load_cluster};
 /// Where OpenShift's kinds are not served, minimal CRDs are installed. A controller manager marks
 /// nodes that have no kubelet as unreachable after 40 s; load into a server without one.
 #[derive(Debug, Parser)]
-#[allow(clippy::doc_markdown, reason = "this text is the --help, where backticks mean nothing")]
+#[allow(
+    clippy::doc_markdown,
+    reason = "this text is the --help, where backticks mean nothing"
+)]
 struct Arguments {
     /// The folder with the dump
     dir: PathBuf,

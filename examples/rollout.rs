@@ -16,7 +16,10 @@ use node_insights_harness::openshift;
 /// Works on whatever the API server (KUBECONFIG) holds: the cluster that `demo --keep` leaves, or one
 /// that load_cluster loaded. Refuses a server whose kubelets are alive.
 #[derive(Debug, Parser)]
-#[allow(clippy::doc_markdown, reason = "this text is the --help, where backticks mean nothing")]
+#[allow(
+    clippy::doc_markdown,
+    reason = "this text is the --help, where backticks mean nothing"
+)]
 struct Arguments {
     /// How nodes are updated: openshift, or kubernetes, where nodes are replaced
     #[arg(long, default_value = "openshift")]
@@ -54,7 +57,12 @@ async fn play(arguments: Arguments) -> Result<()> {
     let pace = Pace::new(arguments.pace);
     if arguments.load {
         let version = client.apiserver_version().await?.git_version;
-        println!("{}", Scenario::new(arguments.platform, &version, pace)?.load(&client).await?);
+        println!(
+            "{}",
+            Scenario::new(arguments.platform, &version, pace)?
+                .load(&client)
+                .await?
+        );
     }
     println!("Updating to {}", arguments.to);
     match arguments.platform {

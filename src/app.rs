@@ -9,6 +9,7 @@
 
 pub mod config;
 pub mod supervisor;
+mod wiring;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,21 +22,12 @@ use tokio::time::Instant;
 use self::config::{Platform, RunConfig};
 use self::supervisor::Stage;
 use crate::api::types::Provider;
-use crate::api::{NodeProgressInsightStatus, PoolProgressInsightStatus};
 use crate::domain::evaluate::Evaluator;
 use crate::domain::evaluate::kubernetes::Kubernetes;
 use crate::domain::evaluate::openshift::OpenShift;
 use crate::http;
 use crate::kubernetes::diagnosis::{Attempt, diagnose};
 use crate::kubernetes::{client, platform, watch};
-use crate::reconcile::applier::Applier;
-use crate::reconcile::feeds::{self, Feed, check};
-use crate::reconcile::insight_cache::InsightCache;
-use crate::reconcile::keyed_queue;
-use crate::reconcile::node_insight;
-use crate::reconcile::node_state::{CentreBuilder, InsightKey, system_clock};
-use crate::reconcile::pool_insight::{self, PoolInsights};
-use crate::reconcile::sync_gate::SyncGate;
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
 
@@ -44,8 +36,6 @@ use crate::telemetry::metrics::Metrics;
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(9);
 
 const CHECK_PLATFORM: &str = "platform";
-const CHECK_NODE_WRITES: &str = "writing nodeprogressinsights";
-const CHECK_POOL_WRITES: &str = "writing poolprogressinsights";
 
 /// The parts that run, in the order in which they are stopped.
 #[derive(Default)]
@@ -87,7 +77,10 @@ async fn operate(
     health: &Arc<Health>,
 ) -> anyhow::Result<()> {
     let (listener, address) = http::bind(config.metrics_address).await.with_context(|| {
-        format!("Cannot listen on {}: choose another address with --metrics-address", config.metrics_address)
+        format!(
+            "Cannot listen on {}: choose another address with --metrics-address",
+            config.metrics_address
+        )
     })?;
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "Serving metrics and health");
     let (port_metrics, port_health) = (Arc::clone(metrics), Arc::clone(health));
@@ -101,10 +94,12 @@ async fn operate(
         health.not_ready(CHECK_PLATFORM, "not known yet");
         let client = client::connect().await?;
         let rules = choose_rules(config, &client, health).await;
-        start(config, rules, &client, parts, metrics, health);
+        wiring::start(config, rules, client, parts, metrics, health);
     } else {
         health.ready("operator");
-        tracing::warn!("Both node and pool insights are disabled: nothing is watched and nothing is written");
+        tracing::warn!(
+            "Both node and pool insights are disabled: nothing is watched and nothing is written"
+        );
     }
     let ended = tokio::select! {
         ended = parts.watches.ended() => ended,
@@ -127,13 +122,16 @@ async fn choose_rules(config: &RunConfig, client: &Client, health: &Health) -> B
     match provider {
         Provider::OpenShift => {
             if config.target_version.is_some() {
-                tracing::warn!("Ignoring --target-version: on OpenShift, ClusterVersion says the target");
+                tracing::warn!(
+                    "Ignoring --target-version: on OpenShift, ClusterVersion says the target"
+                );
             }
             Box::new(OpenShift)
         }
-        Provider::Kubernetes => {
-            Box::new(Kubernetes::new(&config.pool_label_keys, config.target_version.as_deref()))
-        }
+        Provider::Kubernetes => Box::new(Kubernetes::new(
+            &config.pool_label_keys,
+            config.target_version.as_deref(),
+        )),
     }
 }
 
@@ -143,7 +141,11 @@ async fn detect(client: &Client, health: &Health) -> Provider {
         match platform::detect(client).await {
             Ok(provider) => return provider,
             Err(error) => {
-                let attempt = Attempt { verbs: "get", resource: "the path /apis", group: "" };
+                let attempt = Attempt {
+                    verbs: "get",
+                    resource: "the path /apis",
+                    group: "",
+                };
                 let diagnosis = diagnose(&error, attempt);
                 if health.not_ready(CHECK_PLATFORM, diagnosis.to_string()) {
                     tracing::warn!(error = %diagnosis, "Finding out the platform fails");
@@ -154,127 +156,16 @@ async fn detect(client: &Client, health: &Health) -> Provider {
     }
 }
 
-/// Wires consumers, centre and watches, and starts them.
-fn start(
-    config: &RunConfig,
-    rules: Box<dyn Evaluator>,
-    client: &Client,
-    parts: &mut Parts,
-    metrics: &Arc<Metrics>,
-    health: &Arc<Health>,
-) {
-    let provider = rules.provider();
-    let node_insights: Arc<InsightCache<NodeProgressInsightStatus>> = Arc::default();
-    let pool_insights: Arc<InsightCache<PoolProgressInsightStatus>> = Arc::default();
-
-    let mut checks = vec![check::NODES];
-    checks.extend(match provider {
-        Provider::OpenShift => {
-            vec![check::MACHINE_CONFIG_POOLS, check::MACHINE_CONFIGS, check::CLUSTER_VERSION]
-        }
-        Provider::Kubernetes => vec![check::API_SERVER_VERSION],
-    });
-    let clock = system_clock();
-    let mut builder = CentreBuilder::new(rules, Arc::clone(metrics), Arc::clone(&clock));
-    let node_inbox = config.enable_node_insights.then(|| {
-        checks.push(check::NODE_INSIGHTS);
-        builder.history(Arc::clone(&node_insights));
-        builder.consumer(node_insight::NAME, node_insight::wants)
-    });
-    let pool_inbox = config.enable_pool_insights.then(|| {
-        checks.push(check::POOL_INSIGHTS);
-        builder.consumer(pool_insight::NAME, pool_insight::wants)
-    });
-    let (centre, dirty) = builder.build();
-    for check in &checks {
-        health.not_ready(check, "not listed yet");
-        metrics.watch(check, false);
-    }
-    let gate = Arc::new(SyncGate::new(checks));
-    let feed = Feed {
-        centre: Arc::clone(&centre),
-        gate: Arc::clone(&gate),
-        health: Arc::clone(health),
-        metrics: Arc::clone(metrics),
-    };
-
-    if let Some(inbox) = node_inbox {
-        let applier = Applier::new(
-            client.clone(),
-            Arc::clone(&node_insights),
-            Arc::clone(metrics),
-            Arc::clone(health),
-            CHECK_NODE_WRITES,
-        );
-        let (centre, metrics, concurrency) = (Arc::clone(&centre), Arc::clone(metrics), config.concurrency());
-        parts.consumers.spawn(node_insight::NAME, move |stop| async move {
-            if stop.run_until_cancelled(centre.evaluated()).await.is_none() {
-                return;
-            }
-            let reconcile = |key| node_insight::reconcile(key, &centre, &applier, &metrics);
-            keyed_queue::run(node_insight::NAME, inbox, concurrency, &metrics, stop, reconcile).await;
-        });
-        parts.watches.spawn_until_stopped(
-            "watch nodeprogressinsights",
-            feeds::insights(feed.clone(), client.clone(), check::NODE_INSIGHTS, Arc::clone(&node_insights), InsightKey::Node),
-        );
-    }
-    if let Some(inbox) = pool_inbox {
-        let applier = Applier::new(
-            client.clone(),
-            Arc::clone(&pool_insights),
-            Arc::clone(metrics),
-            Arc::clone(health),
-            CHECK_POOL_WRITES,
-        );
-        let pools = PoolInsights::new(
-            Arc::clone(&centre),
-            applier,
-            Arc::clone(&pool_insights),
-            Arc::clone(metrics),
-            clock,
-        );
-        let (centre, metrics, concurrency) = (Arc::clone(&centre), Arc::clone(metrics), config.concurrency());
-        parts.consumers.spawn(pool_insight::NAME, move |stop| async move {
-            if stop.run_until_cancelled(centre.evaluated()).await.is_none() {
-                return;
-            }
-            let reconcile = |key| pools.reconcile(key);
-            keyed_queue::run(pool_insight::NAME, inbox, concurrency, &metrics, stop, reconcile).await;
-        });
-        parts.watches.spawn_until_stopped(
-            "watch poolprogressinsights",
-            feeds::insights(feed.clone(), client.clone(), check::POOL_INSIGHTS, Arc::clone(&pool_insights), InsightKey::Pool),
-        );
-    }
-    parts.centre.spawn("node_state", move |stop| async move {
-        let known = || {
-            let nodes = node_insights.names().into_iter().map(InsightKey::Node);
-            let pools = pool_insights.names().into_iter().map(InsightKey::Pool);
-            nodes.chain(pools).collect()
-        };
-        centre.run(dirty, &gate, known, stop).await;
-    });
-    let watches = &mut parts.watches;
-    watches.spawn_until_stopped("watch nodes", feeds::nodes(feed.clone(), client.clone()));
-    match provider {
-        Provider::OpenShift => {
-            let pools = feeds::machine_config_pools(feed.clone(), client.clone());
-            watches.spawn_until_stopped("watch machineconfigpools", pools);
-            watches.spawn_until_stopped("watch machineconfigs", feeds::machine_configs(feed.clone(), client.clone()));
-            watches.spawn_until_stopped("watch clusterversions", feeds::cluster_version(feed, client.clone()));
-        }
-        Provider::Kubernetes => {
-            watches.spawn_until_stopped("ask the API server's version", feeds::api_server(feed, client.clone()));
-        }
-    }
-}
-
 impl Parts {
     /// Stops everything in order; whether everything was done in time.
     async fn stop(self) -> bool {
         let deadline = Instant::now() + SHUTDOWN_DEADLINE;
-        let Self { watches, centre, consumers, port } = self;
+        let Self {
+            watches,
+            centre,
+            consumers,
+            port,
+        } = self;
         let mut complete = true;
         for stage in [watches, centre, consumers, port] {
             complete &= stage.stop(deadline).await;

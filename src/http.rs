@@ -46,7 +46,9 @@ pub async fn serve(
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(show_readiness))
         .with_state(Shared { metrics, health });
-    axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await
+    axum::serve(listener, router)
+        .with_graceful_shutdown(shutdown.cancelled_owned())
+        .await
 }
 
 async fn show_metrics(State(shared): State<Shared>) -> Response {
@@ -58,6 +60,10 @@ async fn show_metrics(State(shared): State<Shared>) -> Response {
 
 async fn show_readiness(State(shared): State<Shared>) -> Response {
     let (ready, report) = shared.health.report();
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let status = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
     (status, report).into_response()
 }

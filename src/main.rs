@@ -45,9 +45,12 @@ fn print_crds(config: &CrdsConfig) -> anyhow::Result<()> {
         match &config.output_dir {
             Some(dir) => {
                 let path = dir.join(&file);
-                fs::write(&path, yaml).with_context(|| format!("Cannot write {}", path.display()))?;
+                fs::write(&path, yaml)
+                    .with_context(|| format!("Cannot write {}", path.display()))?;
             }
-            None => std::io::stdout().write_all(yaml.as_bytes()).context("Cannot write to stdout")?,
+            None => std::io::stdout()
+                .write_all(yaml.as_bytes())
+                .context("Cannot write to stdout")?,
         }
     }
     Ok(())

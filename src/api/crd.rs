@@ -6,8 +6,10 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceSubresources, CustomResourceValidation, JSONSchemaProps, SelectableField,
 };
 use kube::api::ObjectMeta;
-use kube::core::schema::StructuralSchemaRewriter;
+use kube::core::schema::{OptionalEnum, StructuralSchemaRewriter};
+use schemars::Schema;
 use schemars::generate::SchemaSettings;
+use schemars::transform::transform_subschemas;
 use serde_json::{Map, Value};
 
 use super::insight::{GROUP, InsightStatus, VERSION};
@@ -29,8 +31,14 @@ pub struct CrdError {
 /// When a status type has a schema that no CRD can hold.
 pub fn all() -> Result<[(String, CustomResourceDefinition); 2], CrdError> {
     Ok([
-        (file_name::<NodeProgressInsightStatus>(), definition::<NodeProgressInsightStatus>()?),
-        (file_name::<PoolProgressInsightStatus>(), definition::<PoolProgressInsightStatus>()?),
+        (
+            file_name::<NodeProgressInsightStatus>(),
+            definition::<NodeProgressInsightStatus>()?,
+        ),
+        (
+            file_name::<PoolProgressInsightStatus>(),
+            definition::<PoolProgressInsightStatus>()?,
+        ),
     ])
 }
 
@@ -40,7 +48,10 @@ fn file_name<S: InsightStatus>() -> String {
 
 fn definition<S: InsightStatus>() -> Result<CustomResourceDefinition, CrdError> {
     Ok(CustomResourceDefinition {
-        metadata: ObjectMeta { name: Some(format!("{}.{GROUP}", S::PLURAL)), ..ObjectMeta::default() },
+        metadata: ObjectMeta {
+            name: Some(format!("{}.{GROUP}", S::PLURAL)),
+            ..ObjectMeta::default()
+        },
         spec: CustomResourceDefinitionSpec {
             group: GROUP.into(),
             names: CustomResourceDefinitionNames {
@@ -64,19 +75,33 @@ fn version<S: InsightStatus>() -> Result<CustomResourceDefinitionVersion, CrdErr
         name: VERSION.into(),
         served: true,
         storage: true,
-        additional_printer_columns: Some(S::COLUMNS.iter().map(|column| CustomResourceColumnDefinition {
-            name: column.name.into(),
-            type_: column.kind.into(),
-            json_path: column.path.into(),
-            priority: column.wide.then_some(1),
-            ..CustomResourceColumnDefinition::default()
-        }).collect()),
-        selectable_fields: Some(S::SELECTABLE.iter().map(|path| SelectableField { json_path: (*path).into() }).collect()),
+        additional_printer_columns: Some(
+            S::COLUMNS
+                .iter()
+                .map(|column| CustomResourceColumnDefinition {
+                    name: column.name.into(),
+                    type_: column.kind.into(),
+                    json_path: column.path.into(),
+                    priority: column.wide.then_some(1),
+                    ..CustomResourceColumnDefinition::default()
+                })
+                .collect(),
+        ),
+        selectable_fields: Some(
+            S::SELECTABLE
+                .iter()
+                .map(|path| SelectableField {
+                    json_path: (*path).into(),
+                })
+                .collect(),
+        ),
         subresources: Some(CustomResourceSubresources {
             status: Some(CustomResourceSubresourceStatus(Value::Object(Map::new()))),
             scale: None,
         }),
-        schema: Some(CustomResourceValidation { open_api_v3_schema: Some(schema::<S>()?) }),
+        schema: Some(CustomResourceValidation {
+            open_api_v3_schema: Some(schema::<S>()?),
+        }),
         ..CustomResourceDefinitionVersion::default()
     })
 }
@@ -88,14 +113,25 @@ fn schema<S: InsightStatus>() -> Result<JSONSchemaProps, CrdError> {
             settings.meta_schema = None;
         })
         .with_transform(StructuralSchemaRewriter)
+        .with_transform(OptionalEnum)
+        .with_transform(absent_not_null)
         .into_generator()
         .into_root_schema_for::<S>();
     let status: JSONSchemaProps =
-        serde_json::from_value(status.to_value()).map_err(|source| CrdError { kind: S::KIND, source })?;
+        serde_json::from_value(status.to_value()).map_err(|source| CrdError {
+            kind: S::KIND,
+            source,
+        })?;
     Ok(JSONSchemaProps {
         type_: Some("object".into()),
         description: Some(S::DESCRIPTION.into()),
         properties: Some([("status".to_owned(), status)].into()),
         ..JSONSchemaProps::default()
     })
+}
+
+/// An optional field is absent when there is nothing to say; it is never null.
+fn absent_not_null(schema: &mut Schema) {
+    schema.remove("nullable");
+    transform_subschemas(&mut absent_not_null, schema);
 }

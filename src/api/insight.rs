@@ -18,7 +18,9 @@ pub const VERSION: &str = "v1alpha1";
 pub const API_VERSION: &str = "nodeinsights.dev/v1alpha1";
 
 /// What distinguishes the insight kinds from one another: names, and how `kubectl get` shows them.
-pub trait InsightStatus: Clone + std::fmt::Debug + PartialEq + JsonSchema + Send + Sync + 'static {
+pub trait InsightStatus:
+    Clone + std::fmt::Debug + PartialEq + JsonSchema + Send + Sync + 'static
+{
     /// Kind, in CamelCase.
     const KIND: &'static str;
     /// Plural name, as in the URL.
@@ -52,13 +54,23 @@ impl Column {
     /// A column that is always shown.
     #[must_use]
     pub const fn new(name: &'static str, kind: &'static str, path: &'static str) -> Self {
-        Self { name, kind, path, wide: false }
+        Self {
+            name,
+            kind,
+            path,
+            wide: false,
+        }
     }
 
     /// A column for `-o wide`.
     #[must_use]
     pub const fn wide(name: &'static str, kind: &'static str, path: &'static str) -> Self {
-        Self { name, kind, path, wide: true }
+        Self {
+            name,
+            kind,
+            path,
+            wide: true,
+        }
     }
 }
 

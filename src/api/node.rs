@@ -5,14 +5,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::insight::{Column, Insight, InsightStatus};
-use super::types::{
-    Condition, DesiredVersionSource, Phase, PoolRef, Provider, Scope, UpdateKind,
-};
+use super::types::{Condition, DesiredVersionSource, Phase, PoolRef, Provider, Scope, UpdateKind};
 
 /// How far the update of one node is.
 pub type NodeProgressInsight = Insight<NodeProgressInsightStatus>;
 
-/// Status of a [`NodeProgressInsight`].
+/// What is known of the update of the node.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeProgressInsightStatus {
@@ -98,11 +96,18 @@ impl InsightStatus for NodeProgressInsightStatus {
         Column::wide("Desired", "string", ".status.desiredVersion"),
         Column::wide("Update", "string", ".status.updateKind"),
         Column::wide("Since", "date", ".status.phaseStartTime"),
-        Column::wide("Available", "string", r#".status.conditions[?(@.type=="Available")].status"#),
-        Column::wide("Degraded", "string", r#".status.conditions[?(@.type=="Degraded")].status"#),
+        Column::wide(
+            "Available",
+            "string",
+            r#".status.conditions[?(@.type=="Available")].status"#,
+        ),
+        Column::wide(
+            "Degraded",
+            "string",
+            r#".status.conditions[?(@.type=="Degraded")].status"#,
+        ),
         Column::wide("Age", "date", ".metadata.creationTimestamp"),
         Column::wide("Message", "string", ".status.message"),
     ];
-    const DESCRIPTION: &'static str =
-        "NodeProgressInsight says how far the update of one node is. It is written by node-insights; editing it changes nothing.";
+    const DESCRIPTION: &'static str = "NodeProgressInsight says how far the update of one node is. It is written by node-insights; editing it changes nothing.";
 }

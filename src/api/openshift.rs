@@ -17,7 +17,11 @@ pub const CLUSTER_VERSION_NAME: &str = "version";
 
 /// Spec of a `MachineConfigPool`.
 #[derive(CustomResource, Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
-#[kube(group = "machineconfiguration.openshift.io", version = "v1", kind = "MachineConfigPool")]
+#[kube(
+    group = "machineconfiguration.openshift.io",
+    version = "v1",
+    kind = "MachineConfigPool"
+)]
 #[serde(rename_all = "camelCase")]
 pub struct MachineConfigPoolSpec {
     /// Nodes of the pool; nil or empty matches nothing here.
@@ -41,12 +45,21 @@ pub struct ConfigurationRef {
 
 /// Spec of a `MachineConfig`: nothing of it is read.
 #[derive(CustomResource, Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
-#[kube(group = "machineconfiguration.openshift.io", version = "v1", kind = "MachineConfig")]
+#[kube(
+    group = "machineconfiguration.openshift.io",
+    version = "v1",
+    kind = "MachineConfig"
+)]
 pub struct MachineConfigSpec {}
 
 /// Spec of the `ClusterVersion`: nothing of it is read.
 #[derive(CustomResource, Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
-#[kube(group = "config.openshift.io", version = "v1", kind = "ClusterVersion", status = "ClusterVersionStatus")]
+#[kube(
+    group = "config.openshift.io",
+    version = "v1",
+    kind = "ClusterVersion",
+    status = "ClusterVersionStatus"
+)]
 pub struct ClusterVersionSpec {}
 
 /// Status of the `ClusterVersion`.

@@ -9,7 +9,7 @@ use super::types::{Condition, DesiredVersionSource, PoolRef, Provider, Scope};
 /// How far the update of one pool is.
 pub type PoolProgressInsight = Insight<PoolProgressInsightStatus>;
 
-/// Status of a [`PoolProgressInsight`].
+/// What is known of the update of the pool.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PoolProgressInsightStatus {
@@ -93,7 +93,7 @@ pub struct Summary {
     pub count: i32,
 }
 
-/// What a [`Summary`] counts. A node may be counted in several.
+/// What is counted. A node may be counted in several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum SummaryType {
     /// Every node of the pool.
@@ -138,14 +138,37 @@ impl InsightStatus for PoolProgressInsightStatus {
         Column::new("Percent", "integer", ".status.completionPercent"),
         Column::new("Version", "string", ".status.version"),
         Column::new("Desired", "string", ".status.desiredVersion"),
-        Column::wide("Available", "integer", r#".status.summaries[?(@.type=="Available")].count"#),
-        Column::wide("Progressing", "integer", r#".status.summaries[?(@.type=="Progressing")].count"#),
-        Column::wide("Draining", "integer", r#".status.summaries[?(@.type=="Draining")].count"#),
-        Column::wide("Excluded", "integer", r#".status.summaries[?(@.type=="Excluded")].count"#),
-        Column::wide("Degraded", "integer", r#".status.summaries[?(@.type=="Degraded")].count"#),
+        Column::wide(
+            "Available",
+            "integer",
+            r#".status.summaries[?(@.type=="Available")].count"#,
+        ),
+        Column::wide(
+            "Progressing",
+            "integer",
+            r#".status.summaries[?(@.type=="Progressing")].count"#,
+        ),
+        Column::wide(
+            "Draining",
+            "integer",
+            r#".status.summaries[?(@.type=="Draining")].count"#,
+        ),
+        Column::wide(
+            "Excluded",
+            "integer",
+            r#".status.summaries[?(@.type=="Excluded")].count"#,
+        ),
+        Column::wide(
+            "Degraded",
+            "integer",
+            r#".status.summaries[?(@.type=="Degraded")].count"#,
+        ),
         Column::wide("Age", "date", ".metadata.creationTimestamp"),
-        Column::wide("Message", "string", r#".status.conditions[?(@.type=="Updating")].message"#),
+        Column::wide(
+            "Message",
+            "string",
+            r#".status.conditions[?(@.type=="Updating")].message"#,
+        ),
     ];
-    const DESCRIPTION: &'static str =
-        "PoolProgressInsight says how far the update of one pool of nodes is. It is written by node-insights; editing it changes nothing.";
+    const DESCRIPTION: &'static str = "PoolProgressInsight says how far the update of one pool of nodes is. It is written by node-insights; editing it changes nothing.";
 }

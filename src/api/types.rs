@@ -49,7 +49,9 @@ pub enum Scope {
 }
 
 /// How far the update of a node is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 pub enum Phase {
     /// Outdated, its turn has not come.
     Pending,
@@ -167,7 +169,10 @@ pub struct Condition {
     /// Since when it has had this status.
     pub last_transition_time: Timestamp,
     /// Why, for machines: CamelCase.
-    #[schemars(length(min = 1, max = 1024), regex(pattern = r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$"))]
+    #[schemars(
+        length(min = 1, max = 1024),
+        regex(pattern = r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")
+    )]
     pub reason: String,
     /// Why, for people; may be empty.
     #[schemars(length(max = 32768))]

@@ -68,7 +68,12 @@ pub struct RunConfig {
     pub enable_pool_insights: bool,
 
     /// Address of the HTTP port with /metrics, /livez and /readyz; port 0 takes a free one
-    #[arg(long, env = "NODE_INSIGHTS_METRICS_ADDRESS", value_name = "ADDRESS:PORT", default_value = "0.0.0.0:8080")]
+    #[arg(
+        long,
+        env = "NODE_INSIGHTS_METRICS_ADDRESS",
+        value_name = "ADDRESS:PORT",
+        default_value = "0.0.0.0:8080"
+    )]
     pub metrics_address: SocketAddr,
 
     /// How log lines look
@@ -76,7 +81,7 @@ pub struct RunConfig {
     pub log_format: LogFormat,
 
     /// Least level of log lines: error, warn, info, debug or trace; or a filter by module, as in
-    /// info,node_insights=debug
+    /// `info,node_insights=debug`
     #[arg(long, env = "NODE_INSIGHTS_LOG_LEVEL", value_name = "LEVEL", default_value = "info", value_parser = parse_filter)]
     pub log_level: String,
 
@@ -111,15 +116,21 @@ impl RunConfig {
 
 /// A label key by the rules of Kubernetes: an optional DNS prefix, then a name.
 fn parse_label_key(text: &str) -> Result<String, String> {
-    let (prefix, name) = text.split_once('/').map_or((None, text), |(prefix, name)| (Some(prefix), name));
+    let (prefix, name) = text
+        .split_once('/')
+        .map_or((None, text), |(prefix, name)| (Some(prefix), name));
     let is_word = |text: &str, limit: usize, extra: &[char]| {
         !text.is_empty()
             && text.len() <= limit
-            && text.chars().all(|c| c.is_ascii_alphanumeric() || extra.contains(&c))
+            && text
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || extra.contains(&c))
             && text.starts_with(|c: char| c.is_ascii_alphanumeric())
             && text.ends_with(|c: char| c.is_ascii_alphanumeric())
     };
-    if is_word(name, 63, &['-', '_', '.']) && prefix.is_none_or(|prefix| is_word(prefix, 253, &['-', '.'])) {
+    if is_word(name, 63, &['-', '_', '.'])
+        && prefix.is_none_or(|prefix| is_word(prefix, 253, &['-', '.']))
+    {
         Ok(text.to_owned())
     } else {
         Err("a label key is a name of up to 63 letters, digits, '-', '_' and '.', with an optional DNS prefix before a '/', as in example.com/pool".to_owned())
@@ -141,7 +152,10 @@ mod tests {
 
     fn run(args: &[&str]) -> Result<RunConfig, String> {
         let args = ["node-insights", "run"].iter().chain(args);
-        match Cli::try_parse_from(args).map_err(|error| error.to_string())?.command {
+        match Cli::try_parse_from(args)
+            .map_err(|error| error.to_string())?
+            .command
+        {
             Command::Run(config) => Ok(*config),
             Command::Crds(_) => Err("not run".to_owned()),
         }
@@ -158,7 +172,12 @@ mod tests {
         let run = command.find_subcommand("run").unwrap();
         for arg in run.get_arguments().filter(|arg| arg.get_id() != "help") {
             let expected = format!("NODE_INSIGHTS_{}", arg.get_id().as_str().to_uppercase());
-            assert_eq!(arg.get_env().and_then(|name| name.to_str()), Some(expected.as_str()), "{}", arg.get_id());
+            assert_eq!(
+                arg.get_env().and_then(|name| name.to_str()),
+                Some(expected.as_str()),
+                "{}",
+                arg.get_id()
+            );
         }
     }
 

@@ -57,8 +57,13 @@ impl Stage {
     /// Waits for a task to end, which none must; for ever when there are none.
     pub async fn ended(&mut self) -> Ended {
         match self.tasks.join_next_with_id().await {
-            Some(Ok((id, ()))) => Ended::Returned { task: self.name(id) },
-            Some(Err(error)) => Ended::Panicked { task: self.name(error.id()), message: panic_message(error) },
+            Some(Ok((id, ()))) => Ended::Returned {
+                task: self.name(id),
+            },
+            Some(Err(error)) => Ended::Panicked {
+                task: self.name(error.id()),
+                message: panic_message(error),
+            },
             None => std::future::pending().await,
         }
     }
@@ -113,14 +118,20 @@ mod tests {
     async fn a_task_that_panics_is_named_with_what_it_said() {
         let mut stage = Stage::default();
         stage.spawn("node_insight", |_| async { panic!("no state") });
-        assert_eq!(stage.ended().await.to_string(), "The task 'node_insight' panicked: no state");
+        assert_eq!(
+            stage.ended().await.to_string(),
+            "The task 'node_insight' panicked: no state"
+        );
     }
 
     #[tokio::test]
     async fn a_task_that_returns_by_itself_is_named() {
         let mut stage = Stage::default();
         stage.spawn("node_state", |_| async {});
-        assert_eq!(stage.ended().await.to_string(), "The task 'node_state' ended without being told to");
+        assert_eq!(
+            stage.ended().await.to_string(),
+            "The task 'node_state' ended without being told to"
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -22,7 +22,13 @@ pub trait Evaluator: Send + Sync {
     fn membership(&self, node: &NodeFacts, cluster: &ClusterFacts) -> Membership;
 
     /// How far the update of a node of `pool` is.
-    fn judge(&self, node: &NodeFacts, pool: &PoolId, cluster: &ClusterFacts, past: Option<&History>) -> Judgement;
+    fn judge(
+        &self,
+        node: &NodeFacts,
+        pool: &PoolId,
+        cluster: &ClusterFacts,
+        past: Option<&History>,
+    ) -> Judgement;
 }
 
 /// The state of a node. Total: it has an answer for every input.
@@ -41,7 +47,10 @@ pub fn evaluate(
         Membership::Conflict(pools) => undetermined(
             node,
             "PoolConflict",
-            format!("The node belongs to several pools that exclude each other: {}", pools.join(", ")),
+            format!(
+                "The node belongs to several pools that exclude each other: {}",
+                pools.join(", ")
+            ),
         ),
     };
     let scope = match membership.pool() {
@@ -49,7 +58,15 @@ pub fn evaluate(
         _ if runs_control_plane(&node.labels) => Scope::ControlPlane,
         _ => Scope::WorkerPool,
     };
-    NodeState::new(judgement, node, membership, rules.provider(), scope, past, now)
+    NodeState::new(
+        judgement,
+        node,
+        membership,
+        rules.provider(),
+        scope,
+        past,
+        now,
+    )
 }
 
 fn undetermined(node: &NodeFacts, reason: &'static str, message: String) -> Judgement {
@@ -66,7 +83,8 @@ fn undetermined(node: &NodeFacts, reason: &'static str, message: String) -> Judg
 
 /// Whether the labels say that the node runs the control plane.
 fn runs_control_plane(labels: &Labels) -> bool {
-    labels.contains("node-role.kubernetes.io/control-plane") || labels.contains("node-role.kubernetes.io/master")
+    labels.contains("node-role.kubernetes.io/control-plane")
+        || labels.contains("node-role.kubernetes.io/master")
 }
 
 /// Why the node takes no workloads, if it does not; several reasons are joined, and the time is the
@@ -83,8 +101,18 @@ fn availability(node: &NodeFacts) -> Option<Finding> {
             problems.push((reason, message, condition.since));
         }
     };
-    unless(conditions.ready.as_ref(), ConditionStatus::True, "NotReady", "Node is not ready");
-    unless(conditions.disk_pressure.as_ref(), ConditionStatus::False, "DiskPressure", "Node has disk pressure");
+    unless(
+        conditions.ready.as_ref(),
+        ConditionStatus::True,
+        "NotReady",
+        "Node is not ready",
+    );
+    unless(
+        conditions.disk_pressure.as_ref(),
+        ConditionStatus::False,
+        "DiskPressure",
+        "Node has disk pressure",
+    );
     unless(
         conditions.network_unavailable.as_ref(),
         ConditionStatus::False,
@@ -92,10 +120,17 @@ fn availability(node: &NodeFacts) -> Option<Finding> {
         "Network of the node is unavailable",
     );
     if let Some(cordon) = node.cordoned {
-        problems.push(("Unschedulable", "Node is marked unschedulable".to_owned(), cordon.since));
+        problems.push((
+            "Unschedulable",
+            "Node is marked unschedulable".to_owned(),
+            cordon.since,
+        ));
     }
     let (reason, _, _) = problems.first()?;
-    let messages: Vec<&str> = problems.iter().map(|(_, message, _)| message.as_str()).collect();
+    let messages: Vec<&str> = problems
+        .iter()
+        .map(|(_, message, _)| message.as_str())
+        .collect();
     Some(Finding {
         since: problems.iter().filter_map(|(_, _, since)| *since).min(),
         ..Finding::new(false, reason, messages.join(" | "))

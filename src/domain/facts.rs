@@ -161,10 +161,19 @@ mod tests {
 
     #[test]
     fn a_drain_is_requested_while_a_drain_annotation_differs_from_the_last_applied_one() {
-        assert!(drain_requested(Some("drain-rendered-worker-1"), Some("uncordon-rendered-worker-0")));
+        assert!(drain_requested(
+            Some("drain-rendered-worker-1"),
+            Some("uncordon-rendered-worker-0")
+        ));
         assert!(drain_requested(Some("drain-rendered-worker-1"), None));
-        assert!(!drain_requested(Some("drain-rendered-worker-1"), Some("drain-rendered-worker-1")));
-        assert!(!drain_requested(Some("uncordon-rendered-worker-1"), Some("drain-rendered-worker-1")));
+        assert!(!drain_requested(
+            Some("drain-rendered-worker-1"),
+            Some("drain-rendered-worker-1")
+        ));
+        assert!(!drain_requested(
+            Some("uncordon-rendered-worker-1"),
+            Some("drain-rendered-worker-1")
+        ));
         assert!(!drain_requested(Some("drained"), Some("x")));
         assert!(!drain_requested(None, None));
     }

@@ -15,6 +15,7 @@ use super::facts::NodeFacts;
 use super::pool::{Membership, PoolFacts, PoolId};
 use super::state::{History, NodeState};
 use super::version::Version;
+use crate::api::types::Provider;
 
 /// What a change affects.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -53,20 +54,39 @@ impl Inventory {
     /// An empty inventory of a cluster that is judged by `rules`.
     #[must_use]
     pub fn new(rules: Box<dyn Evaluator>) -> Self {
-        Self { rules, nodes: HashMap::new(), cluster: ClusterFacts::default(), versions: HashMap::new() }
+        Self {
+            rules,
+            nodes: HashMap::new(),
+            cluster: ClusterFacts::default(),
+            versions: HashMap::new(),
+        }
     }
 
     /// Judges a node; `None` when there is no such node.
     #[must_use]
-    pub fn evaluate(&self, name: &str, past: Option<&History>, now: Timestamp) -> Option<NodeState> {
+    pub fn evaluate(
+        &self,
+        name: &str,
+        past: Option<&History>,
+        now: Timestamp,
+    ) -> Option<NodeState> {
         let entry = self.nodes.get(name)?;
-        Some(evaluate(&*self.rules, &entry.facts, &entry.membership, &self.cluster, past, now))
+        Some(evaluate(
+            &*self.rules,
+            &entry.facts,
+            &entry.membership,
+            &self.cluster,
+            past,
+            now,
+        ))
     }
 
     /// UID of a node.
     #[must_use]
     pub fn uid(&self, name: &str) -> Option<Arc<str>> {
-        self.nodes.get(name).map(|entry| Arc::clone(&entry.facts.uid))
+        self.nodes
+            .get(name)
+            .map(|entry| Arc::clone(&entry.facts.uid))
     }
 
     /// Names of all nodes.
@@ -95,12 +115,19 @@ impl Inventory {
 
     /// Takes in a node that is new or has changed.
     pub fn apply_node(&mut self, facts: NodeFacts) -> Affected {
-        if self.nodes.get(&facts.name).is_some_and(|entry| *entry.facts == facts) {
+        if self
+            .nodes
+            .get(&facts.name)
+            .is_some_and(|entry| *entry.facts == facts)
+        {
             return Affected::default();
         }
         let name = Arc::clone(&facts.name);
         let membership = self.rules.membership(&facts, &self.cluster);
-        let entry = Entry { facts: Arc::new(facts), membership };
+        let entry = Entry {
+            facts: Arc::new(facts),
+            membership,
+        };
         let gained = self.count_version(&entry);
         let before = self.nodes.insert(Arc::clone(&name), entry);
         let lost = before.and_then(|before| self.discount_version(&before));
@@ -124,8 +151,9 @@ impl Inventory {
             return Affected::default();
         }
         let selects_otherwise = before.is_none_or(|before| before.selector != facts.selector);
-        let judged_otherwise =
-            before.is_none_or(|before| before.paused != facts.paused || before.configuration != facts.configuration);
+        let judged_otherwise = before.is_none_or(|before| {
+            before.paused != facts.paused || before.configuration != facts.configuration
+        });
         self.cluster.pools.insert(Arc::clone(&name), facts);
         self.after_pool_changed(name, selects_otherwise, judged_otherwise)
     }
@@ -139,17 +167,26 @@ impl Inventory {
     }
 
     /// Takes in the release version of a rendered MachineConfig; `None` when it says none, or is gone.
-    pub fn set_release_version(&mut self, config: &str, version: Option<Arc<str>>) -> Affected {
-        let before = match version.clone() {
-            Some(version) => self.cluster.release_versions.insert(config.into(), version),
+    pub fn set_release_version(&mut self, config: &str, version: Option<&Arc<str>>) -> Affected {
+        let before = match version {
+            Some(version) => self
+                .cluster
+                .release_versions
+                .insert(config.into(), Arc::clone(version)),
             None => self.cluster.release_versions.remove(config),
         };
-        if before == version {
+        if before.as_ref() == version {
             return Affected::default();
         }
-        let runs_it = |entry: &&Entry| entry.facts.machine_config.current_config.as_deref() == Some(config);
+        let runs_it =
+            |entry: &&Entry| entry.facts.machine_config.current_config.as_deref() == Some(config);
         Affected {
-            nodes: self.nodes.values().filter(runs_it).map(|entry| Arc::clone(&entry.facts.name)).collect(),
+            nodes: self
+                .nodes
+                .values()
+                .filter(runs_it)
+                .map(|entry| Arc::clone(&entry.facts.name))
+                .collect(),
             // An empty pool is judged by the version of its config.
             pools: self
                 .cluster
@@ -186,10 +223,18 @@ impl Inventory {
     }
 
     fn everything(&self) -> Affected {
-        Affected { nodes: self.node_names(), pools: self.pool_names() }
+        Affected {
+            nodes: self.node_names(),
+            pools: self.pool_names(),
+        }
     }
 
-    fn after_pool_changed(&mut self, name: Arc<str>, selects_otherwise: bool, judged_otherwise: bool) -> Affected {
+    fn after_pool_changed(
+        &mut self,
+        name: Arc<str>,
+        selects_otherwise: bool,
+        judged_otherwise: bool,
+    ) -> Affected {
         let mut nodes = Vec::new();
         for (node, entry) in &mut self.nodes {
             let moved = selects_otherwise && {
@@ -198,12 +243,18 @@ impl Inventory {
                 entry.membership = membership;
                 moved
             };
-            let is_member = entry.membership.pool().is_some_and(|pool| pool.name == name);
+            let is_member = entry
+                .membership
+                .pool()
+                .is_some_and(|pool| pool.name == name);
             if moved || (judged_otherwise && is_member) {
                 nodes.push(Arc::clone(node));
             }
         }
-        Affected { nodes, pools: vec![name] }
+        Affected {
+            nodes,
+            pools: vec![name],
+        }
     }
 
     /// Counts the node's version in its pool; the pool's name, if that made another version newest.
@@ -231,14 +282,24 @@ impl Inventory {
 
     fn counted(entry: &Entry) -> Option<(&Arc<PoolId>, Version, Arc<str>)> {
         let text = entry.facts.kubelet_version.as_ref()?;
-        Some((entry.membership.pool()?, Version::parse(text)?, Arc::clone(text)))
+        Some((
+            entry.membership.pool()?,
+            Version::parse(text)?,
+            Arc::clone(text),
+        ))
     }
 
     fn refresh_newest(&mut self, pool: &PoolId) -> Option<Arc<str>> {
-        let newest = self.versions.get(&pool.name).and_then(|versions| versions.values().next_back());
+        let newest = self
+            .versions
+            .get(&pool.name)
+            .and_then(|versions| versions.values().next_back());
         let newest = newest.map(|(text, _)| Arc::clone(text));
         let before = match newest.clone() {
-            Some(newest) => self.cluster.newest_in_pool.insert(Arc::clone(&pool.name), newest),
+            Some(newest) => self
+                .cluster
+                .newest_in_pool
+                .insert(Arc::clone(&pool.name), newest),
             None => self.cluster.newest_in_pool.remove(&pool.name),
         };
         (before != newest).then(|| Arc::clone(&pool.name))
@@ -246,16 +307,29 @@ impl Inventory {
 
     /// The node itself, and every other node of a pool whose newest version is another one now. Only
     /// the rules of plain Kubernetes look at the newest version.
-    fn after_versions_changed(&self, name: Arc<str>, gained: Option<Arc<str>>, lost: Option<Arc<str>>) -> Affected {
-        let mut nodes = vec![Arc::clone(&name)];
-        let changed = [gained, lost];
-        if self.rules.provider() == crate::api::types::Provider::Kubernetes && changed.iter().any(Option::is_some) {
-            let is_affected = |entry: &&Entry| {
-                entry.facts.name != name
-                    && entry.membership.pool().is_some_and(|pool| changed.iter().flatten().any(|name| *name == pool.name))
-            };
-            nodes.extend(self.nodes.values().filter(is_affected).map(|entry| Arc::clone(&entry.facts.name)));
+    fn after_versions_changed(
+        &self,
+        name: Arc<str>,
+        gained: Option<Arc<str>>,
+        lost: Option<Arc<str>>,
+    ) -> Affected {
+        let changed: Vec<Arc<str>> = gained.into_iter().chain(lost).collect();
+        let is_affected = |entry: &&Entry| {
+            entry.facts.name != name
+                && entry
+                    .membership
+                    .pool()
+                    .is_some_and(|pool| changed.contains(&pool.name))
+        };
+        let mut nodes = Vec::new();
+        if self.rules.provider() == Provider::Kubernetes && !changed.is_empty() {
+            let others = self.nodes.values().filter(is_affected);
+            nodes.extend(others.map(|entry| Arc::clone(&entry.facts.name)));
         }
-        Affected { nodes, pools: Vec::new() }
+        nodes.push(name);
+        Affected {
+            nodes,
+            pools: Vec::new(),
+        }
     }
 }

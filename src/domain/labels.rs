@@ -64,7 +64,9 @@ enum Requirement {
 
 /// A selector that cannot be understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("The node selector has the operator '{operator}' for the label '{key}'; known are In, NotIn, Exists and DoesNotExist")]
+#[error(
+    "The node selector has the operator '{operator}' for the label '{key}'; known are In, NotIn, Exists and DoesNotExist"
+)]
 pub struct SelectorError {
     key: String,
     operator: String,
@@ -77,7 +79,11 @@ impl Selector {
     /// # Errors
     /// When an expression has an operator that does not exist.
     pub fn parse(selector: Option<&LabelSelector>) -> Result<Option<Self>, SelectorError> {
-        let Some(LabelSelector { match_expressions, match_labels }) = selector else {
+        let Some(LabelSelector {
+            match_expressions,
+            match_labels,
+        }) = selector
+        else {
             return Ok(None);
         };
         let mut requirements = Vec::new();
@@ -92,7 +98,12 @@ impl Selector {
                 "NotIn" => Requirement::NotIn(key, values),
                 "Exists" => Requirement::Exists(key),
                 "DoesNotExist" => Requirement::DoesNotExist(key),
-                operator => return Err(SelectorError { key, operator: operator.to_owned() }),
+                operator => {
+                    return Err(SelectorError {
+                        key,
+                        operator: operator.to_owned(),
+                    });
+                }
             });
         }
         Ok((!requirements.is_empty()).then_some(Self(requirements)))
@@ -102,8 +113,12 @@ impl Selector {
     #[must_use]
     pub fn matches(&self, labels: &Labels) -> bool {
         self.0.iter().all(|requirement| match requirement {
-            Requirement::In(key, values) => labels.get(key).is_some_and(|value| values.iter().any(|v| v == value)),
-            Requirement::NotIn(key, values) => labels.get(key).is_none_or(|value| values.iter().all(|v| v != value)),
+            Requirement::In(key, values) => labels
+                .get(key)
+                .is_some_and(|value| values.iter().any(|v| v == value)),
+            Requirement::NotIn(key, values) => labels
+                .get(key)
+                .is_none_or(|value| values.iter().all(|v| v != value)),
             Requirement::Exists(key) => labels.contains(key),
             Requirement::DoesNotExist(key) => !labels.contains(key),
         })
@@ -147,7 +162,10 @@ mod tests {
     fn each_operator_matches_as_kubernetes_defines_it() {
         let labels = Labels::new([("zone", "a")]);
         let matches = |key, operator, values: &[&str]| {
-            Selector::parse(Some(&expression(key, operator, values))).unwrap().unwrap().matches(&labels)
+            Selector::parse(Some(&expression(key, operator, values)))
+                .unwrap()
+                .unwrap()
+                .matches(&labels)
         };
         assert!(matches("zone", "In", &["b", "a"]));
         assert!(!matches("zone", "In", &["b"]));

@@ -18,7 +18,10 @@ pub fn project(state: &NodeState) -> NodeProgressInsightStatus {
         phase_start_time: state.phase_start,
         update_kind: state.kind,
         version: state.version.as_deref().and_then(word),
-        desired_version: state.desired.as_ref().and_then(|desired| word(&desired.version)),
+        desired_version: state
+            .desired
+            .as_ref()
+            .and_then(|desired| word(&desired.version)),
         desired_version_source: state.desired.as_ref().map(|desired| desired.source),
         message: message(state),
         boot_id: state.boot_id.as_deref().and_then(word),
@@ -35,13 +38,23 @@ pub fn project(state: &NodeState) -> NodeProgressInsightStatus {
 /// why the node takes no workloads.
 fn message(state: &NodeState) -> Option<String> {
     let parts = [
-        (state.degraded.status == ConditionStatus::True, &state.degraded),
-        (state.phase != Phase::Completed && state.phase != Phase::Pending, &state.updating),
-        (state.available.status != ConditionStatus::True, &state.available),
+        (
+            state.degraded.status == ConditionStatus::True,
+            &state.degraded,
+        ),
+        (
+            state.phase != Phase::Completed && state.phase != Phase::Pending,
+            &state.updating,
+        ),
+        (
+            state.available.status != ConditionStatus::True,
+            &state.available,
+        ),
         (true, &state.updating),
     ];
-    let (_, condition) =
-        parts.into_iter().find(|(applies, condition)| *applies && !condition.message.trim().is_empty())?;
+    let (_, condition) = parts
+        .into_iter()
+        .find(|(applies, condition)| *applies && !condition.message.trim().is_empty())?;
     Some(text::summary(&condition.message)).filter(|line| !line.is_empty())
 }
 

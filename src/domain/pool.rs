@@ -32,7 +32,11 @@ impl PoolId {
                 resource: MACHINE_CONFIG_POOLS.into(),
                 name: name.into(),
             },
-            scope: if name == "master" { Scope::ControlPlane } else { Scope::WorkerPool },
+            scope: if name == "master" {
+                Scope::ControlPlane
+            } else {
+                Scope::WorkerPool
+            },
         }
     }
 
@@ -41,8 +45,16 @@ impl PoolId {
     pub fn role(role: &str) -> Self {
         Self {
             name: object_name(role, "").into(),
-            reference: PoolRef { group: "node-role.kubernetes.io".into(), resource: "role".into(), name: role.into() },
-            scope: if role == "control-plane" { Scope::ControlPlane } else { Scope::WorkerPool },
+            reference: PoolRef {
+                group: "node-role.kubernetes.io".into(),
+                resource: "role".into(),
+                name: role.into(),
+            },
+            scope: if role == "control-plane" {
+                Scope::ControlPlane
+            } else {
+                Scope::WorkerPool
+            },
         }
     }
 
@@ -54,10 +66,18 @@ impl PoolId {
     #[must_use]
     pub fn label(key: &str, value: &str, qualified: bool) -> Self {
         let (group, resource) = key.split_once('/').unwrap_or(("", key));
-        let suffix = if qualified { format!(".{resource}.{group}") } else { format!(".{resource}") };
+        let suffix = if qualified {
+            format!(".{resource}.{group}")
+        } else {
+            format!(".{resource}")
+        };
         Self {
             name: object_name(value, &suffix).into(),
-            reference: PoolRef { group: group.into(), resource: resource.into(), name: value.into() },
+            reference: PoolRef {
+                group: group.into(),
+                resource: resource.into(),
+                name: value.into(),
+            },
             scope: Scope::WorkerPool,
         }
     }
@@ -68,18 +88,34 @@ impl PoolId {
 fn object_name(text: &str, suffix: &str) -> String {
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
     let edge = |c: char| c == '-' || c == '.';
-    let suffix: String = suffix.to_ascii_lowercase().chars().map(|c| if fits(c) { c } else { '-' }).collect();
+    let suffix: String = suffix
+        .to_ascii_lowercase()
+        .chars()
+        .map(|c| if fits(c) { c } else { '-' })
+        .collect();
     let limit = NAME_LIMIT.saturating_sub(suffix.len() + 10);
-    let name: String =
-        text.to_ascii_lowercase().chars().map(|c| if fits(c) { c } else { '-' }).take(limit).collect();
+    let name: String = text
+        .to_ascii_lowercase()
+        .chars()
+        .map(|c| if fits(c) { c } else { '-' })
+        .take(limit)
+        .collect();
     let name = name.trim_matches(edge).replace("..", ".-");
     let suffix = suffix.trim_end_matches(edge);
-    if name == text { format!("{name}{suffix}") } else { format!("{name}-{:08x}{suffix}", fnv1a(text)).trim_start_matches(edge).to_owned() }
+    if name == text {
+        format!("{name}{suffix}")
+    } else {
+        format!("{name}-{:08x}{suffix}", fnv1a(text))
+            .trim_start_matches(edge)
+            .to_owned()
+    }
 }
 
 /// FNV-1a: a hash that is the same in every version of every program, as a name has to be.
 fn fnv1a(text: &str) -> u32 {
-    text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+    text.bytes().fold(0x811c_9dc5, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    })
 }
 
 /// What is known of a MachineConfigPool.
@@ -130,7 +166,10 @@ mod tests {
         assert_eq!(&*nodegroup.name, "default.nodegroup");
         assert_eq!(&*nodepool.name, "default.nodepool");
         assert_eq!(nodegroup.reference.group, "eks.amazonaws.com");
-        assert_eq!(&*PoolId::label("example.com/nodepool", "default", true).name, "default.nodepool.example.com");
+        assert_eq!(
+            &*PoolId::label("example.com/nodepool", "default", true).name,
+            "default.nodepool.example.com"
+        );
     }
 
     #[test]
@@ -139,17 +178,32 @@ mod tests {
         let lower = PoolId::label("example.com/pool", "big_pool", false);
         assert_ne!(upper.name, lower.name);
         assert_eq!(upper.reference.name, "Big_Pool");
-        for id in [upper, lower, PoolId::label("example.com/My_Key", "a..b", false), PoolId::role("")] {
+        for id in [
+            upper,
+            lower,
+            PoolId::label("example.com/My_Key", "a..b", false),
+            PoolId::role(""),
+        ] {
             assert!(
-                id.name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.')
-                    && !id.name.starts_with(['-', '.']) && !id.name.ends_with(['-', '.']) && !id.name.contains(".."),
-                "{}", id.name
+                id.name
+                    .chars()
+                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.')
+                    && !id.name.starts_with(['-', '.'])
+                    && !id.name.ends_with(['-', '.'])
+                    && !id.name.contains(".."),
+                "{}",
+                id.name
             );
         }
     }
 
     #[test]
     fn a_name_is_never_longer_than_an_object_name() {
-        assert!(PoolId::label("example.com/pool", &"x".repeat(400), true).name.len() <= NAME_LIMIT);
+        assert!(
+            PoolId::label("example.com/pool", &"x".repeat(400), true)
+                .name
+                .len()
+                <= NAME_LIMIT
+        );
     }
 }

@@ -49,7 +49,10 @@ struct Counts {
 
 impl Counts {
     fn of(nodes: &[Arc<NodeState>]) -> Self {
-        let mut counts = Self { total: nodes.len(), ..Self::default() };
+        let mut counts = Self {
+            total: nodes.len(),
+            ..Self::default()
+        };
         for node in nodes {
             counts.updated += usize::from(node.phase == Phase::Completed);
             counts.available += usize::from(node.available.status == ConditionStatus::True);
@@ -83,7 +86,10 @@ impl Counts {
             (SummaryType::Degraded, self.degraded),
         ]
         .into_iter()
-        .map(|(type_, count)| Summary { type_, count: small(count) })
+        .map(|(type_, count)| Summary {
+            type_,
+            count: small(count),
+        })
         .collect()
     }
 }
@@ -102,14 +108,23 @@ pub fn project(
     now: Timestamp,
 ) -> PoolProgressInsightStatus {
     let counts = Counts::of(&view.nodes);
-    let desired = view.desired.as_ref().or_else(|| common_desired(&view.nodes));
+    let desired = view
+        .desired
+        .as_ref()
+        .or_else(|| common_desired(&view.nodes));
     let assessment = assess(view, &counts);
     let progress = format!("{}/{}", counts.updated, counts.total);
     let conditions = conditions(view, &counts, assessment, &progress)
         .into_iter()
         .map(|(type_, status, reason, message)| {
-            let past = past.and_then(|past| past.conditions.iter().find(|condition| condition.type_ == type_));
-            let kept = past.filter(|past| past.status == status).map(|past| past.last_transition_time);
+            let past = past.and_then(|past| {
+                past.conditions
+                    .iter()
+                    .find(|condition| condition.type_ == type_)
+            });
+            let kept = past
+                .filter(|past| past.status == status)
+                .map(|past| past.last_transition_time);
             Condition {
                 type_: type_.to_owned(),
                 status,
@@ -165,7 +180,12 @@ fn assess(view: &PoolView, counts: &Counts) -> Assessment {
 
 type ConditionDraft = (&'static str, ConditionStatus, &'static str, String);
 
-fn conditions(view: &PoolView, counts: &Counts, assessment: Assessment, progress: &str) -> [ConditionDraft; 5] {
+fn conditions(
+    view: &PoolView,
+    counts: &Counts,
+    assessment: Assessment,
+    progress: &str,
+) -> [ConditionDraft; 5] {
     let empty = counts.total == 0;
     let (updating, reason) = match assessment {
         Assessment::Completed => (false, if empty { "NoNodes" } else { "Completed" }),
@@ -175,11 +195,24 @@ fn conditions(view: &PoolView, counts: &Counts, assessment: Assessment, progress
         Assessment::Degraded => (counts.progressing > 0, "NodesDegraded"),
     };
     let message = match assessment {
-        Assessment::Completed if empty => "The pool has no nodes, and its configuration is current".to_owned(),
-        Assessment::Pending if empty => "The pool has no nodes, and its configuration is not current yet".to_owned(),
-        Assessment::Excluded => format!("The pool is paused: {} of {} nodes stay outdated until somebody resumes it", counts.outdated, counts.total),
-        Assessment::Completed | Assessment::Pending | Assessment::Progressing | Assessment::Degraded => {
-            format!("{progress} nodes updated, {} in progress, {} pending", counts.progressing, counts.pending)
+        Assessment::Completed if empty => {
+            "The pool has no nodes, and its configuration is current".to_owned()
+        }
+        Assessment::Pending if empty => {
+            "The pool has no nodes, and its configuration is not current yet".to_owned()
+        }
+        Assessment::Excluded => format!(
+            "The pool is paused: {} of {} nodes stay outdated until somebody resumes it",
+            counts.outdated, counts.total
+        ),
+        Assessment::Completed
+        | Assessment::Pending
+        | Assessment::Progressing
+        | Assessment::Degraded => {
+            format!(
+                "{progress} nodes updated, {} in progress, {} pending",
+                counts.progressing, counts.pending
+            )
         }
     };
     let healthy = counts.degraded == 0;
@@ -187,11 +220,39 @@ fn conditions(view: &PoolView, counts: &Counts, assessment: Assessment, progress
     let (ready, stalled) = (assessment == Assessment::Completed, !healthy);
     let reconciling = !ready && !stalled && assessment != Assessment::Excluded;
     [
-        (condition::UPDATING, updating.into(), reason, message.clone()),
-        (condition::HEALTHY, healthy.into(), if healthy { "AsExpected" } else { "NodesDegraded" }, unhealthy.clone()),
+        (
+            condition::UPDATING,
+            updating.into(),
+            reason,
+            message.clone(),
+        ),
+        (
+            condition::HEALTHY,
+            healthy.into(),
+            if healthy {
+                "AsExpected"
+            } else {
+                "NodesDegraded"
+            },
+            unhealthy.clone(),
+        ),
         (condition::READY, ready.into(), reason, message.clone()),
-        (condition::RECONCILING, reconciling.into(), reason, if reconciling { message } else { String::new() }),
-        (condition::STALLED, stalled.into(), if stalled { "NodesDegraded" } else { "AsExpected" }, unhealthy),
+        (
+            condition::RECONCILING,
+            reconciling.into(),
+            reason,
+            if reconciling { message } else { String::new() },
+        ),
+        (
+            condition::STALLED,
+            stalled.into(),
+            if stalled {
+                "NodesDegraded"
+            } else {
+                "AsExpected"
+            },
+            unhealthy,
+        ),
     ]
 }
 
@@ -199,8 +260,11 @@ fn degraded_nodes(nodes: &[Arc<NodeState>], degraded: usize) -> String {
     if degraded == 0 {
         return String::new();
     }
-    let mut failed: Vec<&NodeState> =
-        nodes.iter().map(|node| &**node).filter(|node| node.degraded.status == ConditionStatus::True).collect();
+    let mut failed: Vec<&NodeState> = nodes
+        .iter()
+        .map(|node| &**node)
+        .filter(|node| node.degraded.status == ConditionStatus::True)
+        .collect();
     failed.sort_by(|a, b| a.name.cmp(&b.name));
     let named: Vec<String> = failed
         .iter()
@@ -208,13 +272,25 @@ fn degraded_nodes(nodes: &[Arc<NodeState>], degraded: usize) -> String {
         .map(|node| format!("{}: {}", node.name, text::summary(&node.degraded.message)))
         .collect();
     let more = degraded.saturating_sub(NAMED_NODES);
-    let rest = if more > 0 { format!(" | and {more} more") } else { String::new() };
+    let rest = if more > 0 {
+        format!(" | and {more} more")
+    } else {
+        String::new()
+    };
     format!("{degraded} degraded: {}{rest}", named.join(" | "))
 }
 
 fn scope(view: &PoolView) -> Scope {
-    let all_control_plane = !view.nodes.is_empty() && view.nodes.iter().all(|node| node.scope == Scope::ControlPlane);
-    if all_control_plane { Scope::ControlPlane } else { view.id.scope }
+    let all_control_plane = !view.nodes.is_empty()
+        && view
+            .nodes
+            .iter()
+            .all(|node| node.scope == Scope::ControlPlane);
+    if all_control_plane {
+        Scope::ControlPlane
+    } else {
+        view.id.scope
+    }
 }
 
 /// The version that most outdated nodes run; of all nodes when none is outdated. The older text wins
@@ -225,7 +301,11 @@ fn version(view: &PoolView) -> Option<Arc<str>> {
         for version in nodes.filter_map(|node| node.version.clone()) {
             *counts.entry(version).or_default() += 1;
         }
-        counts.into_iter().rev().max_by_key(|(_, count)| *count).map(|(version, _)| version)
+        counts
+            .into_iter()
+            .rev()
+            .max_by_key(|(_, count)| *count)
+            .map(|(version, _)| version)
     };
     most_common(&mut view.nodes.iter().filter(|node| node.is_outdated()))
         .or_else(|| most_common(&mut view.nodes.iter()))
@@ -236,10 +316,18 @@ fn version(view: &PoolView) -> Option<Arc<str>> {
 fn common_desired(nodes: &[Arc<NodeState>]) -> Option<&Desired> {
     let most_common = |outdated: bool| {
         let mut counts: BTreeMap<&str, (usize, &Desired)> = BTreeMap::new();
-        for desired in nodes.iter().filter(|node| !outdated || node.is_outdated()).filter_map(|node| node.desired.as_ref()) {
+        for desired in nodes
+            .iter()
+            .filter(|node| !outdated || node.is_outdated())
+            .filter_map(|node| node.desired.as_ref())
+        {
             counts.entry(&desired.version).or_insert((0, desired)).0 += 1;
         }
-        counts.into_values().rev().max_by_key(|(count, _)| *count).map(|(_, desired)| desired)
+        counts
+            .into_values()
+            .rev()
+            .max_by_key(|(count, _)| *count)
+            .map(|(_, desired)| desired)
     };
     most_common(true).or_else(|| most_common(false))
 }

@@ -58,8 +58,17 @@ pub struct Finding {
 
 impl Finding {
     /// A finding whose time nothing in the cluster tells.
-    pub fn new(status: impl Into<ConditionStatus>, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { status: status.into(), reason, message: message.into(), since: None }
+    pub fn new(
+        status: impl Into<ConditionStatus>,
+        reason: &'static str,
+        message: impl Into<String>,
+    ) -> Self {
+        Self {
+            status: status.into(),
+            reason,
+            message: message.into(),
+            since: None,
+        }
     }
 
     /// That all is as it should be.
@@ -131,8 +140,18 @@ impl NodeState {
         past: Option<&History>,
         now: Timestamp,
     ) -> Self {
-        let Judgement { phase, kind, version, desired, updating, available, degraded } = judgement;
-        let phase_start = past.filter(|past| past.phase == phase).map_or(now, |past| past.phase_start);
+        let Judgement {
+            phase,
+            kind,
+            version,
+            desired,
+            updating,
+            available,
+            degraded,
+        } = judgement;
+        let phase_start = past
+            .filter(|past| past.phase == phase)
+            .map_or(now, |past| past.phase_start);
         Self {
             name: Arc::clone(&node.name),
             uid: Arc::clone(&node.uid),
@@ -147,7 +166,13 @@ impl NodeState {
             updating: dated(updating, past.map(|past| past.updating), now),
             available: dated(available, past.map(|past| past.available), now),
             degraded: dated(degraded, past.map(|past| past.degraded), now),
-            timeline: timeline(past, TimelineEntry { phase, start_time: phase_start }),
+            timeline: timeline(
+                past,
+                TimelineEntry {
+                    phase,
+                    start_time: phase_start,
+                },
+            ),
             boot_id: node.boot_id.clone(),
         }
     }
@@ -162,20 +187,34 @@ impl NodeState {
     #[must_use]
     pub fn is_outdated(&self) -> bool {
         match self.phase {
-            Phase::Pending | Phase::Draining | Phase::Updating | Phase::Rebooting | Phase::Paused => true,
+            Phase::Pending
+            | Phase::Draining
+            | Phase::Updating
+            | Phase::Rebooting
+            | Phase::Paused => true,
             Phase::Completed | Phase::Unknown => false,
         }
     }
 }
 
 fn dated(finding: Finding, past: Option<Since>, now: Timestamp) -> NodeStateCondition {
-    let Finding { status, reason, message, since } = finding;
+    let Finding {
+        status,
+        reason,
+        message,
+        since,
+    } = finding;
     let since = match past {
         Some(past) if past.status == status => past.since,
         // A clock that is ahead of ours must not put the transition into the future.
         Some(_) | None => since.map_or(now, |since| since.min(now)),
     };
-    NodeStateCondition { status, reason, message: message.into_boxed_str(), since }
+    NodeStateCondition {
+        status,
+        reason,
+        message: message.into_boxed_str(),
+        since,
+    }
 }
 
 fn timeline(past: Option<&History>, entry: TimelineEntry) -> Box<[TimelineEntry]> {
@@ -183,7 +222,9 @@ fn timeline(past: Option<&History>, entry: TimelineEntry) -> Box<[TimelineEntry]
     if timeline.last() != Some(&entry) {
         timeline.push(entry);
     }
-    timeline.split_off(timeline.len().saturating_sub(TIMELINE_LIMIT)).into_boxed_slice()
+    timeline
+        .split_off(timeline.len().saturating_sub(TIMELINE_LIMIT))
+        .into_boxed_slice()
 }
 
 /// Since when a condition has had its status.
@@ -220,7 +261,10 @@ pub struct History {
 
 impl From<&NodeState> for History {
     fn from(state: &NodeState) -> Self {
-        let since = |condition: &NodeStateCondition| Since { status: condition.status, since: condition.since };
+        let since = |condition: &NodeStateCondition| Since {
+            status: condition.status,
+            since: condition.since,
+        };
         Self {
             phase: state.phase,
             phase_start: state.phase_start,
@@ -241,10 +285,20 @@ impl History {
     #[must_use]
     pub fn from_status(status: &NodeProgressInsightStatus) -> Self {
         let since = |name: &str| {
-            status.conditions.iter().find(|condition| condition.type_ == name).map_or(
-                Since { status: ConditionStatus::Unknown, since: status.phase_start_time },
-                |condition| Since { status: condition.status, since: condition.last_transition_time },
-            )
+            status
+                .conditions
+                .iter()
+                .find(|condition| condition.type_ == name)
+                .map_or(
+                    Since {
+                        status: ConditionStatus::Unknown,
+                        since: status.phase_start_time,
+                    },
+                    |condition| Since {
+                        status: condition.status,
+                        since: condition.last_transition_time,
+                    },
+                )
         };
         Self {
             phase: status.phase,

@@ -23,7 +23,9 @@ pub fn message(text: &str) -> String {
 /// The text in one line, words separated by single blanks, at most [`SUMMARY_LIMIT`] characters.
 #[must_use]
 pub fn summary(text: &str) -> String {
-    let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
+    let words = text
+        .split(|c: char| c.is_whitespace() || c.is_control())
+        .filter(|word| !word.is_empty());
     let mut line = String::new();
     for word in words {
         if !line.is_empty() {
@@ -44,7 +46,11 @@ pub fn summary(text: &str) -> String {
 pub fn word(text: &str, limit: usize) -> Option<String> {
     let word: String = text.chars().filter(|c| !c.is_control()).collect();
     let word = word.trim();
-    if word.is_empty() { None } else { Some(word.chars().take(limit).collect()) }
+    if word.is_empty() {
+        None
+    } else {
+        Some(word.chars().take(limit).collect())
+    }
 }
 
 fn is_unwanted(c: char) -> bool {
@@ -85,7 +91,10 @@ mod tests {
 
     #[test]
     fn a_summary_is_one_line_of_at_most_two_hundred_characters() {
-        assert_eq!(summary(" failed:\n\n  exit\tstatus 125 "), "failed: exit status 125");
+        assert_eq!(
+            summary(" failed:\n\n  exit\tstatus 125 "),
+            "failed: exit status 125"
+        );
         let long = summary(&"wörter und mehr ".repeat(100));
         assert_eq!(long.chars().count(), SUMMARY_LIMIT);
         assert!(long.ends_with(ELLIPSIS));

@@ -34,7 +34,10 @@ impl Version {
         let (numbers, suffix) = text.split_at_checked(end)?;
         let mut numbers = numbers.split('.').map(|number| number.parse().ok());
         let numbers = [numbers.next()??, numbers.next()??, numbers.next()??];
-        Some(Self { numbers, stage: stage(suffix) })
+        Some(Self {
+            numbers,
+            stage: stage(suffix),
+        })
     }
 
     /// Major and minor version.
@@ -51,9 +54,15 @@ fn stage(suffix: &str) -> Stage {
     let parts = rest
         .split(['.', '-', '+'])
         .flat_map(split_digits)
-        .map(|part| part.parse().map_or_else(|_| Part::Text(part.to_owned()), Part::Number))
+        .map(|part| {
+            part.parse()
+                .map_or_else(|_| Part::Text(part.to_owned()), Part::Number)
+        })
         .collect();
-    if ["alpha", "beta", "rc"].iter().any(|stage| rest.starts_with(stage)) {
+    if ["alpha", "beta", "rc"]
+        .iter()
+        .any(|stage| rest.starts_with(stage))
+    {
         Stage::PreRelease(parts)
     } else {
         Stage::Build(parts)
@@ -118,8 +127,16 @@ mod tests {
             ("v1.30.1-gke.1187000", "v1.30.1-gke.1187001"),
             ("v1.31.2-eks-94953ac", "v1.32.0-eks-1552ad0"),
         ] {
-            assert_eq!(compare(older, newer), Some(Ordering::Less), "{older} {newer}");
-            assert_eq!(compare(newer, older), Some(Ordering::Greater), "{newer} {older}");
+            assert_eq!(
+                compare(older, newer),
+                Some(Ordering::Less),
+                "{older} {newer}"
+            );
+            assert_eq!(
+                compare(newer, older),
+                Some(Ordering::Greater),
+                "{newer} {older}"
+            );
         }
         assert_eq!(compare("v1.31.2", "1.31.2"), Some(Ordering::Equal));
     }
@@ -135,8 +152,14 @@ mod tests {
 
     #[test]
     fn an_eks_kubelet_is_behind_its_api_server_by_minor_version_only() {
-        assert!(!is_behind_api_server("v1.31.2-eks-94953ac", "v1.31.5-eks-8cce635"));
-        assert!(is_behind_api_server("v1.30.8-eks-94953ac", "v1.31.5-eks-8cce635"));
+        assert!(!is_behind_api_server(
+            "v1.31.2-eks-94953ac",
+            "v1.31.5-eks-8cce635"
+        ));
+        assert!(is_behind_api_server(
+            "v1.30.8-eks-94953ac",
+            "v1.31.5-eks-8cce635"
+        ));
         assert!(is_behind_api_server("v1.31.2", "v1.31.5"));
     }
 }

@@ -14,10 +14,14 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// Neither a kubeconfig nor a service account.
-    #[error("Cannot find out how to reach the API server: set KUBECONFIG to a kubeconfig file, or run in a pod with a service account")]
+    #[error(
+        "Cannot find out how to reach the API server: set KUBECONFIG to a kubeconfig file, or run in a pod with a service account"
+    )]
     NoConfig(#[source] Box<kube::config::InferConfigError>),
     /// The configuration cannot be used.
-    #[error("Cannot use the configuration of the API server: check the certificates and the address in the kubeconfig")]
+    #[error(
+        "Cannot use the configuration of the API server: check the certificates and the address in the kubeconfig"
+    )]
     BadConfig(#[source] Box<kube::Error>),
 }
 
@@ -27,7 +31,9 @@ pub enum ClientError {
 /// When there is neither, or when they cannot be used. Does not connect, so an API server that is
 /// away is no error.
 pub async fn connect() -> Result<Client, ClientError> {
-    let mut config = Config::infer().await.map_err(|error| ClientError::NoConfig(Box::new(error)))?;
+    let mut config = Config::infer()
+        .await
+        .map_err(|error| ClientError::NoConfig(Box::new(error)))?;
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     config.read_timeout = Some(READ_TIMEOUT);
     // Else the time that a pooled connection was idle counts against the next answer on it.

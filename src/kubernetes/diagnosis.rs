@@ -74,7 +74,11 @@ pub struct Attempt {
 
 impl Attempt {
     fn resource(&self) -> String {
-        if self.group.is_empty() { self.resource.to_owned() } else { format!("{}.{}", self.resource, self.group) }
+        if self.group.is_empty() {
+            self.resource.to_owned()
+        } else {
+            format!("{}.{}", self.resource, self.group)
+        }
     }
 }
 
@@ -91,8 +95,14 @@ pub fn diagnose(error: &kube::Error, attempt: Attempt) -> Diagnosis {
             ),
             403 => (
                 Problem::Forbidden,
-                format!("The operator may not {verbs} {resource}: {}", status.message),
-                format!("grant it (kubectl apply -k config/rbac), or check with: kubectl auth can-i {} {resource}", first(verbs)),
+                format!(
+                    "The operator may not {verbs} {resource}: {}",
+                    status.message
+                ),
+                format!(
+                    "grant it (kubectl apply -k config/rbac), or check with: kubectl auth can-i {} {resource}",
+                    first(verbs)
+                ),
             ),
             404 => (
                 Problem::NotServed,
@@ -103,7 +113,11 @@ pub fn diagnose(error: &kube::Error, attempt: Attempt) -> Diagnosis {
                     "check --platform, and that the CRDs of that platform are installed".to_owned()
                 },
             ),
-            410 => (Problem::Expired, format!("The watch of {resource} is too old"), "a fresh list follows".to_owned()),
+            410 => (
+                Problem::Expired,
+                format!("The watch of {resource} is too old"),
+                "a fresh list follows".to_owned(),
+            ),
             400 | 422 => (
                 Problem::Invalid,
                 format!("The API server refuses the object: {}", status.message),
@@ -111,7 +125,10 @@ pub fn diagnose(error: &kube::Error, attempt: Attempt) -> Diagnosis {
             ),
             429 | 503 | 504 => (
                 Problem::Overloaded,
-                format!("The API server is overloaded or not ready ({})", status.code),
+                format!(
+                    "The API server is overloaded or not ready ({})",
+                    status.code
+                ),
                 "check its load; the operator tries again".to_owned(),
             ),
             code => (
@@ -128,10 +145,15 @@ pub fn diagnose(error: &kube::Error, attempt: Attempt) -> Diagnosis {
         error => (
             Problem::Unreachable,
             format!("The API server cannot be reached: {}", root_cause(error)),
-            "check that it runs and that KUBECONFIG has its address; the operator tries again".to_owned(),
+            "check that it runs and that KUBECONFIG has its address; the operator tries again"
+                .to_owned(),
         ),
     };
-    Diagnosis { problem, what, remedy }
+    Diagnosis {
+        problem,
+        what,
+        remedy,
+    }
 }
 
 fn first(verbs: &str) -> &str {
@@ -153,12 +175,23 @@ mod tests {
 
     use super::*;
 
-    const NODES: Attempt = Attempt { verbs: "list and watch", resource: "nodes", group: "" };
-    const INSIGHTS: Attempt =
-        Attempt { verbs: "create", resource: "nodeprogressinsights", group: crate::api::insight::GROUP };
+    const NODES: Attempt = Attempt {
+        verbs: "list and watch",
+        resource: "nodes",
+        group: "",
+    };
+    const INSIGHTS: Attempt = Attempt {
+        verbs: "create",
+        resource: "nodeprogressinsights",
+        group: crate::api::insight::GROUP,
+    };
 
     fn answer(code: u16) -> kube::Error {
-        kube::Error::Api(Box::new(Status { code, message: "said the server".into(), ..Status::default() }))
+        kube::Error::Api(Box::new(Status {
+            code,
+            message: "said the server".into(),
+            ..Status::default()
+        }))
     }
 
     #[test]
@@ -166,24 +199,41 @@ mod tests {
         let diagnosis = diagnose(&answer(403), NODES);
         assert_eq!(diagnosis.problem, Problem::Forbidden);
         let text = diagnosis.to_string();
-        assert!(text.contains("may not list and watch nodes: said the server"), "{text}");
+        assert!(
+            text.contains("may not list and watch nodes: said the server"),
+            "{text}"
+        );
         assert!(text.contains("kubectl auth can-i list nodes"), "{text}");
     }
 
     #[test]
     fn a_missing_crd_of_ours_says_how_to_install_it() {
         let text = diagnose(&answer(404), INSIGHTS).to_string();
-        assert!(text.contains("nodeprogressinsights.nodeinsights.dev"), "{text}");
+        assert!(
+            text.contains("nodeprogressinsights.nodeinsights.dev"),
+            "{text}"
+        );
         assert!(text.contains("kubectl apply -f crds/"), "{text}");
     }
 
     #[test]
     fn every_status_code_has_a_bounded_label() {
         for (code, label) in [
-            (400, "invalid"), (401, "unauthorized"), (403, "forbidden"), (404, "not_served"), (410, "expired"),
-            (422, "invalid"), (429, "overloaded"), (500, "other"), (503, "overloaded"),
+            (400, "invalid"),
+            (401, "unauthorized"),
+            (403, "forbidden"),
+            (404, "not_served"),
+            (410, "expired"),
+            (422, "invalid"),
+            (429, "overloaded"),
+            (500, "other"),
+            (503, "overloaded"),
         ] {
-            assert_eq!(diagnose(&answer(code), NODES).problem.as_str(), label, "{code}");
+            assert_eq!(
+                diagnose(&answer(code), NODES).problem.as_str(),
+                label,
+                "{code}"
+            );
         }
     }
 }

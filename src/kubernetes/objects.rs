@@ -16,7 +16,8 @@ use serde::{Deserialize, Deserializer};
 use crate::api::insight::{Insight, InsightStatus};
 use crate::api::types::ConditionStatus;
 use crate::domain::facts::{
-    Cordon, DaemonState, MachineConfigFacts, NodeCondition, NodeConditions, NodeFacts, Removal, drain_requested,
+    Cordon, DaemonState, MachineConfigFacts, NodeCondition, NodeConditions, NodeFacts, Removal,
+    drain_requested,
 };
 use crate::domain::labels::Labels;
 use crate::domain::text;
@@ -38,13 +39,19 @@ impl WatchedNode {
     /// Its facts and its resource version.
     #[must_use]
     pub fn into_parts(self) -> (NodeFacts, String) {
-        (self.facts, self.metadata.resource_version.unwrap_or_default())
+        (
+            self.facts,
+            self.metadata.resource_version.unwrap_or_default(),
+        )
     }
 }
 
 /// An insight as it is watched.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(from = "RawInsight<S>", bound(deserialize = "S: serde::de::DeserializeOwned"))]
+#[serde(
+    from = "RawInsight<S>",
+    bound(deserialize = "S: serde::de::DeserializeOwned")
+)]
 pub struct WatchedInsight<S> {
     metadata: ObjectMeta,
     /// UID of the object that owns it.
@@ -170,7 +177,13 @@ impl<S> From<RawInsight<S>> for WatchedInsight<S> {
         };
         Self {
             metadata: raw.metadata.to_object_meta(),
-            owner_uid: raw.metadata.owner_references.iter().flatten().next().map(|owner| owner.uid.as_str().into()),
+            owner_uid: raw
+                .metadata
+                .owner_references
+                .iter()
+                .flatten()
+                .next()
+                .map(|owner| owner.uid.as_str().into()),
             status,
             unreadable,
         }
@@ -251,14 +264,21 @@ impl From<RawNode> for WatchedNode {
         let facts = NodeFacts {
             name: raw.metadata.name.into(),
             uid: raw.metadata.uid.into(),
-            labels: Labels::new(labels.iter().map(|(key, value)| (key.as_str(), value.as_str()))),
+            labels: Labels::new(
+                labels
+                    .iter()
+                    .map(|(key, value)| (key.as_str(), value.as_str())),
+            ),
             deleting: raw.metadata.deletion_timestamp.is_some(),
             cordoned,
             kubelet_version: info.kubelet_version.as_deref().and_then(name),
             boot_id: info.boot_id.as_deref().and_then(name),
             conditions: conditions(status.conditions.unwrap_or_default()),
             machine_config: machine_config(&annotations),
-            removal: taints.iter().any(|taint| taint.key == AUTOSCALER_TAINT).then_some(Removal::ClusterAutoscaler),
+            removal: taints
+                .iter()
+                .any(|taint| taint.key == AUTOSCALER_TAINT)
+                .then_some(Removal::ClusterAutoscaler),
         };
         Self { metadata, facts }
     }
@@ -274,7 +294,13 @@ fn time(text: Option<&str>) -> Option<Timestamp> {
 
 fn conditions(raw: Vec<RawCondition>) -> NodeConditions {
     let mut conditions = NodeConditions::default();
-    for RawCondition { type_, status, last_transition_time, message } in raw {
+    for RawCondition {
+        type_,
+        status,
+        last_transition_time,
+        message,
+    } in raw
+    {
         let slot = match type_.as_str() {
             "Ready" => &mut conditions.ready,
             "DiskPressure" => &mut conditions.disk_pressure,
@@ -292,8 +318,17 @@ fn conditions(raw: Vec<RawCondition>) -> NodeConditions {
             _ => ConditionStatus::Unknown,
         };
         // What a healthy kubelet says of itself ("kubelet has no disk pressure") is never shown.
-        let is_healthy = status == if type_ == "Ready" { ConditionStatus::True } else { ConditionStatus::False };
-        let message = if is_healthy { String::new() } else { text::summary(&message.unwrap_or_default()) };
+        let is_healthy = status
+            == if type_ == "Ready" {
+                ConditionStatus::True
+            } else {
+                ConditionStatus::False
+            };
+        let message = if is_healthy {
+            String::new()
+        } else {
+            text::summary(&message.unwrap_or_default())
+        };
         *slot = Some(NodeCondition {
             status,
             since: time(last_transition_time.as_deref()),
@@ -305,15 +340,24 @@ fn conditions(raw: Vec<RawCondition>) -> NodeConditions {
 
 fn machine_config(annotations: &BTreeMap<String, String>) -> MachineConfigFacts {
     let annotation = |name: &str| {
-        annotations.get(&format!("machineconfiguration.openshift.io/{name}")).map(String::as_str)
+        annotations
+            .get(&format!("machineconfiguration.openshift.io/{name}"))
+            .map(String::as_str)
     };
     MachineConfigFacts {
         current_config: annotation("currentConfig").and_then(name),
         desired_config: annotation("desiredConfig").and_then(name),
         current_image: annotation("currentImage").and_then(name),
         desired_image: annotation("desiredImage").and_then(name),
-        state: annotation("state").map(DaemonState::parse).unwrap_or_default(),
-        reason: annotation("reason").filter(|reason| !reason.trim().is_empty()).map(|reason| text::message(reason).into()),
-        drain_requested: drain_requested(annotation("desiredDrain"), annotation("lastAppliedDrain")),
+        state: annotation("state")
+            .map(DaemonState::parse)
+            .unwrap_or_default(),
+        reason: annotation("reason")
+            .filter(|reason| !reason.trim().is_empty())
+            .map(|reason| text::message(reason).into()),
+        drain_requested: drain_requested(
+            annotation("desiredDrain"),
+            annotation("lastAppliedDrain"),
+        ),
     }
 }

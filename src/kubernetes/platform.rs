@@ -16,7 +16,11 @@ pub async fn detect(client: &Client) -> kube::Result<Provider> {
     let groups = client.list_api_groups().await?.groups;
     let serves = |name: &str| groups.iter().any(|group| group.name == name);
     let openshift = serves(MACHINE_CONFIG_GROUP) && serves(CLUSTER_VERSION_GROUP);
-    Ok(if openshift { Provider::OpenShift } else { Provider::Kubernetes })
+    Ok(if openshift {
+        Provider::OpenShift
+    } else {
+        Provider::Kubernetes
+    })
 }
 
 /// The version of the API server, as in `v1.36.3`.

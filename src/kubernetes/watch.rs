@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use futures::{Stream, StreamExt};
-use kube::runtime::watcher::{self, Event};
 use kube::ResourceExt;
+use kube::runtime::watcher::{self, Event};
 
 use super::diagnosis::{Attempt, Diagnosis, Problem, diagnose};
 
@@ -41,7 +41,9 @@ pub enum Seen<K> {
 /// How all kinds are watched.
 #[must_use]
 pub fn config() -> watcher::Config {
-    watcher::Config::default().timeout(TIMEOUT).page_size(PAGE_SIZE)
+    watcher::Config::default()
+        .timeout(TIMEOUT)
+        .page_size(PAGE_SIZE)
 }
 
 /// The delays between attempts.
@@ -86,7 +88,10 @@ where
                     tracing::debug!(resource = attempt.resource, error = %error, "Resuming the watch");
                 }
                 Err(watcher::Error::WatchError(status)) if status.code == 410 => {
-                    tracing::debug!(resource = attempt.resource, "Listing again, the watch is too old");
+                    tracing::debug!(
+                        resource = attempt.resource,
+                        "Listing again, the watch is too old"
+                    );
                 }
                 Err(error) => {
                     sink(Seen::Failing(diagnose_watch(&error, attempt)));
@@ -106,7 +111,10 @@ fn diagnose_watch(error: &watcher::Error, attempt: Attempt) -> Diagnosis {
         watcher::Error::WatchError(status) => diagnose(&kube::Error::Api(status.clone()), attempt),
         watcher::Error::NoResourceVersion => Diagnosis {
             problem: Problem::Unreadable,
-            what: format!("The API server lists {} without a resource version", attempt.resource),
+            what: format!(
+                "The API server lists {} without a resource version",
+                attempt.resource
+            ),
             remedy: "report it, with the version of the API server".to_owned(),
         },
     }

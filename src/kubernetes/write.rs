@@ -50,16 +50,27 @@ impl<S: InsightStatus + Serialize + DeserializeOwned> Writer<S> {
     /// A writer that uses `client`.
     #[must_use]
     pub fn new(client: Client) -> Self {
-        Self { client, kind: PhantomData }
+        Self {
+            client,
+            kind: PhantomData,
+        }
     }
 
     /// Creates an insight without a status: the API server would drop it.
     ///
     /// # Errors
     /// [`WriteError::Conflict`] when there is one already.
-    pub async fn create(&self, name: &str, owner: Option<&OwnerReference>) -> Result<WatchedInsight<S>, WriteError> {
+    pub async fn create(
+        &self,
+        name: &str,
+        owner: Option<&OwnerReference>,
+    ) -> Result<WatchedInsight<S>, WriteError> {
         let insight = Self::insight(
-            ObjectMeta { name: Some(name.into()), owner_references: owner.map(|owner| vec![owner.clone()]), ..ObjectMeta::default() },
+            ObjectMeta {
+                name: Some(name.into()),
+                owner_references: owner.map(|owner| vec![owner.clone()]),
+                ..ObjectMeta::default()
+            },
             None,
         );
         let body = serde_json::to_vec(&insight).map_err(|error| Self::unwritable(&error))?;
@@ -71,7 +82,12 @@ impl<S: InsightStatus + Serialize + DeserializeOwned> Writer<S> {
     ///
     /// # Errors
     /// [`WriteError::Conflict`] when it has another one, [`WriteError::Gone`] when there is none.
-    pub async fn put_status(&self, name: &str, resource_version: &str, status: &S) -> Result<WatchedInsight<S>, WriteError> {
+    pub async fn put_status(
+        &self,
+        name: &str,
+        resource_version: &str,
+        status: &S,
+    ) -> Result<WatchedInsight<S>, WriteError> {
         let insight = Self::insight(
             ObjectMeta {
                 name: Some(name.into()),
@@ -91,12 +107,17 @@ impl<S: InsightStatus + Serialize + DeserializeOwned> Writer<S> {
     /// [`WriteError::Conflict`] when it has another one, [`WriteError::Gone`] when there is none.
     pub async fn delete(&self, name: &str, uid: &str) -> Result<(), WriteError> {
         let params = DeleteParams {
-            preconditions: Some(Preconditions { uid: Some(uid.into()), resource_version: None }),
+            preconditions: Some(Preconditions {
+                uid: Some(uid.into()),
+                resource_version: None,
+            }),
             ..DeleteParams::background()
         };
         let request = Self::request().delete(name, &params);
         // The answer is the object or a Status; neither says anything that is needed.
-        self.send::<serde_json::Value>("delete", request).await.map(|_| ())
+        self.send::<serde_json::Value>("delete", request)
+            .await
+            .map(|_| ())
     }
 
     /// The insight as the API server has it now.
@@ -104,7 +125,8 @@ impl<S: InsightStatus + Serialize + DeserializeOwned> Writer<S> {
     /// # Errors
     /// [`WriteError::Gone`] when there is none.
     pub async fn read(&self, name: &str) -> Result<WatchedInsight<S>, WriteError> {
-        self.send("get", Self::request().get(name, &GetParams::default())).await
+        self.send("get", Self::request().get(name, &GetParams::default()))
+            .await
     }
 
     fn request() -> kube::core::Request {
@@ -112,11 +134,19 @@ impl<S: InsightStatus + Serialize + DeserializeOwned> Writer<S> {
     }
 
     fn params() -> PostParams {
-        PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() }
+        PostParams {
+            field_manager: Some(FIELD_MANAGER.into()),
+            ..PostParams::default()
+        }
     }
 
     fn insight(metadata: ObjectMeta, status: Option<S>) -> Insight<S> {
-        Insight { api_version: API_VERSION.into(), kind: S::KIND.into(), metadata, status }
+        Insight {
+            api_version: API_VERSION.into(),
+            kind: S::KIND.into(),
+            metadata,
+            status,
+        }
     }
 
     async fn send<T: DeserializeOwned>(
@@ -124,17 +154,32 @@ impl<S: InsightStatus + Serialize + DeserializeOwned> Writer<S> {
         verb: &'static str,
         request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
     ) -> Result<T, WriteError> {
-        let request = request.map_err(kube::Error::BuildRequest).map_err(|error| Self::classify(&error, verb))?;
-        within(DEADLINE, self.client.request::<T>(request)).await?.map_err(|error| Self::classify(&error, verb))
+        let request = request
+            .map_err(kube::Error::BuildRequest)
+            .map_err(|error| Self::classify(&error, verb))?;
+        within(DEADLINE, self.client.request::<T>(request))
+            .await?
+            .map_err(|error| Self::classify(&error, verb))
     }
 
     fn classify(error: &kube::Error, verb: &'static str) -> WriteError {
-        let code = if let kube::Error::Api(status) = error { status.code } else { 0 };
+        let code = if let kube::Error::Api(status) = error {
+            status.code
+        } else {
+            0
+        };
         match (code, verb) {
             (409, _) => WriteError::Conflict,
             (404, "update" | "delete" | "get") => WriteError::Gone,
             _ => {
-                let diagnosis = diagnose(error, Attempt { verbs: verb, resource: S::PLURAL, group: GROUP });
+                let diagnosis = diagnose(
+                    error,
+                    Attempt {
+                        verbs: verb,
+                        resource: S::PLURAL,
+                        group: GROUP,
+                    },
+                );
                 match diagnosis.problem {
                     Problem::Invalid | Problem::Unreadable | Problem::Expired | Problem::Other => {
                         WriteError::Refused(diagnosis)
@@ -162,7 +207,10 @@ async fn within<T>(deadline: Duration, work: impl Future<Output = T>) -> Result<
     tokio::time::timeout(deadline, work).await.map_err(|_| {
         WriteError::Blocked(Diagnosis {
             problem: Problem::Unreachable,
-            what: format!("The API server did not answer within {} s", deadline.as_secs()),
+            what: format!(
+                "The API server did not answer within {} s",
+                deadline.as_secs()
+            ),
             remedy: "check that it runs; the operator tries again".to_owned(),
         })
     })

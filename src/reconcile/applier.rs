@@ -58,14 +58,24 @@ impl<S: InsightStatus + Hash + Serialize + DeserializeOwned> Applier<S> {
         check: &'static str,
     ) -> Self {
         health.ready(check);
-        Self { writer: Writer::new(client), cache, metrics, health, check }
+        Self {
+            writer: Writer::new(client),
+            cache,
+            metrics,
+            health,
+            check,
+        }
     }
 
     /// Brings the insight `name` to `target`, or away when there is none.
     ///
     /// # Errors
     /// What the queue has to do when it could not be done.
-    pub async fn apply(&self, name: &Arc<str>, target: Option<Target<S>>) -> Result<Applied, Outcome> {
+    pub async fn apply(
+        &self,
+        name: &Arc<str>,
+        target: Option<Target<S>>,
+    ) -> Result<Applied, Outcome> {
         let base = self.cache.base(name);
         let result = match (base, target) {
             (None, None) => Ok(Applied::Unchanged),
@@ -83,7 +93,12 @@ impl<S: InsightStatus + Hash + Serialize + DeserializeOwned> Applier<S> {
         }
     }
 
-    async fn bring(&self, name: &Arc<str>, base: Option<Arc<Base>>, target: &Target<S>) -> Result<Applied, WriteError> {
+    async fn bring(
+        &self,
+        name: &Arc<str>,
+        base: Option<Arc<Base>>,
+        target: &Target<S>,
+    ) -> Result<Applied, WriteError> {
         let owner_uid = target.owner.as_ref().map(|owner| owner.uid.as_str());
         let base = match base {
             // Of an earlier node or pool of the same name: what it says is about something else.
@@ -98,13 +113,20 @@ impl<S: InsightStatus + Hash + Serialize + DeserializeOwned> Applier<S> {
         if base.holds(&status) {
             return Ok(Applied::Unchanged);
         }
-        let written = self.writer.put_status(name, &base.resource_version, &status).await?;
+        let written = self
+            .writer
+            .put_status(name, &base.resource_version, &status)
+            .await?;
         self.cache.apply(written);
         self.metrics.wrote(S::KIND, "updated");
         Ok(Applied::Written)
     }
 
-    async fn create(&self, name: &Arc<str>, owner: Option<&OwnerReference>) -> Result<Arc<Base>, WriteError> {
+    async fn create(
+        &self,
+        name: &Arc<str>,
+        owner: Option<&OwnerReference>,
+    ) -> Result<Arc<Base>, WriteError> {
         let created = self.writer.create(name, owner).await?;
         self.cache.apply(created);
         self.metrics.wrote(S::KIND, "created");
@@ -136,7 +158,9 @@ impl<S: InsightStatus + Hash + Serialize + DeserializeOwned> Applier<S> {
                         self.cache.forget(name);
                     }
                     // The retry meets the conflict again, and reads again.
-                    Err(error) => tracing::debug!(kind = S::KIND, name = &**name, error = %error, "Reading after a conflict failed"),
+                    Err(error) => {
+                        tracing::debug!(kind = S::KIND, name = &**name, %error, "Reading after a conflict failed");
+                    }
                 }
                 Outcome::Retry
             }

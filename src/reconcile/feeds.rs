@@ -19,8 +19,10 @@ use super::node_state::{Centre, InsightKey};
 use super::sync_gate::SyncGate;
 use crate::api::insight::{GROUP, InsightStatus};
 use crate::api::openshift::{
-    CLUSTER_VERSION_NAME, ClusterVersion, MACHINE_CONFIG_GROUP, MACHINE_CONFIG_POOLS, MachineConfig, MachineConfigPool,
+    CLUSTER_VERSION_NAME, ClusterVersion, MACHINE_CONFIG_GROUP, MACHINE_CONFIG_POOLS,
+    MachineConfig, MachineConfigPool,
 };
+use crate::domain::inventory::Inventory;
 use crate::domain::labels::Selector;
 use crate::domain::pool::{PoolFacts, PoolId};
 use crate::domain::text;
@@ -36,7 +38,7 @@ use crate::telemetry::metrics::Metrics;
 const RELEASE_VERSION: &str = "machineconfiguration.openshift.io/release-image-version";
 /// How often the API server is asked for its version, which cannot be watched. It changes once a
 /// month or so; being a minute late is fine.
-const VERSION_INTERVAL: Duration = Duration::from_secs(60);
+const VERSION_INTERVAL: Duration = Duration::from_mins(1);
 /// Longest version that is kept, as in the API.
 const VERSION_LIMIT: usize = 253;
 
@@ -55,8 +57,13 @@ pub struct Feed {
 
 impl Feed {
     /// Follows one kind for ever. `check` names it in the gate, in health and in metrics.
-    async fn follow<K, S>(&self, check: &'static str, attempt: Attempt, start: impl Fn() -> S, mut sink: impl FnMut(Seen<K>))
-    where
+    async fn follow<K, S>(
+        &self,
+        check: &'static str,
+        attempt: Attempt,
+        start: impl Fn() -> S,
+        mut sink: impl FnMut(Seen<K>),
+    ) where
         K: ResourceExt + Debug,
         S: Stream<Item = watcher::Result<watcher::Event<K>>>,
     {
@@ -88,7 +95,12 @@ impl Feed {
     /// An object that cannot be read is counted, named and left out; the others go on.
     fn unreadable(&self, check: &'static str, name: &str, error: &str) {
         self.metrics.unreadable(check);
-        tracing::warn!(kind = check, name, error = &*text::summary(error), "Leaving out an object that cannot be read");
+        tracing::warn!(
+            kind = check,
+            name,
+            error = &*text::summary(error),
+            "Leaving out an object that cannot be read"
+        );
     }
 }
 
@@ -118,59 +130,87 @@ fn missing(known: Vec<Arc<str>>, listed: &HashSet<String>) -> impl Iterator<Item
 /// Feeds Nodes.
 pub async fn nodes(feed: Feed, client: Client) {
     let api: Api<WatchedNode> = Api::all(client);
-    let attempt = Attempt { verbs: "list and watch", resource: "nodes", group: "" };
+    let attempt = Attempt {
+        verbs: "list and watch",
+        resource: "nodes",
+        group: "",
+    };
     let centre = Arc::clone(&feed.centre);
-    feed.follow(check::NODES, attempt, || watcher(api.clone(), watch::config()), |seen| match seen {
-        Seen::Applied(node) => {
-            let (facts, resource_version) = node.into_parts();
-            centre.observe(&Cause::new(Trigger::Node, &resource_version), |inventory| inventory.apply_node(facts));
-        }
-        Seen::Deleted(node) => {
-            let (facts, resource_version) = node.into_parts();
-            let cause = Cause::new(Trigger::NodeDeleted, &resource_version);
-            centre.observe(&cause, |inventory| inventory.remove_node(&facts.name));
-        }
-        Seen::Listed(names) => {
-            for name in missing(centre.inspect(|inventory| inventory.node_names()), &names) {
-                centre.observe(&Cause::new(Trigger::NodeDeleted, ""), |inventory| inventory.remove_node(&name));
+    feed.follow(
+        check::NODES,
+        attempt,
+        || watcher(api.clone(), watch::config()),
+        |seen| match seen {
+            Seen::Applied(node) => {
+                let (facts, resource_version) = node.into_parts();
+                centre.observe(&Cause::new(Trigger::Node, &resource_version), |inventory| {
+                    inventory.apply_node(facts)
+                });
             }
-        }
-        Seen::Failing(_) => {}
-    })
+            Seen::Deleted(node) => {
+                let (facts, resource_version) = node.into_parts();
+                let cause = Cause::new(Trigger::NodeDeleted, &resource_version);
+                centre.observe(&cause, |inventory| inventory.remove_node(&facts.name));
+            }
+            Seen::Listed(names) => {
+                for name in missing(centre.inspect(Inventory::node_names), &names) {
+                    centre.observe(&Cause::new(Trigger::NodeDeleted, ""), |inventory| {
+                        inventory.remove_node(&name)
+                    });
+                }
+            }
+            Seen::Failing(_) => {}
+        },
+    )
     .await;
 }
 
 /// Feeds MachineConfigPools.
 pub async fn machine_config_pools(feed: Feed, client: Client) {
     let api: Api<DeserializeGuard<MachineConfigPool>> = Api::all(client);
-    let attempt = Attempt { verbs: "list and watch", resource: MACHINE_CONFIG_POOLS, group: MACHINE_CONFIG_GROUP };
+    let attempt = Attempt {
+        verbs: "list and watch",
+        resource: MACHINE_CONFIG_POOLS,
+        group: MACHINE_CONFIG_GROUP,
+    };
     let centre = Arc::clone(&feed.centre);
     let start = || watcher(api.clone(), watch::config());
-    feed.follow(check::MACHINE_CONFIG_POOLS, attempt, start, |seen| match seen {
-        Seen::Applied(DeserializeGuard(Ok(pool))) => {
-            let facts = pool_facts(&pool).unwrap_or_else(|(facts, error)| {
-                feed.unreadable(check::MACHINE_CONFIG_POOLS, &pool.name_any(), &error);
-                facts
-            });
-            let cause = Cause::new(Trigger::MachineConfigPool, &pool.resource_version().unwrap_or_default());
-            centre.observe(&cause, |inventory| inventory.apply_pool(facts));
-        }
-        Seen::Applied(DeserializeGuard(Err(invalid))) => {
-            let name = invalid.metadata.name.unwrap_or_default();
-            feed.unreadable(check::MACHINE_CONFIG_POOLS, &name, &invalid.error);
-        }
-        Seen::Deleted(pool) => {
-            let cause = Cause::new(Trigger::MachineConfigPool, &pool.resource_version().unwrap_or_default());
-            centre.observe(&cause, |inventory| inventory.remove_pool(&pool.name_any()));
-        }
-        Seen::Listed(names) => {
-            for name in missing(centre.inspect(|inventory| inventory.pool_names()), &names) {
-                let cause = Cause::new(Trigger::MachineConfigPool, "");
-                centre.observe(&cause, |inventory| inventory.remove_pool(&name));
+    feed.follow(
+        check::MACHINE_CONFIG_POOLS,
+        attempt,
+        start,
+        |seen| match seen {
+            Seen::Applied(DeserializeGuard(Ok(pool))) => {
+                let facts = pool_facts(&pool).unwrap_or_else(|(facts, error)| {
+                    feed.unreadable(check::MACHINE_CONFIG_POOLS, &pool.name_any(), &error);
+                    facts
+                });
+                let cause = Cause::new(
+                    Trigger::MachineConfigPool,
+                    &pool.resource_version().unwrap_or_default(),
+                );
+                centre.observe(&cause, |inventory| inventory.apply_pool(facts));
             }
-        }
-        Seen::Failing(_) => {}
-    })
+            Seen::Applied(DeserializeGuard(Err(invalid))) => {
+                let name = invalid.metadata.name.unwrap_or_default();
+                feed.unreadable(check::MACHINE_CONFIG_POOLS, &name, &invalid.error);
+            }
+            Seen::Deleted(pool) => {
+                let cause = Cause::new(
+                    Trigger::MachineConfigPool,
+                    &pool.resource_version().unwrap_or_default(),
+                );
+                centre.observe(&cause, |inventory| inventory.remove_pool(&pool.name_any()));
+            }
+            Seen::Listed(names) => {
+                for name in missing(centre.inspect(Inventory::pool_names), &names) {
+                    let cause = Cause::new(Trigger::MachineConfigPool, "");
+                    centre.observe(&cause, |inventory| inventory.remove_pool(&name));
+                }
+            }
+            Seen::Failing(_) => {}
+        },
+    )
     .await;
 }
 
@@ -190,29 +230,45 @@ fn pool_facts(pool: &MachineConfigPool) -> Result<PoolFacts, (PoolFacts, String)
             .map(Arc::from),
         selector,
     };
-    selector.map(facts).map_err(|error| (facts(None), error.to_string()))
+    selector
+        .map(facts)
+        .map_err(|error| (facts(None), error.to_string()))
 }
 
 /// Feeds the release versions of MachineConfigs, from their metadata.
 pub async fn machine_configs(feed: Feed, client: Client) {
     let api: Api<PartialObjectMeta<MachineConfig>> = Api::all(client);
-    let attempt = Attempt { verbs: "list and watch", resource: "machineconfigs", group: MACHINE_CONFIG_GROUP };
+    let attempt = Attempt {
+        verbs: "list and watch",
+        resource: "machineconfigs",
+        group: MACHINE_CONFIG_GROUP,
+    };
     let centre = Arc::clone(&feed.centre);
     let start = || watcher(api.clone(), watch::config());
     let set = |config: &PartialObjectMeta<MachineConfig>, version: Option<Arc<str>>| {
-        let cause = Cause::new(Trigger::MachineConfig, &config.resource_version().unwrap_or_default());
-        centre.observe(&cause, |inventory| inventory.set_release_version(&config.name_any(), version));
+        let cause = Cause::new(
+            Trigger::MachineConfig,
+            &config.resource_version().unwrap_or_default(),
+        );
+        centre.observe(&cause, |inventory| {
+            inventory.set_release_version(&config.name_any(), version.as_ref())
+        });
     };
     feed.follow(check::MACHINE_CONFIGS, attempt, start, |seen| match seen {
         Seen::Applied(config) => {
-            let version = config.annotations().get(RELEASE_VERSION).and_then(|version| text::word(version, VERSION_LIMIT));
+            let version = config
+                .annotations()
+                .get(RELEASE_VERSION)
+                .and_then(|version| text::word(version, VERSION_LIMIT));
             set(&config, version.map(Arc::from));
         }
         Seen::Deleted(config) => set(&config, None),
         Seen::Listed(names) => {
-            for name in missing(centre.inspect(|inventory| inventory.config_names()), &names) {
+            for name in missing(centre.inspect(Inventory::config_names), &names) {
                 let cause = Cause::new(Trigger::MachineConfig, "");
-                centre.observe(&cause, |inventory| inventory.set_release_version(&name, None));
+                centre.observe(&cause, |inventory| {
+                    inventory.set_release_version(&name, None)
+                });
             }
         }
         Seen::Failing(_) => {}
@@ -223,7 +279,11 @@ pub async fn machine_configs(feed: Feed, client: Client) {
 /// Feeds the version that ClusterVersion asks for.
 pub async fn cluster_version(feed: Feed, client: Client) {
     let api: Api<DeserializeGuard<ClusterVersion>> = Api::all(client);
-    let attempt = Attempt { verbs: "list and watch", resource: "clusterversions", group: "config.openshift.io" };
+    let attempt = Attempt {
+        verbs: "list and watch",
+        resource: "clusterversions",
+        group: "config.openshift.io",
+    };
     let centre = Arc::clone(&feed.centre);
     let config = watch::config().fields(&format!("metadata.name={CLUSTER_VERSION_NAME}"));
     let start = || watcher(api.clone(), config.clone());
@@ -233,9 +293,15 @@ pub async fn cluster_version(feed: Feed, client: Client) {
     };
     feed.follow(check::CLUSTER_VERSION, attempt, start, |seen| match seen {
         Seen::Applied(DeserializeGuard(Ok(cluster))) => {
-            let newest = cluster.status.as_ref().and_then(|status| status.history.as_ref()?.first()?.version.as_deref());
+            let newest = cluster
+                .status
+                .as_ref()
+                .and_then(|status| status.history.as_ref()?.first()?.version.as_deref());
             let version = newest.and_then(|version| text::word(version, VERSION_LIMIT));
-            set(&cluster.resource_version().unwrap_or_default(), version.map(Arc::from));
+            set(
+                &cluster.resource_version().unwrap_or_default(),
+                version.map(Arc::from),
+            );
         }
         Seen::Applied(DeserializeGuard(Err(invalid))) => {
             feed.unreadable(check::CLUSTER_VERSION, CLUSTER_VERSION_NAME, &invalid.error);
@@ -260,15 +326,25 @@ pub async fn api_server(feed: Feed, client: Client) {
                 delays = watch::backoff();
                 let version = text::word(&version, VERSION_LIMIT).map(Arc::from);
                 let cause = Cause::new(Trigger::ApiServerVersion, "");
-                feed.centre.observe(&cause, |inventory| inventory.set_api_server_version(version));
+                feed.centre.observe(&cause, |inventory| {
+                    inventory.set_api_server_version(version)
+                });
                 feed.arrived(check::API_SERVER_VERSION, 1);
                 VERSION_INTERVAL
             }
             Err(error) => {
-                let attempt = Attempt { verbs: "get", resource: "the path /version", group: "" };
+                let attempt = Attempt {
+                    verbs: "get",
+                    resource: "the path /version",
+                    group: "",
+                };
                 let diagnosis = diagnose(&error, attempt);
-                feed.metrics.watch_failed(check::API_SERVER_VERSION, diagnosis.problem.as_str());
-                if feed.health.not_ready(check::API_SERVER_VERSION, diagnosis.to_string()) {
+                feed.metrics
+                    .watch_failed(check::API_SERVER_VERSION, diagnosis.problem.as_str());
+                if feed
+                    .health
+                    .not_ready(check::API_SERVER_VERSION, diagnosis.to_string())
+                {
                     tracing::warn!(kind = check::API_SERVER_VERSION, error = %diagnosis, "Asking for the version fails");
                 }
                 delays.next().unwrap_or(VERSION_INTERVAL)
@@ -289,31 +365,44 @@ pub async fn insights<S>(
     S: InsightStatus + DeserializeOwned + Hash,
 {
     let api: Api<WatchedInsight<S>> = Api::all(client);
-    let attempt = Attempt { verbs: "list and watch", resource: S::PLURAL, group: GROUP };
+    let attempt = Attempt {
+        verbs: "list and watch",
+        resource: S::PLURAL,
+        group: GROUP,
+    };
     let centre = Arc::clone(&feed.centre);
-    feed.follow(check, attempt, || watcher(api.clone(), watch::config()), |seen| match seen {
-        Seen::Applied(insight) => {
-            let name: Arc<str> = insight.name_any().into();
-            if insight.unreadable {
-                feed.unreadable(check, &name, "its status is of another version of this API; it is written anew");
-            }
-            if cache.apply(insight) {
-                centre.touch(&key(name));
-            }
-        }
-        Seen::Deleted(insight) => {
-            if cache.remove(&insight) {
-                centre.touch(&key(insight.name_any().into()));
-            }
-        }
-        Seen::Listed(names) => {
-            for name in missing(cache.names(), &names) {
-                if cache.forget(&name) {
+    feed.follow(
+        check,
+        attempt,
+        || watcher(api.clone(), watch::config()),
+        |seen| match seen {
+            Seen::Applied(insight) => {
+                let name: Arc<str> = insight.name_any().into();
+                if insight.unreadable {
+                    feed.unreadable(
+                        check,
+                        &name,
+                        "its status is of another version of this API; it is written anew",
+                    );
+                }
+                if cache.apply(insight) {
                     centre.touch(&key(name));
                 }
             }
-        }
-        Seen::Failing(_) => {}
-    })
+            Seen::Deleted(insight) => {
+                if cache.remove(&insight) {
+                    centre.touch(&key(insight.name_any().into()));
+                }
+            }
+            Seen::Listed(names) => {
+                for name in missing(cache.names(), &names) {
+                    if cache.forget(&name) {
+                        centre.touch(&key(name));
+                    }
+                }
+            }
+            Seen::Failing(_) => {}
+        },
+    )
     .await;
 }

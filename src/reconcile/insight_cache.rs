@@ -31,7 +31,11 @@ impl Base {
     fn of<S: Hash>(insight: &WatchedInsight<S>) -> Self {
         let metadata = insight.metadata();
         Self {
-            resource_version: metadata.resource_version.as_deref().unwrap_or_default().into(),
+            resource_version: metadata
+                .resource_version
+                .as_deref()
+                .unwrap_or_default()
+                .into(),
             uid: metadata.uid.as_deref().unwrap_or_default().into(),
             owner_uid: insight.owner_uid.clone(),
             generation: metadata.generation.unwrap_or_default(),
@@ -66,7 +70,11 @@ pub struct InsightCache<S> {
 
 impl<S: InsightStatus + Hash> Default for InsightCache<S> {
     fn default() -> Self {
-        Self { bases: Store::new(), history: Store::new(), keeps_history: AtomicBool::new(true) }
+        Self {
+            bases: Store::new(),
+            history: Store::new(),
+            keeps_history: AtomicBool::new(true),
+        }
     }
 }
 
@@ -84,13 +92,25 @@ impl<S: InsightStatus + Hash> InsightCache<S> {
     /// Takes in an insight as it was seen or written; whether that is news. What is older than what
     /// is known is none: a watch may lag behind our own writes.
     pub fn apply(&self, insight: WatchedInsight<S>) -> bool {
-        let name: Arc<str> = insight.metadata().name.as_deref().unwrap_or_default().into();
+        let name: Arc<str> = insight
+            .metadata()
+            .name
+            .as_deref()
+            .unwrap_or_default()
+            .into();
         let base = Base::of(&insight);
-        if self.bases.get(&name).is_some_and(|known| known.revision() >= base.revision() && known.revision() > 0) {
+        if self
+            .bases
+            .get(&name)
+            .is_some_and(|known| known.revision() >= base.revision() && known.revision() > 0)
+        {
             return false;
         }
         self.bases.upsert(Arc::clone(&name), base);
-        if let Some(status) = insight.status.filter(|_| self.keeps_history.load(Ordering::Acquire)) {
+        if let Some(status) = insight
+            .status
+            .filter(|_| self.keeps_history.load(Ordering::Acquire))
+        {
             self.history.upsert(name, status);
         }
         true
@@ -99,9 +119,18 @@ impl<S: InsightStatus + Hash> InsightCache<S> {
     /// Forgets an insight that was seen deleted; whether that is news. One that was created again
     /// meanwhile stays.
     pub fn remove(&self, insight: &WatchedInsight<S>) -> bool {
-        let name: Arc<str> = insight.metadata().name.as_deref().unwrap_or_default().into();
+        let name: Arc<str> = insight
+            .metadata()
+            .name
+            .as_deref()
+            .unwrap_or_default()
+            .into();
         let gone = Base::of(insight);
-        if self.bases.get(&name).is_some_and(|known| known.uid != gone.uid) {
+        if self
+            .bases
+            .get(&name)
+            .is_some_and(|known| known.uid != gone.uid)
+        {
             return false;
         }
         self.forget(&name)

@@ -105,13 +105,20 @@ impl<K: Clone + Eq + Hash> Queue<K> {
                 }
             }
             Outcome::Retry => {
-                let delay = self.retries.entry(key.clone()).or_insert_with(backoff).next();
+                let delay = self
+                    .retries
+                    .entry(key.clone())
+                    .or_insert_with(backoff)
+                    .next();
                 self.delay(key, delay.unwrap_or_default(), true);
             }
             Outcome::Blocked => {
                 // Several that run at once meet the same obstacle: that is one failure.
                 if self.blocked.as_ref().is_none_or(|(until, _)| *until <= now) {
-                    let mut delays = self.blocked.take().map_or_else(backoff, |(_, delays)| delays);
+                    let mut delays = self
+                        .blocked
+                        .take()
+                        .map_or_else(backoff, |(_, delays)| delays);
                     let delay = delays.next().unwrap_or_default();
                     self.blocked = Some((now + delay, delays));
                 }

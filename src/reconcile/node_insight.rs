@@ -27,11 +27,13 @@ pub async fn reconcile(
     applier: &Applier<NodeProgressInsightStatus>,
     metrics: &Metrics,
 ) -> Outcome {
-    let InsightKey::Node(name) = key else { return Outcome::Done };
+    let InsightKey::Node(name) = key else {
+        return Outcome::Done;
+    };
     let evaluated = centre.node(&name);
     match applier.apply(&name, evaluated.as_deref().map(target)).await {
-        Ok(applied) => {
-            record(&name, evaluated.as_deref(), applied, metrics);
+        Ok(done) => {
+            record(&name, evaluated.as_deref(), done, metrics);
             Outcome::Done
         }
         Err(outcome) => outcome,
@@ -40,7 +42,10 @@ pub async fn reconcile(
 
 fn target(evaluated: &Evaluated) -> Target<NodeProgressInsightStatus> {
     let state = Arc::clone(&evaluated.state);
-    Target { owner: Some(owner(&state.name, &state.uid)), status: Box::new(move |_| project(&state)) }
+    Target {
+        owner: Some(owner(&state.name, &state.uid)),
+        status: Box::new(move |_| project(&state)),
+    }
 }
 
 /// The insight goes when its node goes, even if nobody is there to delete it.
@@ -54,18 +59,25 @@ fn owner(name: &str, uid: &str) -> OwnerReference {
     }
 }
 
-fn record(name: &str, evaluated: Option<&Evaluated>, applied: Applied, metrics: &Metrics) {
-    match (applied, evaluated) {
-        (Applied::Unchanged, _) => {}
-        (Applied::Deleted, _) => tracing::info!(node = name, "Deleted the insight of a node that is gone"),
-        (Applied::Written, None) => {}
+fn record(name: &str, evaluated: Option<&Evaluated>, done: Applied, metrics: &Metrics) {
+    match (done, evaluated) {
+        (Applied::Deleted, _) => {
+            tracing::info!(node = name, "Deleted the insight of a node that is gone");
+        }
         (Applied::Written, Some(Evaluated { state, cause })) => {
-            metrics.written_after("NodeProgressInsight", cause.observed_at.elapsed().as_secs_f64());
+            let latency = cause.observed_at.elapsed();
+            metrics.written_after("NodeProgressInsight", latency.as_secs_f64());
             tracing::info!(
-                reconcile_id = cause.reconcile_id, trigger = %cause.trigger, resource_version = &*cause.resource_version,
-                node = name, pool = state.pool.as_ref().map(|pool| &*pool.name), phase = %state.phase,
-                reason = state.updating.reason, "Wrote the insight of a node"
+                reconcile_id = cause.reconcile_id,
+                trigger = %cause.trigger,
+                resource_version = &*cause.resource_version,
+                node = name,
+                pool = state.pool.as_ref().map(|pool| &*pool.name),
+                phase = %state.phase,
+                reason = state.updating.reason,
+                "Wrote the insight of a node"
             );
         }
+        (Applied::Unchanged, _) | (Applied::Written, None) => {}
     }
 }

@@ -107,11 +107,21 @@ impl CentreBuilder {
     /// A centre that judges by `rules` and has no consumer yet.
     #[must_use]
     pub fn new(rules: Box<dyn Evaluator>, metrics: Arc<Metrics>, clock: Clock) -> Self {
-        Self { rules, fanout: Fanout::default(), history: None, metrics, clock }
+        Self {
+            rules,
+            fanout: Fanout::default(),
+            history: None,
+            metrics,
+            clock,
+        }
     }
 
     /// Adds a consumer of the keys that it `wants`.
-    pub fn consumer(&mut self, name: &'static str, wants: fn(&InsightKey) -> bool) -> Inbox<InsightKey> {
+    pub fn consumer(
+        &mut self,
+        name: &'static str,
+        wants: fn(&InsightKey) -> bool,
+    ) -> Inbox<InsightKey> {
         self.fanout.add(name, wants)
     }
 
@@ -183,19 +193,26 @@ impl Centre {
     #[must_use]
     pub fn pool(&self, name: &Arc<str>) -> Option<(PoolView, Option<Arc<str>>)> {
         let nodes = || -> Vec<Arc<NodeState>> {
-            self.states.snapshot_of(name).values.iter().map(|evaluated| Arc::clone(&evaluated.state)).collect()
+            self.states
+                .snapshot_of(name)
+                .values
+                .iter()
+                .map(|evaluated| Arc::clone(&evaluated.state))
+                .collect()
         };
         match self.provider {
             Provider::OpenShift => {
                 let inventory = self.inventory();
                 let pool = inventory.pool(name)?.clone();
                 let cluster = inventory.cluster();
-                let configured_version =
-                    pool.configuration.as_ref().and_then(|config| cluster.release_versions.get(config).cloned());
-                let desired = cluster
-                    .cluster_version
-                    .clone()
-                    .map(|version| Desired { version, source: DesiredVersionSource::ClusterVersion });
+                let configured_version = pool
+                    .configuration
+                    .as_ref()
+                    .and_then(|config| cluster.release_versions.get(config).cloned());
+                let desired = cluster.cluster_version.clone().map(|version| Desired {
+                    version,
+                    source: DesiredVersionSource::ClusterVersion,
+                });
                 drop(inventory);
                 let view = PoolView {
                     id: pool.id,
@@ -238,7 +255,11 @@ impl Centre {
     /// Waits until every node that was listed at the start has been evaluated.
     pub async fn evaluated(&self) {
         // The sender is `self`, so the channel cannot close meanwhile.
-        let _ = self.evaluated.subscribe().wait_for(|evaluated| *evaluated).await;
+        let _ = self
+            .evaluated
+            .subscribe()
+            .wait_for(|evaluated| *evaluated)
+            .await;
     }
 
     /// Evaluates what is dirty, once the gate is open, until `shutdown`; then what is dirty still.
@@ -296,10 +317,12 @@ impl Centre {
                 let past = self.gather(&name, before.as_deref());
                 let state = self.evaluate(&name, past.as_ref());
                 let result = self.commit(&name, state, before.as_deref(), &cause);
-                self.metrics.evaluated(trigger, result, started.elapsed().as_secs_f64());
+                self.metrics
+                    .evaluated(trigger, result, started.elapsed().as_secs_f64());
             }
             InsightKey::Pool(name) => {
-                self.pool_changes.upsert(Arc::clone(&name), PoolChange(cause));
+                self.pool_changes
+                    .upsert(Arc::clone(&name), PoolChange(cause));
                 self.notify(&InsightKey::Pool(name));
             }
         }
@@ -313,7 +336,9 @@ impl Centre {
             return (before.state.uid == uid).then(|| History::from(&*before.state));
         }
         let insights = self.history.as_ref()?;
-        let is_of_this_node = insights.base(name).is_some_and(|base| base.owner_uid.as_ref() == Some(&uid));
+        let is_of_this_node = insights
+            .base(name)
+            .is_some_and(|base| base.owner_uid.as_ref() == Some(&uid));
         let status = insights.take_history(name).filter(|_| is_of_this_node)?;
         Some(History::from_status(&status))
     }
@@ -333,41 +358,48 @@ impl Centre {
     ) -> EvaluationResult {
         let Some(state) = state.map(Arc::new) else {
             if let Some(gone) = self.states.remove(name) {
-                self.log(&gone.state, cause, "The node is gone");
+                log(&gone.state, cause, "The node is gone");
                 self.count(Some(&gone.state), None);
                 self.notify_node(name, [gone.state.pool_name(), None], cause);
             }
             return EvaluationResult::Removed;
         };
-        let evaluated = Evaluated { state: Arc::clone(&state), cause: cause.clone() };
+        let evaluated = Evaluated {
+            state: Arc::clone(&state),
+            cause: cause.clone(),
+        };
         if self.states.upsert(Arc::clone(name), evaluated) == Change::Unchanged {
             return EvaluationResult::Unchanged;
         }
-        self.log(&state, cause, "The node's state changed");
+        log(&state, cause, "The state of the node changed");
         self.count(before.map(|before| &*before.state), Some(&state));
-        let left = before.and_then(|before| before.state.pool_name()).filter(|pool| Some(pool) != state.pool_name().as_ref());
+        let left = before
+            .and_then(|before| before.state.pool_name())
+            .filter(|pool| Some(pool) != state.pool_name().as_ref());
         self.notify_node(name, [left, state.pool_name()], cause);
         EvaluationResult::Changed
     }
 
-    fn log(&self, state: &NodeState, cause: &Cause, message: &'static str) {
-        tracing::debug!(
-            reconcile_id = cause.reconcile_id, trigger = %cause.trigger, resource_version = &*cause.resource_version,
-            node = &*state.name, pool = state.pool.as_ref().map(|pool| &*pool.name), phase = %state.phase,
-            reason = state.updating.reason, message
-        );
-    }
-
     fn count(&self, before: Option<&NodeState>, after: Option<&NodeState>) {
-        let moved = before.map(|state| (&state.pool, state.phase)) != after.map(|state| (&state.pool, state.phase));
+        let moved = before.map(|state| (&state.pool, state.phase))
+            != after.map(|state| (&state.pool, state.phase));
         for (state, delta) in [(before, -1), (after, 1)] {
             if let Some(state) = state.filter(|_| moved) {
-                self.metrics.count_node(state.pool.as_ref().map(|pool| &*pool.name), state.phase, delta);
+                self.metrics.count_node(
+                    state.pool.as_ref().map(|pool| &*pool.name),
+                    state.phase,
+                    delta,
+                );
             }
         }
-        if let Some(before) = before.filter(|before| Some(before.phase) != after.map(|after| after.phase)) {
+        if let Some(before) =
+            before.filter(|before| Some(before.phase) != after.map(|after| after.phase))
+        {
             let seconds = (self.clock)().as_second() - before.phase_start.as_second();
-            self.metrics.left_phase(before.phase, f64::from(i32::try_from(seconds).unwrap_or(i32::MAX)));
+            self.metrics.left_phase(
+                before.phase,
+                f64::from(i32::try_from(seconds).unwrap_or(i32::MAX)),
+            );
         }
         self.metrics.node_states(self.states.count());
     }
@@ -375,16 +407,34 @@ impl Centre {
     fn notify_node(&self, name: &Arc<str>, pools: [Option<Arc<str>>; 2], cause: &Cause) {
         self.notify(&InsightKey::Node(Arc::clone(name)));
         for pool in pools.into_iter().flatten() {
-            self.pool_changes.upsert(Arc::clone(&pool), PoolChange(cause.clone()));
+            self.pool_changes
+                .upsert(Arc::clone(&pool), PoolChange(cause.clone()));
             self.notify(&InsightKey::Pool(pool));
         }
     }
 
     fn notify(&self, key: &InsightKey) {
-        self.fanout.notify(key, |consumer, marked| self.metrics.notified(consumer, marked == Marked::Coalesced));
+        self.fanout.notify(key, |consumer, marked| {
+            self.metrics.notified(consumer, marked == Marked::Coalesced);
+        });
     }
 
     fn inventory(&self) -> MutexGuard<'_, Inventory> {
-        self.inventory.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inventory
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn log(state: &NodeState, cause: &Cause, message: &'static str) {
+    tracing::debug!(
+        reconcile_id = cause.reconcile_id,
+        trigger = %cause.trigger,
+        resource_version = &*cause.resource_version,
+        node = &*state.name,
+        pool = state.pool.as_ref().map(|pool| &*pool.name),
+        phase = %state.phase,
+        reason = state.updating.reason,
+        message
+    );
 }

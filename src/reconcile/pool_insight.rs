@@ -32,7 +32,7 @@ pub fn wants(key: &InsightKey) -> bool {
 /// Writes the insights of pools.
 pub struct PoolInsights {
     centre: Arc<Centre>,
-    applier: Applier<PoolProgressInsightStatus>,
+    applier: Arc<Applier<PoolProgressInsightStatus>>,
     cache: Arc<InsightCache<PoolProgressInsightStatus>>,
     /// The last status of each pool: where the times come from that do not change.
     last: Store<Arc<str>, PoolProgressInsightStatus>,
@@ -45,23 +45,38 @@ impl PoolInsights {
     #[must_use]
     pub fn new(
         centre: Arc<Centre>,
-        applier: Applier<PoolProgressInsightStatus>,
+        applier: Arc<Applier<PoolProgressInsightStatus>>,
         cache: Arc<InsightCache<PoolProgressInsightStatus>>,
         metrics: Arc<Metrics>,
         clock: Clock,
     ) -> Self {
-        Self { centre, applier, cache, last: Store::new(), metrics, clock }
+        Self {
+            centre,
+            applier,
+            cache,
+            last: Store::new(),
+            metrics,
+            clock,
+        }
     }
 
     /// Brings the insight of a pool to what its nodes say.
     pub async fn reconcile(&self, key: InsightKey) -> Outcome {
-        let InsightKey::Pool(name) = key else { return Outcome::Done };
+        let InsightKey::Pool(name) = key else {
+            return Outcome::Done;
+        };
         let Some((view, uid)) = self.centre.pool(&name) else {
             return self.remove(&name).await;
         };
-        let past = self.last.get(&name).or_else(|| self.cache.take_history(&name));
+        let past = self
+            .last
+            .get(&name)
+            .or_else(|| self.cache.take_history(&name));
         let status = self.project(&view, past.as_deref());
-        let target = Target { owner: uid.map(|uid| owner(&view, &uid)), status };
+        let target = Target {
+            owner: uid.map(|uid| owner(&view, &uid)),
+            status,
+        };
         match self.applier.apply(&name, Some(target)).await {
             Ok(Applied::Written) => {
                 self.record(&name, &view);
@@ -81,7 +96,10 @@ impl PoolInsights {
     ) -> Box<dyn Fn(i64) -> PoolProgressInsightStatus + Send + Sync> {
         let status = project(view, past, 0, (self.clock)());
         self.last.upsert(Arc::clone(&view.id.name), status.clone());
-        Box::new(move |generation| PoolProgressInsightStatus { observed_generation: generation, ..status.clone() })
+        Box::new(move |generation| PoolProgressInsightStatus {
+            observed_generation: generation,
+            ..status.clone()
+        })
     }
 
     async fn remove(&self, name: &Arc<str>) -> Outcome {
@@ -99,8 +117,13 @@ impl PoolInsights {
     }
 
     fn record(&self, name: &Arc<str>, view: &PoolView) {
-        let Some(cause) = self.centre.pool_cause(name) else { return };
-        self.metrics.written_after("PoolProgressInsight", cause.observed_at.elapsed().as_secs_f64());
+        let Some(cause) = self.centre.pool_cause(name) else {
+            return;
+        };
+        self.metrics.written_after(
+            "PoolProgressInsight",
+            cause.observed_at.elapsed().as_secs_f64(),
+        );
         let assessment = self.last.get(name).map(|status| status.assessment.as_str());
         tracing::info!(
             reconcile_id = cause.reconcile_id, trigger = %cause.trigger, resource_version = &*cause.resource_version,

@@ -16,12 +16,15 @@ impl SyncGate {
     /// A gate that waits for all of `names`.
     #[must_use]
     pub fn new(names: impl IntoIterator<Item = &'static str>) -> Self {
-        Self { missing: watch::Sender::new(names.into_iter().collect()) }
+        Self {
+            missing: watch::Sender::new(names.into_iter().collect()),
+        }
     }
 
     /// `name` is known now.
     pub fn arrived(&self, name: &str) {
-        self.missing.send_if_modified(|missing| missing.remove(name));
+        self.missing
+            .send_if_modified(|missing| missing.remove(name));
     }
 
     /// Waits until everything is known.

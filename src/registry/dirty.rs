@@ -20,10 +20,20 @@ pub enum Marked {
 }
 
 /// A set of dirty keys, each with the tag that it was first marked with.
+#[must_use]
 pub fn dirty_set<K, T>() -> (Marker<K, T>, Reader<K, T>) {
     let (wake, woken) = mpsc::channel(1);
-    let keys = Arc::new(Mutex::new(Keys { order: VecDeque::new(), tags: HashMap::new() }));
-    (Marker { keys: Arc::clone(&keys), wake }, Reader { keys, woken })
+    let keys = Arc::new(Mutex::new(Keys {
+        order: VecDeque::new(),
+        tags: HashMap::new(),
+    }));
+    (
+        Marker {
+            keys: Arc::clone(&keys),
+            wake,
+        },
+        Reader { keys, woken },
+    )
 }
 
 struct Keys<K, T> {
@@ -43,7 +53,10 @@ pub struct Marker<K, T> {
 
 impl<K, T> Clone for Marker<K, T> {
     fn clone(&self) -> Self {
-        Self { keys: Arc::clone(&self.keys), wake: self.wake.clone() }
+        Self {
+            keys: Arc::clone(&self.keys),
+            wake: self.wake.clone(),
+        }
     }
 }
 

@@ -40,7 +40,9 @@ pub struct Fanout<K> {
 
 impl<K: Clone + Eq + Hash> Default for Fanout<K> {
     fn default() -> Self {
-        Self { consumers: Vec::new() }
+        Self {
+            consumers: Vec::new(),
+        }
     }
 }
 
@@ -49,27 +51,36 @@ impl<K: Clone + Eq + Hash> Fanout<K> {
     /// late is to be told the current keys with [`Fanout::replay`].
     pub fn add(&mut self, name: &'static str, wants: fn(&K) -> bool) -> Inbox<K> {
         let (marker, inbox) = dirty_set();
-        self.consumers.push(Consumer { name, wants, marker });
+        self.consumers.push(Consumer {
+            name,
+            wants,
+            marker,
+        });
         inbox
     }
 
     /// Tells every consumer that wants it about `key`; `told` is called with the name of each and
     /// with what became of the event.
     pub fn notify(&self, key: &K, mut told: impl FnMut(&'static str, Marked)) {
-        for consumer in self.consumers.iter().filter(|consumer| (consumer.wants)(key)) {
-            told(consumer.name, consumer.marker.mark(key.clone(), Instant::now()));
+        for consumer in self
+            .consumers
+            .iter()
+            .filter(|consumer| (consumer.wants)(key))
+        {
+            told(
+                consumer.name,
+                consumer.marker.mark(key.clone(), Instant::now()),
+            );
         }
     }
 
     /// Tells the consumer `name` every one of `keys` that it wants.
     pub fn replay(&self, name: &str, keys: impl IntoIterator<Item = K>) {
-        for consumer in self.consumers.iter().filter(|consumer| consumer.name == name) {
-            for key in keys {
-                if (consumer.wants)(&key) {
-                    consumer.marker.mark(key, Instant::now());
-                }
-            }
+        let Some(consumer) = self.consumers.iter().find(|consumer| consumer.name == name) else {
             return;
+        };
+        for key in keys.into_iter().filter(consumer.wants) {
+            consumer.marker.mark(key, Instant::now());
         }
     }
 

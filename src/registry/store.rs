@@ -72,8 +72,15 @@ where
     /// An empty store whose values are also found by what `index_of` says of them.
     #[must_use]
     pub fn indexed(index_of: fn(&V) -> Option<I>) -> Self {
-        let inner = Inner { values: HashMap::new(), index: HashMap::new(), generation: 0 };
-        Self { inner: RwLock::new(inner), index_of }
+        let inner = Inner {
+            values: HashMap::new(),
+            index: HashMap::new(),
+            generation: 0,
+        };
+        Self {
+            inner: RwLock::new(inner),
+            index_of,
+        }
     }
 
     /// The value of a key.
@@ -91,7 +98,11 @@ where
         let value = Arc::new(value);
         inner.unlink(&key, before.as_deref(), self.index_of);
         if let Some(index) = (self.index_of)(&value) {
-            inner.index.entry(index).or_default().insert(key.clone(), Arc::clone(&value));
+            inner
+                .index
+                .entry(index)
+                .or_default()
+                .insert(key.clone(), Arc::clone(&value));
         }
         inner.values.insert(key, value);
         inner.generation += 1;
@@ -116,16 +127,29 @@ where
     pub fn snapshot(&self) -> Snapshot<V> {
         let inner = self.read();
         let mut entries: Vec<_> = inner.values.iter().collect();
-        entries.sort_by(|(a, _), (b, _)| a.cmp(b));
-        let values = entries.into_iter().map(|(_, value)| Arc::clone(value)).collect();
-        Snapshot { generation: inner.generation, values }
+        entries.sort_unstable_by_key(|(key, _)| *key);
+        let values = entries
+            .into_iter()
+            .map(|(_, value)| Arc::clone(value))
+            .collect();
+        Snapshot {
+            generation: inner.generation,
+            values,
+        }
     }
 
     /// All values of one index, from one generation.
     pub fn snapshot_of(&self, index: &I) -> Snapshot<V> {
         let inner = self.read();
-        let values = inner.index.get(index).map(|values| values.values().cloned().collect()).unwrap_or_default();
-        Snapshot { generation: inner.generation, values }
+        let values = inner
+            .index
+            .get(index)
+            .map(|values| values.values().cloned().collect())
+            .unwrap_or_default();
+        Snapshot {
+            generation: inner.generation,
+            values,
+        }
     }
 
     /// Every index that has a value.
@@ -151,7 +175,9 @@ where
 
 impl<K: Eq + Hash + Ord, V, I: Eq + Hash> Inner<K, V, I> {
     fn unlink(&mut self, key: &K, value: Option<&V>, index_of: fn(&V) -> Option<I>) {
-        let Some(index) = value.and_then(index_of) else { return };
+        let Some(index) = value.and_then(index_of) else {
+            return;
+        };
         if let Some(values) = self.index.get_mut(&index) {
             values.remove(key);
             if values.is_empty() {

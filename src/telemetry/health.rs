@@ -42,7 +42,10 @@ impl Health {
                 Some(why) => writeln!(text, "[-] {check}: {why}"),
             };
         }
-        (!checks.is_empty() && checks.values().all(Option::is_none), text)
+        (
+            !checks.is_empty() && checks.values().all(Option::is_none),
+            text,
+        )
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, Option<String>>> {
@@ -62,7 +65,10 @@ mod tests {
         assert!(health.ready("watch pools"));
         let (ready, text) = health.report();
         assert!(!ready);
-        assert_eq!(text, "[-] watch nodes: not listed yet\n[+] watch pools: ok\n");
+        assert_eq!(
+            text,
+            "[-] watch nodes: not listed yet\n[+] watch pools: ok\n"
+        );
         assert!(health.ready("watch nodes"));
         assert!(health.report().0);
     }

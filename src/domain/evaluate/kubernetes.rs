@@ -53,25 +53,40 @@ impl Kubernetes {
             .iter()
             .map(|key| PoolLabel {
                 key: key.clone(),
-                qualified: pool_labels.iter().filter(|other| name(other) == name(key)).count() > 1,
+                qualified: pool_labels
+                    .iter()
+                    .filter(|other| name(other) == name(key))
+                    .count()
+                    > 1,
             })
             .collect();
-        Self { pool_labels, target_version: target_version.map(Arc::from) }
+        Self {
+            pool_labels,
+            target_version: target_version.map(Arc::from),
+        }
     }
 
     /// The user's target, else the newest in the pool if it is newer than the node, else the API
     /// server's version.
     fn desired(&self, pool: &PoolId, node: &NodeFacts, cluster: &ClusterFacts) -> Option<Desired> {
-        let desired = |version: &Arc<str>, source| Desired { version: Arc::clone(version), source };
+        let desired = |version: &Arc<str>, source| Desired {
+            version: Arc::clone(version),
+            source,
+        };
         let newest = cluster.newest_in_pool.get(&pool.name).filter(|newest| {
-            node.kubelet_version.as_ref().is_some_and(|own| version::compare(own, newest) == Some(Ordering::Less))
+            node.kubelet_version
+                .as_ref()
+                .is_some_and(|own| version::compare(own, newest) == Some(Ordering::Less))
         });
         if let Some(target) = &self.target_version {
             Some(desired(target, DesiredVersionSource::UserTarget))
         } else if let Some(newest) = newest {
             Some(desired(newest, DesiredVersionSource::NewestInPool))
         } else {
-            cluster.api_server_version.as_ref().map(|version| desired(version, DesiredVersionSource::ApiServer))
+            cluster
+                .api_server_version
+                .as_ref()
+                .map(|version| desired(version, DesiredVersionSource::ApiServer))
         }
     }
 }
@@ -83,13 +98,24 @@ impl Evaluator for Kubernetes {
 
     fn membership(&self, node: &NodeFacts, _: &ClusterFacts) -> Membership {
         let by_label = self.pool_labels.iter().find_map(|label| {
-            let value = node.labels.get(&label.key).filter(|value| !value.is_empty())?;
+            let value = node
+                .labels
+                .get(&label.key)
+                .filter(|value| !value.is_empty())?;
             Some(PoolId::label(&label.key, value, label.qualified))
         });
-        Membership::Pool(Arc::new(by_label.unwrap_or_else(|| PoolId::role(role(&node.labels)))))
+        Membership::Pool(Arc::new(
+            by_label.unwrap_or_else(|| PoolId::role(role(&node.labels))),
+        ))
     }
 
-    fn judge(&self, node: &NodeFacts, pool: &PoolId, cluster: &ClusterFacts, past: Option<&History>) -> Judgement {
+    fn judge(
+        &self,
+        node: &NodeFacts,
+        pool: &PoolId,
+        cluster: &ClusterFacts,
+        past: Option<&History>,
+    ) -> Judgement {
         let desired = self.desired(pool, node, cluster);
         let step = step(node, desired.as_ref(), past);
         Judgement {
@@ -139,72 +165,148 @@ fn step(node: &NodeFacts, desired: Option<&Desired>, past: Option<&History>) -> 
             phase: Phase::Unknown,
             kind: None,
             reason: "VersionUnknown",
-            message: "The node does not say its kubelet version: it has not joined the cluster yet".to_owned(),
+            message: "The node does not say its kubelet version: it has not joined the cluster yet"
+                .to_owned(),
         };
     };
-    let outdated = desired.filter(|desired| is_outdated(version, desired));
-    let towards = outdated.map(|desired| format!(" before the update to {}", desired.version)).unwrap_or_default();
-    let in_place = if outdated.is_some() { UpdateKind::Version } else { UpdateKind::Reboot };
-    let step = |phase, kind, reason, message: String| Step { phase, kind, reason, message };
+    let outdated = desired.is_some_and(|desired| is_outdated(version, desired));
+    let kind = if outdated {
+        UpdateKind::Version
+    } else {
+        UpdateKind::Reboot
+    };
+    if let Some(step) = maintenance(node, outdated, kind) {
+        step
+    } else if node.deleting {
+        deletion(node, outdated)
+    } else if let Some(step) = in_place(node, version, outdated, kind, past) {
+        step
+    } else if outdated {
+        Step {
+            phase: Phase::Pending,
+            kind: Some(UpdateKind::Version),
+            reason: "Pending",
+            message: waiting(node).to_owned(),
+        }
+    } else {
+        let only_rebooted = has_rebooted(node, past)
+            && kind_so_far(past).is_none_or(|kind| kind == UpdateKind::Reboot);
+        Step {
+            phase: Phase::Completed,
+            kind: None,
+            reason: if only_rebooted { REBOOTED } else { "Updated" },
+            message: leaving(node),
+        }
+    }
+}
 
-    if let Some(maintenance) = maintenance(node, outdated.is_some(), in_place) {
-        return maintenance;
+/// An outdated node that goes makes room for one that is not.
+fn deletion(node: &NodeFacts, outdated: bool) -> Step {
+    if outdated && node.removal.is_none() {
+        Step {
+            phase: Phase::Draining,
+            kind: Some(UpdateKind::Replacement),
+            reason: "BeingReplaced",
+            message: "The outdated node is being deleted".to_owned(),
+        }
+    } else {
+        Step {
+            phase: Phase::Completed,
+            kind: None,
+            reason: "BeingDeleted",
+            message: leaving(node),
+        }
     }
-    if node.deleting {
-        return if outdated.is_some() && node.removal.is_none() {
-            step(Phase::Draining, Some(UpdateKind::Replacement), "BeingReplaced", "The outdated node is being deleted".to_owned())
-        } else {
-            step(Phase::Completed, None, "BeingDeleted", leaving(node))
-        };
+}
+
+/// The step of an update of the node itself, if one is under way: an updater cordons the node before
+/// it does anything, and uncordons it when all is done.
+fn in_place(
+    node: &NodeFacts,
+    version: &str,
+    outdated: bool,
+    kind: UpdateKind,
+    past: Option<&History>,
+) -> Option<Step> {
+    if node.removal.is_some() {
+        return None;
     }
-    let ready = node.conditions.ready.as_ref().is_none_or(|ready| ready.status == ConditionStatus::True);
-    let boot_changed = past.is_some_and(|past| past.boot_id.is_some() && past.boot_id != node.boot_id);
-    let rebooted = boot_changed || past.is_some_and(|past| past.rebooted);
+    let ready = node
+        .conditions
+        .ready
+        .as_ref()
+        .is_none_or(|ready| ready.status == ConditionStatus::True);
     let was_updating = past.is_some_and(|past| past.phase.is_in_progress());
-    let removed_by_others = node.removal.is_some();
-
-    match (node.cordoned.is_some(), ready) {
-        // An updater cordons before it does anything; a cordoned node that stops reporting restarts.
-        (true, false) if !removed_by_others => {
-            let kind = kind_so_far(past).filter(|_| outdated.is_none()).unwrap_or(in_place);
-            step(Phase::Rebooting, Some(kind), "Rebooting", "The cordoned node does not report: it restarts".to_owned())
+    let touched = was_updating || boot_changed(node, past);
+    let so_far = kind_so_far(past).unwrap_or(kind);
+    let (phase, kind, reason, message) = match (node.cordoned.is_some(), ready) {
+        (true, false) => {
+            let kind = if outdated { kind } else { so_far };
+            (
+                Phase::Rebooting,
+                kind,
+                "Rebooting",
+                "The cordoned node does not report: it restarts".to_owned(),
+            )
         }
-        (true, true) if outdated.is_some() && !removed_by_others => {
-            step(Phase::Draining, Some(UpdateKind::Version), "Draining", format!("The node is cordoned and drained{towards}"))
+        (true, true) if outdated => {
+            let message = "The outdated node is cordoned: its workloads are moved away".to_owned();
+            (Phase::Draining, UpdateKind::Version, "Draining", message)
         }
-        // Came back from a restart, or with its new version, and is not released yet.
-        (true, true) if (boot_changed || was_updating) && !removed_by_others => step(
-            Phase::Updating,
-            Some(kind_so_far(past).unwrap_or(in_place)),
-            if rebooted { REBOOTED } else { "Updating" },
-            format!("The node runs {version} and waits to be uncordoned"),
-        ),
-        (false, false) if was_updating || boot_changed => step(
+        (true, true) if touched => {
+            let reason = if has_rebooted(node, past) {
+                REBOOTED
+            } else {
+                "Updating"
+            };
+            (
+                Phase::Updating,
+                so_far,
+                reason,
+                format!("The node runs {version} and waits to be uncordoned"),
+            )
+        }
+        (false, false) if touched => (
             Phase::Rebooting,
-            Some(kind_so_far(past).unwrap_or(in_place)),
+            so_far,
             "Rebooting",
             "The node does not report: it restarts".to_owned(),
         ),
-        (_, _) if outdated.is_some() => {
-            let message = if node.conditions.maintenance_planned.as_ref().is_some_and(|c| c.status == ConditionStatus::True) {
-                "The node is outdated and its maintenance is planned"
-            } else if removed_by_others {
-                "The node is outdated, and the cluster autoscaler removes it"
-            } else {
-                "The node is outdated and waits for its turn"
-            };
-            step(Phase::Pending, Some(UpdateKind::Version), "Pending", message.to_owned())
-        }
-        (_, _) => {
-            let only_rebooted = rebooted && kind_so_far(past).is_none_or(|kind| kind == UpdateKind::Reboot);
-            step(Phase::Completed, None, if only_rebooted { REBOOTED } else { "Updated" }, leaving(node))
-        }
+        (true | false, true) | (false, false) => return None,
+    };
+    Some(Step {
+        phase,
+        kind: Some(kind),
+        reason,
+        message,
+    })
+}
+
+/// Whether the node came back with another boot ID since it was last looked at.
+fn boot_changed(node: &NodeFacts, past: Option<&History>) -> bool {
+    past.is_some_and(|past| past.boot_id.is_some() && past.boot_id != node.boot_id)
+}
+
+/// Whether the last thing that happened to the node is a restart.
+fn has_rebooted(node: &NodeFacts, past: Option<&History>) -> bool {
+    boot_changed(node, past) || past.is_some_and(|past| past.rebooted)
+}
+
+/// Why an outdated node is not updated yet.
+fn waiting(node: &NodeFacts) -> &'static str {
+    if NodeCondition::is_true(node.conditions.maintenance_planned.as_ref()) {
+        "The node is outdated and its maintenance is planned"
+    } else if node.removal.is_some() {
+        "The node is outdated, and the cluster autoscaler removes it"
+    } else {
+        "The node is outdated and waits for its turn"
     }
 }
 
 /// What an update that is under way changes.
 fn kind_so_far(past: Option<&History>) -> Option<UpdateKind> {
-    past.filter(|past| past.phase.is_in_progress()).and_then(|past| past.kind)
+    past.filter(|past| past.phase.is_in_progress())
+        .and_then(|past| past.kind)
 }
 
 /// What the vendor-neutral conditions of KEP-5683 say, if they say that something is under way.
@@ -212,23 +314,42 @@ fn maintenance(node: &NodeFacts, outdated: bool, kind: UpdateKind) -> Option<Ste
     let conditions = &node.conditions;
     let holds = |condition: &Option<NodeCondition>| NodeCondition::is_true(condition.as_ref());
     let (phase, reason, message) = if holds(&conditions.graceful_shutdown_in_progress) {
-        (Phase::Rebooting, "GracefulNodeShutdownInProgress", "The machine shuts down")
+        (
+            Phase::Rebooting,
+            "GracefulNodeShutdownInProgress",
+            "The machine shuts down",
+        )
     } else if holds(&conditions.drain_in_progress) {
-        (Phase::Draining, "DrainInProgress", "The node is being drained")
+        (
+            Phase::Draining,
+            "DrainInProgress",
+            "The node is being drained",
+        )
     } else if holds(&conditions.maintenance_in_progress) {
-        (Phase::Updating, "MaintenanceInProgress", "Maintenance of the node is in progress")
+        (
+            Phase::Updating,
+            "MaintenanceInProgress",
+            "Maintenance of the node is in progress",
+        )
     } else if holds(&conditions.drained) && (outdated || holds(&conditions.maintenance_planned)) {
         (Phase::Updating, "Drained", "The node is drained")
     } else {
         return None;
     };
-    Some(Step { phase, kind: Some(kind), reason, message: message.to_owned() })
+    Some(Step {
+        phase,
+        kind: Some(kind),
+        reason,
+        message: message.to_owned(),
+    })
 }
 
 /// Names what looks like an update and is none.
 fn leaving(node: &NodeFacts) -> String {
     match (node.removal, node.deleting) {
-        (Some(Removal::ClusterAutoscaler), _) => "The cluster autoscaler removes the node; this is no update".to_owned(),
+        (Some(Removal::ClusterAutoscaler), _) => {
+            "The cluster autoscaler removes the node; this is no update".to_owned()
+        }
         (None, true) => "The node is being deleted; this is no update".to_owned(),
         (None, false) => String::new(),
     }
@@ -239,9 +360,12 @@ fn leaving(node: &NodeFacts) -> String {
 fn is_outdated(version: &str, desired: &Desired) -> bool {
     match desired.source {
         DesiredVersionSource::UserTarget | DesiredVersionSource::ClusterVersion => {
-            version::compare(version, &desired.version).map_or(*version != *desired.version, Ordering::is_ne)
+            version::compare(version, &desired.version)
+                .map_or(*version != *desired.version, Ordering::is_ne)
         }
-        DesiredVersionSource::NewestInPool => version::compare(version, &desired.version) == Some(Ordering::Less),
+        DesiredVersionSource::NewestInPool => {
+            version::compare(version, &desired.version) == Some(Ordering::Less)
+        }
         DesiredVersionSource::ApiServer => version::is_behind_api_server(version, &desired.version),
     }
 }

@@ -32,8 +32,11 @@ impl Evaluator for OpenShift {
         if node.labels.get("kubernetes.io/os") == Some("windows") {
             return Membership::None;
         }
-        let matches =
-            |pool: &&PoolFacts| pool.selector.as_ref().is_some_and(|selector| selector.matches(&node.labels));
+        let matches = |pool: &&PoolFacts| {
+            pool.selector
+                .as_ref()
+                .is_some_and(|selector| selector.matches(&node.labels))
+        };
         let builtin = |name: &str| cluster.pools.get(name).filter(matches);
         if let Some(master) = builtin(MASTER) {
             return Membership::Pool(Arc::clone(&master.id));
@@ -49,18 +52,32 @@ impl Evaluator for OpenShift {
             ([only], _) => Membership::Pool(Arc::clone(&only.id)),
             ([], Some(worker)) => Membership::Pool(Arc::clone(&worker.id)),
             ([], None) => Membership::None,
-            (several, _) => Membership::Conflict(several.iter().map(|pool| Arc::clone(&pool.id.name)).collect()),
+            (several, _) => Membership::Conflict(
+                several
+                    .iter()
+                    .map(|pool| Arc::clone(&pool.id.name))
+                    .collect(),
+            ),
         }
     }
 
-    fn judge(&self, node: &NodeFacts, pool: &PoolId, cluster: &ClusterFacts, _: Option<&History>) -> Judgement {
+    fn judge(
+        &self,
+        node: &NodeFacts,
+        pool: &PoolId,
+        cluster: &ClusterFacts,
+        _: Option<&History>,
+    ) -> Judgement {
         let facts = &node.machine_config;
         let pool = cluster.pools.get(&pool.name);
         let view = View {
             facts,
             configuration: pool.and_then(|pool| pool.configuration.as_deref()),
             paused: pool.is_some_and(|pool| pool.paused),
-            version: facts.current_config.as_ref().and_then(|config| cluster.release_versions.get(config)),
+            version: facts
+                .current_config
+                .as_ref()
+                .and_then(|config| cluster.release_versions.get(config)),
             target: cluster.cluster_version.as_ref(),
         };
         let degraded = degraded(facts);
@@ -70,11 +87,14 @@ impl Evaluator for OpenShift {
             phase,
             kind: if in_doubt { None } else { view.kind() },
             version: view.version.cloned(),
-            desired: view
-                .target
-                .map(|version| Desired { version: Arc::clone(version), source: DesiredVersionSource::ClusterVersion }),
+            desired: view.target.map(|version| Desired {
+                version: Arc::clone(version),
+                source: DesiredVersionSource::ClusterVersion,
+            }),
             updating,
-            available: availability(node).or_else(|| processing(facts)).unwrap_or_else(|| Finding::as_expected(true)),
+            available: availability(node)
+                .or_else(|| processing(facts))
+                .unwrap_or_else(|| Finding::as_expected(true)),
             degraded,
         }
     }
@@ -95,17 +115,28 @@ struct View<'a> {
 impl View<'_> {
     fn verdict(&self) -> (Phase, Finding) {
         let facts = self.facts;
-        let unknown = |reason, message: String| (Phase::Unknown, Finding::new(ConditionStatus::Unknown, reason, message));
+        let unknown = |reason, message: String| {
+            (
+                Phase::Unknown,
+                Finding::new(ConditionStatus::Unknown, reason, message),
+            )
+        };
         if facts.current_config.is_none() && facts.desired_config.is_none() {
             return unknown(
                 "NotManaged",
                 "The node has neither a current nor a desired MachineConfig: it is joining the cluster, or the Machine Config Operator does not manage it".to_owned(),
             );
         }
-        let runs_pool_config = self.configuration.is_some() && facts.current_config.as_deref() == self.configuration;
+        let runs_pool_config =
+            self.configuration.is_some() && facts.current_config.as_deref() == self.configuration;
         if runs_pool_config && self.version.is_none() {
             let config = facts.current_config.as_deref().unwrap_or_default();
-            return unknown("VersionUnknown", format!("MachineConfig {config}, which the node runs, is not there or does not say its release version"));
+            return unknown(
+                "VersionUnknown",
+                format!(
+                    "MachineConfig {config}, which the node runs, is not there or does not say its release version"
+                ),
+            );
         }
         if self.is_updated(runs_pool_config) {
             return (Phase::Completed, Finding::new(false, "Updated", ""));
@@ -117,9 +148,23 @@ impl View<'_> {
             return unknown("TargetVersionUnknown", "ClusterVersion 'version' does not say to which version the cluster is to be updated".to_owned());
         }
         if self.paused {
-            (Phase::Paused, Finding::new(false, "Paused", "The pool is paused: the node is not updated until somebody resumes the pool"))
+            (
+                Phase::Paused,
+                Finding::new(
+                    false,
+                    "Paused",
+                    "The pool is paused: the node is not updated until somebody resumes the pool",
+                ),
+            )
         } else {
-            (Phase::Pending, Finding::new(false, "Pending", "The node is outdated and waits for its turn"))
+            (
+                Phase::Pending,
+                Finding::new(
+                    false,
+                    "Pending",
+                    "The node is outdated and waits for its turn",
+                ),
+            )
         }
     }
 
@@ -127,28 +172,58 @@ impl View<'_> {
         let at_target = self.version.is_some() && self.version == self.target;
         let facts = self.facts;
         at_target
-            && (facts.desired_config.is_none() || (runs_pool_config && facts.current_image == facts.desired_image))
+            && (facts.desired_config.is_none()
+                || (runs_pool_config && facts.current_image == facts.desired_image))
     }
 
     /// The step of an update that is under way.
     fn step(&self) -> (Phase, Finding) {
         let facts = self.facts;
-        let towards = facts.desired_image.as_deref().filter(|_| facts.current_config == facts.desired_config);
-        let towards = text::summary(towards.or(facts.desired_config.as_deref()).unwrap_or_default());
+        let towards = facts
+            .desired_image
+            .as_deref()
+            .filter(|_| facts.current_config == facts.desired_config);
+        let towards = text::summary(
+            towards
+                .or(facts.desired_config.as_deref())
+                .unwrap_or_default(),
+        );
         if facts.drain_requested {
-            (Phase::Draining, Finding::new(true, "Draining", format!("Draining the node before the update to {towards}")))
+            (
+                Phase::Draining,
+                Finding::new(
+                    true,
+                    "Draining",
+                    format!("Draining the node before the update to {towards}"),
+                ),
+            )
         } else {
             match facts.state {
                 DaemonState::Done => (
                     Phase::Draining,
-                    Finding::new(true, "Draining", format!("Waiting for the Machine Config Daemon to begin the update to {towards}")),
+                    Finding::new(
+                        true,
+                        "Draining",
+                        format!(
+                            "Waiting for the Machine Config Daemon to begin the update to {towards}"
+                        ),
+                    ),
                 ),
-                DaemonState::Rebooting => {
-                    (Phase::Rebooting, Finding::new(true, "Rebooting", format!("Rebooting the node into {towards}")))
-                }
-                DaemonState::Working | DaemonState::Degraded | DaemonState::Unreconcilable | DaemonState::Other => {
-                    (Phase::Updating, Finding::new(true, "Updating", format!("Updating the node to {towards}")))
-                }
+                DaemonState::Rebooting => (
+                    Phase::Rebooting,
+                    Finding::new(
+                        true,
+                        "Rebooting",
+                        format!("Rebooting the node into {towards}"),
+                    ),
+                ),
+                DaemonState::Working
+                | DaemonState::Degraded
+                | DaemonState::Unreconcilable
+                | DaemonState::Other => (
+                    Phase::Updating,
+                    Finding::new(true, "Updating", format!("Updating the node to {towards}")),
+                ),
             }
         }
     }
@@ -159,7 +234,11 @@ impl View<'_> {
         if self.version? != self.target? {
             return Some(UpdateKind::Version);
         }
-        let wanted = if is_retargeted(facts) { facts.desired_config.as_deref() } else { self.configuration };
+        let wanted = if is_retargeted(facts) {
+            facts.desired_config.as_deref()
+        } else {
+            self.configuration
+        };
         if wanted.is_some() && facts.current_config.as_deref() != wanted {
             return Some(UpdateKind::Configuration);
         }
@@ -178,14 +257,31 @@ fn degraded(facts: &MachineConfigFacts) -> Finding {
     if facts.desired_config.is_none() || !facts.state.is_failed() {
         return Finding::as_expected(false);
     }
-    let reason = if facts.state == DaemonState::Unreconcilable { "Unreconcilable" } else { "Degraded" };
-    let message = facts.reason.as_deref().map(text::message).filter(|message| !message.is_empty());
-    Finding::new(true, reason, message.unwrap_or_else(|| "The Machine Config Daemon does not say why".to_owned()))
+    let reason = if facts.state == DaemonState::Unreconcilable {
+        "Unreconcilable"
+    } else {
+        "Degraded"
+    };
+    let message = facts
+        .reason
+        .as_deref()
+        .map(text::message)
+        .filter(|message| !message.is_empty());
+    Finding::new(
+        true,
+        reason,
+        message.unwrap_or_else(|| "The Machine Config Daemon does not say why".to_owned()),
+    )
 }
 
 /// Unavailable because the daemon is at work. A failed daemon is not at work.
 fn processing(facts: &MachineConfigFacts) -> Option<Finding> {
     let is_done = facts.state == DaemonState::Done && !is_retargeted(facts);
-    (facts.desired_config.is_some() && !is_done && !facts.state.is_failed())
-        .then(|| Finding::new(false, "Processing", "Machine Config Daemon is processing the node"))
+    (facts.desired_config.is_some() && !is_done && !facts.state.is_failed()).then(|| {
+        Finding::new(
+            false,
+            "Processing",
+            "Machine Config Daemon is processing the node",
+        )
+    })
 }
