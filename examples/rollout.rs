@@ -64,7 +64,10 @@ async fn play(arguments: Arguments) -> Result<()> {
                 .await?
         );
     }
-    println!("Updating to {}", arguments.to);
+    println!(
+        "Updating to {}; a paused pool is waited for until it is unpaused",
+        arguments.to
+    );
     match arguments.platform {
         Platform::OpenShift => {
             let plan = openshift::rollout::Plan {

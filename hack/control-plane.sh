@@ -16,6 +16,8 @@ cache="${XDG_CACHE_HOME:-$HOME/.cache}/node-insights/control-plane/$kubernetes-e
 
 say() { printf 'control-plane: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
+# shellcheck source=hack/ticker.sh
+. "$(dirname "${BASH_SOURCE[0]}")/ticker.sh"
 
 # Name, Go package, and what a build from nothing takes on 2 cores, in seconds.
 package_of() {
@@ -29,7 +31,7 @@ package_of() {
 }
 seconds_of() {
   case $1 in
-    kube-apiserver) echo 240 ;; kube-controller-manager) echo 60 ;; kubectl) echo 30 ;; etcd) echo 20 ;;
+    kube-apiserver) echo 250 ;; kube-controller-manager) echo 45 ;; kubectl) echo 25 ;; etcd) echo 55 ;;
   esac
 }
 
@@ -57,24 +59,36 @@ find_program() {
   fi
 }
 
+# Go 1.21 is the first that fetches the toolchain which the module asks for.
+check_go() {
+  local have
+  command -v go >/dev/null || die "Building $1 needs Go 1.21 or newer, and there is none. $install_go"
+  have=$(cd / && go env GOVERSION)
+  have=${have#go}
+  [ "$(printf '%s\n' 1.21 "$have" | sort -V | head -n 1)" = 1.21 ] \
+    || die "Building $1 needs Go 1.21 or newer, and this is $have. $install_go"
+}
+install_go="Install it
+  (Debian 13 or newer: apt-get install golang-go; else https://go.dev/dl/), or set KUBEBUILDER_ASSETS
+  to a folder with kube-apiserver, etcd, kubectl and kube-controller-manager."
+
 build() {
-  local name=$1 minor=${kubernetes#v1.} started=$SECONDS ticker version
-  command -v go >/dev/null || die "Building $name needs Go 1.21 or newer, and there is none. Install it
-  (Debian: apt-get install golang-go), or set KUBEBUILDER_ASSETS to a folder with kube-apiserver, etcd and kubectl."
+  local name=$1 minor=${kubernetes#v1.} started=$SECONDS version
+  check_go "$name"
+  # Nobody builds but the holder of the lock, so what lies here is of a build that was interrupted.
+  rm -f "$cache"/.*.new
   version="-X k8s.io/component-base/version.gitVersion=$kubernetes
     -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=${minor%%.*}
     -X k8s.io/component-base/version.gitTreeState=clean"
   say "Building $name $([ "$name" = etcd ] && echo "$etcd" || echo "$kubernetes") into $cache, once; about $(seconds_of "$name") s on 2 cores"
-  (while sleep 30; do say "Still building $name, $((SECONDS - started)) s of about $(seconds_of "$name") s"; done) &
-  ticker=$!
-  # shellcheck disable=SC2064 # the ticker of now, not the one of later
-  trap "kill $ticker 2>/dev/null || true" EXIT
+  start_ticker "Still building $name" "$(seconds_of "$name")"
+  trap 'stop_ticker; rm -f "$cache"/.*.new' EXIT
   # GOTOOLCHAIN=auto: an older Go fetches the toolchain that the module asks for.
   (cd "$module" && GOTOOLCHAIN=auto GOFLAGS=-mod=readonly CGO_ENABLED=0 \
-    go build -trimpath -ldflags "-s -w $(echo "$version" | tr '\n' ' ')" -o "$cache/.$name.$$" "$(package_of "$name")") >&2 \
+    go build -trimpath -ldflags "-s -w $(echo "$version" | tr '\n' ' ')" -o "$cache/.$name.new" "$(package_of "$name")") >&2 9>&- \
     || die "Building $name failed; the lines above are what Go said"
-  mv "$cache/.$name.$$" "$cache/$name" # a rename: nobody ever sees half a program
-  kill "$ticker" 2>/dev/null || true
+  mv "$cache/.$name.new" "$cache/$name" # a rename: nobody ever sees half a program
+  stop_ticker
   say "Built $name in $((SECONDS - started)) s"
 }
 

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::kubernetes::Pace;
 use crate::ControlPlane;
+use crate::kubernetes::Pace;
 
 mod operator;
 mod scenario;
@@ -62,8 +62,12 @@ impl Options {
     pub fn new(platform: Platform) -> Result<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let root = root.canonicalize().unwrap_or(root);
-        let program = std::env::current_exe().context("Looking for the operator beside this program")?;
-        let folder = program.parent().and_then(Path::parent).unwrap_or(Path::new(""));
+        let program =
+            std::env::current_exe().context("Looking for the operator beside this program")?;
+        let folder = program
+            .parent()
+            .and_then(Path::parent)
+            .unwrap_or(Path::new(""));
         Ok(Self {
             platform,
             keep: false,
@@ -94,7 +98,9 @@ async fn play(options: &Options) -> Result<()> {
             options.operator.display()
         );
     }
-    let step = Step::begin("Starting etcd and kube-apiserver (about 5 s; building them once takes minutes)");
+    let step = Step::begin(
+        "Starting etcd and kube-apiserver (about 5 s; building them once takes minutes)",
+    );
     let control_plane = ControlPlane::start().await?;
     step.done();
 
@@ -116,7 +122,12 @@ async fn play(options: &Options) -> Result<()> {
     let mut operator = Operator::start(&options.operator, &options.rbac, &control_plane).await?;
     let mut view = View::new(client.clone(), scenario.nodes());
     let first = tokio::time::timeout(FIRST_INSIGHTS, first_insights(&mut view, &mut operator));
-    let first = first.await.unwrap_or_else(|_| bail!("Not every node has an insight after {FIRST_INSIGHTS:?}: {}", view.unfinished()));
+    let first = first.await.unwrap_or_else(|_| {
+        bail!(
+            "Not every node has an insight after {FIRST_INSIGHTS:?}: {}",
+            view.unfinished()
+        )
+    });
     first.map_err(|error| operator.explain(&error))?;
     step.done();
 
@@ -124,7 +135,10 @@ async fn play(options: &Options) -> Result<()> {
     let started = Instant::now();
     let shown = show(&scenario, &client, &mut view, &mut operator, options.pace).await;
     shown.map_err(|error| operator.explain(&error))?;
-    println!("\nAll nodes and pools are Completed, after {:.0} s.", started.elapsed().as_secs_f64());
+    println!(
+        "\nAll nodes and pools are Completed, after {:.0} s.",
+        started.elapsed().as_secs_f64()
+    );
     if options.keep {
         println!("{}", leave_running(operator, control_plane)?);
     }
@@ -202,7 +216,12 @@ fn leave_running(operator: Operator, control_plane: ControlPlane) -> Result<Stri
     // The operator first: it would only log that its API server is gone.
     let pids = std::iter::once(operator).chain(kept.pids.iter().copied());
     let pids: Vec<String> = pids.map(|pid| pid.to_string()).collect();
-    write!(text, "\nStop it with:\n\n  kill {}; rm -r {}\n", pids.join(" "), kept.dir.display())?;
+    write!(
+        text,
+        "\nStop it with:\n\n  kill {}; rm -r {}\n",
+        pids.join(" "),
+        kept.dir.display()
+    )?;
     Ok(text)
 }
 

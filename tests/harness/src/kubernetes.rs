@@ -118,7 +118,9 @@ impl Builder {
     }
 
     fn node(&self, name: String, labels: &[(&str, String)]) -> Result<Object> {
-        let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), value.clone()));
+        let labels = labels
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), value.clone()));
         NodeTemplate {
             name,
             labels: labels.collect(),
@@ -135,5 +137,7 @@ impl Builder {
 #[must_use]
 pub fn numbered(prefix: &str, count: usize) -> Vec<String> {
     let digits = count.saturating_sub(1).to_string().len();
-    (0..count).map(|index| format!("{prefix}-{index:0digits$}")).collect()
+    (0..count)
+        .map(|index| format!("{prefix}-{index:0digits$}"))
+        .collect()
 }

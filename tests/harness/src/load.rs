@@ -71,7 +71,9 @@ impl fmt::Display for Summary {
         }
         let counts = |counts: &BTreeMap<Kind, usize>| {
             let some = counts.iter().filter(|(_, count)| **count > 0);
-            let text: Vec<String> = some.map(|(kind, count)| format!("{count} {kind}")).collect();
+            let text: Vec<String> = some
+                .map(|(kind, count)| format!("{count} {kind}"))
+                .collect();
             if text.is_empty() {
                 "nothing".to_owned()
             } else {
@@ -119,7 +121,11 @@ pub async fn load_cluster(client: Client, dir: &Path, options: &Options) -> Resu
 ///
 /// # Errors
 /// When the server refuses objects; those that it accepts are written all the same.
-pub async fn write_objects(client: &Client, objects: &[Object], keep_others: bool) -> Result<Summary> {
+pub async fn write_objects(
+    client: &Client,
+    objects: &[Object],
+    keep_others: bool,
+) -> Result<Summary> {
     let started = Instant::now();
     let mut summary = Summary::default();
     let served = crds::served(client).await?;
@@ -133,7 +139,10 @@ pub async fn write_objects(client: &Client, objects: &[Object], keep_others: boo
     let mut refused = Vec::new();
     for kind in &served {
         let schema = crds::schema(client, *kind).await;
-        let mine: Vec<&Object> = objects.iter().filter(|object| object.kind == *kind).collect();
+        let mine: Vec<&Object> = objects
+            .iter()
+            .filter(|object| object.kind == *kind)
+            .collect();
         let results: Vec<Result<()>> = stream::iter(mine)
             .map(|object| write::bring(client, object, schema.as_ref()))
             .buffer_unordered(IN_FLIGHT)
@@ -155,7 +164,10 @@ pub async fn write_objects(client: &Client, objects: &[Object], keep_others: boo
         lines.truncate(ERRORS_SHOWN);
         lines.push(format!("  and {} more", count - ERRORS_SHOWN));
     }
-    bail!("Not loaded, {count} in all:\n{}\n{summary}", lines.join("\n"));
+    bail!(
+        "Not loaded, {count} in all:\n{}\n{summary}",
+        lines.join("\n")
+    );
 }
 
 /// Protects a real cluster: a dump takes the place of every node, which is fatal where kubelets run.
@@ -172,7 +184,10 @@ pub async fn refuse_living_cluster(client: &Client) -> Result<()> {
     };
     let now = jiff::Timestamp::now();
     let living = leases.iter().find(|lease| {
-        let renewed = lease.spec.as_ref().and_then(|spec| spec.renew_time.as_ref());
+        let renewed = lease
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.renew_time.as_ref());
         renewed.is_some_and(|time| now.duration_since(time.0).unsigned_abs() < LIVING_KUBELET)
     });
     if let Some(lease) = living {

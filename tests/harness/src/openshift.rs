@@ -167,12 +167,22 @@ impl Builder {
         let mut members = BTreeMap::new();
         for index in 0..self.source_configs {
             let name = format!("{index:02}-worker-source");
-            objects.push(objects::machine_config(&name, "worker", None, self.config_bytes)?);
+            objects.push(objects::machine_config(
+                &name,
+                "worker",
+                None,
+                self.config_bytes,
+            )?);
         }
         for pool in pools {
             let config = config_name(&pool.name, &[&self.version]);
             let release = Some(self.version.as_str());
-            objects.push(objects::machine_config(&config, &pool.name, release, self.config_bytes)?);
+            objects.push(objects::machine_config(
+                &config,
+                &pool.name,
+                release,
+                self.config_bytes,
+            )?);
             objects.push(objects::machine_config_pool(pool, &config)?);
             let names = numbered(&pool.name, pool.nodes);
             for name in &names {
@@ -232,7 +242,10 @@ pub fn config_name(pool: &str, parts: &[&str]) -> String {
 pub fn kubelet_of(version: &str) -> String {
     /// Kubernetes is this many minor versions ahead of `OpenShift` 4.
     const AHEAD: u32 = 13;
-    let mut parts = version.split(['.', '-']).skip(1).map(|part| part.parse::<u32>().unwrap_or(0));
+    let mut parts = version
+        .split(['.', '-'])
+        .skip(1)
+        .map(|part| part.parse::<u32>().unwrap_or(0));
     let (minor, patch) = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
     format!("v1.{}.{patch}", minor + AHEAD)
 }
@@ -264,7 +277,10 @@ mod tests {
 
     #[test]
     fn nodes_of_a_custom_pool_are_workers_too() {
-        let cluster = Cluster::builder("4.20.3").pool(Pool::new("infra", 2)).build().unwrap();
+        let cluster = Cluster::builder("4.20.3")
+            .pool(Pool::new("infra", 2))
+            .build()
+            .unwrap();
         assert_eq!(cluster.nodes_of("infra"), ["infra-0", "infra-1"]);
         let labels = node("n", "infra", "c", "4.20.3").labels;
         assert!(labels.contains_key("node-role.kubernetes.io/worker"));

@@ -39,7 +39,7 @@ items:
     conditions: [{type: Ready, status: Unknown, lastTransitionTime: null}]
 "#;
 
-const POOLS: &str = r#"
+const POOLS: &str = r"
 apiVersion: machineconfiguration.openshift.io/v1
 kind: MachineConfigPool
 metadata: {name: worker, creationTimestamp: null}
@@ -49,7 +49,7 @@ status: {machineCount: 2}
 apiVersion: machineconfiguration.openshift.io/v1
 kind: KubeletConfig
 metadata: {name: skipped}
-"#;
+";
 
 fn dumps() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/testdata/openshift");
@@ -57,7 +57,9 @@ fn dumps() -> Vec<PathBuf> {
         return Vec::new();
     };
     let folders = entries.map(|entry| entry.unwrap().path());
-    let mut folders: Vec<_> = folders.filter(|path| path.join("node.yaml").exists()).collect();
+    let mut folders: Vec<_> = folders
+        .filter(|path| path.join("node.yaml").exists())
+        .collect();
     folders.sort();
     folders
 }
@@ -73,7 +75,11 @@ fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
 async fn list(client: &Client, kind: Kind) -> BTreeMap<String, DynamicObject> {
     let api: Api<DynamicObject> = Api::all_with(client.clone(), &kind.resource());
     let objects = api.list(&ListParams::default()).await.unwrap();
-    objects.items.into_iter().map(|object| (object.name_any(), object)).collect()
+    objects
+        .items
+        .into_iter()
+        .map(|object| (object.name_any(), object))
+        .collect()
 }
 
 /// What differs, by path. The server adds empty fields to a Node and drops empty lists.
@@ -81,10 +87,16 @@ fn differences(path: &str, wanted: &Value, live: &Value, found: &mut Vec<String>
     match (wanted, live) {
         (Value::Object(wanted), Value::Object(live)) => {
             for (key, wanted) in wanted {
-                differences(&format!("{path}.{key}"), wanted, live.get(key).unwrap_or(&Value::Null), found);
+                differences(
+                    &format!("{path}.{key}"),
+                    wanted,
+                    live.get(key).unwrap_or(&Value::Null),
+                    found,
+                );
             }
             let added = live.keys().filter(|key| !wanted.contains_key(*key));
-            let added = added.filter(|key| !["nodeInfo", "daemonEndpoints"].contains(&key.as_str()));
+            let added =
+                added.filter(|key| !["nodeInfo", "daemonEndpoints"].contains(&key.as_str()));
             found.extend(added.map(|key| format!("{path}.{key} is new")));
         }
         (Value::Array(wanted), Value::Array(live)) if wanted.len() == live.len() => {
@@ -110,7 +122,11 @@ async fn assert_holds(client: &Client, dir: &Path) {
             .map(|object| (object.value.name_any(), &object.value))
             .collect();
         let names = |names: Vec<&String>| names.into_iter().cloned().collect::<Vec<_>>();
-        assert_eq!(names(wanted.keys().collect()), names(live.keys().collect()), "{kind}");
+        assert_eq!(
+            names(wanted.keys().collect()),
+            names(live.keys().collect()),
+            "{kind}"
+        );
         for (name, wanted) in wanted {
             let live = &live[&name];
             assert_eq!(wanted.labels(), live.labels(), "{kind} {name}");
@@ -150,11 +166,18 @@ async fn loading_twice_changes_nothing_and_another_dump_takes_the_place_of_the_f
     let control_plane = ControlPlane::start().await.unwrap();
     let client = control_plane.client();
     let first = folder(&[("node.yaml", NODES), ("mcp.yaml", POOLS)]);
-    let summary = load_cluster(client.clone(), first.path(), &Options::default()).await.unwrap();
+    let summary = load_cluster(client.clone(), first.path(), &Options::default())
+        .await
+        .unwrap();
     let text = summary.to_string();
     assert!(text.contains("installed minimal CRDs"), "{text}");
     assert!(text.contains("cv.yaml is missing"), "{text}");
-    assert!(text.contains("skipping objects of kind machineconfiguration.openshift.io/v1 KubeletConfig"), "{text}");
+    assert!(
+        text.contains(
+            "skipping objects of kind machineconfiguration.openshift.io/v1 KubeletConfig"
+        ),
+        "{text}"
+    );
 
     let nodes = list(&client, Kind::Node).await;
     let leaving = &nodes["leaving"];
@@ -162,24 +185,51 @@ async fn loading_twice_changes_nothing_and_another_dump_takes_the_place_of_the_f
     assert_eq!(leaving.finalizers(), ["example.com/hold"]);
     assert!(leaving.owner_references().is_empty());
     assert_eq!(leaving.data["spec"]["providerID"], "aws:///a/i-1");
-    assert_eq!(leaving.data["spec"]["taints"].as_array().unwrap().len(), 1, "no taint of admission");
+    assert_eq!(
+        leaving.data["spec"]["taints"].as_array().unwrap().len(),
+        1,
+        "no taint of admission"
+    );
     let broken = &nodes["broken"];
-    assert_eq!(broken.data["spec"]["taints"][0]["key"], "node.kubernetes.io/not-ready");
+    assert_eq!(
+        broken.data["spec"]["taints"][0]["key"],
+        "node.kubernetes.io/not-ready"
+    );
     assert_eq!(broken.data["status"]["conditions"][0]["status"], "Unknown");
     assert_eq!(broken.annotations()["text"], "yes");
     let pools = list(&client, Kind::MachineConfigPool).await;
     let spec = json!({"paused": true, "nodeSelector": null});
-    assert_eq!(pools["worker"].data, json!({"spec": spec, "status": {"machineCount": 2}}));
+    assert_eq!(
+        pools["worker"].data,
+        json!({"spec": spec, "status": {"machineCount": 2}})
+    );
 
-    load_cluster(client.clone(), first.path(), &Options::default()).await.unwrap();
+    load_cluster(client.clone(), first.path(), &Options::default())
+        .await
+        .unwrap();
     let again = list(&client, Kind::Node).await;
-    assert_eq!(again["broken"].resource_version(), broken.resource_version());
+    assert_eq!(
+        again["broken"].resource_version(),
+        broken.resource_version()
+    );
     let pools_again = list(&client, Kind::MachineConfigPool).await;
-    assert_eq!(pools_again["worker"].resource_version(), pools["worker"].resource_version());
+    assert_eq!(
+        pools_again["worker"].resource_version(),
+        pools["worker"].resource_version()
+    );
 
-    let stays = NODES.replace("    deletionTimestamp: \"2024-01-01T00:00:00Z\"\n", "").replace("i-1", "i-2");
-    let second = folder(&[("node.yaml", &stays.replace("10.1.0.0", "10.2.0.0").replace("name: broken", "name: other"))]);
-    load_cluster(client.clone(), second.path(), &Options::default()).await.unwrap();
+    let stays = NODES
+        .replace("    deletionTimestamp: \"2024-01-01T00:00:00Z\"\n", "")
+        .replace("i-1", "i-2");
+    let second = folder(&[(
+        "node.yaml",
+        &stays
+            .replace("10.1.0.0", "10.2.0.0")
+            .replace("name: broken", "name: other"),
+    )]);
+    load_cluster(client.clone(), second.path(), &Options::default())
+        .await
+        .unwrap();
     let nodes = list(&client, Kind::Node).await;
     assert_eq!(nodes.keys().collect::<Vec<_>>(), ["leaving", "other"]);
     assert_eq!(nodes["leaving"].metadata.deletion_timestamp, None);
@@ -193,12 +243,22 @@ async fn an_object_that_the_server_refuses_is_named_with_its_file_and_field() {
     let nodes = "kind: NodeList\nitems:\n- metadata: {name: good}\n- metadata: {name: bad}\n  spec: {podCIDR: nonsense, podCIDRs: [nonsense]}\n";
     let dir = folder(&[("node.yaml", nodes)]);
     let client = control_plane.client();
-    let error = load_cluster(client.clone(), dir.path(), &Options::default()).await.unwrap_err();
+    let error = load_cluster(client.clone(), dir.path(), &Options::default())
+        .await
+        .unwrap_err();
     let text = format!("{error:#}");
-    assert!(text.contains("node.yaml: Node bad: spec.podCIDRs"), "{text}");
-    assert_eq!(list(&client, Kind::Node).await.keys().collect::<Vec<_>>(), ["good"]);
+    assert!(
+        text.contains("node.yaml: Node bad: spec.podCIDRs"),
+        "{text}"
+    );
+    assert_eq!(
+        list(&client, Kind::Node).await.keys().collect::<Vec<_>>(),
+        ["good"]
+    );
 
     let empty = folder(&[]);
-    let error = load_cluster(client, empty.path(), &Options::default()).await.unwrap_err();
+    let error = load_cluster(client, empty.path(), &Options::default())
+        .await
+        .unwrap_err();
     assert!(error.to_string().contains("node.yaml"), "{error}");
 }

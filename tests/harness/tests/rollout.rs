@@ -11,13 +11,17 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, ResourceExt};
 use node_insights_harness::ControlPlane;
 use node_insights_harness::kubernetes::{self, Pace};
-use node_insights_harness::openshift::{self, Editor, PREFIX, Pool, VERSION, config_name, kubelet_of, rollout};
+use node_insights_harness::openshift::{
+    self, Editor, PREFIX, Pool, VERSION, config_name, kubelet_of, rollout,
+};
 
 const OLD: &str = "4.19.14";
 const NEW: &str = "4.20.3";
 
 fn annotation<'a>(node: &'a Node, key: &str) -> &'a str {
-    node.annotations().get(&format!("{PREFIX}{key}")).map_or("", String::as_str)
+    node.annotations()
+        .get(&format!("{PREFIX}{key}"))
+        .map_or("", String::as_str)
 }
 
 fn pool_of(node: &str) -> &str {
@@ -25,7 +29,11 @@ fn pool_of(node: &str) -> &str {
 }
 
 async fn nodes(client: &Client) -> Vec<Node> {
-    Api::<Node>::all(client.clone()).list(&ListParams::default()).await.unwrap().items
+    Api::<Node>::all(client.clone())
+        .list(&ListParams::default())
+        .await
+        .unwrap()
+        .items
 }
 
 /// Watches the nodes until `work` is done; returns every version of every node that was seen.
@@ -54,7 +62,11 @@ async fn a_rollout_never_exceeds_max_unavailable_and_ends_with_all_nodes_at_the_
         .build()
         .unwrap();
     cluster.load(&client).await.unwrap();
-    let boots: BTreeMap<_, _> = nodes(&client).await.iter().map(|node| (node.name_any(), boot(node))).collect();
+    let boots: BTreeMap<_, _> = nodes(&client)
+        .await
+        .iter()
+        .map(|node| (node.name_any(), boot(node)))
+        .collect();
     let editor = Editor::new(&client);
     let plan = rollout::Plan {
         pace: Pace::TEST,
@@ -63,15 +75,23 @@ async fn a_rollout_never_exceeds_max_unavailable_and_ends_with_all_nodes_at_the_
     };
     let unpause = async {
         // The control plane is done whether or not a pool is paused.
-        node_insights_harness::eventually("update completed", std::time::Duration::from_mins(1), async || {
-            let state = version(&client).await["history"][0]["state"].clone();
-            Ok((state == "Completed").then_some(()))
-        })
+        node_insights_harness::eventually(
+            "update completed",
+            std::time::Duration::from_mins(1),
+            async || {
+                let state = version(&client).await["history"][0]["state"].clone();
+                Ok((state == "Completed").then_some(()))
+            },
+        )
         .await
         .unwrap();
         let infra = nodes(&client).await;
-        let infra = infra.iter().filter(|node| node.name_any().starts_with("infra"));
-        let waiting = infra.filter(|node| annotation(node, "desiredConfig") == config_name("infra", &[OLD])).count();
+        let infra = infra
+            .iter()
+            .filter(|node| node.name_any().starts_with("infra"));
+        let waiting = infra
+            .filter(|node| annotation(node, "desiredConfig") == config_name("infra", &[OLD]))
+            .count();
         editor.set_paused("infra", false).await.unwrap();
         waiting
     };
@@ -107,16 +127,28 @@ async fn a_rollout_never_exceeds_max_unavailable_and_ends_with_all_nodes_at_the_
         let wanted = config_name(pool_of(&name), &[NEW, &old]);
         assert_eq!(annotation(&node, "currentConfig"), wanted);
         assert_eq!(annotation(&node, "desiredConfig"), wanted);
-        assert_eq!(annotation(&node, "lastAppliedDrain"), format!("uncordon-{wanted}"));
+        assert_eq!(
+            annotation(&node, "lastAppliedDrain"),
+            format!("uncordon-{wanted}")
+        );
         let spec = node.spec.as_ref().unwrap();
-        assert_eq!((spec.unschedulable, spec.taints.as_deref().unwrap_or_default().len()), (None, 0));
+        assert_eq!(
+            (
+                spec.unschedulable,
+                spec.taints.as_deref().unwrap_or_default().len()
+            ),
+            (None, 0)
+        );
         let info = node.status.as_ref().unwrap().node_info.as_ref().unwrap();
         assert_eq!(info.kubelet_version, kubelet_of(NEW));
         assert_ne!(boot(&node), boots[&name]);
         assert!(is_ready(&node));
     }
     let history = version(&client).await["history"].clone();
-    assert_eq!((&history[0]["version"], &history[0]["state"]), (&NEW.into(), &"Completed".into()));
+    assert_eq!(
+        (&history[0]["version"], &history[0]["state"]),
+        (&NEW.into(), &"Completed".into())
+    );
     assert_eq!(history[1]["version"], OLD);
 }
 
@@ -124,9 +156,16 @@ async fn a_rollout_never_exceeds_max_unavailable_and_ends_with_all_nodes_at_the_
 async fn a_plain_rollout_replaces_the_nodes_of_pools_and_keeps_those_of_the_control_plane() {
     let control_plane = ControlPlane::start().await.unwrap();
     let client = control_plane.client();
-    let cluster = kubernetes::Cluster::builder("v1.35.4").control_plane(2).pool("blue", 4).pool("green", 2);
+    let cluster = kubernetes::Cluster::builder("v1.35.4")
+        .control_plane(2)
+        .pool("blue", 4)
+        .pool("green", 2);
     cluster.build().unwrap().load(&client).await.unwrap();
-    let before: BTreeSet<String> = nodes(&client).await.iter().map(ResourceExt::name_any).collect();
+    let before: BTreeSet<String> = nodes(&client)
+        .await
+        .iter()
+        .map(ResourceExt::name_any)
+        .collect();
     let plan = kubernetes::rollout::Plan {
         pace: Pace::TEST,
         ..kubernetes::rollout::Plan::to("v1.36.3")
@@ -137,14 +176,29 @@ async fn a_plain_rollout_replaces_the_nodes_of_pools_and_keeps_those_of_the_cont
     assert_eq!(after.len(), before.len());
     for node in &after {
         let control_plane = node.labels().contains_key(kubernetes::CONTROL_PLANE_LABEL);
-        assert_eq!(before.contains(&node.name_any()), control_plane, "{}", node.name_any());
+        assert_eq!(
+            before.contains(&node.name_any()),
+            control_plane,
+            "{}",
+            node.name_any()
+        );
         let info = node.status.as_ref().unwrap().node_info.as_ref().unwrap();
         assert_eq!(info.kubelet_version, "v1.36.3");
         let spec = node.spec.as_ref().unwrap();
-        assert_eq!((spec.unschedulable, spec.taints.as_deref().unwrap_or_default().len()), (None, 0));
+        assert_eq!(
+            (
+                spec.unschedulable,
+                spec.taints.as_deref().unwrap_or_default().len()
+            ),
+            (None, 0)
+        );
         assert!(is_ready(node));
     }
-    let blue = after.iter().filter(|node| node.labels().get(kubernetes::POOL_LABEL).is_some_and(|pool| pool == "blue"));
+    let blue = after.iter().filter(|node| {
+        node.labels()
+            .get(kubernetes::POOL_LABEL)
+            .is_some_and(|pool| pool == "blue")
+    });
     assert_eq!(blue.count(), 4);
 }
 
@@ -164,12 +218,21 @@ async fn a_large_cluster_is_written_in_reasonable_time() {
 }
 
 fn boot(node: &Node) -> String {
-    node.status.as_ref().unwrap().node_info.as_ref().unwrap().boot_id.clone()
+    node.status
+        .as_ref()
+        .unwrap()
+        .node_info
+        .as_ref()
+        .unwrap()
+        .boot_id
+        .clone()
 }
 
 fn is_ready(node: &Node) -> bool {
     let conditions = node.status.as_ref().unwrap().conditions.as_ref().unwrap();
-    conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    conditions
+        .iter()
+        .any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 async fn version(client: &Client) -> serde_json::Value {

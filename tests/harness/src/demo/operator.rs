@@ -32,10 +32,18 @@ pub(super) struct Operator {
 
 impl Operator {
     /// Starts `program` as the service account that the RBAC names, or else as administrator.
-    pub(super) async fn start(program: &Path, rbac: &Path, control_plane: &ControlPlane) -> Result<Self> {
+    pub(super) async fn start(
+        program: &Path,
+        rbac: &Path,
+        control_plane: &ControlPlane,
+    ) -> Result<Self> {
         let account = apply_rbac(rbac, control_plane).await?;
         let kubeconfig = match &account {
-            Some((namespace, name)) => control_plane.service_account_kubeconfig(namespace, name).await?,
+            Some((namespace, name)) => {
+                control_plane
+                    .service_account_kubeconfig(namespace, name)
+                    .await?
+            }
             None => control_plane.kubeconfig().to_owned(),
         };
         let kubeconfig = kubeconfig.to_string_lossy();
@@ -76,12 +84,16 @@ impl Operator {
 }
 
 /// Applies what the folder says about permissions; returns namespace and name of the service account.
-async fn apply_rbac(folder: &Path, control_plane: &ControlPlane) -> Result<Option<(String, String)>> {
+async fn apply_rbac(
+    folder: &Path,
+    control_plane: &ControlPlane,
+) -> Result<Option<(String, String)>> {
     let mut objects = Vec::new();
     for path in manifests(folder)? {
-        let text = fs::read_to_string(&path).with_context(|| format!("Reading {}", path.display()))?;
-        let documents: Vec<Value> =
-            serde_saphyr::from_multiple(&text).with_context(|| format!("Reading {}", path.display()))?;
+        let text =
+            fs::read_to_string(&path).with_context(|| format!("Reading {}", path.display()))?;
+        let documents: Vec<Value> = serde_saphyr::from_multiple(&text)
+            .with_context(|| format!("Reading {}", path.display()))?;
         for document in documents {
             let kind = document["kind"].as_str().unwrap_or_default();
             if RBAC_KINDS.contains(&kind) {
@@ -90,14 +102,21 @@ async fn apply_rbac(folder: &Path, control_plane: &ControlPlane) -> Result<Optio
         }
     }
     let kind = |object: &DynamicObject| object.types.as_ref().map(|types| types.kind.clone());
-    let account = objects.iter().find(|object| kind(object).as_deref() == Some("ServiceAccount"));
+    let account = objects
+        .iter()
+        .find(|object| kind(object).as_deref() == Some("ServiceAccount"));
     let Some(account) = account else {
         return Ok(None);
     };
     let namespace = account.namespace().unwrap_or_else(|| "default".to_owned());
     let account = (namespace.clone(), account.name_any());
-    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
-    apply_objects(&control_plane.client(), vec![serde_json::from_value(namespace)?]).await?;
+    let namespace =
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
+    apply_objects(
+        &control_plane.client(),
+        vec![serde_json::from_value(namespace)?],
+    )
+    .await?;
     apply_objects(&control_plane.client(), objects).await?;
     Ok(Some(account))
 }

@@ -172,7 +172,10 @@ impl Scenario {
 fn previous_minor(version: &str) -> String {
     let mut parts = version.trim_start_matches('v').split('.');
     let major = parts.next().unwrap_or("1");
-    let minor = parts.next().and_then(|minor| minor.parse::<u32>().ok()).unwrap_or(1);
+    let minor = parts
+        .next()
+        .and_then(|minor| minor.parse::<u32>().ok())
+        .unwrap_or(1);
     let patch = parts.next().unwrap_or("0");
     format!("v{major}.{}.{patch}", minor.saturating_sub(1))
 }

@@ -51,11 +51,17 @@ impl Screen {
             let (height, width) = size();
             let lines = fit(view, self.heading(), height, width);
             // Home, each line up to its end, then all below: no flicker, unlike clearing first.
-            emit(&format!("{clear}\x1b[H{}\x1b[K\n\x1b[J", lines.join("\x1b[K\n")));
+            emit(&format!(
+                "{clear}\x1b[H{}\x1b[K\n\x1b[J",
+                lines.join("\x1b[K\n")
+            ));
             return;
         }
         let state = view.fingerprint();
-        let due = self.last.as_ref().is_none_or(|(at, shown)| *shown != state && at.elapsed() >= SNAPSHOT);
+        let due = self
+            .last
+            .as_ref()
+            .is_none_or(|(at, shown)| *shown != state && at.elapsed() >= SNAPSHOT);
         if due {
             self.print(view);
             self.last = Some((Instant::now(), state));
@@ -71,13 +77,23 @@ impl Screen {
     }
 
     fn print(&self, view: &View) {
-        let lines = [vec![self.heading()], view.pool_lines(), vec![String::new()], view.node_lines(usize::MAX - 1)];
+        let lines = [
+            vec![self.heading()],
+            view.pool_lines(),
+            vec![String::new()],
+            view.node_lines(usize::MAX - 1),
+        ];
         emit(&format!("\n{}\n", lines.concat().join("\n")));
     }
 
     fn heading(&self) -> String {
         let said = self.said.as_deref().unwrap_or_default();
-        format!("After {:.0} s. {said}", self.started.elapsed().as_secs_f64()).trim_end().to_owned()
+        format!(
+            "After {:.0} s. {said}",
+            self.started.elapsed().as_secs_f64()
+        )
+        .trim_end()
+        .to_owned()
     }
 }
 
@@ -96,7 +112,10 @@ fn fit(view: &View, heading: String, height: usize, width: usize) -> Vec<String>
         lines.truncate(room.saturating_sub(1));
         lines.push(format!("… and {} more rows", hidden + 1));
     }
-    lines.iter().map(|line| line.chars().take(width).collect()).collect()
+    lines
+        .iter()
+        .map(|line| line.chars().take(width).collect())
+        .collect()
 }
 
 fn emit(text: &str) {
@@ -115,7 +134,9 @@ fn size() -> (usize, usize) {
         return SIZE;
     };
     let text = String::from_utf8_lossy(&output.stdout);
-    let mut numbers = text.split_whitespace().filter_map(|number| number.parse().ok());
+    let mut numbers = text
+        .split_whitespace()
+        .filter_map(|number| number.parse().ok());
     match (numbers.next(), numbers.next()) {
         (Some(rows), Some(columns)) if rows > 0 && columns > 0 => (rows, columns),
         _ => SIZE,

@@ -55,20 +55,43 @@ impl Table {
         let Some(index) = self.columns.iter().position(named) else {
             return Vec::new();
         };
-        self.rows.iter().map(|row| text(row.cells.get(index))).collect()
+        self.rows
+            .iter()
+            .map(|row| text(row.cells.get(index)))
+            .collect()
     }
 
     /// The lines that kubectl would print: the heading and one line a row.
     pub(super) fn lines(&self) -> Vec<String> {
-        let shown = self.columns.iter().enumerate().filter(|(_, column)| column.priority == 0);
+        let shown = self
+            .columns
+            .iter()
+            .enumerate()
+            .filter(|(_, column)| column.priority == 0);
         let shown: Vec<usize> = shown.map(|(index, _)| index).collect();
-        let heading = shown.iter().map(|index| self.columns[*index].name.to_uppercase()).collect();
-        let rows = self.rows.iter().map(|row| shown.iter().map(|index| text(row.cells.get(*index))).collect());
+        let heading = shown
+            .iter()
+            .map(|index| self.columns[*index].name.to_uppercase())
+            .collect();
+        let rows = self.rows.iter().map(|row| {
+            shown
+                .iter()
+                .map(|index| text(row.cells.get(*index)))
+                .collect()
+        });
         let grid: Vec<Vec<String>> = std::iter::once(heading).chain(rows).collect();
-        let width = |column: usize| grid.iter().map(|cells| cells[column].chars().count()).max().unwrap_or(0);
+        let width = |column: usize| {
+            grid.iter()
+                .map(|cells| cells[column].chars().count())
+                .max()
+                .unwrap_or(0)
+        };
         let widths: Vec<usize> = (0..shown.len()).map(width).collect();
         let line = |cells: &Vec<String>| {
-            let padded = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<0$}", width + GAP));
+            let padded = cells
+                .iter()
+                .zip(&widths)
+                .map(|(cell, width)| format!("{cell:<0$}", width + GAP));
             padded.collect::<String>().trim_end().to_owned()
         };
         grid.iter().map(line).collect()
@@ -99,7 +122,14 @@ mod tests {
             ],
         }))
         .unwrap();
-        assert_eq!(table.lines(), ["NAME       PHASE      COUNT", "worker-1   Draining   3", "a                     12"]);
+        assert_eq!(
+            table.lines(),
+            [
+                "NAME       PHASE      COUNT",
+                "worker-1   Draining   3",
+                "a                     12"
+            ]
+        );
         assert_eq!(table.cells("phase"), ["Draining", ""]);
         assert!(table.cells("absent").is_empty());
     }

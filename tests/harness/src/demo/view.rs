@@ -38,13 +38,18 @@ impl View {
     /// Whether every node has an insight, and with a phase.
     pub(super) fn is_full(&self) -> bool {
         let phases = self.nodes.cells("Phase");
-        self.nodes.len() >= self.expected && self.pools.len() > 0 && phases.iter().all(|phase| !phase.is_empty())
+        self.nodes.len() >= self.expected
+            && self.pools.len() > 0
+            && phases.iter().all(|phase| !phase.is_empty())
     }
 
     /// Whether every node and every pool is Completed.
     pub(super) fn is_completed(&self) -> bool {
         // Not more either: insights of replaced nodes are gone.
-        self.is_full() && self.nodes.len() == self.expected && self.open_nodes().is_empty() && self.open_pools().is_empty()
+        self.is_full()
+            && self.nodes.len() == self.expected
+            && self.open_nodes().is_empty()
+            && self.open_pools().is_empty()
     }
 
     /// Whether `pool` is the one that is not Completed, and is shown as left out. Insights of pools
@@ -59,9 +64,15 @@ impl View {
     /// What is not Completed, for a message.
     pub(super) fn unfinished(&self) -> String {
         let open = self.open_pools().into_iter().chain(self.open_nodes());
-        let open: Vec<String> = open.map(|(name, phase)| format!("{name} is {phase}")).collect();
+        let open: Vec<String> = open
+            .map(|(name, phase)| format!("{name} is {phase}"))
+            .collect();
         if open.is_empty() {
-            format!("{} of {} nodes have an insight", self.nodes.len(), self.expected)
+            format!(
+                "{} of {} nodes have an insight",
+                self.nodes.len(),
+                self.expected
+            )
         } else {
             open.join(", ")
         }
@@ -89,7 +100,12 @@ impl View {
         let mut lines = self.nodes.lines();
         if lines.len() > rows + 1 {
             let calm = |phase: &str| matches!(phase, "Pending" | "Paused" | COMPLETED);
-            let calm: Vec<bool> = self.nodes.cells("Phase").iter().map(|phase| calm(phase)).collect();
+            let calm: Vec<bool> = self
+                .nodes
+                .cells("Phase")
+                .iter()
+                .map(|phase| calm(phase))
+                .collect();
             let mut body: Vec<(bool, String)> = calm.into_iter().zip(lines.split_off(1)).collect();
             body.sort_by_key(|(calm, _)| *calm);
             lines.extend(body.into_iter().map(|(_, line)| line));

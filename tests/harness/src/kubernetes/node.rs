@@ -63,7 +63,11 @@ impl NodeTemplate {
     fn status(&self) -> Value {
         let name = &self.name;
         let id = fingerprint(&[name]);
-        let address = format!("10.0.{}.{}", hash(&[name, "net"]) % 256, hash(&[name, "host"]) % 254 + 1);
+        let address = format!(
+            "10.0.{}.{}",
+            hash(&[name, "net"]) % 256,
+            hash(&[name, "host"]) % 254 + 1
+        );
         let resources = json!({"cpu": "4", "memory": "16384Mi", "pods": "250", "ephemeral-storage": "125293548Ki"});
         let images: Vec<Value> = (0..self.images)
             .map(|index| {
@@ -118,7 +122,10 @@ pub fn now() -> String {
 /// The operating system of a node pool's image, which carries its own build for each kubelet version.
 #[must_use]
 pub fn os_image(kubelet_version: &str) -> String {
-    format!("Container-Optimized OS ({})", &fingerprint(&[kubelet_version])[..8])
+    format!(
+        "Container-Optimized OS ({})",
+        &fingerprint(&[kubelet_version])[..8]
+    )
 }
 
 /// 32 hexadecimal digits that are the same for the same parts: names that tests can foretell.
@@ -132,7 +139,13 @@ pub fn fingerprint(parts: &[&str]) -> String {
 #[must_use]
 pub fn boot_id(parts: &[&str]) -> String {
     let hex = fingerprint(parts);
-    let groups = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
+    let groups = [
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..],
+    ];
     groups.join("-")
 }
 

@@ -46,7 +46,9 @@ impl Nodes {
     /// The nodes of the server that `client` talks to.
     #[must_use]
     pub fn new(client: Client) -> Self {
-        Self { api: Api::all(client) }
+        Self {
+            api: Api::all(client),
+        }
     }
 
     /// For reading.
@@ -64,7 +66,8 @@ impl Nodes {
             .iter()
             .map(|(key, value)| ((*key).to_owned(), json!(value)))
             .collect();
-        self.patch(node, json!({"metadata": {"annotations": map}})).await
+        self.patch(node, json!({"metadata": {"annotations": map}}))
+            .await
     }
 
     /// Sets a label, or removes it.
@@ -72,7 +75,8 @@ impl Nodes {
     /// # Errors
     /// As [`Nodes::annotate`].
     pub async fn label(&self, node: &str, key: &str, value: Option<&str>) -> Result<()> {
-        self.patch(node, json!({"metadata": {"labels": {key: value}}})).await
+        self.patch(node, json!({"metadata": {"labels": {key: value}}}))
+            .await
     }
 
     /// Marks a node as unschedulable or takes that back, with the taint that goes with it.
@@ -87,7 +91,13 @@ impl Nodes {
             value: None,
         };
         let taint = yes.then_some(taint);
-        self.set_taint(node, UNSCHEDULABLE, taint, json!({"unschedulable": yes.then_some(true)})).await
+        self.set_taint(
+            node,
+            UNSCHEDULABLE,
+            taint,
+            json!({"unschedulable": yes.then_some(true)}),
+        )
+        .await
     }
 
     /// Sets the Ready condition.
@@ -95,15 +105,26 @@ impl Nodes {
     /// # Errors
     /// As [`Nodes::annotate`].
     pub async fn set_ready(&self, node: &str, ready: Ready) -> Result<()> {
-        self.patch_status(node, json!({"conditions": [ready.condition()]})).await
+        self.patch_status(node, json!({"conditions": [ready.condition()]}))
+            .await
     }
 
     /// Sets a condition of any type.
     ///
     /// # Errors
     /// As [`Nodes::annotate`].
-    pub async fn set_condition(&self, node: &str, kind: &str, status: &str, reason: &str) -> Result<()> {
-        self.patch_status(node, json!({"conditions": [condition(kind, status, reason, "")]})).await
+    pub async fn set_condition(
+        &self,
+        node: &str,
+        kind: &str,
+        status: &str,
+        reason: &str,
+    ) -> Result<()> {
+        self.patch_status(
+            node,
+            json!({"conditions": [condition(kind, status, reason, "")]}),
+        )
+        .await
     }
 
     /// The kubelet's first report after a boot into other software: not ready yet, another boot ID.
@@ -116,7 +137,11 @@ impl Nodes {
             "kubeletVersion": kubelet_version,
             "osImage": os_image,
         });
-        self.patch_status(node, json!({"nodeInfo": info, "conditions": [Ready::No.condition()]})).await
+        self.patch_status(
+            node,
+            json!({"nodeInfo": info, "conditions": [Ready::No.condition()]}),
+        )
+        .await
     }
 
     /// Creates a node that is not ready yet, and tainted so by admission.
@@ -126,11 +151,20 @@ impl Nodes {
     pub async fn join(&self, object: &Object) -> Result<()> {
         let mut node: Node = object.value.clone().try_parse()?;
         let name = node.metadata.name.clone().unwrap_or_default();
-        let conditions = node.status.as_mut().and_then(|status| status.conditions.as_mut());
-        for ready in conditions.into_iter().flatten().filter(|condition| condition.type_ == "Ready") {
+        let conditions = node
+            .status
+            .as_mut()
+            .and_then(|status| status.conditions.as_mut());
+        for ready in conditions
+            .into_iter()
+            .flatten()
+            .filter(|condition| condition.type_ == "Ready")
+        {
             *ready = serde_json::from_value(Ready::No.condition())?;
         }
-        within(self.api.create(&PostParams::default(), &node)).await.with_context(|| name)?;
+        within(self.api.create(&PostParams::default(), &node))
+            .await
+            .with_context(|| name)?;
         Ok(())
     }
 
@@ -156,13 +190,27 @@ impl Nodes {
 
     /// Changes the spec, and sets or removes the taint of that key. Taints are one field, which is
     /// written as a whole: read, change, write, and again if somebody else was faster.
-    async fn set_taint(&self, node: &str, key: &str, taint: Option<Taint>, mut spec: Value) -> Result<()> {
+    async fn set_taint(
+        &self,
+        node: &str,
+        key: &str,
+        taint: Option<Taint>,
+        mut spec: Value,
+    ) -> Result<()> {
         for _ in 0..ATTEMPTS {
-            let live = self.api.get(node).await.with_context(|| format!("Reading node {node}"))?;
+            let live = self
+                .api
+                .get(node)
+                .await
+                .with_context(|| format!("Reading node {node}"))?;
             let taints = live.spec.and_then(|spec| spec.taints).unwrap_or_default();
             let others = taints.into_iter().filter(|taint| taint.key != key);
             let taints: Vec<Taint> = others.chain(taint.clone()).collect();
-            spec["taints"] = if taints.is_empty() { Value::Null } else { json!(taints) };
+            spec["taints"] = if taints.is_empty() {
+                Value::Null
+            } else {
+                json!(taints)
+            };
             let patch = json!({"metadata": {"resourceVersion": live.metadata.resource_version}, "spec": spec});
             let patch = Patch::Merge(patch);
             match within(self.api.patch(node, &PatchParams::default(), &patch)).await {
@@ -194,8 +242,16 @@ impl Ready {
     fn condition(self) -> Value {
         let (status, reason, message) = match self {
             Self::Yes => ("True", "KubeletReady", "kubelet is posting ready status"),
-            Self::No => ("False", "KubeletNotReady", "container runtime network not ready"),
-            Self::Unknown => ("Unknown", "NodeStatusUnknown", "Kubelet stopped posting node status."),
+            Self::No => (
+                "False",
+                "KubeletNotReady",
+                "container runtime network not ready",
+            ),
+            Self::Unknown => (
+                "Unknown",
+                "NodeStatusUnknown",
+                "Kubelet stopped posting node status.",
+            ),
         };
         condition("Ready", status, reason, message)
     }

@@ -17,7 +17,11 @@ impl Pace {
     /// `factor` times the nominal duration; not a number and negative ones count as zero.
     #[must_use]
     pub fn new(factor: f64) -> Self {
-        Self(if factor.is_finite() { factor.max(0.0) } else { 0.0 })
+        Self(if factor.is_finite() {
+            factor.max(0.0)
+        } else {
+            0.0
+        })
     }
 
     /// The factor.

@@ -85,7 +85,9 @@ async fn update_in_place(nodes: &Nodes, plan: &Plan, node: &str) -> Result<()> {
     plan.pace.pass(DRAIN).await;
     nodes.set_ready(node, Ready::Unknown).await?;
     plan.pace.pass(BOOT).await;
-    nodes.boot(node, &plan.version, &os_image(&plan.version)).await?;
+    nodes
+        .boot(node, &plan.version, &os_image(&plan.version))
+        .await?;
     plan.pace.pass(SETTLE).await;
     nodes.set_ready(node, Ready::Yes).await?;
     nodes.cordon(node, false).await
@@ -105,8 +107,15 @@ async fn replace(nodes: &Nodes, plan: &Plan, old: &Node) -> Result<()> {
 
 /// The node that takes the place of `old`: same pool, other name.
 fn successor(old: &Node, plan: &Plan) -> NodeTemplate {
-    let pool = old.labels().get(&plan.pool_label).cloned().unwrap_or_default();
-    let name = format!("{pool}-{}", &fingerprint(&[&old.name_any(), &plan.version])[..8]);
+    let pool = old
+        .labels()
+        .get(&plan.pool_label)
+        .cloned()
+        .unwrap_or_default();
+    let name = format!(
+        "{pool}-{}",
+        &fingerprint(&[&old.name_any(), &plan.version])[..8]
+    );
     NodeTemplate {
         name,
         labels: BTreeMap::from([(plan.pool_label.clone(), pool)]),
@@ -118,6 +127,9 @@ fn successor(old: &Node, plan: &Plan) -> NodeTemplate {
 }
 
 fn kubelet(node: &Node) -> &str {
-    let info = node.status.as_ref().and_then(|status| status.node_info.as_ref());
+    let info = node
+        .status
+        .as_ref()
+        .and_then(|status| status.node_info.as_ref());
     info.map_or("", |info| info.kubelet_version.as_str())
 }

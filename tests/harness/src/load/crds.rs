@@ -26,15 +26,26 @@ const FEATURE_SET: &str = "release.openshift.io/feature-set";
 /// # Errors
 /// When the folder holds no CRD, a file is no YAML, or a CRD is refused or not served in time.
 pub async fn apply_folder(client: &Client, dir: &Path) -> Result<Vec<String>> {
-    let entries = std::fs::read_dir(dir).with_context(|| format!("Cannot read {}", dir.display()))?;
-    let mut files: Vec<_> = entries.filter_map(Result::ok).map(|entry| entry.path()).collect();
-    files.retain(|path| path.extension().is_some_and(|ext| ext == "yaml" || ext == "yml"));
+    let entries =
+        std::fs::read_dir(dir).with_context(|| format!("Cannot read {}", dir.display()))?;
+    let mut files: Vec<_> = entries
+        .filter_map(Result::ok)
+        .map(|entry| entry.path())
+        .collect();
+    files.retain(|path| {
+        path.extension()
+            .is_some_and(|ext| ext == "yaml" || ext == "yml")
+    });
     files.sort();
     let mut crds: BTreeMap<String, Value> = BTreeMap::new();
     for path in files {
-        let text = std::fs::read_to_string(&path).with_context(|| format!("Cannot read {}", path.display()))?;
+        let text = std::fs::read_to_string(&path)
+            .with_context(|| format!("Cannot read {}", path.display()))?;
         for document in documents(&text).with_context(|| path.display().to_string())? {
-            let name = document["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+            let name = document["metadata"]["name"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned();
             let default = document["metadata"]["annotations"][FEATURE_SET] == "Default";
             if default || !crds.contains_key(&name) {
                 crds.insert(name, document);
@@ -65,7 +76,11 @@ pub async fn install_missing(client: &Client, kinds: &[Kind]) -> Result<Vec<Stri
     }
     let crds: Vec<Value> = documents(MINIMAL)?
         .into_iter()
-        .filter(|crd| missing.iter().any(|name| crd["metadata"]["name"] == name.as_str()))
+        .filter(|crd| {
+            missing
+                .iter()
+                .any(|name| crd["metadata"]["name"] == name.as_str())
+        })
         .collect();
     apply(client, crds.iter()).await?;
     Ok(vec![format!(
@@ -90,7 +105,10 @@ pub async fn served(client: &Client) -> Result<Vec<Kind>> {
 
 async fn is_listed(client: &Client, kind: Kind) -> Result<bool> {
     match client.list_api_group_resources(kind.api_version()).await {
-        Ok(list) => Ok(list.resources.iter().any(|resource| resource.name == kind.plural())),
+        Ok(list) => Ok(list
+            .resources
+            .iter()
+            .any(|resource| resource.name == kind.plural())),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
         Err(error) => Err(error).context("Cannot ask the API server which kinds it serves"),
     }
@@ -101,7 +119,11 @@ pub async fn schema(client: &Client, kind: Kind) -> Option<Value> {
     let crds = Api::<CustomResourceDefinition>::all(client.clone());
     let crd = crds.get(&kind.crd()?).await.ok()?;
     let (_, version) = kind.api_version().split_once('/')?;
-    let version = crd.spec.versions.into_iter().find(|served| served.name == version)?;
+    let version = crd
+        .spec
+        .versions
+        .into_iter()
+        .find(|served| served.name == version)?;
     serde_json::to_value(version.schema?.open_api_v3_schema?).ok()
 }
 
@@ -121,7 +143,13 @@ fn documents(text: &str) -> Result<Vec<Value>> {
             crd.remove("status");
         }
         if let Some(metadata) = document["metadata"].as_object_mut() {
-            for field in ["uid", "resourceVersion", "managedFields", "generation", "creationTimestamp"] {
+            for field in [
+                "uid",
+                "resourceVersion",
+                "managedFields",
+                "generation",
+                "creationTimestamp",
+            ] {
                 metadata.remove(field);
             }
         }

@@ -62,9 +62,12 @@ pub fn read(dir: &Path) -> Result<Dump> {
     for kind in Kind::ALL {
         let path = dir.join(kind.file());
         match std::fs::read_to_string(&path) {
-            Ok(text) => parse(&text, kind, &mut dump).with_context(|| path.display().to_string())?,
+            Ok(text) => {
+                parse(&text, kind, &mut dump).with_context(|| path.display().to_string())?;
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && kind != Kind::Node => {
-                dump.notes.push(format!("{} is missing: loading no {kind}", path.display()));
+                dump.notes
+                    .push(format!("{} is missing: loading no {kind}", path.display()));
             }
             Err(error) => return Err(anyhow!("Cannot read {}: {error}", path.display())),
         }
@@ -98,7 +101,10 @@ fn flatten(document: Value, default: Kind, dump: &mut Dump) -> Result<()> {
     let mut document = match document {
         Value::Null => return Ok(()),
         Value::Object(map) => map,
-        other => bail!("an object was expected, not {}", shorten(&other.to_string())),
+        other => bail!(
+            "an object was expected, not {}",
+            shorten(&other.to_string())
+        ),
     };
     let kind = text(&document, "kind").unwrap_or_default();
     let Some(list_of) = kind.strip_suffix("List") else {
@@ -121,10 +127,17 @@ fn add(mut map: Map<String, Value>, default: Kind, dump: &mut Dump) -> Result<()
         Some(name) => Kind::of(name),
     };
     let api = text(&map, "apiVersion");
-    let kind = kind.filter(|kind| api.as_ref().is_none_or(|api| group(api) == group(kind.api_version())));
+    let kind = kind.filter(|kind| {
+        api.as_ref()
+            .is_none_or(|api| group(api) == group(kind.api_version()))
+    });
     let Some(kind) = kind else {
         let what = format!("{} {}", api.unwrap_or_default(), named.unwrap_or_default());
-        let note = format!("{}: skipping objects of kind {}", default.file(), what.trim());
+        let note = format!(
+            "{}: skipping objects of kind {}",
+            default.file(),
+            what.trim()
+        );
         if !dump.notes.contains(&note) {
             dump.notes.push(note);
         }
@@ -146,7 +159,8 @@ fn add(mut map: Map<String, Value>, default: Kind, dump: &mut Dump) -> Result<()
     let leaving = metadata.remove("deletionTimestamp").is_some();
     let name = text(metadata, "name").filter(|name| !name.is_empty());
     let name = name.with_context(|| format!("a {kind} without metadata.name"))?;
-    let value = serde_json::from_value(Value::Object(map)).with_context(|| format!("{kind} {name}"))?;
+    let value =
+        serde_json::from_value(Value::Object(map)).with_context(|| format!("{kind} {name}"))?;
     dump.objects.push(Object {
         kind,
         origin: default.file().to_owned(),
@@ -186,7 +200,10 @@ mod tests {
         );
         assert_eq!(dump.objects.len(), 1);
         let types = dump.objects[0].value.types.clone().unwrap();
-        assert_eq!((types.api_version.as_str(), types.kind.as_str()), ("v1", "Node"));
+        assert_eq!(
+            (types.api_version.as_str(), types.kind.as_str()),
+            ("v1", "Node")
+        );
         assert_eq!(dump.objects[0].value.data, serde_json::json!({}));
     }
 
@@ -214,7 +231,12 @@ mod tests {
 
     #[test]
     fn an_object_without_a_name_is_an_error_that_says_so() {
-        let error = parse("kind: Node\nmetadata: {}\n", Kind::Node, &mut Dump::default()).unwrap_err();
+        let error = parse(
+            "kind: Node\nmetadata: {}\n",
+            Kind::Node,
+            &mut Dump::default(),
+        )
+        .unwrap_err();
         assert!(error.to_string().contains("metadata.name"), "{error}");
     }
 }

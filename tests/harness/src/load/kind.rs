@@ -92,7 +92,10 @@ impl Kind {
     /// What a dynamic client needs to know.
     #[must_use]
     pub fn resource(self) -> ApiResource {
-        let (group, version) = self.api_version().split_once('/').unwrap_or(("", self.api_version()));
+        let (group, version) = self
+            .api_version()
+            .split_once('/')
+            .unwrap_or(("", self.api_version()));
         let kind = GroupVersionKind::gvk(group, version, self.name());
         ApiResource::from_gvk_with_plural(&kind, self.plural())
     }

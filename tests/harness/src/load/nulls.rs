@@ -11,7 +11,10 @@ pub fn drop_all(map: &mut Map<String, Value>) {
     for value in map.values_mut() {
         match value {
             Value::Object(inner) => drop_all(inner),
-            Value::Array(items) => items.iter_mut().filter_map(Value::as_object_mut).for_each(drop_all),
+            Value::Array(items) => items
+                .iter_mut()
+                .filter_map(Value::as_object_mut)
+                .for_each(drop_all),
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
         }
     }
@@ -43,7 +46,11 @@ pub fn drop_forbidden(value: &mut Value, schema: &Value) {
 
 fn property<'a>(schema: &'a Value, key: &str) -> Option<&'a Value> {
     let known = schema["properties"].get(key);
-    known.or_else(|| schema.get("additionalProperties").filter(|any| any.is_object()))
+    known.or_else(|| {
+        schema
+            .get("additionalProperties")
+            .filter(|any| any.is_object())
+    })
 }
 
 #[cfg(test)]
@@ -58,8 +65,12 @@ mod tests {
             "not": {"type": "string"},
             "list": {"items": {"properties": {"not": {"type": "string"}}}},
         }});
-        let mut value = json!({"may": null, "not": null, "free": null, "list": [{"not": null, "x": 1}]});
+        let mut value =
+            json!({"may": null, "not": null, "free": null, "list": [{"not": null, "x": 1}]});
         drop_forbidden(&mut value, &schema);
-        assert_eq!(value, json!({"may": null, "free": null, "list": [{"x": 1}]}));
+        assert_eq!(
+            value,
+            json!({"may": null, "free": null, "list": [{"x": 1}]})
+        );
     }
 }

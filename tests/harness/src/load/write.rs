@@ -47,7 +47,9 @@ pub async fn bring(client: &Client, object: &Object, schema: Option<&Value>) -> 
     let mut attempt = 1;
     loop {
         match target.bring().await {
-            Err(kube::Error::Api(status)) if status.code == 409 && attempt < ATTEMPTS => attempt += 1,
+            Err(kube::Error::Api(status)) if status.code == 409 && attempt < ATTEMPTS => {
+                attempt += 1;
+            }
             Err(error) => return Err(explain(object, &error)),
             Ok(()) => return Ok(()),
         }
@@ -88,8 +90,13 @@ async fn names(api: &Api<DynamicObject>) -> kube::Result<Vec<String>> {
 
 /// Deletes an object, and takes its finalizers away if they keep it.
 async fn remove(api: &Api<DynamicObject>, name: &str) -> kube::Result<()> {
-    let kept = match api.delete(name, &DeleteParams::background().grace_period(0)).await {
-        Ok(answer) => answer.left().is_some_and(|object| !object.finalizers().is_empty()),
+    let kept = match api
+        .delete(name, &DeleteParams::background().grace_period(0))
+        .await
+    {
+        Ok(answer) => answer
+            .left()
+            .is_some_and(|object| !object.finalizers().is_empty()),
         Err(kube::Error::Api(status)) if status.code == 404 => false,
         Err(error) => return Err(error),
     };
@@ -97,7 +104,10 @@ async fn remove(api: &Api<DynamicObject>, name: &str) -> kube::Result<()> {
         return Ok(());
     }
     let patch = Patch::Merge(json!({"metadata": {"finalizers": null}}));
-    match api.patch_metadata(name, &PatchParams::default(), &patch).await {
+    match api
+        .patch_metadata(name, &PatchParams::default(), &patch)
+        .await
+    {
         Err(kube::Error::Api(status)) if status.code != 404 => Err(kube::Error::Api(status)),
         Ok(_) | Err(kube::Error::Api(_)) => Ok(()),
         Err(error) => Err(error),
@@ -116,18 +126,26 @@ impl Target {
         let name = self.wanted.name_any();
         let mut existing = self.api.get_opt(&name).await?;
         // A finalizer cannot be added to what is being deleted, nor can the deletion be taken back.
-        if existing.as_ref().is_some_and(|live| live.metadata.deletion_timestamp.is_some()) {
+        if existing
+            .as_ref()
+            .is_some_and(|live| live.metadata.deletion_timestamp.is_some())
+        {
             remove(&self.api, &name).await?;
             existing = None;
         }
         if let Some(existing) = existing {
             match self.update(&existing).await {
-                Err(kube::Error::Api(status)) if status.is_invalid() => remove(&self.api, &name).await?,
+                Err(kube::Error::Api(status)) if status.is_invalid() => {
+                    remove(&self.api, &name).await?;
+                }
                 Err(error) => return Err(error),
                 Ok(()) => return self.leave(&name).await,
             }
         }
-        let created = self.api.create(&PostParams::default(), &self.wanted).await?;
+        let created = self
+            .api
+            .create(&PostParams::default(), &self.wanted)
+            .await?;
         let same_taints = taints(&created) == taints(&self.wanted);
         // Admission taints every new node as not ready; the dump decides whether it is.
         let live = if self.kind == Kind::Node && !same_taints {
@@ -152,12 +170,16 @@ impl Target {
 
     async fn replace(&self, live: &DynamicObject) -> kube::Result<DynamicObject> {
         let name = self.wanted.name_any();
-        self.api.replace(&name, &PostParams::default(), &self.at(live)).await
+        self.api
+            .replace(&name, &PostParams::default(), &self.at(live))
+            .await
     }
 
     async fn replace_status(&self, live: &DynamicObject) -> kube::Result<DynamicObject> {
         let name = self.wanted.name_any();
-        self.api.replace_status(&name, &PostParams::default(), &self.at(live)).await
+        self.api
+            .replace_status(&name, &PostParams::default(), &self.at(live))
+            .await
     }
 
     async fn leave(&self, name: &str) -> kube::Result<()> {
@@ -186,7 +208,11 @@ fn holds(live: &Value, wanted: &Value) -> bool {
         Value::Object(fields) => fields.iter().all(|(key, wanted)| holds(&live[key], wanted)),
         Value::Array(items) => {
             let live = live.as_array().map_or(&[][..], Vec::as_slice);
-            live.len() == items.len() && live.iter().zip(items).all(|(live, wanted)| holds(live, wanted))
+            live.len() == items.len()
+                && live
+                    .iter()
+                    .zip(items)
+                    .all(|(live, wanted)| holds(live, wanted))
         }
         Value::Null => live.is_null(),
         Value::String(text) if text.is_empty() => live.is_null() || live == wanted,
@@ -212,7 +238,12 @@ fn explain(object: &Object, error: &kube::Error) -> anyhow::Error {
         }
         other => other.to_string(),
     };
-    anyhow!("{}: {} {}: {what}", object.origin, object.kind, object.value.name_any())
+    anyhow!(
+        "{}: {} {}: {what}",
+        object.origin,
+        object.kind,
+        object.value.name_any()
+    )
 }
 
 #[cfg(test)]
@@ -222,7 +253,10 @@ mod tests {
     #[test]
     fn empty_fields_that_the_server_leaves_out_are_held_and_other_values_are_not() {
         let live = json!({"a": 1, "more": "", "list": [{"x": 1, "y": 2}]});
-        assert!(holds(&live, &json!({"a": 1, "gone": "", "list": [{"x": 1}], "none": {}})));
+        assert!(holds(
+            &live,
+            &json!({"a": 1, "gone": "", "list": [{"x": 1}], "none": {}})
+        ));
         assert!(!holds(&live, &json!({"a": 2})));
         assert!(!holds(&live, &json!({"list": []})));
     }

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::objects::{self, PoolCounts, condition, history_entry};
 use super::{PREFIX, VERSION, node};
-use crate::kubernetes::{Nodes, Ready};
 use crate::kubernetes::node::now;
+use crate::kubernetes::{Nodes, Ready};
 use crate::load::Kind;
 
 /// Writes a simulated cluster. Every method is one or two requests, and fails when the server refuses
@@ -51,9 +51,13 @@ impl Editor {
     /// # Errors
     /// As for every method: see [`Editor`].
     pub async fn annotate(&self, node: &str, annotations: &[(&str, Option<&str>)]) -> Result<()> {
-        let keys: Vec<String> = annotations.iter().map(|(key, _)| format!("{PREFIX}{key}")).collect();
+        let keys: Vec<String> = annotations
+            .iter()
+            .map(|(key, _)| format!("{PREFIX}{key}"))
+            .collect();
         let values = annotations.iter().map(|(_, value)| *value);
-        let prefixed: Vec<(&str, Option<&str>)> = keys.iter().map(String::as_str).zip(values).collect();
+        let prefixed: Vec<(&str, Option<&str>)> =
+            keys.iter().map(String::as_str).zip(values).collect();
         self.nodes.annotate(node, &prefixed).await
     }
 
@@ -62,7 +66,8 @@ impl Editor {
     /// # Errors
     /// See [`Editor`].
     pub async fn set_state(&self, node: &str, state: &str, reason: &str) -> Result<()> {
-        self.annotate(node, &[("state", Some(state)), ("reason", Some(reason))]).await
+        self.annotate(node, &[("state", Some(state)), ("reason", Some(reason))])
+            .await
     }
 
     /// Adds a ready node of `pool` that runs the pool's configuration.
@@ -71,7 +76,9 @@ impl Editor {
     /// See [`Editor`].
     pub async fn add_node(&self, name: &str, pool: &str, version: &str) -> Result<()> {
         let config = self.pool_configuration(pool).await?;
-        self.nodes.join(&node(name, pool, &config, version).object()?).await?;
+        self.nodes
+            .join(&node(name, pool, &config, version).object()?)
+            .await?;
         self.nodes.become_ready(name).await
     }
 
@@ -104,7 +111,11 @@ impl Editor {
     /// # Errors
     /// See [`Editor`].
     pub async fn pool_configuration(&self, pool: &str) -> Result<String> {
-        let object = self.pools.get(pool).await.with_context(|| format!("Reading pool {pool}"))?;
+        let object = self
+            .pools
+            .get(pool)
+            .await
+            .with_context(|| format!("Reading pool {pool}"))?;
         let name = object.data["spec"]["configuration"]["name"].as_str();
         Ok(name.unwrap_or_default().to_owned())
     }
@@ -122,7 +133,8 @@ impl Editor {
     /// # Errors
     /// See [`Editor`].
     pub async fn set_pool_configuration(&self, pool: &str, config: &str) -> Result<()> {
-        self.set_pool(pool, &json!({"configuration": {"name": config}})).await
+        self.set_pool(pool, &json!({"configuration": {"name": config}}))
+            .await
     }
 
     /// Sets how many nodes of a pool may be updated at once: `2` or `"25%"`.
@@ -130,7 +142,8 @@ impl Editor {
     /// # Errors
     /// See [`Editor`].
     pub async fn set_max_unavailable(&self, pool: &str, limit: impl Into<Value>) -> Result<()> {
-        self.set_pool(pool, &json!({"maxUnavailable": limit.into()})).await
+        self.set_pool(pool, &json!({"maxUnavailable": limit.into()}))
+            .await
     }
 
     /// Replaces a pool's node selector: a label selector, or null.
@@ -140,7 +153,8 @@ impl Editor {
     pub async fn set_selector(&self, pool: &str, selector: Value) -> Result<()> {
         // A merge patch merges maps: the old selector goes first.
         self.set_pool(pool, &json!({"nodeSelector": null})).await?;
-        self.set_pool(pool, &json!({"nodeSelector": selector})).await
+        self.set_pool(pool, &json!({"nodeSelector": selector}))
+            .await
     }
 
     /// Changes fields of a pool's spec: a JSON merge patch.
@@ -149,7 +163,10 @@ impl Editor {
     /// See [`Editor`].
     pub async fn set_pool(&self, pool: &str, spec: &Value) -> Result<()> {
         let patch = Patch::Merge(json!({"spec": spec}));
-        let patched = self.pools.patch_metadata(pool, &PatchParams::default(), &patch).await;
+        let patched = self
+            .pools
+            .patch_metadata(pool, &PatchParams::default(), &patch)
+            .await;
         patched.with_context(|| format!("Patching pool {pool}"))?;
         Ok(())
     }
@@ -158,9 +175,18 @@ impl Editor {
     ///
     /// # Errors
     /// See [`Editor`].
-    pub async fn set_pool_status(&self, pool: &str, counts: PoolCounts, current: &str, wanted: &str) -> Result<()> {
+    pub async fn set_pool_status(
+        &self,
+        pool: &str,
+        counts: PoolCounts,
+        current: &str,
+        wanted: &str,
+    ) -> Result<()> {
         let patch = Patch::Merge(json!({"status": counts.status(current, wanted)}));
-        let patched = self.pools.patch_status(pool, &PatchParams::default(), &patch).await;
+        let patched = self
+            .pools
+            .patch_status(pool, &PatchParams::default(), &patch)
+            .await;
         patched.with_context(|| format!("Patching the status of pool {pool}"))?;
         Ok(())
     }
@@ -193,7 +219,10 @@ impl Editor {
     /// # Errors
     /// See [`Editor`].
     pub async fn delete_config(&self, name: &str) -> Result<()> {
-        let deleted = self.configs.delete(name, &kube::api::DeleteParams::default()).await;
+        let deleted = self
+            .configs
+            .delete(name, &kube::api::DeleteParams::default())
+            .await;
         deleted.with_context(|| format!("Deleting the configuration {name}"))?;
         Ok(())
     }
@@ -205,7 +234,10 @@ impl Editor {
     pub async fn set_release(&self, config: &str, release: Option<&str>) -> Result<()> {
         let annotations = json!({format!("{PREFIX}release-image-version"): release});
         let patch = Patch::Merge(json!({"metadata": {"annotations": annotations}}));
-        let patched = self.configs.patch_metadata(config, &PatchParams::default(), &patch).await;
+        let patched = self
+            .configs
+            .patch_metadata(config, &PatchParams::default(), &patch)
+            .await;
         patched.with_context(|| format!("Patching the configuration {config}"))?;
         Ok(())
     }
@@ -215,7 +247,11 @@ impl Editor {
     /// # Errors
     /// See [`Editor`].
     pub async fn target_version(&self) -> Result<String> {
-        let object = self.versions.get(VERSION).await.context("Reading the ClusterVersion")?;
+        let object = self
+            .versions
+            .get(VERSION)
+            .await
+            .context("Reading the ClusterVersion")?;
         let version = object.data["status"]["history"][0]["version"].as_str();
         Ok(version.unwrap_or_default().to_owned())
     }
@@ -226,7 +262,9 @@ impl Editor {
     /// See [`Editor`].
     pub async fn start_update(&self, version: &str) -> Result<()> {
         let spec = Patch::Merge(json!({"spec": {"desiredUpdate": {"version": version}}}));
-        self.versions.patch(VERSION, &PatchParams::default(), &spec).await?;
+        self.versions
+            .patch(VERSION, &PatchParams::default(), &spec)
+            .await?;
         self.change_version(|status| {
             let entry = history_entry(version);
             status["desired"] = json!({"image": entry["image"], "version": version});
@@ -235,7 +273,12 @@ impl Editor {
             } else {
                 status["history"] = json!([entry]);
             }
-            set_condition(status, "Progressing", true, &format!("Working towards {version}"));
+            set_condition(
+                status,
+                "Progressing",
+                true,
+                &format!("Working towards {version}"),
+            );
         })
         .await
     }
@@ -246,10 +289,18 @@ impl Editor {
     /// See [`Editor`].
     pub async fn complete_update(&self) -> Result<()> {
         self.change_version(|status| {
-            let version = status["history"][0]["version"].as_str().unwrap_or_default().to_owned();
+            let version = status["history"][0]["version"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned();
             status["history"][0]["state"] = "Completed".into();
             status["history"][0]["completionTime"] = now().into();
-            set_condition(status, "Progressing", false, &format!("Cluster version is {version}"));
+            set_condition(
+                status,
+                "Progressing",
+                false,
+                &format!("Cluster version is {version}"),
+            );
         })
         .await
     }
@@ -258,12 +309,23 @@ impl Editor {
         /// Others hardly write a `ClusterVersion`: more conflicts than this are a fault.
         const ATTEMPTS: usize = 5;
         for _ in 0..ATTEMPTS {
-            let mut object = self.versions.get(VERSION).await.context("Reading the ClusterVersion")?;
-            if object.data["status"]["history"].as_array().is_none_or(Vec::is_empty) {
+            let mut object = self
+                .versions
+                .get(VERSION)
+                .await
+                .context("Reading the ClusterVersion")?;
+            if object.data["status"]["history"]
+                .as_array()
+                .is_none_or(Vec::is_empty)
+            {
                 bail!("The ClusterVersion {} has no history", object.name_any());
             }
             change(&mut object.data["status"]);
-            match self.versions.replace_status(VERSION, &PostParams::default(), &object).await {
+            match self
+                .versions
+                .replace_status(VERSION, &PostParams::default(), &object)
+                .await
+            {
                 Err(kube::Error::Api(status)) if status.code == 409 => {}
                 Err(error) => return Err(error).context("Writing the ClusterVersion's status"),
                 Ok(_) => return Ok(()),

@@ -54,7 +54,12 @@ pub fn history_entry(version: &str) -> Value {
 ///
 /// # Errors
 /// As [`cluster_version`].
-pub fn machine_config(name: &str, role: &str, release: Option<&str>, bytes: usize) -> Result<Object> {
+pub fn machine_config(
+    name: &str,
+    role: &str,
+    release: Option<&str>,
+    bytes: usize,
+) -> Result<Object> {
     let mut annotations = json!({format!("{PREFIX}generated-by-controller-version"): "simulation"});
     if let Some(release) = release {
         annotations[format!("{PREFIX}release-image-version")] = release.into();
@@ -63,7 +68,8 @@ pub fn machine_config(name: &str, role: &str, release: Option<&str>, bytes: usiz
     if bytes > 0 {
         // One file that holds the bulk, as the real ones embed files and units.
         let source = format!("data:,{}", "x".repeat(bytes));
-        config["storage"] = json!({"files": [{"path": "/etc/simulated", "contents": {"source": source}}]});
+        config["storage"] =
+            json!({"files": [{"path": "/etc/simulated", "contents": {"source": source}}]});
     }
     object(
         Kind::MachineConfig,

@@ -66,7 +66,12 @@ pub async fn play(client: &Client, plan: &Plan) -> Result<()> {
         editor.start_update(&plan.version).await?;
     }
     let pools = editor.pools().list(&ListParams::default()).await?.items;
-    let nodes = editor.nodes().api().list(&ListParams::default()).await?.items;
+    let nodes = editor
+        .nodes()
+        .api()
+        .list(&ListParams::default())
+        .await?
+        .items;
     let members = members(&pools, &nodes);
     let none = Vec::new();
     let rollouts = pools.iter().map(|pool| {
@@ -87,9 +92,13 @@ pub async fn play(client: &Client, plan: &Plan) -> Result<()> {
 /// Gives a pool a new rendered configuration and updates its nodes to it.
 async fn roll(editor: &Editor, plan: &Plan, pool: &DynamicObject, nodes: &[String]) -> Result<()> {
     let name = pool.name_any();
-    let current = pool.data["spec"]["configuration"]["name"].as_str().unwrap_or_default();
+    let current = pool.data["spec"]["configuration"]["name"]
+        .as_str()
+        .unwrap_or_default();
     let wanted = config_name(&name, &[&plan.version, current]);
-    editor.add_config(&wanted, &name, Some(&plan.version)).await?;
+    editor
+        .add_config(&wanted, &name, Some(&plan.version))
+        .await?;
     editor.set_pool_configuration(&name, &wanted).await?;
     let limit = max_unavailable(&pool.data["spec"]["maxUnavailable"], nodes.len());
     let rollout = PoolRollout::new(editor, plan, &name, current, &wanted, nodes.len());
@@ -108,7 +117,10 @@ fn max_unavailable(limit: &Value, nodes: usize) -> usize {
     let percent = limit.as_str().and_then(|text| text.strip_suffix('%'));
     let limit = match percent.and_then(|text| text.parse::<usize>().ok()) {
         Some(percent) => nodes * percent / 100,
-        None => limit.as_u64().and_then(|limit| usize::try_from(limit).ok()).unwrap_or(1),
+        None => limit
+            .as_u64()
+            .and_then(|limit| usize::try_from(limit).ok())
+            .unwrap_or(1),
     };
     limit.max(1)
 }
@@ -118,10 +130,16 @@ fn members(pools: &[DynamicObject], nodes: &[Node]) -> BTreeMap<String, Vec<Stri
     let mut members: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for node in nodes {
         // A node that the operator does not manage yet is not updated by it either.
-        if !node.annotations().contains_key(&format!("{PREFIX}currentConfig")) {
+        if !node
+            .annotations()
+            .contains_key(&format!("{PREFIX}currentConfig"))
+        {
             continue;
         }
-        let selecting = pools.iter().filter(|pool| selects(pool, node)).map(ResourceExt::name_any);
+        let selecting = pools
+            .iter()
+            .filter(|pool| selects(pool, node))
+            .map(ResourceExt::name_any);
         let rank = |name: &String| match name.as_str() {
             "master" => 0,
             "worker" => 2,
@@ -136,7 +154,9 @@ fn members(pools: &[DynamicObject], nodes: &[Node]) -> BTreeMap<String, Vec<Stri
 
 fn selects(pool: &DynamicObject, node: &Node) -> bool {
     let labels = pool.data["spec"]["nodeSelector"]["matchLabels"].as_object();
-    let matches = |(key, value): (&String, &Value)| node.labels().get(key).map(String::as_str) == value.as_str();
+    let matches = |(key, value): (&String, &Value)| {
+        node.labels().get(key).map(String::as_str) == value.as_str()
+    };
     labels.is_some_and(|labels| !labels.is_empty() && labels.iter().all(matches))
 }
 

@@ -49,7 +49,12 @@ impl Update<'_> {
         let drain = format!("drain-{}", self.config);
         self.annotate(&[("desiredConfig", self.config)]).await?;
         self.pace.pass(NOTICE).await;
-        self.annotate(&[("state", "Working"), ("reason", ""), ("desiredDrain", &drain)]).await?;
+        self.annotate(&[
+            ("state", "Working"),
+            ("reason", ""),
+            ("desiredDrain", &drain),
+        ])
+        .await?;
         self.pace.pass(NOTICE).await;
         self.editor.cordon(self.node, true).await?;
         self.pace.pass(DRAIN).await;
@@ -59,7 +64,9 @@ impl Update<'_> {
     /// The daemon gives up, and goes on after somebody has made room on the disk.
     pub(super) async fn fail_and_be_repaired(&self) -> Result<()> {
         self.pace.pass(APPLY).await;
-        self.editor.set_state(self.node, "Degraded", DEGRADED_REASON).await?;
+        self.editor
+            .set_state(self.node, "Degraded", DEGRADED_REASON)
+            .await?;
         self.pace.pass(DEGRADED).await;
         self.editor.set_state(self.node, "Working", "").await
     }
@@ -72,7 +79,10 @@ impl Update<'_> {
         self.editor.set_ready(self.node, Ready::Unknown).await?;
         self.pace.pass(BOOT).await;
         let (kubelet, os_image) = (kubelet_of(self.version), os_image_of(self.version));
-        self.editor.nodes().boot(self.node, &kubelet, &os_image).await?;
+        self.editor
+            .nodes()
+            .boot(self.node, &kubelet, &os_image)
+            .await?;
         self.pace.pass(SETTLE).await;
         self.editor.set_ready(self.node, Ready::Yes).await?;
         self.pace.pass(NOTICE).await;
@@ -82,11 +92,19 @@ impl Update<'_> {
         self.editor.cordon(self.node, false).await?;
         self.annotate(&[("lastAppliedDrain", &uncordon)]).await?;
         self.pace.pass(NOTICE).await;
-        self.annotate(&[("currentConfig", self.config), ("state", "Done"), ("reason", "")]).await
+        self.annotate(&[
+            ("currentConfig", self.config),
+            ("state", "Done"),
+            ("reason", ""),
+        ])
+        .await
     }
 
     async fn annotate(&self, annotations: &[(&str, &str)]) -> Result<()> {
-        let annotations: Vec<_> = annotations.iter().map(|(key, value)| (*key, Some(*value))).collect();
+        let annotations: Vec<_> = annotations
+            .iter()
+            .map(|(key, value)| (*key, Some(*value)))
+            .collect();
         self.editor.annotate(self.node, &annotations).await
     }
 }

@@ -1,8 +1,8 @@
 //! The rollout of one pool: who may go, and what the pool's status says.
 
 use anyhow::{Context, Result};
-use kube::runtime::wait::await_condition;
 use kube::api::DynamicObject;
+use kube::runtime::wait::await_condition;
 use tokio::sync::Mutex;
 
 use super::{Plan, node};
@@ -81,6 +81,8 @@ impl<'a> PoolRollout<'a> {
     async fn change(&self, change: impl FnOnce(&mut PoolCounts)) -> Result<()> {
         let mut counts = self.counts.lock().await;
         change(&mut counts);
-        self.editor.set_pool_status(self.pool, *counts, self.current, self.wanted).await
+        self.editor
+            .set_pool_status(self.pool, *counts, self.current, self.wanted)
+            .await
     }
 }

@@ -1,0 +1,65 @@
+# What there is to do here. Each target says in one line what it does; `make` alone prints them.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+CARGO ?= cargo
+# Which cluster the demo simulates: openshift, or kubernetes, where nodes are replaced.
+PLATFORM ?= openshift
+# KEEP=1 leaves the demo's control plane and operator running.
+KEEP ?=
+# Name and tag of the container image.
+IMAGE ?= node-insights:dev
+
+.PHONY: help
+help: ## Print this
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: ## Watch a simulated cluster being updated; PLATFORM=openshift|kubernetes, KEEP=1 leaves it running
+	@hack/demo.sh "$(PLATFORM)" "$(KEEP)"
+
+.PHONY: test
+test: ## Run everything: format, lints, tests on a real API server, dependency rules, spelling
+	@hack/test.sh
+
+.PHONY: build
+build: ## Build the operator for release
+	$(CARGO) build --release --locked --bin node-insights
+
+.PHONY: crds
+crds: ## Generate crds/ from the Rust types
+	$(CARGO) run --quiet --bin node-insights -- crds --output-dir crds
+
+.PHONY: fmt
+fmt: ## Format the Rust code
+	$(CARGO) fmt --all
+
+.PHONY: lint
+lint: ## Check format, lints and documentation
+	@hack/test.sh format lints documentation
+
+.PHONY: deny
+deny: ## Check licences, bans, sources and advisories of the dependencies
+	@hack/test.sh dependencies advisories
+
+.PHONY: spell
+spell: ## Check the spelling
+	@hack/test.sh spelling
+
+.PHONY: control-plane
+control-plane: ## Find, or build once, kube-apiserver, etcd, kubectl and kube-controller-manager, and print where
+	@hack/control-plane.sh kube-apiserver etcd kubectl kube-controller-manager
+
+.PHONY: image
+image: ## Build the container image (needs Docker); IMAGE=name:tag
+	docker build --build-arg REVISION="$$(git rev-parse HEAD)" --tag "$(IMAGE)" .
+
+.PHONY: manifests
+manifests: ## Print what `kubectl apply -k config/default` applies
+	@"$$(hack/control-plane.sh kubectl)" kustomize config/default
+
+.PHONY: clean
+clean: ## Remove what cargo built; the user's cache folder stays
+	$(CARGO) clean

@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Says what this machine lacks for building, and the exact command that brings it.
+#
+#   hack/prerequisites.sh [git] [lints]    checks what every build needs, and what is named
+#
+# Installs nothing: what is missing here belongs to the system or to rustup. What the project can
+# bring by itself (control plane, checkers) goes into the user's cache folder when it is needed.
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+missing=()
+
+lacks() { ! command -v "$1" >/dev/null 2>&1; }
+
+# True when version $1 is at least $2.
+at_least() { [ "$(printf '%s\n' "$2" "$1" | sort -V | head -n 1)" = "$2" ]; }
+
+debian() {
+  local sudo=''
+  [ "$(id -u)" = 0 ] || sudo='sudo '
+  echo "${sudo}apt-get install -y $1    (Debian, Ubuntu; elsewhere the package of that name)"
+}
+
+wanted_rust=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+if lacks cargo || lacks rustc; then
+  missing+=("Rust $wanted_rust or newer: curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh")
+else
+  rust=$(rustc --version | awk '{print $2}')
+  at_least "$rust" "$wanted_rust" || missing+=("Rust $wanted_rust or newer, this is $rust: rustup update stable")
+fi
+lacks cc && missing+=("a C compiler, for ring and for linking: $(debian 'gcc libc6-dev')")
+lacks flock && missing+=("flock: $(debian util-linux)")
+
+for extra in "$@"; do
+  case $extra in
+    git) if lacks git; then missing+=("git: $(debian git)"); fi ;;
+    lints)
+      cargo fmt --version >/dev/null 2>&1 || missing+=("rustfmt: rustup component add rustfmt")
+      cargo clippy --version >/dev/null 2>&1 || missing+=("clippy: rustup component add clippy")
+      ;;
+    *) echo "prerequisites: unknown '$extra': know git, lints" >&2; exit 2 ;;
+  esac
+done
+
+# Go is looked for by hack/control-plane.sh, which knows whether anything has to be built with it.
+if [ ${#missing[@]} -gt 0 ]; then
+  echo "This machine lacks:" >&2
+  printf '  %s\n' "${missing[@]}" >&2
+  exit 1
+fi

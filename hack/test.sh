@@ -1,0 +1,95 @@
+#!/usr/bin/env bash
+# Runs the checks of this repository, all or those named, and says at the end how each one went:
+# `make test`.
+#
+#   hack/test.sh [format] [lints] [documentation] [tests] [dependencies] [advisories] [spelling]
+#
+# A check that fails does not keep the others from running. One that cannot be done here is
+# SKIPPED, with the reason: never counted as passed.
+set -uo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+all=(format spelling dependencies advisories lints documentation tests)
+[ $# -gt 0 ] || set -- "${all[@]}"
+
+# Where only this runs, a stale Cargo.lock is a mistake; at the desk cargo may bring it up to date.
+locked=()
+[ -z "${CI:-}" ] || locked=(--locked)
+
+# What a check returns when it cannot be done; the reason stands in $skipped.
+SKIP=77
+skipped=''
+# How long fetching the advisories may take: some 10 MB.
+FETCH_SECONDS=120
+
+# First, so that nobody waits for a test that is silently building one. These four are what the
+# tests start; each is looked for before it is built.
+control_plane() { hack/control-plane.sh kube-apiserver etcd kubectl kube-controller-manager; }
+
+format() { cargo fmt --all --check; }
+
+lints() { cargo clippy --workspace --all-targets "${locked[@]}" -- -D warnings; }
+
+documentation() { RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items "${locked[@]}"; }
+
+tests() { cargo test --workspace "${locked[@]}"; }
+
+deny() {
+  local tool
+  tool=$(hack/tool.sh cargo-deny) || return
+  "$tool" --workspace "$@"
+}
+
+dependencies() { deny --locked check bans licenses sources; }
+
+advisories() {
+  local tool
+  tool=$(hack/tool.sh cargo-deny) || return
+  if ! timeout "$FETCH_SECONDS" "$tool" fetch db; then
+    skipped='the advisory database cannot be reached'
+    return $SKIP
+  fi
+  # Not fetched twice: what was fetched is what is judged.
+  deny --locked check --disable-fetch advisories
+}
+
+spelling() {
+  local tool
+  tool=$(hack/tool.sh typos) || return
+  # Hidden files are ours as well, but not what git keeps.
+  "$tool" --config typos.toml --hidden --exclude .git
+}
+
+results=()
+failed=()
+run() {
+  local name=$1 started=$SECONDS status result
+  printf '\n=== %s\n' "$name"
+  "$name"
+  status=$?
+  case $status in
+    0) result=passed ;;
+    "$SKIP") result="SKIPPED: $skipped" ;;
+    *) result=FAILED; failed+=("$name") ;;
+  esac
+  printf '=== %s: %s, %d s\n' "$name" "$result" $((SECONDS - started))
+  results+=("$(printf '%-14s %5d s  %s' "$name" $((SECONDS - started)) "$result")")
+}
+
+for name in "$@"; do
+  case " ${all[*]} " in
+    *" $name "*) ;;
+    *) echo "test: no check '$name': know ${all[*]}" >&2; exit 2 ;;
+  esac
+done
+hack/prerequisites.sh git lints || exit 1
+
+case " $* " in *' tests '*) run control_plane ;; esac
+for name in "$@"; do run "$name"; done
+
+printf '\n=== Summary, %d s\n' "$SECONDS"
+printf '%s\n' "${results[@]}"
+if [ ${#failed[@]} -gt 0 ]; then
+  echo "FAILED: ${failed[*]}"
+  exit 1
+fi

@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# Finds, or installs once, a checker of the pinned version, and prints its path.
+#
+#   hack/tool.sh cargo-deny
+#
+# Looked for on the PATH (of exactly the pinned version: another one may judge differently), then in
+# the user's cache folder. What is in neither is installed there, by cargo, so that it needs nothing
+# that a build of this project does not need. Progress goes to stderr, so stdout is only the path.
+set -euo pipefail
+
+say() { printf 'tool: %s\n' "$*" >&2; }
+# shellcheck source=hack/ticker.sh
+. "$(dirname "${BASH_SOURCE[0]}")/ticker.sh"
+
+# Version, package, and what an installation from nothing takes on 2 cores, in seconds.
+case ${1:-} in
+  cargo-deny) version=0.20.2 package=cargo-deny seconds=100 ;;
+  typos) version=1.52.0 package=typos-cli seconds=100 ;;
+  *) say "usage: hack/tool.sh cargo-deny|typos"; exit 2 ;;
+esac
+name=$1
+root="${XDG_CACHE_HOME:-$HOME/.cache}/node-insights/tools/$package-$version"
+
+find_tool() {
+  local path
+  if path=$(command -v "$name") && [ "$("$path" --version 2>/dev/null | awk '{print $NF}')" = "$version" ]; then
+    echo "$path"
+  elif [ -x "$root/bin/$name" ]; then
+    echo "$root/bin/$name"
+  fi
+}
+
+path=$(find_tool)
+if [ -z "$path" ]; then
+  mkdir -p "$root"
+  exec 9>"$root/.lock"
+  flock 9 # another run may be installing it: wait for that one instead of doing it twice
+  path=$(find_tool)
+fi
+if [ -z "$path" ]; then
+  started=$SECONDS
+  say "Installing $package $version into $root, once; about $seconds s on 2 cores"
+  start_ticker "Still installing $package" "$seconds"
+  # --debug: compiles in less than half the time, and these run for seconds. Outside this folder,
+  # and with no target folder set: nothing of the project's build shall get into it, or be reused.
+  (cd "$root" && env -u CARGO_TARGET_DIR -u RUSTFLAGS cargo install --quiet --locked --debug \
+    --root "$root" --version "$version" "$package") 9>&- >&2 \
+    || { say "Installing $package failed; the lines above are what cargo said"; exit 1; }
+  path="$root/bin/$name"
+  stop_ticker
+  say "Installed $package in $((SECONDS - started)) s"
+fi
+echo "$path"

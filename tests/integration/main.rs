@@ -1,0 +1,21 @@
+//! The operator's binary against a real API server: what it writes, when, and what it does when
+//! something is missing. Each test has a control plane of its own; the operator runs with the token
+//! of a ServiceAccount, under the RBAC of `config/rbac`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a failed expectation is the result of a test"
+)]
+#![allow(unreachable_pub, reason = "modules of one test program")]
+
+mod dumps;
+mod invariants;
+mod kubectl;
+mod kubernetes;
+mod lifecycle;
+mod obstacles;
+mod openshift;
+mod scale;
+mod support;

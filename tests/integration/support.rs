@@ -1,0 +1,357 @@
+//! A cluster, the operator in it, and what tests ask of both.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use kube::api::{Api, ListParams};
+use kube::{Client, ResourceExt};
+use node_insights::api::types::{Condition, Phase};
+use node_insights::api::{
+    NodeProgressInsight, NodeProgressInsightStatus, PoolProgressInsight, PoolProgressInsightStatus,
+};
+use node_insights_harness::openshift::{Cluster, Editor};
+use node_insights_harness::{
+    AuditEntry, AuditMark, ControlPlane, Exit, Process, eventually, writes,
+};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// Long enough for a loaded machine; a wait ends as soon as what it waits for is there.
+pub const SOON: Duration = Duration::from_secs(60);
+
+/// The user that the operator is to the API server.
+pub const OPERATOR_USER: &str = "system:serviceaccount:node-insights:node-insights";
+
+/// The project's folder.
+pub fn project() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A control plane with our CRDs and permissions.
+pub struct World {
+    pub plane: ControlPlane,
+    pub client: Client,
+    pub editor: Editor,
+}
+
+impl World {
+    /// An empty cluster.
+    pub async fn empty() -> Result<Self> {
+        let world = Self::bare().await?;
+        world.install_crds().await?;
+        world.install_rbac().await?;
+        Ok(world)
+    }
+
+    /// A control plane without anything of ours.
+    pub async fn bare() -> Result<Self> {
+        let plane = ControlPlane::start().await?;
+        let client = plane.client();
+        Ok(Self {
+            editor: Editor::new(&client),
+            client,
+            plane,
+        })
+    }
+
+    /// A simulated OpenShift cluster.
+    pub async fn openshift(cluster: &Cluster) -> Result<Self> {
+        let world = Self::empty().await?;
+        cluster.load(&world.client).await?;
+        Ok(world)
+    }
+
+    pub async fn install_crds(&self) -> Result<()> {
+        for file in ["nodeprogressinsights", "poolprogressinsights"] {
+            let path = project().join(format!("crds/nodeinsights.dev_{file}.yaml"));
+            self.plane.apply_file(path).await?;
+        }
+        Ok(())
+    }
+
+    pub async fn install_rbac(&self) -> Result<()> {
+        let folder = project().join("config/rbac");
+        self.plane
+            .kubectl(&["apply", "-k", &folder.to_string_lossy()])
+            .await
+            .map(|_| ())
+    }
+
+    /// Starts the operator as its ServiceAccount.
+    pub async fn operator(&self, args: &[&str]) -> Result<Operator> {
+        let kubeconfig = self
+            .plane
+            .service_account_kubeconfig("node-insights", "node-insights")
+            .await?;
+        Operator::start(&kubeconfig, args, self.plane.dir()).await
+    }
+
+    pub async fn node_insight(&self, name: &str) -> Result<Option<NodeProgressInsight>> {
+        Ok(Api::<NodeProgressInsight>::all(self.client.clone())
+            .get_opt(name)
+            .await?)
+    }
+
+    pub async fn pool_insight(&self, name: &str) -> Result<Option<PoolProgressInsight>> {
+        Ok(Api::<PoolProgressInsight>::all(self.client.clone())
+            .get_opt(name)
+            .await?)
+    }
+
+    pub async fn node_insights(&self) -> Result<BTreeMap<String, NodeProgressInsight>> {
+        let list = Api::<NodeProgressInsight>::all(self.client.clone())
+            .list(&ListParams::default())
+            .await?;
+        Ok(list
+            .items
+            .into_iter()
+            .map(|insight| (insight.name_any(), insight))
+            .collect())
+    }
+
+    pub async fn pool_insights(&self) -> Result<BTreeMap<String, PoolProgressInsight>> {
+        let list = Api::<PoolProgressInsight>::all(self.client.clone())
+            .list(&ListParams::default())
+            .await?;
+        Ok(list
+            .items
+            .into_iter()
+            .map(|insight| (insight.name_any(), insight))
+            .collect())
+    }
+
+    /// Waits until the insight of a node is as it shall be.
+    pub async fn node_becomes(
+        &self,
+        name: &str,
+        what: &str,
+        is_so: impl Fn(&NodeProgressInsightStatus) -> bool,
+    ) -> Result<NodeProgressInsightStatus> {
+        let last = std::cell::RefCell::new(None);
+        eventually(&format!("node {name}: {what}"), SOON, async || {
+            let status = self
+                .node_insight(name)
+                .await?
+                .and_then(|insight| insight.status);
+            *last.borrow_mut() = status.clone();
+            Ok(status.filter(|status| is_so(status)))
+        })
+        .await
+        .with_context(|| format!("It was last {:#?}", last.borrow()))
+    }
+
+    pub async fn node_reaches(
+        &self,
+        name: &str,
+        phase: Phase,
+    ) -> Result<NodeProgressInsightStatus> {
+        self.node_becomes(name, phase.as_str(), |status| status.phase == phase)
+            .await
+    }
+
+    /// Waits until the insight of a pool is as it shall be.
+    pub async fn pool_becomes(
+        &self,
+        name: &str,
+        what: &str,
+        is_so: impl Fn(&PoolProgressInsightStatus) -> bool,
+    ) -> Result<PoolProgressInsightStatus> {
+        let last = std::cell::RefCell::new(None);
+        eventually(&format!("pool {name}: {what}"), SOON, async || {
+            let status = self
+                .pool_insight(name)
+                .await?
+                .and_then(|insight| insight.status);
+            *last.borrow_mut() = status.clone();
+            Ok(status.filter(|status| is_so(status)))
+        })
+        .await
+        .with_context(|| format!("It was last {:#?}", last.borrow()))
+    }
+
+    /// Waits until `count` nodes have an insight with a status.
+    pub async fn all_reported(
+        &self,
+        count: usize,
+    ) -> Result<BTreeMap<String, NodeProgressInsight>> {
+        eventually(&format!("{count} node insights"), SOON, async || {
+            let insights = self.node_insights().await?;
+            let written = insights
+                .values()
+                .filter(|insight| insight.status.is_some())
+                .count();
+            Ok((written == count && insights.len() == count).then_some(insights))
+        })
+        .await
+    }
+
+    /// What the operator wrote since `mark`.
+    pub fn operator_writes(&self, mark: AuditMark) -> Result<Vec<AuditEntry>> {
+        let entries: Vec<AuditEntry> = self
+            .plane
+            .audit()
+            .since(mark)?
+            .into_iter()
+            .filter(|entry| entry.user == OPERATOR_USER)
+            .collect();
+        Ok(writes(&entries).into_iter().cloned().collect())
+    }
+}
+
+/// How many of `entries` have this verb, resource and subresource.
+pub fn count(entries: &[AuditEntry], verb: &str, resource: &str, subresource: &str) -> usize {
+    entries
+        .iter()
+        .filter(|entry| {
+            entry.verb == verb && entry.resource == resource && entry.subresource == subresource
+        })
+        .count()
+}
+
+/// A condition by its name.
+pub fn condition<'a>(conditions: &'a [Condition], name: &str) -> &'a Condition {
+    conditions
+        .iter()
+        .find(|condition| condition.type_ == name)
+        .expect("every insight has its conditions")
+}
+
+/// A running operator.
+pub struct Operator {
+    pub process: Process,
+    address: String,
+}
+
+impl Operator {
+    /// Starts the operator with a kubeconfig, and waits for its port.
+    pub async fn start(kubeconfig: &Path, args: &[&str], log_dir: &Path) -> Result<Self> {
+        let process = spawn(
+            &operator_args(args),
+            &[("KUBECONFIG", &kubeconfig.to_string_lossy())],
+            log_dir,
+        )?;
+        let address = eventually("the operator's port", SOON, async || {
+            if let Some(exit) = process.exited()? {
+                bail!("the operator ended with {exit}: {}", process.read_stderr());
+            }
+            Ok(log_lines(&process)
+                .into_iter()
+                .find_map(|line| line["address"].as_str().map(str::to_owned)))
+        })
+        .await?;
+        Ok(Self { process, address })
+    }
+
+    /// Starts the operator and waits until it is ready.
+    pub async fn ready(&self) -> Result<()> {
+        eventually("the operator is ready", SOON, async || {
+            let (status, body) = self.get("/readyz").await?;
+            if status == 200 {
+                Ok(Some(()))
+            } else {
+                bail!("{body}")
+            }
+        })
+        .await
+    }
+
+    /// Waits until `/readyz` is not ready and says `text`.
+    pub async fn says_why(&self, text: &str) -> Result<String> {
+        eventually(&format!("/readyz says {text:?}"), SOON, async || {
+            let (status, body) = self.get("/readyz").await?;
+            if status == 503 && body.contains(text) {
+                Ok(Some(body))
+            } else {
+                bail!("{status} {body}")
+            }
+        })
+        .await
+    }
+
+    /// Sum of a metric over all series that have every one of `labels` (as in `result="changed"`).
+    pub async fn metric(&self, name: &str, labels: &[&str]) -> Result<f64> {
+        let (_, body) = self.get("/metrics").await?;
+        Ok(body
+            .lines()
+            .filter(|line| line.split(['{', ' ']).next() == Some(name))
+            .filter(|line| labels.iter().all(|label| line.contains(label)))
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum())
+    }
+
+    /// Evaluations so far, by what set them off; all without one.
+    pub async fn evaluations(&self, trigger: Option<&str>) -> Result<f64> {
+        let label = trigger.map(|trigger| format!("trigger=\"{trigger}\""));
+        self.metric(
+            "node_insights_evaluations_total",
+            &label.iter().map(String::as_str).collect::<Vec<_>>(),
+        )
+        .await
+    }
+
+    pub async fn get(&self, path: &str) -> Result<(u16, String)> {
+        let mut stream = TcpStream::connect(&self.address).await?;
+        stream
+            .write_all(format!("GET {path} HTTP/1.0\r\nHost: operator\r\n\r\n").as_bytes())
+            .await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        let (head, body) = answer
+            .split_once("\r\n\r\n")
+            .context("an answer without a body")?;
+        let status = head
+            .split(' ')
+            .nth(1)
+            .context("an answer without a status")?
+            .parse()?;
+        Ok((status, body.to_owned()))
+    }
+
+    /// Every line that it logged, as JSON.
+    pub fn log(&self) -> Vec<Value> {
+        log_lines(&self.process)
+    }
+
+    /// Ends it as Kubernetes does.
+    pub async fn stop(self) -> Result<Exit> {
+        self.process.terminate()?;
+        self.process.wait_timeout(SOON).await
+    }
+
+    /// Ends it as a power failure does.
+    pub async fn kill(self) -> Result<Exit> {
+        self.process.kill()?;
+        self.process.wait_timeout(SOON).await
+    }
+}
+
+fn operator_args<'a>(args: &[&'a str]) -> Vec<&'a str> {
+    let mut all = vec![
+        "run",
+        "--metrics-address",
+        "127.0.0.1:0",
+        "--log-format",
+        "json",
+        "--log-level",
+        "debug",
+    ];
+    all.extend(args);
+    all
+}
+
+/// Starts the operator's binary with any arguments.
+pub fn spawn(args: &[&str], envs: &[(&str, &str)], log_dir: &Path) -> Result<Process> {
+    let program = PathBuf::from(env!("CARGO_BIN_EXE_node-insights"));
+    Process::spawn("node-insights", &program, args, envs, log_dir)
+}
+
+fn log_lines(process: &Process) -> Vec<Value> {
+    process
+        .read_stderr()
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect()
+}
