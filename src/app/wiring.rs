@@ -42,7 +42,12 @@ pub(super) fn start(
     let pool_cache = config.enable_pool_insights.then(Arc::default);
 
     let clock = system_clock();
-    let mut builder = CentreBuilder::new(rules, Arc::clone(metrics), Arc::clone(&clock));
+    let mut builder = CentreBuilder::new(
+        rules,
+        Arc::clone(metrics),
+        Arc::clone(health),
+        Arc::clone(&clock),
+    );
     let node_inbox = node_cache.as_ref().map(|cache| {
         builder.history(Arc::clone(cache));
         builder.consumer(node_insight::NAME, node_insight::wants)

@@ -25,10 +25,14 @@ use crate::registry::dirty::{Marked, Marker, Reader, dirty_set};
 use crate::registry::fanout::{Fanout, Inbox};
 use crate::registry::store::{Change, Store};
 use crate::telemetry::cause::Cause;
+use crate::telemetry::health::Health;
 use crate::telemetry::metrics::{EvaluationResult, Metrics};
 
 /// Evaluations in a row before other tasks get their turn: about 100 µs.
 const BATCH: usize = 100;
+
+/// Name under which `/readyz` shows whether every node was evaluated once.
+const CHECK: &str = "first evaluation";
 
 /// What a consumer is told about.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -88,6 +92,7 @@ pub struct Centre {
     history: Option<Arc<InsightCache<NodeProgressInsightStatus>>>,
     evaluated: watch::Sender<bool>,
     metrics: Arc<Metrics>,
+    health: Arc<Health>,
     clock: Clock,
 }
 
@@ -97,6 +102,7 @@ pub struct CentreBuilder {
     fanout: Fanout<InsightKey>,
     history: Option<Arc<InsightCache<NodeProgressInsightStatus>>>,
     metrics: Arc<Metrics>,
+    health: Arc<Health>,
     clock: Clock,
 }
 
@@ -106,12 +112,19 @@ pub struct DirtyKeys(Reader<InsightKey, Cause>);
 impl CentreBuilder {
     /// A centre that judges by `rules` and has no consumer yet.
     #[must_use]
-    pub fn new(rules: Box<dyn Evaluator>, metrics: Arc<Metrics>, clock: Clock) -> Self {
+    pub fn new(
+        rules: Box<dyn Evaluator>,
+        metrics: Arc<Metrics>,
+        health: Arc<Health>,
+        clock: Clock,
+    ) -> Self {
+        health.not_ready(CHECK, "waiting until everything is listed");
         Self {
             rules,
             fanout: Fanout::default(),
             history: None,
             metrics,
+            health,
             clock,
         }
     }
@@ -144,6 +157,7 @@ impl CentreBuilder {
             history: self.history,
             evaluated: watch::Sender::new(false),
             metrics: self.metrics,
+            health: self.health,
             clock: self.clock,
         };
         (Arc::new(centre), DirtyKeys(reader))
@@ -283,6 +297,7 @@ impl Centre {
             self.notify(&key);
         }
         self.evaluated.send_replace(true);
+        self.health.ready(CHECK);
         tracing::info!(nodes = self.states.count(), "Evaluated every node");
         loop {
             tokio::select! {

@@ -291,17 +291,25 @@ async fn a_sweep_over_a_pool_writes_its_insight_about_once_a_second_and_ends_rig
         .pool_becomes("worker", "100 nodes", |pool| pool.progress == "100/100")
         .await?;
     operator.ready().await?;
+    let config = config_name("worker", &[NEW]);
+    world
+        .editor
+        .add_config(&config, "worker", Some(NEW))
+        .await?;
+    world.editor.start_update(NEW).await?;
+    world
+        .editor
+        .set_pool_configuration("worker", &config)
+        .await?;
+    world
+        .pool_becomes("worker", "0 done", |pool| pool.progress == "0/100")
+        .await?;
+    world.node_reaches("worker-99", Phase::Pending).await?;
 
     let mark = world.plane.audit().mark()?;
     let started = Instant::now();
-    let config = config_name("worker", &[NEW]);
     for index in 0..100 {
-        let name = format!("worker-{index:03}");
-        let name = if world.node_insight(&name).await?.is_some() {
-            name
-        } else {
-            format!("worker-{index:02}")
-        };
+        let name = format!("worker-{index:02}");
         world
             .editor
             .annotate(&name, &[("desiredConfig", Some(&config))])

@@ -188,7 +188,7 @@ async fn a_degraded_node_with_a_long_reason_is_written_whole_and_in_short() -> R
     world
         .editor
         .annotate(
-            "worker-00",
+            "worker-0",
             &[
                 ("desiredConfig", Some(&config)),
                 ("state", Some("Degraded")),
@@ -198,7 +198,7 @@ async fn a_degraded_node_with_a_long_reason_is_written_whole_and_in_short() -> R
         .await?;
 
     let status = world
-        .node_becomes("worker-00", "Degraded", |node| {
+        .node_becomes("worker-0", "Degraded", |node| {
             condition(&node.conditions, "Degraded").status == ConditionStatus::True
         })
         .await?;
@@ -225,7 +225,7 @@ async fn a_degraded_node_with_a_long_reason_is_written_whole_and_in_short() -> R
     assert!(
         condition(&pool.conditions, "Healthy")
             .message
-            .contains("worker-00")
+            .contains("worker-0")
     );
     Ok(())
 }
@@ -238,9 +238,9 @@ async fn a_deleted_node_takes_its_insight_along_and_its_pool_counts_one_less() -
     world
         .pool_becomes("worker", "4 nodes", |pool| pool.progress == "4/4")
         .await?;
-    world.editor.delete_node("worker-01").await?;
+    world.editor.delete_node("worker-1").await?;
     world.all_reported(8).await?;
-    assert!(world.node_insight("worker-01").await?.is_none());
+    assert!(world.node_insight("worker-1").await?.is_none());
     world
         .pool_becomes("worker", "3 nodes", |pool| pool.progress == "3/3")
         .await?;
@@ -293,7 +293,7 @@ async fn an_object_that_cannot_be_read_is_counted_and_stops_nothing_else() -> Re
         .await?;
     world.editor.set_paused("worker", true).await?;
     world.editor.start_update(NEW).await?;
-    world.node_reaches("worker-00", Phase::Paused).await?;
+    world.node_reaches("worker-0", Phase::Paused).await?;
     assert!(
         operator
             .metric(
