@@ -12,6 +12,8 @@
 pub mod cluster;
 pub mod evaluate;
 pub mod facts;
+#[cfg(test)]
+pub(crate) mod fixtures;
 pub mod inventory;
 pub mod labels;
 pub mod node_status;

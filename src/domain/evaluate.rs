@@ -136,3 +136,6 @@ fn availability(node: &NodeFacts) -> Option<Finding> {
         ..Finding::new(false, reason, messages.join(" | "))
     })
 }
+
+#[cfg(test)]
+mod tests;

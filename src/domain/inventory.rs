@@ -39,8 +39,10 @@ struct Entry {
     membership: Membership,
 }
 
-/// Kubelet versions of one pool, newest last, with the number of nodes that run each.
-type PoolVersions = BTreeMap<Version, (Arc<str>, usize)>;
+/// Kubelet versions of one pool, newest last, with the number of nodes that run each. Two texts may be
+/// one version; the text is part of the key, so that the newest does not depend on who came first.
+type PoolVersions = BTreeMap<KubeletVersion, usize>;
+type KubeletVersion = (Version, Arc<str>);
 
 /// Nodes, pools and versions of one cluster.
 pub struct Inventory {
@@ -259,16 +261,16 @@ impl Inventory {
 
     /// Counts the node's version in its pool; the pool's name, if that made another version newest.
     fn count_version(&mut self, entry: &Entry) -> Option<Arc<str>> {
-        let (pool, version, text) = Self::counted(entry)?;
+        let (pool, version) = Self::counted(entry)?;
         let versions = self.versions.entry(Arc::clone(&pool.name)).or_default();
-        versions.entry(version).or_insert_with(|| (text, 0)).1 += 1;
+        *versions.entry(version).or_default() += 1;
         self.refresh_newest(pool)
     }
 
     fn discount_version(&mut self, entry: &Entry) -> Option<Arc<str>> {
-        let (pool, version, _) = Self::counted(entry)?;
+        let (pool, version) = Self::counted(entry)?;
         let versions = self.versions.get_mut(&pool.name)?;
-        if let Some((_, count)) = versions.get_mut(&version) {
+        if let Some(count) = versions.get_mut(&version) {
             *count -= 1;
             if *count == 0 {
                 versions.remove(&version);
@@ -280,21 +282,18 @@ impl Inventory {
         self.refresh_newest(pool)
     }
 
-    fn counted(entry: &Entry) -> Option<(&Arc<PoolId>, Version, Arc<str>)> {
+    fn counted(entry: &Entry) -> Option<(&Arc<PoolId>, KubeletVersion)> {
         let text = entry.facts.kubelet_version.as_ref()?;
-        Some((
-            entry.membership.pool()?,
-            Version::parse(text)?,
-            Arc::clone(text),
-        ))
+        let version = (Version::parse(text)?, Arc::clone(text));
+        Some((entry.membership.pool()?, version))
     }
 
     fn refresh_newest(&mut self, pool: &PoolId) -> Option<Arc<str>> {
         let newest = self
             .versions
             .get(&pool.name)
-            .and_then(|versions| versions.values().next_back());
-        let newest = newest.map(|(text, _)| Arc::clone(text));
+            .and_then(|versions| versions.keys().next_back());
+        let newest = newest.map(|(_, text)| Arc::clone(text));
         let before = match newest.clone() {
             Some(newest) => self
                 .cluster
@@ -333,3 +332,6 @@ impl Inventory {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

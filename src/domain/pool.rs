@@ -8,6 +8,9 @@ use crate::api::types::{PoolRef, Scope};
 
 /// Longest name of a Kubernetes object.
 const NAME_LIMIT: usize = 253;
+/// Longest end of a pool's name that comes from the label's key: leaves room for any label value (63)
+/// and a hash.
+const SUFFIX_LIMIT: usize = 180;
 
 /// Identity of a pool.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -87,26 +90,28 @@ impl PoolId {
 /// changed the text, a hash of it follows, so that two texts never share a name.
 fn object_name(text: &str, suffix: &str) -> String {
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
-    let edge = |c: char| c == '-' || c == '.';
-    let suffix: String = suffix
-        .to_ascii_lowercase()
-        .chars()
-        .map(|c| if fits(c) { c } else { '-' })
-        .collect();
-    let limit = NAME_LIMIT.saturating_sub(suffix.len() + 10);
-    let name: String = text
-        .to_ascii_lowercase()
-        .chars()
-        .map(|c| if fits(c) { c } else { '-' })
-        .take(limit)
-        .collect();
-    let name = name.trim_matches(edge).replace("..", ".-");
-    let suffix = suffix.trim_end_matches(edge);
+    let valid = |text: &str, limit: usize| {
+        let fitting = text.to_ascii_lowercase();
+        let fitting: String = fitting
+            .chars()
+            .map(|c| if fits(c) { c } else { '-' })
+            .take(limit)
+            .collect();
+        // Between dots, too, a part begins and ends with a letter or digit.
+        let parts = fitting.split('.').map(|part| part.trim_matches('-'));
+        let parts: Vec<&str> = parts.filter(|part| !part.is_empty()).collect();
+        parts.join(".")
+    };
+    let suffix = match valid(suffix, SUFFIX_LIMIT) {
+        suffix if suffix.is_empty() => suffix,
+        suffix => format!(".{suffix}"),
+    };
+    let name = valid(text, NAME_LIMIT.saturating_sub(suffix.len() + 10));
     if name == text {
         format!("{name}{suffix}")
     } else {
         format!("{name}-{:08x}{suffix}", fnv1a(text))
-            .trim_start_matches(edge)
+            .trim_start_matches('-')
             .to_owned()
     }
 }

@@ -331,3 +331,6 @@ fn common_desired(nodes: &[Arc<NodeState>]) -> Option<&Desired> {
     };
     most_common(true).or_else(|| most_common(false))
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::facts::NodeFacts;
 use super::pool::{Membership, PoolId};
+use super::text;
 use crate::api::node::{NodeProgressInsightStatus, TimelineEntry, condition};
 use crate::api::types::{
     ConditionStatus, DesiredVersionSource, Phase, Provider, Scope, TIMELINE_LIMIT, UpdateKind,
@@ -212,7 +213,8 @@ fn dated(finding: Finding, past: Option<Since>, now: Timestamp) -> NodeStateCond
     NodeStateCondition {
         status,
         reason,
-        message: message.into_boxed_str(),
+        // Messages quote names, and names come from outside.
+        message: text::message(&message).into_boxed_str(),
         since,
     }
 }
@@ -316,3 +318,6 @@ impl History {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

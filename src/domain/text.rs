@@ -12,7 +12,7 @@ const ELLIPSIS: char = '…';
 /// most [`MESSAGE_LIMIT`] characters.
 #[must_use]
 pub fn message(text: &str) -> String {
-    let text = text.trim();
+    let text = text.trim_matches(|c: char| c.is_whitespace() || c.is_control());
     if text.len() <= MESSAGE_LIMIT && !text.chars().any(is_unwanted) {
         return text.to_owned();
     }

@@ -24,6 +24,8 @@ use crate::domain::text;
 
 /// Longest annotation that is kept as a name (of a config, an image, a version).
 const NAME_LIMIT: usize = 512;
+/// Longest boot ID that is kept: what a status can hold, so that it is the same boot after a restart.
+const BOOT_ID_LIMIT: usize = 253;
 const UNSCHEDULABLE_TAINT: &str = "node.kubernetes.io/unschedulable";
 const AUTOSCALER_TAINT: &str = "ToBeDeletedByClusterAutoscaler";
 
@@ -272,7 +274,10 @@ impl From<RawNode> for WatchedNode {
             deleting: raw.metadata.deletion_timestamp.is_some(),
             cordoned,
             kubelet_version: info.kubelet_version.as_deref().and_then(name),
-            boot_id: info.boot_id.as_deref().and_then(name),
+            boot_id: info
+                .boot_id
+                .and_then(|id| text::word(&id, BOOT_ID_LIMIT))
+                .map(Arc::from),
             conditions: conditions(status.conditions.unwrap_or_default()),
             machine_config: machine_config(&annotations),
             removal: taints
@@ -353,11 +358,15 @@ fn machine_config(annotations: &BTreeMap<String, String>) -> MachineConfigFacts 
             .map(DaemonState::parse)
             .unwrap_or_default(),
         reason: annotation("reason")
-            .filter(|reason| !reason.trim().is_empty())
-            .map(|reason| text::message(reason).into()),
+            .map(text::message)
+            .filter(|reason| !reason.is_empty())
+            .map(String::into_boxed_str),
         drain_requested: drain_requested(
             annotation("desiredDrain"),
             annotation("lastAppliedDrain"),
         ),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -212,3 +212,6 @@ pub async fn run<K, F>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

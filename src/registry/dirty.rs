@@ -112,3 +112,6 @@ impl<K: Eq + Hash, T> Reader<K, T> {
         Some((key, tag))
     }
 }
+
+#[cfg(test)]
+mod tests;

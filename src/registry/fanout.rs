@@ -90,3 +90,6 @@ impl<K: Clone + Eq + Hash> Fanout<K> {
         &self.consumers
     }
 }
+
+#[cfg(test)]
+mod tests;

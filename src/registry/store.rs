@@ -186,3 +186,6 @@ impl<K: Eq + Hash + Ord, V, I: Eq + Hash> Inner<K, V, I> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

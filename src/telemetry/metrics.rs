@@ -3,6 +3,8 @@
 //! Gauges over nodes follow the changes one by one: a walk over all nodes at each event would be
 //! quadratic in a rollout.
 
+use std::cell::RefCell;
+
 use prometheus::core::Collector;
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
@@ -26,6 +28,7 @@ const PHASE_BUCKETS: [f64; 9] = [
 /// All metrics of the operator.
 pub struct Metrics {
     registry: Registry,
+    descriptions: Vec<Description>,
     evaluations: IntCounterVec,
     evaluation_duration: Histogram,
     node_states: IntGauge,
@@ -124,7 +127,23 @@ impl EvaluationResult {
 }
 
 /// Makes metrics and puts them into the registry.
-struct Maker<'a>(&'a Registry);
+struct Maker<'a> {
+    registry: &'a Registry,
+    descriptions: RefCell<Vec<Description>>,
+}
+
+/// What a metric is, for the documentation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Description {
+    /// Its name.
+    pub name: String,
+    /// `counter`, `gauge` or `histogram`.
+    pub kind: &'static str,
+    /// Its labels.
+    pub labels: Vec<String>,
+    /// What it says.
+    pub help: String,
+}
 
 impl Maker<'_> {
     fn counters(
@@ -133,11 +152,14 @@ impl Maker<'_> {
         help: &str,
         labels: &[&str],
     ) -> prometheus::Result<IntCounterVec> {
-        self.keep(IntCounterVec::new(Opts::new(name, help), labels)?)
+        self.keep(
+            "counter",
+            IntCounterVec::new(Opts::new(name, help), labels)?,
+        )
     }
 
     fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
-        self.keep(IntGaugeVec::new(Opts::new(name, help), labels)?)
+        self.keep("gauge", IntGaugeVec::new(Opts::new(name, help), labels)?)
     }
 
     fn histograms(
@@ -148,11 +170,22 @@ impl Maker<'_> {
         buckets: &[f64],
     ) -> prometheus::Result<HistogramVec> {
         let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-        self.keep(HistogramVec::new(options, labels)?)
+        self.keep("histogram", HistogramVec::new(options, labels)?)
     }
 
-    fn keep<M: Collector + Clone + 'static>(&self, metric: M) -> prometheus::Result<M> {
-        self.0.register(Box::new(metric.clone()))?;
+    fn keep<M: Collector + Clone + 'static>(
+        &self,
+        kind: &'static str,
+        metric: M,
+    ) -> prometheus::Result<M> {
+        self.registry.register(Box::new(metric.clone()))?;
+        let described = metric.desc().into_iter().map(|desc| Description {
+            name: desc.fq_name.clone(),
+            kind,
+            labels: desc.variable_labels.clone(),
+            help: desc.help.clone(),
+        });
+        self.descriptions.borrow_mut().extend(described);
         Ok(metric)
     }
 }
@@ -164,7 +197,10 @@ impl Metrics {
     /// When two metrics share a name, which a test would have shown.
     pub fn new() -> prometheus::Result<Self> {
         let registry = Registry::new();
-        let make = Maker(&registry);
+        let make = Maker {
+            registry: &registry,
+            descriptions: RefCell::default(),
+        };
         make.gauges(
             "node_insights_build_info",
             "Always 1; the label is the version of the operator.",
@@ -182,14 +218,14 @@ impl Metrics {
                 "Evaluations of nodes, by what set them off and what they led to.",
                 &["trigger", "result"],
             )?,
-            evaluation_duration: make.keep(Histogram::with_opts(
+            evaluation_duration: make.keep("histogram", Histogram::with_opts(
                 HistogramOpts::new(
                     "node_insights_evaluation_duration_seconds",
                     "Time that judging one node takes.",
                 )
                 .buckets(EVALUATION_BUCKETS.to_vec()),
             )?)?,
-            node_states: make.keep(IntGauge::new(
+            node_states: make.keep("gauge", IntGauge::new(
                 "node_insights_node_states",
                 "Nodes that the operator knows the state of.",
             )?)?,
@@ -213,6 +249,7 @@ impl Metrics {
                 &LATENCY_BUCKETS,
             )?,
             watches: WatchMetrics::new(&make)?,
+            descriptions: make.descriptions.into_inner(),
             registry,
         })
     }
@@ -312,6 +349,13 @@ impl Metrics {
     /// An object could not be read.
     pub fn unreadable(&self, kind: &str) {
         self.watches.unreadable.with_label_values(&[kind]).inc();
+    }
+
+    /// What every metric of the operator is; those of the process, which any program has, are not
+    /// among them.
+    #[must_use]
+    pub fn descriptions(&self) -> &[Description] {
+        &self.descriptions
     }
 
     /// All metrics in the Prometheus text format.

@@ -173,7 +173,7 @@ fn step(node: &NodeFacts, desired: Option<&Desired>, past: Option<&History>) -> 
     let kind = if outdated {
         UpdateKind::Version
     } else {
-        UpdateKind::Reboot
+        kind_so_far(past).unwrap_or(UpdateKind::Reboot)
     };
     if let Some(step) = maintenance(node, outdated, kind) {
         step
@@ -239,13 +239,17 @@ fn in_place(
     let was_updating = past.is_some_and(|past| past.phase.is_in_progress());
     let touched = was_updating || boot_changed(node, past);
     let so_far = kind_so_far(past).unwrap_or(kind);
+    // A node that is back registers before it is ready: that it was restarted is not to be forgotten
+    // until then.
+    let is_back = boot_changed(node, past) || (was_updating && has_rebooted(node, past));
+    let restart = if is_back { REBOOTED } else { "Rebooting" };
     let (phase, kind, reason, message) = match (node.cordoned.is_some(), ready) {
         (true, false) => {
             let kind = if outdated { kind } else { so_far };
             (
                 Phase::Rebooting,
                 kind,
-                "Rebooting",
+                restart,
                 "The cordoned node does not report: it restarts".to_owned(),
             )
         }
@@ -254,11 +258,7 @@ fn in_place(
             (Phase::Draining, UpdateKind::Version, "Draining", message)
         }
         (true, true) if touched => {
-            let reason = if has_rebooted(node, past) {
-                REBOOTED
-            } else {
-                "Updating"
-            };
+            let reason = if is_back { REBOOTED } else { "Updating" };
             (
                 Phase::Updating,
                 so_far,
@@ -269,7 +269,7 @@ fn in_place(
         (false, false) if touched => (
             Phase::Rebooting,
             so_far,
-            "Rebooting",
+            restart,
             "The node does not report: it restarts".to_owned(),
         ),
         (true | false, true) | (false, false) => return None,
@@ -284,7 +284,8 @@ fn in_place(
 
 /// Whether the node came back with another boot ID since it was last looked at.
 fn boot_changed(node: &NodeFacts, past: Option<&History>) -> bool {
-    past.is_some_and(|past| past.boot_id.is_some() && past.boot_id != node.boot_id)
+    let before = past.and_then(|past| past.boot_id.as_ref());
+    matches!((before, &node.boot_id), (Some(before), Some(now)) if before != now)
 }
 
 /// Whether the last thing that happened to the node is a restart.
@@ -369,3 +370,6 @@ fn is_outdated(version: &str, desired: &Desired) -> bool {
         DesiredVersionSource::ApiServer => version::is_behind_api_server(version, &desired.version),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -285,3 +285,6 @@ fn processing(facts: &MachineConfigFacts) -> Option<Finding> {
         )
     })
 }
+
+#[cfg(test)]
+mod tests;

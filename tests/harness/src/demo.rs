@@ -131,16 +131,19 @@ async fn play(options: &Options) -> Result<()> {
     first.map_err(|error| operator.explain(&error))?;
     step.done();
 
-    println!("{}", scenario.story());
+    screen::emit(&format!("{}\n", scenario.story()));
     let started = Instant::now();
     let shown = show(&scenario, &client, &mut view, &mut operator, options.pace).await;
     shown.map_err(|error| operator.explain(&error))?;
-    println!(
-        "\nAll nodes and pools are Completed, after {:.0} s.",
-        started.elapsed().as_secs_f64()
-    );
+    let took = started.elapsed().as_secs_f64();
+    screen::emit(&format!(
+        "
+All nodes and pools are Completed, after {took:.0} s.
+"
+    ));
     if options.keep {
-        println!("{}", leave_running(operator, control_plane)?);
+        let text = leave_running(operator, control_plane)?;
+        screen::emit(&format!("{text}\n"));
     }
     Ok(())
 }
@@ -246,11 +249,12 @@ struct Step(Instant);
 
 impl Step {
     fn begin(what: &str) -> Self {
-        println!("{what} …");
+        screen::emit(&format!("{what} …\n"));
         Self(Instant::now())
     }
 
     fn done(self) {
-        println!("  {:.1} s", self.0.elapsed().as_secs_f64());
+        let took = self.0.elapsed().as_secs_f64();
+        screen::emit(&format!("  {took:.1} s\n"));
     }
 }

@@ -39,7 +39,7 @@ impl Screen {
         if self.terminal {
             self.said = Some(what.to_owned());
         } else {
-            println!("\n{what}");
+            emit(&format!("\n{what}\n"));
         }
     }
 
@@ -118,9 +118,10 @@ fn fit(view: &View, heading: String, height: usize, width: usize) -> Vec<String>
         .collect()
 }
 
-fn emit(text: &str) {
+/// Writes to standard output, unlike `println!` also when its reader has gone.
+pub(super) fn emit(text: &str) {
     let mut out = std::io::stdout().lock();
-    // A reader that went away ends the demo by its own signal; there is nobody to tell.
+    // The demo goes to its end, and cleans up, whether or not somebody reads it.
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 

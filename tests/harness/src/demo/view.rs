@@ -56,7 +56,9 @@ impl View {
     /// may be named after more than the pool.
     pub(super) fn waits_only_for(&self, pool: &str) -> bool {
         match &self.open_pools()[..] {
-            [(name, assessment)] => name.ends_with(pool) && assessment == "Excluded",
+            [(name, assessment)] => {
+                name.split('.').any(|part| part == pool) && assessment == "Excluded"
+            }
             _ => false,
         }
     }

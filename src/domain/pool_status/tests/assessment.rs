@@ -1,0 +1,278 @@
+use super::*;
+use ConditionStatus::{False, True};
+
+fn paused(view: PoolView) -> PoolView {
+    PoolView {
+        paused: true,
+        ..view
+    }
+}
+
+#[test]
+fn an_empty_pool_whose_config_is_current_is_completed_because_it_has_no_nodes() {
+    let empty = PoolView {
+        desired: Some(desired(NEW)),
+        configured_version: Some(NEW.into()),
+        ..view([])
+    };
+    for view in [empty.clone(), paused(empty)] {
+        let status = status(&view);
+        assert_eq!(status.assessment, Assessment::Completed);
+        assert_eq!((&*status.progress, status.completion_percent), ("0/0", 100));
+        assert_eq!(told(&status, "Updating"), (False, "NoNodes"));
+        assert_eq!(told(&status, "Ready"), (True, "NoNodes"));
+        assert_eq!(status.version.as_deref(), Some(NEW));
+    }
+}
+
+#[test]
+fn an_empty_pool_whose_config_is_not_current_is_not_completed() {
+    for configured in [Some(OLD.into()), None] {
+        let empty = PoolView {
+            desired: Some(desired(NEW)),
+            configured_version: configured,
+            ..view([])
+        };
+        let status = status(&empty);
+        assert_eq!(status.assessment, Assessment::Pending);
+        assert_eq!(status.completion_percent, 0);
+        assert_eq!(told(&status, "Ready").0, False);
+    }
+}
+
+#[test]
+fn a_pool_is_completed_when_every_node_is_updated_paused_or_not() {
+    let done = of(&[(3, Phase::Completed)]);
+    for view in [done.clone(), paused(done)] {
+        let status = status(&view);
+        assert_eq!(status.assessment, Assessment::Completed);
+        assert_eq!((&*status.progress, status.completion_percent), ("3/3", 100));
+    }
+}
+
+#[test]
+fn updated_nodes_of_which_one_is_degraded_are_completed_and_the_pool_is_not_healthy() {
+    let status = status(&view([degraded("a", Phase::Completed)]));
+    assert_eq!(status.assessment, Assessment::Completed);
+    assert_eq!(told(&status, "Healthy"), (False, "NodesDegraded"));
+}
+
+#[test]
+fn one_degraded_node_makes_an_outdated_pool_degraded_also_when_it_is_paused() {
+    let nodes = [degraded("a", Phase::Updating), node(Phase::Paused)];
+    let status = status(&paused(view(nodes)));
+    assert_eq!(status.assessment, Assessment::Degraded);
+}
+
+#[test]
+fn a_paused_pool_with_outdated_nodes_is_excluded() {
+    let view = paused(of(&[(2, Phase::Paused), (1, Phase::Completed)]));
+    let status = status(&view);
+    assert_eq!(status.assessment, Assessment::Excluded);
+    assert_eq!(told(&status, "Updating"), (False, "Paused"));
+    assert!(message(&status, "Updating").contains("2 of 3"));
+}
+
+#[test]
+fn a_pool_is_pending_only_while_all_of_it_is() {
+    assert_eq!(
+        status(&of(&[(3, Phase::Pending)])).assessment,
+        Assessment::Pending
+    );
+    for other in [Phase::Draining, Phase::Unknown, Phase::Completed] {
+        let mixed = of(&[(3, Phase::Pending), (1, other)]);
+        assert_eq!(
+            status(&mixed).assessment,
+            Assessment::Progressing,
+            "{other}"
+        );
+    }
+}
+
+#[test]
+fn a_partly_updated_pool_between_two_batches_is_progressing() {
+    let status = status(&of(&[(2, Phase::Completed), (2, Phase::Pending)]));
+    assert_eq!(status.assessment, Assessment::Progressing);
+    assert_eq!(told(&status, "Updating"), (True, "Progressing"));
+    assert_eq!(count(&status, SummaryType::Progressing), 0);
+}
+
+#[test]
+fn percentages_come_from_counts_and_are_rounded_down() {
+    for (updated, total, percent) in [
+        (22, 59, 37),
+        (2, 3, 66),
+        (999, 1000, 99),
+        (0, 7, 0),
+        (1, 1000, 0),
+    ] {
+        let status = status(&of(&[
+            (updated, Phase::Completed),
+            (total - updated, Phase::Updating),
+        ]));
+        assert_eq!(status.progress, format!("{updated}/{total}"));
+        assert_eq!(status.completion_percent, percent, "{}", status.progress);
+    }
+}
+
+#[test]
+fn three_thousand_nodes_are_counted_right() {
+    let mut view = of(&[
+        (1000, Phase::Completed),
+        (500, Phase::Pending),
+        (400, Phase::Draining),
+        (300, Phase::Updating),
+        (200, Phase::Rebooting),
+        (350, Phase::Paused),
+        (245, Phase::Unknown),
+    ]);
+    let mut failed = degraded("a", Phase::Updating);
+    failed.available = condition(false, "");
+    view.nodes.extend((0..5).map(|_| Arc::new(failed.clone())));
+    let status = status(&view);
+    let counts = [
+        SummaryType::Total,
+        SummaryType::Available,
+        SummaryType::Progressing,
+        SummaryType::Outdated,
+        SummaryType::Draining,
+        SummaryType::Excluded,
+        SummaryType::Degraded,
+    ]
+    .map(|type_| count(&status, type_));
+    assert_eq!(counts, [3000, 2995, 905, 1755, 400, 350, 5]);
+    assert_eq!(status.progress, "1000/3000");
+    assert_eq!(SCHEMA.problems(&status), Vec::<String>::new());
+}
+
+#[test]
+fn the_condition_names_the_first_five_degraded_nodes_in_order_and_counts_the_rest() {
+    let names = ["g", "b", "d", "a", "f", "c", "e"];
+    let status = status(&view(names.map(|name| degraded(name, Phase::Updating))));
+    assert_eq!(
+        message(&status, "Healthy"),
+        "7 degraded: a: cause of a | b: cause of b | c: cause of c | d: cause of d \
+         | e: cause of e | and 2 more"
+    );
+}
+
+#[test]
+fn the_conditions_for_kstatus_say_done_going_on_or_stuck() {
+    let kstatus = |view: &PoolView| {
+        let status = status(view);
+        ["Ready", "Reconciling", "Stalled"].map(|type_| told(&status, type_).0)
+    };
+    assert_eq!(kstatus(&of(&[(1, Phase::Completed)])), [True, False, False]);
+    let going_on = of(&[(1, Phase::Completed), (1, Phase::Updating)]);
+    assert_eq!(kstatus(&going_on), [False, True, False]);
+    assert_eq!(kstatus(&of(&[(1, Phase::Pending)])), [False, True, False]);
+    let stuck = view([degraded("a", Phase::Updating)]);
+    assert_eq!(kstatus(&stuck), [False, False, True]);
+    let excluded = paused(of(&[(1, Phase::Paused)]));
+    assert_eq!(kstatus(&excluded), [False, False, False]);
+}
+
+#[test]
+fn the_version_is_that_of_most_outdated_nodes_and_of_all_when_none_is_outdated() {
+    let running = |version: &str, phase| NodeState {
+        version: Some(version.into()),
+        ..node(phase)
+    };
+    let rolling = view([
+        running("4.13.9", Phase::Pending),
+        running(OLD, Phase::Pending),
+        running(OLD, Phase::Draining),
+        running(NEW, Phase::Completed),
+        running(NEW, Phase::Completed),
+        running(NEW, Phase::Completed),
+    ]);
+    assert_eq!(status(&rolling).version.as_deref(), Some(OLD));
+    let tied = view([
+        running(OLD, Phase::Pending),
+        running("4.13.9", Phase::Pending),
+    ]);
+    assert_eq!(status(&tied).version.as_deref(), Some("4.13.9"));
+    let done = view([running(NEW, Phase::Completed)]);
+    assert_eq!(status(&done).version.as_deref(), Some(NEW));
+}
+
+#[test]
+fn what_the_pool_itself_wants_goes_before_what_its_nodes_want() {
+    let own = PoolView {
+        desired: Some(desired("4.16.0")),
+        ..of(&[(2, Phase::Pending)])
+    };
+    assert_eq!(status(&own).desired_version.as_deref(), Some("4.16.0"));
+    let wants = |version: &str, phase| NodeState {
+        desired: Some(Desired {
+            source: DesiredVersionSource::NewestInPool,
+            ..desired(version)
+        }),
+        ..node(phase)
+    };
+    let nodes = view([
+        wants("v1.32.0", Phase::Pending),
+        wants("v1.33.0", Phase::Completed),
+        wants("v1.33.0", Phase::Completed),
+    ]);
+    let status = status(&nodes);
+    assert_eq!(status.desired_version.as_deref(), Some("v1.32.0"));
+    assert_eq!(
+        status.desired_version_source,
+        Some(DesiredVersionSource::NewestInPool)
+    );
+}
+
+#[test]
+fn a_pool_of_control_plane_nodes_serves_the_control_plane() {
+    let master = || NodeState {
+        scope: Scope::ControlPlane,
+        ..node(Phase::Completed)
+    };
+    assert_eq!(status(&view([master()])).scope, Scope::ControlPlane);
+    let mixed = view([master(), node(Phase::Completed)]);
+    assert_eq!(status(&mixed).scope, Scope::WorkerPool);
+}
+
+fn any_node() -> impl Strategy<Value = NodeState> {
+    let versions = prop::sample::select(vec![OLD, NEW, "4.13.9"]);
+    (
+        prop::sample::select(Phase::ALL.to_vec()),
+        (versions.clone(), versions),
+        (any::<bool>(), prop::bool::weighted(0.1)),
+        "[a-c]",
+    )
+        .prop_map(|(phase, (version, wanted), (up, failed), name)| NodeState {
+            name: name.into(),
+            version: Some(version.into()),
+            desired: Some(desired(wanted)),
+            available: condition(up, ""),
+            degraded: condition(failed, "why"),
+            ..node(phase)
+        })
+}
+
+proptest! {
+    #[test]
+    fn the_status_does_not_depend_on_the_order_of_the_nodes_and_fits_the_schema(
+        nodes in prop::collection::vec((any_node(), any::<u64>()), 0..30),
+        is_paused in any::<bool>(),
+    ) {
+        let listed = PoolView {
+            paused: is_paused,
+            ..view(nodes.iter().map(|(node, _)| node.clone()))
+        };
+        let mut ranked = nodes;
+        ranked.sort_by_key(|(_, rank)| *rank);
+        let shuffled = PoolView {
+            paused: is_paused,
+            ..view(ranked.into_iter().map(|(node, _)| node))
+        };
+        let status = status(&listed);
+        prop_assert_eq!(&super::status(&shuffled), &status);
+        let problems = SCHEMA.problems(&status);
+        prop_assert!(problems.is_empty(), "{:?}", problems);
+        let all = listed.nodes.iter().all(|node| node.phase == Phase::Completed);
+        prop_assert_eq!(status.completion_percent == 100, all);
+    }
+}

@@ -1,0 +1,352 @@
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::api::node::NodeProgressInsightStatus;
+use crate::domain::evaluate::openshift::OpenShift;
+use crate::domain::evaluate::{Evaluator, evaluate};
+use crate::domain::fixtures::openshift;
+use crate::domain::node_status::project;
+use crate::domain::state::{History, NodeState};
+
+fn worker() -> Value {
+    serde_json::from_str(include_str!("tests/worker.json")).unwrap()
+}
+
+fn facts(node: &Value) -> NodeFacts {
+    let node: WatchedNode = serde_json::from_str(&node.to_string()).unwrap();
+    node.into_parts().0
+}
+
+/// The facts of the worker after its JSON was changed.
+fn changed(change: impl FnOnce(&mut Value)) -> NodeFacts {
+    let mut node = worker();
+    change(&mut node);
+    facts(&node)
+}
+
+fn annotated(name: &str, value: &str) -> NodeFacts {
+    changed(|node| {
+        let key = format!("machineconfiguration.openshift.io/{name}");
+        node["metadata"]["annotations"][key] = json!(value);
+    })
+}
+
+fn moment(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+#[test]
+fn a_node_as_the_api_server_sends_it_is_read_into_facts() {
+    let node: WatchedNode = serde_json::from_value(worker()).unwrap();
+    assert_eq!(node.meta().name.as_deref(), Some("worker-0.example.com"));
+    let (facts, resource_version) = node.into_parts();
+    assert_eq!(resource_version, "104857");
+    let labels: Vec<_> = facts.labels.iter().collect();
+    assert_eq!(labels.len(), 5);
+    assert!(labels.contains(&("node-role.kubernetes.io/worker", "")));
+    let healthy = |status, since| NodeCondition {
+        status,
+        since: Some(moment(since)),
+        message: "".into(),
+    };
+    let expected = NodeFacts {
+        name: "worker-0.example.com".into(),
+        uid: "5f0c3b1e-6f0e-4b8e-9a55-0d8f6f5a9b01".into(),
+        labels: facts.labels.clone(),
+        deleting: false,
+        cordoned: Some(Cordon {
+            since: Some(moment("2026-11-21T08:55:00Z")),
+        }),
+        kubelet_version: Some("v1.27.6+f67aeb3".into()),
+        boot_id: Some("11111111-2222-4333-8444-555555555555".into()),
+        conditions: NodeConditions {
+            ready: Some(healthy(ConditionStatus::True, "2026-09-01T08:01:00Z")),
+            disk_pressure: Some(healthy(ConditionStatus::False, "2026-09-01T08:00:00Z")),
+            ..NodeConditions::default()
+        },
+        machine_config: MachineConfigFacts {
+            current_config: Some("rendered-worker-old".into()),
+            desired_config: Some("rendered-worker-new".into()),
+            current_image: None,
+            desired_image: None,
+            state: DaemonState::Working,
+            reason: None,
+            drain_requested: true,
+        },
+        removal: None,
+    };
+    assert_eq!(facts, expected);
+}
+
+#[test]
+fn a_heartbeat_gives_equal_facts() {
+    let after = changed(|node| {
+        node["metadata"]["resourceVersion"] = json!("104999");
+        node["metadata"]["managedFields"][0]["time"] = json!("2026-11-21T09:05:00Z");
+        for condition in node["status"]["conditions"].as_array_mut().unwrap() {
+            condition["lastHeartbeatTime"] = json!("2026-11-21T09:05:00Z");
+        }
+        node["status"]["images"] = json!([]);
+        node["status"]["conditions"][2]["message"] = json!("kubelet is posting ready status again");
+    });
+    assert_eq!(after, facts(&worker()));
+}
+
+#[test]
+fn a_node_of_which_nothing_is_said_yet_is_read() {
+    let bare = json!({"metadata": {"name": "n", "uid": "u", "resourceVersion": "1"}});
+    let nothing = facts(&bare);
+    assert_eq!(nothing.labels, Labels::default());
+    assert_eq!(nothing.conditions, NodeConditions::default());
+    assert_eq!(nothing.machine_config, MachineConfigFacts::default());
+    assert_eq!((nothing.cordoned, nothing.removal), (None, None));
+
+    let null = json!({
+        "metadata": {
+            "name": "n", "uid": "u", "resourceVersion": "1", "labels": null, "annotations": null,
+            "deletionTimestamp": null, "ownerReferences": null,
+        },
+        "spec": null,
+        "status": null,
+    });
+    assert_eq!(facts(&null), nothing);
+
+    let mut hollow = bare;
+    hollow["spec"] = json!({"unschedulable": null, "taints": null});
+    hollow["status"] = json!({"conditions": null, "nodeInfo": null});
+    assert_eq!(facts(&hollow), nothing);
+    hollow["status"] = json!({"nodeInfo": {"kubeletVersion": null, "bootID": ""}});
+    assert_eq!(facts(&hollow), nothing);
+}
+
+#[test]
+fn a_condition_status_that_is_none_of_the_three_is_unknown() {
+    for (text, status) in [
+        ("True", ConditionStatus::True),
+        ("False", ConditionStatus::False),
+        ("Unknown", ConditionStatus::Unknown),
+        ("true", ConditionStatus::Unknown),
+        ("", ConditionStatus::Unknown),
+    ] {
+        let facts = changed(|node| node["status"]["conditions"][2]["status"] = json!(text));
+        assert_eq!(facts.conditions.ready.unwrap().status, status, "{text}");
+    }
+}
+
+#[test]
+fn the_message_of_an_unhealthy_condition_is_kept_in_one_line() {
+    let facts = changed(|node| {
+        let ready = &mut node["status"]["conditions"][2];
+        ready["status"] = json!("False");
+        ready["message"] = json!("container runtime\n  is down");
+        ready["lastTransitionTime"] = json!("yesterday");
+    });
+    let ready = facts.conditions.ready.unwrap();
+    assert_eq!(&*ready.message, "container runtime is down");
+    assert_eq!(ready.since, None);
+}
+
+#[test]
+fn the_maintenance_conditions_are_read_each_into_its_place() {
+    for name in [
+        "DrainInProgress",
+        "Drained",
+        "MaintenancePlanned",
+        "MaintenanceInProgress",
+        "GracefulNodeShutdownInProgress",
+        "NetworkUnavailable",
+    ] {
+        let conditions = changed(|node| {
+            node["status"]["conditions"] = json!([{"type": name, "status": "True"}]);
+        })
+        .conditions;
+        let slots = [
+            ("DrainInProgress", conditions.drain_in_progress),
+            ("Drained", conditions.drained),
+            ("MaintenancePlanned", conditions.maintenance_planned),
+            ("MaintenanceInProgress", conditions.maintenance_in_progress),
+            (
+                "GracefulNodeShutdownInProgress",
+                conditions.graceful_shutdown_in_progress,
+            ),
+            ("NetworkUnavailable", conditions.network_unavailable),
+        ];
+        for (slot, condition) in slots {
+            assert_eq!(condition.is_some(), slot == name, "{name} in {slot}");
+        }
+    }
+}
+
+#[test]
+fn a_cordon_has_the_time_of_its_taint_and_none_without_one() {
+    let since = |taints: Value| {
+        let facts = changed(|node| node["spec"]["taints"] = taints);
+        facts.cordoned.unwrap().since
+    };
+    let key = "node.kubernetes.io/unschedulable";
+    let other = json!({"key": "node.kubernetes.io/not-ready", "timeAdded": "2026-11-01T00:00:00Z"});
+    assert_eq!(
+        since(json!([other, {"key": key, "timeAdded": "2026-11-21T08:00:00Z"}])),
+        Some(moment("2026-11-21T08:00:00Z"))
+    );
+    assert_eq!(since(json!([other])), None);
+    assert_eq!(since(json!([{"key": key}])), None);
+    assert_eq!(since(json!([{"key": key, "timeAdded": null}])), None);
+    // The taint without the cordon is no cordon.
+    let facts = changed(|node| node["spec"]["unschedulable"] = json!(false));
+    assert_eq!(facts.cordoned, None);
+}
+
+#[test]
+fn the_autoscalers_taint_and_a_deletion_are_read() {
+    let facts = changed(|node| {
+        node["metadata"]["deletionTimestamp"] = json!("2026-11-21T09:00:00Z");
+        node["spec"]["taints"] = json!([{
+            "key": "ToBeDeletedByClusterAutoscaler", "value": "1795000000", "effect": "NoSchedule",
+        }]);
+    });
+    assert!(facts.deleting);
+    assert_eq!(facts.removal, Some(Removal::ClusterAutoscaler));
+}
+
+#[test]
+fn an_empty_annotation_is_one_that_is_not_there() {
+    for value in ["", " ", "\n", "\u{0}"] {
+        let config = annotated("desiredConfig", value).machine_config;
+        assert_eq!(config.desired_config, None, "{value:?}");
+        assert_eq!(
+            annotated("reason", value).machine_config.reason,
+            None,
+            "{value:?}"
+        );
+    }
+}
+
+#[test]
+fn a_reason_keeps_its_lines_and_its_length() {
+    let reason = "line one\nline two ".repeat(110);
+    let read = annotated("reason", &reason).machine_config.reason;
+    assert_eq!(read.as_deref(), Some(reason.trim()));
+}
+
+#[test]
+fn junk_in_annotations_is_cut_to_size_and_an_unknown_state_is_no_state() {
+    let huge = "ä\u{7}".repeat(100_000);
+    let config = annotated("currentConfig", &huge).machine_config;
+    assert_eq!(config.current_config.unwrap().chars().count(), 512);
+    assert_eq!(
+        annotated("state", "Dancing").machine_config.state,
+        DaemonState::Other
+    );
+    let drain = annotated("desiredDrain", &huge).machine_config;
+    assert!(!drain.drain_requested);
+}
+
+#[test]
+fn a_long_boot_id_is_the_same_boot_after_a_restart_of_the_operator() {
+    let node = changed(|node| node["status"]["nodeInfo"]["bootID"] = json!("b".repeat(300)));
+    let cluster = openshift([]);
+    let membership = OpenShift.membership(&node, &cluster);
+    let now = moment("2026-11-21T09:00:00Z");
+    let state: NodeState = evaluate(&OpenShift, &node, &membership, &cluster, None, now);
+    let restored = History::from_status(&project(&state));
+    assert_eq!(restored, History::from(&state));
+}
+
+fn insight(object: &Value) -> WatchedInsight<NodeProgressInsightStatus> {
+    serde_json::from_str(&object.to_string()).unwrap()
+}
+
+fn readable_status() -> Value {
+    let node = facts(&worker());
+    let cluster = openshift([]);
+    let membership = OpenShift.membership(&node, &cluster);
+    let now = moment("2026-11-21T09:00:00Z");
+    let state = evaluate(&OpenShift, &node, &membership, &cluster, None, now);
+    serde_json::to_value(project(&state)).unwrap()
+}
+
+fn insight_json() -> Value {
+    json!({
+        "apiVersion": "nodeinsights.dev/v1alpha1",
+        "kind": "NodeProgressInsight",
+        "metadata": {
+            "name": "n", "uid": "u", "resourceVersion": "7", "generation": 3,
+            "ownerReferences": [{
+                "apiVersion": "v1", "kind": "Node", "name": "n", "uid": "owner", "controller": true,
+            }],
+        },
+        "status": readable_status(),
+    })
+}
+
+#[test]
+fn an_insight_is_read_with_its_owner_its_generation_and_its_status() {
+    let insight = insight(&insight_json());
+    assert_eq!(insight.owner_uid.as_deref(), Some("owner"));
+    assert_eq!(insight.metadata().generation, Some(3));
+    assert_eq!(insight.metadata().resource_version.as_deref(), Some("7"));
+    assert!(!insight.unreadable);
+    let status = serde_json::to_value(insight.status.unwrap()).unwrap();
+    assert_eq!(status, readable_status());
+}
+
+#[test]
+fn an_insight_without_a_status_is_new_and_not_unreadable() {
+    let mut object = insight_json();
+    object["status"] = Value::Null;
+    let null = insight(&object);
+    object.as_object_mut().unwrap().remove("status");
+    object["metadata"]["ownerReferences"] = Value::Null;
+    let absent = insight(&object);
+    for insight in [&null, &absent] {
+        assert!(insight.status.is_none() && !insight.unreadable);
+    }
+    assert_eq!(absent.owner_uid, None);
+}
+
+#[test]
+fn an_insight_whose_status_is_of_another_schema_is_unreadable_and_does_not_fail() {
+    let mut newer = readable_status();
+    newer["phase"] = json!("Levitating");
+    let mut older = readable_status();
+    older.as_object_mut().unwrap().remove("timeline");
+    for status in [newer, older, json!({}), json!("text"), json!([1]), json!(7)] {
+        let mut object = insight_json();
+        object["status"] = status.clone();
+        let insight = insight(&object);
+        assert!(insight.unreadable && insight.status.is_none(), "{status}");
+        assert_eq!(insight.metadata().name.as_deref(), Some("n"));
+        assert_eq!(insight.owner_uid.as_deref(), Some("owner"));
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_text_stands_in_a_node_it_is_read(
+        texts in prop::collection::vec(any::<String>(), 9),
+    ) {
+        let mut text = texts.into_iter();
+        let mut next = || json!(text.next());
+        let node = json!({
+            "metadata": {
+                "name": "n", "uid": "u",
+                "labels": {"zone": next()},
+                "annotations": {
+                    "machineconfiguration.openshift.io/currentConfig": next(),
+                    "machineconfiguration.openshift.io/state": next(),
+                    "machineconfiguration.openshift.io/reason": next(),
+                    "machineconfiguration.openshift.io/desiredDrain": next(),
+                },
+                "deletionTimestamp": next(),
+            },
+            "spec": {"unschedulable": true, "taints": [{"key": next(), "timeAdded": next()}]},
+            "status": {"conditions": [{"type": "Ready", "status": next()}]},
+        });
+        let facts = facts(&node);
+        prop_assert!(facts.deleting);
+        let config = facts.machine_config.current_config.unwrap_or_default();
+        prop_assert!(!config.chars().any(char::is_control));
+    }
+}

@@ -1,0 +1,154 @@
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn the_first_change_runs_at_once_then_one_a_second_and_the_last_always() {
+    local(async {
+        let bench = Bench::start(8, |_, _| (Duration::ZERO, Outcome::DoneFor(SECOND)));
+        // A change every 100 ms for three seconds.
+        for change in 0..30u32 {
+            bench.until(500 * MS + change * 100 * MS).await;
+            bench.mark(1);
+        }
+        bench.until(60 * SECOND).await;
+        let starts = bench.starts(1);
+        assert_eq!(starts.len(), 4, "{starts:?}");
+        assert_eq!(starts[0], 500, "the first at once");
+        assert!(starts.windows(2).all(|pair| pair[1] - pair[0] >= 1000));
+        assert!(starts[3] >= 3400, "the last change is in: {starts:?}");
+        assert!(starts[3] <= 3600, "and soon: {starts:?}");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rest_without_a_change_runs_nothing_and_ends() {
+    local(async {
+        let bench = Bench::start(8, |_, _| (Duration::ZERO, Outcome::DoneFor(SECOND)));
+        bench.mark(1);
+        bench.until(5 * SECOND).await;
+        assert_eq!(bench.starts(1), [0]);
+        bench.mark(1);
+        bench.until(6 * SECOND).await;
+        assert_eq!(bench.starts(1), [0, 5000]);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_during_the_run_waits_for_the_end_of_the_rest() {
+    local(async {
+        let bench = Bench::start(8, |_, _| (300 * MS, Outcome::DoneFor(SECOND)));
+        bench.mark(1);
+        bench.until(100 * MS).await;
+        bench.mark(1);
+        bench.until(60 * SECOND).await;
+        let starts = bench.starts(1);
+        assert_eq!(starts.len(), 2, "{starts:?}");
+        assert!((1300..=1310).contains(&starts[1]), "{starts:?}");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_rest_of_one_key_does_not_hold_up_another() {
+    local(async {
+        let bench = Bench::start(1, |_, _| (Duration::ZERO, Outcome::DoneFor(SECOND)));
+        for key in 0..5 {
+            bench.mark(key);
+        }
+        bench.until(10 * MS).await;
+        assert_eq!(bench.runs().len(), 5);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failing_key_is_tried_again_after_ever_longer_and_then_steady_delays() {
+    local(async {
+        let bench = Bench::start(8, |_, attempt| {
+            let outcome = if attempt < 7 {
+                Outcome::Retry
+            } else {
+                Outcome::Done
+            };
+            (Duration::ZERO, outcome)
+        });
+        bench.mark(1);
+        bench.until(100 * SECOND).await;
+        let starts = bench.starts(1);
+        assert_eq!(starts.len(), 8, "after success it is left alone");
+        let gaps: Vec<u128> = starts.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        for (gap, least) in gaps.iter().zip([200, 400, 800, 1600, 2500, 2500, 2500]) {
+            assert!((least..=2 * least + 10).contains(gap), "{gaps:?}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_success_the_delays_begin_anew() {
+    local(async {
+        // Fails three times, works, fails once, works.
+        let bench = Bench::start(8, |_, attempt| {
+            let outcome = match attempt {
+                3 | 5 => Outcome::Done,
+                _ => Outcome::Retry,
+            };
+            (Duration::ZERO, outcome)
+        });
+        bench.mark(1);
+        bench.until(50 * SECOND).await;
+        bench.mark(1);
+        bench.until(100 * SECOND).await;
+        let starts = bench.starts(1);
+        assert_eq!(starts.len(), 6);
+        assert!(starts[5] - starts[4] <= 410, "{starts:?}");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failing_key_does_not_hold_up_the_others() {
+    local(async {
+        let bench = Bench::start(1, |key, _| match key {
+            1 => (Duration::ZERO, Outcome::Retry),
+            _ => (Duration::ZERO, Outcome::Done),
+        });
+        for key in 1..5 {
+            bench.mark(key);
+        }
+        bench.until(100 * MS).await;
+        assert_eq!(bench.runs().len(), 4);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_obstacle_pauses_every_key_and_then_all_of_them_run() {
+    local(async {
+        // Nothing works in the first five seconds.
+        let begin = Instant::now();
+        let bench = Bench::start(2, move |_, _| {
+            let blocked = begin.elapsed() < 5 * SECOND;
+            (
+                MS,
+                if blocked {
+                    Outcome::Blocked
+                } else {
+                    Outcome::Done
+                },
+            )
+        });
+        for key in 0..50 {
+            bench.mark(key);
+        }
+        bench.until(5 * SECOND).await;
+        let tries = bench.runs().len();
+        assert!(tries <= 2 * 6, "paused, not hammering: {tries}");
+        bench.until(11 * SECOND).await;
+        let mut done: Vec<u32> = bench.runs().iter().skip(tries).map(|run| run.key).collect();
+        done.sort_unstable();
+        assert_eq!(done, (0..50).collect::<Vec<_>>(), "each once");
+    })
+    .await;
+}

@@ -1,0 +1,120 @@
+use std::collections::HashMap;
+
+use super::*;
+use crate::registry::store::{Change, Store};
+
+const EVERYTHING: fn(&u32) -> bool = |_| true;
+const EVEN: fn(&u32) -> bool = |key| key.is_multiple_of(2);
+
+fn read(inbox: &mut Inbox<u32>) -> Vec<u32> {
+    std::iter::from_fn(|| inbox.try_next())
+        .map(|(key, _)| key)
+        .collect()
+}
+
+fn notify(fanout: &Fanout<u32>, key: u32) -> Vec<(&'static str, Marked)> {
+    let mut told = Vec::new();
+    fanout.notify(&key, |name, marked| told.push((name, marked)));
+    told
+}
+
+#[test]
+fn every_consumer_that_wants_a_key_is_told_and_no_other() {
+    let mut fanout = Fanout::default();
+    let mut all = fanout.add("all", EVERYTHING);
+    let mut some = fanout.add("some", EVEN);
+    assert_eq!(notify(&fanout, 1), [("all", Marked::New)]);
+    assert_eq!(
+        notify(&fanout, 2),
+        [("all", Marked::New), ("some", Marked::New)]
+    );
+    assert_eq!(read(&mut all), [1, 2]);
+    assert_eq!(read(&mut some), [2]);
+    assert_eq!((read(&mut all), read(&mut some)), (vec![], vec![]));
+}
+
+#[test]
+fn a_consumer_that_does_not_read_does_not_hold_up_the_others() {
+    let mut fanout = Fanout::default();
+    let mut fast = fanout.add("fast", EVERYTHING);
+    let mut slow = fanout.add("slow", EVERYTHING);
+    for _ in 0..3 {
+        notify(&fanout, 7);
+        assert_eq!(read(&mut fast), [7]);
+    }
+    assert_eq!(
+        notify(&fanout, 7),
+        [("fast", Marked::New), ("slow", Marked::Coalesced)]
+    );
+    assert_eq!(read(&mut slow), [7]);
+}
+
+#[test]
+fn a_consumer_that_is_gone_costs_nothing_but_its_marks() {
+    let mut fanout = Fanout::default();
+    drop(fanout.add("gone", EVERYTHING));
+    let mut here = fanout.add("here", EVERYTHING);
+    notify(&fanout, 1);
+    assert_eq!(read(&mut here), [1]);
+}
+
+#[test]
+fn without_a_consumer_nobody_is_told() {
+    assert_eq!(notify(&Fanout::default(), 1), []);
+    Fanout::default().replay("nobody", [1]);
+}
+
+#[test]
+fn a_hundred_thousand_changes_for_a_consumer_that_does_not_read_lose_no_key_and_no_state() {
+    const KEYS: u32 = 3_000;
+    let store: Store<u32, u32> = Store::new();
+    let mut fanout = Fanout::default();
+    let mut blocked = fanout.add("blocked", EVERYTHING);
+    let mut newest = HashMap::new();
+    let mut order = Vec::new();
+    let mut new = 0;
+    for change in 0..100_000u32 {
+        // Spreads over the keys, each several times, in no simple order.
+        let key = change.wrapping_mul(2_654_435_761) % KEYS;
+        assert_ne!(store.upsert(key, change), Change::Unchanged);
+        if newest.insert(key, change).is_none() {
+            order.push(key);
+        }
+        for (_, marked) in notify(&fanout, key) {
+            new += usize::from(marked == Marked::New);
+        }
+    }
+    assert_eq!((new, blocked.pending()), (order.len(), order.len()));
+    assert!(order.len() > 2_000, "{}", order.len());
+    let delivered: Vec<u32> = std::iter::from_fn(|| blocked.try_next())
+        .map(|(key, _)| {
+            assert_eq!(store.get(&key).as_deref(), newest.get(&key));
+            key
+        })
+        .collect();
+    assert_eq!(delivered, order, "each once, in the order of first changes");
+    assert_eq!(read(&mut blocked), Vec::<u32>::new());
+}
+
+#[test]
+fn a_late_consumer_gets_every_current_key_that_it_wants_once_and_the_others_get_none() {
+    let mut fanout = Fanout::default();
+    let mut early = fanout.add("early", EVERYTHING);
+    let mut late = fanout.add("late", EVEN);
+    notify(&fanout, 4);
+    assert_eq!(read(&mut early), [4]);
+    fanout.replay("late", [1, 2, 3, 4]);
+    assert_eq!(read(&mut late), [4, 2]);
+    assert_eq!((read(&mut late), read(&mut early)), (vec![], vec![]));
+}
+
+#[test]
+fn a_consumers_own_marker_tells_that_consumer_alone() {
+    let mut fanout = Fanout::default();
+    let mut first = fanout.add("first", EVERYTHING);
+    let mut second = fanout.add("second", EVERYTHING);
+    let consumer = &fanout.consumers()[1];
+    assert_eq!(consumer.name(), "second");
+    consumer.marker().mark(9, Instant::now());
+    assert_eq!((read(&mut first), read(&mut second)), (vec![], vec![9]));
+}
