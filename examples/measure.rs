@@ -1,6 +1,6 @@
 //! Measures the operator against a real API server: `make measure`. Prints, and fails on no figure.
 //!
-//! A simulated OpenShift cluster, the operator with the token of its ServiceAccount, and a second
+//! A simulated cluster of OpenShift, the operator with the token of its service account, and a second
 //! watcher that says when an insight is visible. Writes are counted from the API server's audit log,
 //! memory is the kernel's.
 
@@ -73,7 +73,7 @@ async fn main() -> Result<()> {
         "first start: every insight written after {:.1} s",
         started.elapsed().as_secs_f64()
     );
-    print_writes(&plane, mark.clone())?;
+    print_writes(&plane, mark)?;
     print_memory(&operator)?;
     stop(operator).await?;
 

@@ -8,6 +8,7 @@
 //! whoever asks meanwhile learns that the operator stops.
 
 pub mod config;
+mod rules;
 pub mod supervisor;
 mod wiring;
 
@@ -15,19 +16,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use kube::Client;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
-use self::config::{Platform, RunConfig};
-use self::supervisor::Stage;
-use crate::api::types::Provider;
-use crate::domain::evaluate::Evaluator;
-use crate::domain::evaluate::kubernetes::Kubernetes;
-use crate::domain::evaluate::openshift::OpenShift;
+use self::config::RunConfig;
+use self::supervisor::{Ended, Stage};
 use crate::http;
-use crate::kubernetes::diagnosis::{Attempt, diagnose};
-use crate::kubernetes::{client, platform, watch};
+use crate::kubernetes::client;
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
 
@@ -35,14 +30,18 @@ use crate::telemetry::metrics::Metrics;
 /// after which Kubernetes kills a pod.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(9);
 
-const CHECK_PLATFORM: &str = "platform";
-
 /// The parts that run, in the order in which they are stopped.
 #[derive(Default)]
 struct Parts {
     watches: Stage,
     centre: Stage,
     consumers: Stage,
+}
+
+/// The parts that run, and the port, which outlives them.
+#[derive(Default)]
+struct Running {
+    parts: Parts,
     port: Stage,
 }
 
@@ -55,16 +54,17 @@ pub async fn run(config: RunConfig) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("Cannot listen for SIGINT")?;
     let metrics = Arc::new(Metrics::new().context("Cannot set up metrics")?);
     let health = Arc::new(Health::default());
-    let mut parts = Parts::default();
+    let mut running = Running::default();
 
     let result = tokio::select! {
-        result = operate(&config, &mut parts, &metrics, &health) => result,
+        result = operate(&config, &mut running, &metrics, &health) => result,
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
     };
     tracing::info!("Stopping");
     health.not_ready("operator", "it is stopping");
-    let complete = parts.stop().await;
+    let deadline = Instant::now() + SHUTDOWN_DEADLINE;
+    let complete = running.parts.stop(deadline).await & running.port.stop(deadline).await;
     tracing::info!(complete, "Stopped");
     result
 }
@@ -72,7 +72,47 @@ pub async fn run(config: RunConfig) -> anyhow::Result<()> {
 /// Starts everything; returns only when a part ends that must not.
 async fn operate(
     config: &RunConfig,
-    parts: &mut Parts,
+    running: &mut Running,
+    metrics: &Arc<Metrics>,
+    health: &Arc<Health>,
+) -> anyhow::Result<()> {
+    let Running { parts, port } = running;
+    serve(config, port, metrics, health).await?;
+    if !config.enable_node_insights && !config.enable_pool_insights {
+        health.ready("operator");
+        tracing::warn!(
+            "Both node and pool insights are disabled: nothing is watched and nothing is written"
+        );
+        return Err(port.ended().await.into());
+    }
+    let client = client::connect().await?;
+    loop {
+        let provider = rules::provider(config, &client, health).await;
+        let rules = rules::of(provider, config);
+        wiring::start(config, rules, client.clone(), parts, metrics, health);
+        let ended = tokio::select! {
+            () = rules::outdated(config, provider, &client) => None,
+            ended = parts.ended() => Some(ended),
+            ended = port.ended() => Some(ended),
+        };
+        if let Some(ended) = ended {
+            return Err(ended.into());
+        }
+        tracing::warn!(
+            "OpenShift's APIs are served now: starting again with the rules of OpenShift"
+        );
+        std::mem::take(parts)
+            .stop(Instant::now() + SHUTDOWN_DEADLINE)
+            .await;
+        health.clear();
+        metrics.forget_nodes();
+    }
+}
+
+/// Opens the port and answers on it.
+async fn serve(
+    config: &RunConfig,
+    port: &mut Stage,
     metrics: &Arc<Metrics>,
     health: &Arc<Health>,
 ) -> anyhow::Result<()> {
@@ -83,91 +123,34 @@ async fn operate(
         )
     })?;
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "Serving metrics and health");
-    let (port_metrics, port_health) = (Arc::clone(metrics), Arc::clone(health));
-    parts.port.spawn("http", |stop| async move {
-        if let Err(error) = http::serve(listener, port_metrics, port_health, stop).await {
+    let (metrics, health) = (Arc::clone(metrics), Arc::clone(health));
+    port.spawn("http", |stop| async move {
+        if let Err(error) = http::serve(listener, metrics, health, stop).await {
             tracing::error!(%error, "Serving metrics and health failed");
         }
     });
-
-    if config.enable_node_insights || config.enable_pool_insights {
-        health.not_ready(CHECK_PLATFORM, "not known yet");
-        let client = client::connect().await?;
-        let rules = choose_rules(config, &client, health).await;
-        wiring::start(config, rules, client, parts, metrics, health);
-    } else {
-        health.ready("operator");
-        tracing::warn!(
-            "Both node and pool insights are disabled: nothing is watched and nothing is written"
-        );
-    }
-    let ended = tokio::select! {
-        ended = parts.watches.ended() => ended,
-        ended = parts.centre.ended() => ended,
-        ended = parts.consumers.ended() => ended,
-        ended = parts.port.ended() => ended,
-    };
-    Err(ended.into())
-}
-
-/// The rules of the platform that was asked for, else of the one that the cluster is.
-async fn choose_rules(config: &RunConfig, client: &Client, health: &Health) -> Box<dyn Evaluator> {
-    let provider = match config.platform {
-        Platform::Openshift => Provider::OpenShift,
-        Platform::Kubernetes => Provider::Kubernetes,
-        Platform::Auto => detect(client, health).await,
-    };
-    health.ready(CHECK_PLATFORM);
-    tracing::info!(platform = ?provider, "Judging nodes by the rules of the platform");
-    match provider {
-        Provider::OpenShift => {
-            if config.target_version.is_some() {
-                tracing::warn!(
-                    "Ignoring --target-version: on OpenShift, ClusterVersion says the target"
-                );
-            }
-            Box::new(OpenShift)
-        }
-        Provider::Kubernetes => Box::new(Kubernetes::new(
-            &config.pool_label_keys,
-            config.target_version.as_deref(),
-        )),
-    }
-}
-
-async fn detect(client: &Client, health: &Health) -> Provider {
-    let mut delays = watch::backoff();
-    loop {
-        match platform::detect(client).await {
-            Ok(provider) => return provider,
-            Err(error) => {
-                let attempt = Attempt {
-                    verbs: "get",
-                    resource: "the path /apis",
-                    group: "",
-                };
-                let diagnosis = diagnose(&error, attempt);
-                if health.not_ready(CHECK_PLATFORM, diagnosis.to_string()) {
-                    tracing::warn!(error = %diagnosis, "Finding out the platform fails");
-                }
-            }
-        }
-        tokio::time::sleep(delays.next().unwrap_or(SHUTDOWN_DEADLINE)).await;
-    }
+    Ok(())
 }
 
 impl Parts {
+    /// Waits for a task to end, which none must.
+    async fn ended(&mut self) -> Ended {
+        tokio::select! {
+            ended = self.watches.ended() => ended,
+            ended = self.centre.ended() => ended,
+            ended = self.consumers.ended() => ended,
+        }
+    }
+
     /// Stops everything in order; whether everything was done in time.
-    async fn stop(self) -> bool {
-        let deadline = Instant::now() + SHUTDOWN_DEADLINE;
+    async fn stop(self, deadline: Instant) -> bool {
         let Self {
             watches,
             centre,
             consumers,
-            port,
         } = self;
         let mut complete = true;
-        for stage in [watches, centre, consumers, port] {
+        for stage in [watches, centre, consumers] {
             complete &= stage.stop(deadline).await;
         }
         complete

@@ -25,6 +25,10 @@ const MIN_DELAY: Duration = Duration::from_millis(200);
 /// Bounds how long an API server that is back goes unnoticed: twice this.
 const MAX_DELAY: Duration = Duration::from_millis(2500);
 
+/// One object that the API server refuses is tried once a minute or two: what is wrong with it does
+/// not go away by itself, and each attempt is a line in the log.
+const MAX_PATIENT_DELAY: Duration = Duration::from_mins(1);
+
 /// What a watch sees.
 #[derive(Debug)]
 pub enum Seen<K> {
@@ -46,12 +50,23 @@ pub fn config() -> watcher::Config {
         .page_size(PAGE_SIZE)
 }
 
-/// The delays between attempts.
+/// The delays between attempts at something that holds up everything behind it.
 #[must_use]
 pub fn backoff() -> ExponentialBackoff {
+    delays(MAX_DELAY)
+}
+
+/// The delays between attempts at one write among many: another reason than the write itself (an
+/// outage, a permission) has the shorter delays of [`backoff`].
+#[must_use]
+pub fn patient_backoff() -> ExponentialBackoff {
+    delays(MAX_PATIENT_DELAY)
+}
+
+fn delays(most: Duration) -> ExponentialBackoff {
     ExponentialBuilder::new()
         .with_min_delay(MIN_DELAY)
-        .with_max_delay(MAX_DELAY)
+        .with_max_delay(most)
         .with_jitter()
         .without_max_times()
         .build()

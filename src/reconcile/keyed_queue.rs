@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::time::DelayQueue;
 
-use crate::kubernetes::watch::backoff;
+use crate::kubernetes::watch::{backoff, patient_backoff};
 use crate::registry::fanout::Inbox;
 use crate::telemetry::metrics::Metrics;
 
@@ -108,7 +108,7 @@ impl<K: Clone + Eq + Hash> Queue<K> {
                 let delay = self
                     .retries
                     .entry(key.clone())
-                    .or_insert_with(backoff)
+                    .or_insert_with(patient_backoff)
                     .next();
                 self.delay(key, delay.unwrap_or_default(), true);
             }

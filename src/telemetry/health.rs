@@ -30,6 +30,11 @@ impl Health {
         self.lock().insert(check, None) != Some(None)
     }
 
+    /// Forgets every check: what they were about is not there any more.
+    pub fn clear(&self) {
+        self.lock().clear();
+    }
+
     /// Whether every check is ready, and a line for each.
     #[must_use]
     pub fn report(&self) -> (bool, String) {

@@ -283,6 +283,13 @@ impl Metrics {
         }
     }
 
+    /// All nodes are forgotten.
+    pub fn forget_nodes(&self) {
+        self.nodes.reset();
+        self.node_states.set(0);
+        self.watches.synced.reset();
+    }
+
     /// A node left a phase.
     pub fn left_phase(&self, phase: Phase, seconds: f64) {
         self.phase_duration

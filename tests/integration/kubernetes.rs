@@ -198,3 +198,25 @@ async fn nodes_of(world: &World, prefix: &str) -> Result<Vec<String>> {
         .filter(|name| name.contains(prefix))
         .collect())
 }
+
+#[tokio::test]
+async fn a_cluster_that_becomes_openshift_is_judged_by_its_rules_without_a_restart() -> Result<()> {
+    let world = world(OLD).await?;
+    let _operator = operator(&world, &[]).await?;
+    world
+        .pool_becomes("blue.gke-nodepool", "2 nodes", |pool| {
+            pool.progress == "0/2"
+        })
+        .await?;
+    let cluster = node_insights_harness::openshift::Cluster::builder("4.19.14").build()?;
+    cluster.load(&world.client).await?;
+    let pool = world
+        .pool_becomes("worker", "a MachineConfigPool", |pool| {
+            pool.provider == Provider::OpenShift && pool.progress == "3/3"
+        })
+        .await?;
+    assert_eq!(pool.pool_ref.resource, "machineconfigpools");
+    world.all_reported(6).await?;
+    assert!(world.pool_insight("blue.gke-nodepool").await?.is_none());
+    Ok(())
+}
