@@ -33,7 +33,8 @@ lints() { cargo clippy --workspace --all-targets "${locked[@]}" -- -D warnings; 
 # What is documented is read here, with the private items, so a link to one of those is fine.
 documentation() { RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --workspace --no-deps --document-private-items "${locked[@]}"; }
 
-tests() { cargo test --workspace "${locked[@]}"; }
+# One failed test does not hide those of the programs after it.
+tests() { cargo test --workspace --no-fail-fast "${locked[@]}"; }
 
 deny() {
   local tool

@@ -127,7 +127,7 @@ const LAYERS: [Layer; 9] = [
 
 /// Who may name the client beside `src/kubernetes`, and why. A new one needs a reason here.
 const CLIENT_OUTSIDE_KUBERNETES: [(&str, &str); 4] = [
-    ("src/app.rs", "makes the client"),
+    ("src/app/rules.rs", "asks the client which platform this is"),
     ("src/app/wiring.rs", "hands the client to its users"),
     (
         "src/reconcile/applier.rs",

@@ -145,7 +145,7 @@ fn rows(table: &mut String, prefix: &str, schema: &JSONSchemaProps) {
         writeln!(table, "| `{path}` | {kind} | {meaning} |").unwrap();
         match &field.items {
             Some(JSONSchemaPropsOrArray::Schema(items)) => {
-                rows(table, &format!("{path}[]."), items)
+                rows(table, &format!("{path}[]."), items);
             }
             Some(JSONSchemaPropsOrArray::Schemas(_)) => panic!("a list of one kind"),
             None => rows(table, &format!("{path}."), field),

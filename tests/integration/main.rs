@@ -1,6 +1,6 @@
 //! The operator's binary against a real API server: what it writes, when, and what it does when
 //! something is missing. Each test has a control plane of its own; the operator runs with the token
-//! of a ServiceAccount, under the RBAC of `config/rbac`.
+//! of a service account, under the RBAC of `config/rbac`.
 
 #![allow(
     clippy::unwrap_used,

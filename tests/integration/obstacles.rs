@@ -153,7 +153,7 @@ async fn an_expired_token_is_named() -> Result<()> {
                 &["reason=\"unauthorized\""],
             )
             .await?;
-        Ok((failures >= 1.0).then_some(()))
+        Ok((failures >= 1).then_some(()))
     })
     .await
 }

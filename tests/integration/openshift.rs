@@ -27,7 +27,7 @@ async fn each_change_of_the_cluster_evaluates_exactly_the_nodes_that_it_affects(
     let operator = world.operator(&[]).await?;
     world.all_reported(9).await?;
     assert_eq!(
-        operator.evaluations(None).await? as u32,
+        operator.evaluations(None).await?,
         9,
         "each node once at the start"
     );
@@ -45,10 +45,7 @@ async fn each_change_of_the_cluster_evaluates_exactly_the_nodes_that_it_affects(
             pool.assessment == Assessment::Pending
         })
         .await?;
-    assert_eq!(
-        operator.evaluations(Some("cluster_version")).await? as u32,
-        9
-    );
+    assert_eq!(operator.evaluations(Some("cluster_version")).await?, 9);
 
     // Pausing: the nodes of that pool.
     world.editor.set_paused("worker", true).await?;
@@ -58,16 +55,10 @@ async fn each_change_of_the_cluster_evaluates_exactly_the_nodes_that_it_affects(
         })
         .await?;
     world.node_reaches(&worker, Phase::Paused).await?;
-    assert_eq!(
-        operator.evaluations(Some("machine_config_pool")).await? as u32,
-        4
-    );
+    assert_eq!(operator.evaluations(Some("machine_config_pool")).await?, 4);
     world.editor.set_paused("worker", false).await?;
     world.node_reaches(&worker, Phase::Pending).await?;
-    assert_eq!(
-        operator.evaluations(Some("machine_config_pool")).await? as u32,
-        8
-    );
+    assert_eq!(operator.evaluations(Some("machine_config_pool")).await?, 8);
 
     // The pool's configuration: the nodes of that pool.
     let config = config_name("infra", &[NEW]);
@@ -88,10 +79,7 @@ async fn each_change_of_the_cluster_evaluates_exactly_the_nodes_that_it_affects(
         )
         .await?;
     world.node_reaches(infra, Phase::Updating).await?;
-    assert_eq!(
-        operator.evaluations(Some("machine_config_pool")).await? as u32,
-        10
-    );
+    assert_eq!(operator.evaluations(Some("machine_config_pool")).await?, 10);
 
     // A MachineConfig's release: the nodes that run it.
     let running = world.editor.pool_configuration("master").await?;
@@ -101,10 +89,7 @@ async fn each_change_of_the_cluster_evaluates_exactly_the_nodes_that_it_affects(
             pool.assessment == Assessment::Completed
         })
         .await?;
-    assert_eq!(
-        operator.evaluations(Some("machine_config")).await? as u32,
-        3
-    );
+    assert_eq!(operator.evaluations(Some("machine_config")).await?, 3);
     world.editor.set_release(&running, None).await?;
     let master = &cluster.nodes_of("master")[0];
     let status = world.node_reaches(master, Phase::Unknown).await?;
@@ -116,10 +101,7 @@ async fn each_change_of_the_cluster_evaluates_exactly_the_nodes_that_it_affects(
         condition(&status.conditions, "Updating").status,
         ConditionStatus::Unknown
     );
-    assert_eq!(
-        operator.evaluations(Some("machine_config")).await? as u32,
-        6
-    );
+    assert_eq!(operator.evaluations(Some("machine_config")).await?, 6);
     Ok(())
 }
 
@@ -155,10 +137,7 @@ async fn a_selector_that_changes_moves_its_nodes_and_both_pools_show_it() -> Res
         (moved.phase, moved.update_kind),
         (Phase::Pending, Some(UpdateKind::Configuration))
     );
-    assert_eq!(
-        operator.evaluations(Some("machine_config_pool")).await? as u32,
-        2
-    );
+    assert_eq!(operator.evaluations(Some("machine_config_pool")).await?, 2);
 
     let empty = world
         .pool_becomes("infra", "empty", |pool| pool.progress == "0/0")
@@ -244,10 +223,7 @@ async fn a_deleted_node_takes_its_insight_along_and_its_pool_counts_one_less() -
     world
         .pool_becomes("worker", "3 nodes", |pool| pool.progress == "3/3")
         .await?;
-    assert_eq!(
-        operator.metric("node_insights_node_states", &[]).await? as u32,
-        8
-    );
+    assert_eq!(operator.metric("node_insights_node_states", &[]).await?, 8);
     Ok(())
 }
 
@@ -301,7 +277,7 @@ async fn an_object_that_cannot_be_read_is_counted_and_stops_nothing_else() -> Re
                 &["kind=\"machineconfigpools\""]
             )
             .await?
-            >= 1.0
+            > 0
     );
     let warned = operator.log().iter().any(|line| {
         line["level"] == "WARN" && line["name"] == "infra" && line["kind"] == "machineconfigpools"

@@ -1,5 +1,6 @@
 //! A cluster, the operator in it, and what tests ask of both.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,18 +10,21 @@ use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
 use node_insights::api::types::{Condition, Phase};
 use node_insights::api::{
-    NodeProgressInsight, NodeProgressInsightStatus, PoolProgressInsight, PoolProgressInsightStatus,
+    Insight, InsightStatus, NodeProgressInsight, NodeProgressInsightStatus, PoolProgressInsight,
+    PoolProgressInsightStatus,
 };
 use node_insights_harness::openshift::{Cluster, Editor};
 use node_insights_harness::{
     AuditEntry, AuditMark, ControlPlane, Exit, Process, eventually, writes,
 };
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// Long enough for a loaded machine; a wait ends as soon as what it waits for is there.
-pub const SOON: Duration = Duration::from_secs(60);
+pub const SOON: Duration = Duration::from_mins(1);
 
 /// The user that the operator is to the API server.
 pub const OPERATOR_USER: &str = "system:serviceaccount:node-insights:node-insights";
@@ -80,7 +84,7 @@ impl World {
             .map(|_| ())
     }
 
-    /// Starts the operator as its ServiceAccount.
+    /// Starts the operator as its service account.
     pub async fn operator(&self, args: &[&str]) -> Result<Operator> {
         let kubeconfig = self
             .plane
@@ -130,17 +134,7 @@ impl World {
         what: &str,
         is_so: impl Fn(&NodeProgressInsightStatus) -> bool,
     ) -> Result<NodeProgressInsightStatus> {
-        let last = std::cell::RefCell::new(None);
-        eventually(&format!("node {name}: {what}"), SOON, async || {
-            let status = self
-                .node_insight(name)
-                .await?
-                .and_then(|insight| insight.status);
-            *last.borrow_mut() = status.clone();
-            Ok(status.filter(|status| is_so(status)))
-        })
-        .await
-        .with_context(|| format!("It was last {:#?}", last.borrow()))
+        self.becomes(name, what, is_so).await
     }
 
     pub async fn node_reaches(
@@ -159,13 +153,20 @@ impl World {
         what: &str,
         is_so: impl Fn(&PoolProgressInsightStatus) -> bool,
     ) -> Result<PoolProgressInsightStatus> {
-        let last = std::cell::RefCell::new(None);
-        eventually(&format!("pool {name}: {what}"), SOON, async || {
-            let status = self
-                .pool_insight(name)
-                .await?
-                .and_then(|insight| insight.status);
-            *last.borrow_mut() = status.clone();
+        self.becomes(name, what, is_so).await
+    }
+
+    async fn becomes<S: InsightStatus + Serialize + DeserializeOwned>(
+        &self,
+        name: &str,
+        what: &str,
+        is_so: impl Fn(&S) -> bool,
+    ) -> Result<S> {
+        let api: Api<Insight<S>> = Api::all(self.client.clone());
+        let last = RefCell::new(None);
+        eventually(&format!("{} {name}: {what}", S::KIND), SOON, async || {
+            let status = api.get_opt(name).await?.and_then(|insight| insight.status);
+            last.replace(status.clone());
             Ok(status.filter(|status| is_so(status)))
         })
         .await
@@ -271,19 +272,19 @@ impl Operator {
         .await
     }
 
-    /// Sum of a metric over all series that have every one of `labels` (as in `result="changed"`).
-    pub async fn metric(&self, name: &str, labels: &[&str]) -> Result<f64> {
+    /// Sum of a metric of whole numbers over all series that have every one of `labels` (as in `result="changed"`).
+    pub async fn metric(&self, name: &str, labels: &[&str]) -> Result<u64> {
         let (_, body) = self.get("/metrics").await?;
         Ok(body
             .lines()
             .filter(|line| line.split(['{', ' ']).next() == Some(name))
             .filter(|line| labels.iter().all(|label| line.contains(label)))
-            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
             .sum())
     }
 
     /// Evaluations so far, by what set them off; all without one.
-    pub async fn evaluations(&self, trigger: Option<&str>) -> Result<f64> {
+    pub async fn evaluations(&self, trigger: Option<&str>) -> Result<u64> {
         let label = trigger.map(|trigger| format!("trigger=\"{trigger}\""));
         self.metric(
             "node_insights_evaluations_total",
