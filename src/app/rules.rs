@@ -9,9 +9,9 @@ use crate::api::types::Provider;
 use crate::domain::evaluate::Evaluator;
 use crate::domain::evaluate::kubernetes::Kubernetes;
 use crate::domain::evaluate::openshift::OpenShift;
+use crate::kubernetes::backoff;
 use crate::kubernetes::diagnosis::{Attempt, diagnose};
 use crate::kubernetes::platform::detect;
-use crate::kubernetes::watch;
 use crate::telemetry::health::Health;
 
 const CHECK: &str = "platform";
@@ -69,7 +69,7 @@ async fn wait_for_detection(client: &Client, health: &Health) -> Provider {
         group: "",
     };
     health.not_ready(CHECK, "not known yet");
-    let mut delays = watch::backoff();
+    let mut delays = backoff::short();
     loop {
         match detect(client).await {
             Ok(provider) => return provider,
@@ -80,6 +80,6 @@ async fn wait_for_detection(client: &Client, health: &Health) -> Provider {
                 }
             }
         }
-        tokio::time::sleep(delays.next().unwrap_or(INTERVAL)).await;
+        backoff::wait(&mut delays).await;
     }
 }

@@ -5,13 +5,12 @@
 
 use std::collections::HashSet;
 use std::fmt::Debug;
-use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use futures::{Stream, StreamExt};
 use kube::ResourceExt;
 use kube::runtime::watcher::{self, Event};
 
+use super::backoff;
 use super::diagnosis::{Attempt, Diagnosis, Problem, diagnose};
 
 /// After how many seconds the API server ends a watch, and a fresh one begins. With the client's read
@@ -19,16 +18,6 @@ use super::diagnosis::{Attempt, Diagnosis, Problem, diagnose};
 pub const TIMEOUT: u32 = 60;
 /// Objects a page of a list: 100 whole Nodes are up to 2 MB of JSON, which is read in one piece.
 const PAGE_SIZE: u32 = 100;
-/// A watch that fails is tried again after this long, then twice that, up to [`MAX_DELAY`]; up to the
-/// same again is added at random, so that many do not come back at once.
-const MIN_DELAY: Duration = Duration::from_millis(200);
-/// Bounds how long an API server that is back goes unnoticed: twice this.
-const MAX_DELAY: Duration = Duration::from_millis(2500);
-
-/// One object that the API server refuses is tried once a minute or two: what is wrong with it does
-/// not go away by itself, and each attempt is a line in the log.
-const MAX_PATIENT_DELAY: Duration = Duration::from_mins(1);
-
 /// What a watch sees.
 #[derive(Debug)]
 pub enum Seen<K> {
@@ -50,28 +39,6 @@ pub fn config() -> watcher::Config {
         .page_size(PAGE_SIZE)
 }
 
-/// The delays between attempts at something that holds up everything behind it.
-#[must_use]
-pub fn backoff() -> ExponentialBackoff {
-    delays(MAX_DELAY)
-}
-
-/// The delays between attempts at one write among many: another reason than the write itself (an
-/// outage, a permission) has the shorter delays of [`backoff`].
-#[must_use]
-pub fn patient_backoff() -> ExponentialBackoff {
-    delays(MAX_PATIENT_DELAY)
-}
-
-fn delays(most: Duration) -> ExponentialBackoff {
-    ExponentialBuilder::new()
-        .with_min_delay(MIN_DELAY)
-        .with_max_delay(most)
-        .with_jitter()
-        .without_max_times()
-        .build()
-}
-
 /// Hands everything that a watch sees to `sink`; returns never. `start` begins a watch anew, with a
 /// fresh list: so a failure is known to be over when a list is complete, and what was lost meanwhile
 /// is found.
@@ -80,7 +47,7 @@ where
     K: ResourceExt + Debug,
     S: Stream<Item = watcher::Result<Event<K>>>,
 {
-    let mut delays = backoff();
+    let mut delays = backoff::short();
     loop {
         let mut events = std::pin::pin!(start());
         let mut names = HashSet::new();
@@ -92,7 +59,7 @@ where
                     sink(Seen::Applied(object));
                 }
                 Ok(Event::InitDone) => {
-                    delays = backoff();
+                    delays = backoff::short();
                     sink(Seen::Listed(std::mem::take(&mut names)));
                 }
                 Ok(Event::Apply(object)) => sink(Seen::Applied(object)),
@@ -114,7 +81,7 @@ where
                 }
             }
         }
-        tokio::time::sleep(delays.next().unwrap_or(MAX_DELAY)).await;
+        backoff::wait(&mut delays).await;
     }
 }
 

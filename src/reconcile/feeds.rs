@@ -26,7 +26,8 @@ use crate::domain::inventory::Inventory;
 use crate::domain::labels::Selector;
 use crate::domain::pool::{PoolFacts, PoolId};
 use crate::domain::text;
-use crate::kubernetes::diagnosis::{Attempt, diagnose};
+use crate::kubernetes::backoff;
+use crate::kubernetes::diagnosis::{Attempt, Diagnosis, diagnose};
 use crate::kubernetes::objects::{WatchedInsight, WatchedNode};
 use crate::kubernetes::platform::api_server_version;
 use crate::kubernetes::watch::{self, Seen, follow};
@@ -68,12 +69,7 @@ impl Feed {
         S: Stream<Item = watcher::Result<watcher::Event<K>>>,
     {
         follow(start, attempt, |seen| match seen {
-            Seen::Failing(diagnosis) => {
-                self.metrics.watch_failed(check, diagnosis.problem.as_str());
-                if self.health.not_ready(check, diagnosis.to_string()) {
-                    tracing::warn!(kind = check, error = %diagnosis, "Watching fails");
-                }
-            }
+            Seen::Failing(diagnosis) => self.failing(check, &diagnosis),
             Seen::Listed(names) => {
                 let count = names.len();
                 sink(Seen::Listed(names));
@@ -82,6 +78,13 @@ impl Feed {
             seen @ (Seen::Applied(_) | Seen::Deleted(_)) => sink(seen),
         })
         .await;
+    }
+
+    fn failing(&self, check: &'static str, diagnosis: &Diagnosis) {
+        self.metrics.watch_failed(check, diagnosis.problem.as_str());
+        if self.health.not_ready(check, diagnosis.to_string()) {
+            tracing::warn!(kind = check, error = %diagnosis, "Watching fails");
+        }
     }
 
     fn arrived(&self, check: &'static str, count: usize) {
@@ -319,38 +322,29 @@ pub async fn cluster_version(feed: Feed, client: Client) {
 
 /// Feeds the version of the API server.
 pub async fn api_server(feed: Feed, client: Client) {
-    let mut delays = watch::backoff();
+    let attempt = Attempt {
+        verbs: "get",
+        resource: "the path /version",
+        group: "",
+    };
+    let mut delays = backoff::short();
     loop {
-        let wait = match api_server_version(&client).await {
+        match api_server_version(&client).await {
             Ok(version) => {
-                delays = watch::backoff();
+                delays = backoff::short();
                 let version = text::word(&version, VERSION_LIMIT).map(Arc::from);
                 let cause = Cause::new(Trigger::ApiServerVersion, "");
                 feed.centre.observe(&cause, |inventory| {
                     inventory.set_api_server_version(version)
                 });
                 feed.arrived(check::API_SERVER_VERSION, 1);
-                VERSION_INTERVAL
+                tokio::time::sleep(VERSION_INTERVAL).await;
             }
             Err(error) => {
-                let attempt = Attempt {
-                    verbs: "get",
-                    resource: "the path /version",
-                    group: "",
-                };
-                let diagnosis = diagnose(&error, attempt);
-                feed.metrics
-                    .watch_failed(check::API_SERVER_VERSION, diagnosis.problem.as_str());
-                if feed
-                    .health
-                    .not_ready(check::API_SERVER_VERSION, diagnosis.to_string())
-                {
-                    tracing::warn!(kind = check::API_SERVER_VERSION, error = %diagnosis, "Asking for the version fails");
-                }
-                delays.next().unwrap_or(VERSION_INTERVAL)
+                feed.failing(check::API_SERVER_VERSION, &diagnose(&error, attempt));
+                backoff::wait(&mut delays).await;
             }
-        };
-        tokio::time::sleep(wait).await;
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::time::DelayQueue;
 
-use crate::kubernetes::watch::{backoff, patient_backoff};
+use crate::kubernetes::backoff;
 use crate::registry::fanout::Inbox;
 use crate::telemetry::metrics::Metrics;
 
@@ -108,7 +108,7 @@ impl<K: Clone + Eq + Hash> Queue<K> {
                 let delay = self
                     .retries
                     .entry(key.clone())
-                    .or_insert_with(patient_backoff)
+                    .or_insert_with(backoff::long)
                     .next();
                 self.delay(key, delay.unwrap_or_default(), true);
             }
@@ -118,7 +118,7 @@ impl<K: Clone + Eq + Hash> Queue<K> {
                     let mut delays = self
                         .blocked
                         .take()
-                        .map_or_else(backoff, |(_, delays)| delays);
+                        .map_or_else(backoff::short, |(_, delays)| delays);
                     let delay = delays.next().unwrap_or_default();
                     self.blocked = Some((now + delay, delays));
                 }

@@ -106,25 +106,20 @@ impl World {
     }
 
     pub async fn node_insights(&self) -> Result<BTreeMap<String, NodeProgressInsight>> {
-        let list = Api::<NodeProgressInsight>::all(self.client.clone())
-            .list(&ListParams::default())
-            .await?;
-        Ok(list
-            .items
-            .into_iter()
-            .map(|insight| (insight.name_any(), insight))
-            .collect())
+        self.insights().await
     }
 
     pub async fn pool_insights(&self) -> Result<BTreeMap<String, PoolProgressInsight>> {
-        let list = Api::<PoolProgressInsight>::all(self.client.clone())
-            .list(&ListParams::default())
-            .await?;
-        Ok(list
-            .items
-            .into_iter()
-            .map(|insight| (insight.name_any(), insight))
-            .collect())
+        self.insights().await
+    }
+
+    async fn insights<S: InsightStatus + DeserializeOwned>(
+        &self,
+    ) -> Result<BTreeMap<String, Insight<S>>> {
+        let api: Api<Insight<S>> = Api::all(self.client.clone());
+        let list = api.list(&ListParams::default()).await?;
+        let named = |insight: Insight<S>| (insight.name_any(), insight);
+        Ok(list.items.into_iter().map(named).collect())
     }
 
     /// Waits until the insight of a node is as it shall be.
