@@ -12,25 +12,10 @@ use super::dirty::{Marked, Marker, Reader, dirty_set};
 /// The inbox of one consumer; the tag says when a key became dirty.
 pub type Inbox<K> = Reader<K, Instant>;
 
-/// A consumer as the fan-out knows it.
-pub struct Consumer<K> {
+struct Consumer<K> {
     name: &'static str,
     wants: fn(&K) -> bool,
     marker: Marker<K, Instant>,
-}
-
-impl<K> Consumer<K> {
-    /// Its name.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        self.name
-    }
-
-    /// Marks a key for this consumer alone.
-    #[must_use]
-    pub fn marker(&self) -> &Marker<K, Instant> {
-        &self.marker
-    }
 }
 
 /// Tells every consumer which keys have changed.
@@ -47,8 +32,7 @@ impl<K: Clone + Eq + Hash> Default for Fanout<K> {
 }
 
 impl<K: Clone + Eq + Hash> Fanout<K> {
-    /// Adds a consumer of the keys that it `wants`; it reads them from the inbox. One that is added
-    /// late is to be told the current keys with [`Fanout::replay`].
+    /// Adds a consumer of the keys that it `wants`; it reads them from the inbox.
     pub fn add(&mut self, name: &'static str, wants: fn(&K) -> bool) -> Inbox<K> {
         let (marker, inbox) = dirty_set();
         self.consumers.push(Consumer {
@@ -72,22 +56,6 @@ impl<K: Clone + Eq + Hash> Fanout<K> {
                 consumer.marker.mark(key.clone(), Instant::now()),
             );
         }
-    }
-
-    /// Tells the consumer `name` every one of `keys` that it wants.
-    pub fn replay(&self, name: &str, keys: impl IntoIterator<Item = K>) {
-        let Some(consumer) = self.consumers.iter().find(|consumer| consumer.name == name) else {
-            return;
-        };
-        for key in keys.into_iter().filter(consumer.wants) {
-            consumer.marker.mark(key, Instant::now());
-        }
-    }
-
-    /// The consumers.
-    #[must_use]
-    pub fn consumers(&self) -> &[Consumer<K>] {
-        &self.consumers
     }
 }
 

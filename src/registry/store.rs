@@ -152,11 +152,6 @@ where
         }
     }
 
-    /// Every index that has a value.
-    pub fn indexes(&self) -> Vec<I> {
-        self.read().index.keys().cloned().collect()
-    }
-
     /// How many keys there are.
     pub fn count(&self) -> usize {
         self.read().values.len()

@@ -1,3 +1,5 @@
+//! Who is affected by a change.
+
 use super::*;
 use crate::api::types::{DesiredVersionSource, Phase};
 use crate::domain::evaluate::kubernetes::Kubernetes;

@@ -1,3 +1,5 @@
+//! A pool of nodes as a status.
+
 use std::sync::LazyLock;
 
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Times and the timeline of a node.
+
 use super::*;
 use crate::api::types::Phase;
 use crate::domain::evaluate::Evaluator;

@@ -1,3 +1,5 @@
+//! Objects as an API server sends them, and as it should not.
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

@@ -1,11 +1,12 @@
+//! The queue with paused time: one key at most once at a time.
+
 use std::cell::RefCell;
 use std::rc::Rc;
 
 use tokio::time::sleep;
 
 use super::*;
-use crate::registry::dirty::Marker;
-use crate::registry::fanout::Fanout;
+use crate::registry::dirty::{Marker, dirty_set};
 
 mod pacing;
 mod shutdown;
@@ -39,9 +40,8 @@ impl Bench {
         concurrency: usize,
         script: impl Fn(u32, usize) -> (Duration, Outcome) + 'static,
     ) -> Self {
-        let mut fanout = Fanout::default();
-        let inbox = fanout.add("test", |_| true);
-        let marker = fanout.consumers()[0].marker().clone();
+        let (marker, inbox) = dirty_set();
+        let kept: Marker<u32, std::time::Instant> = marker.clone();
         let (shutdown, runs) = (CancellationToken::new(), Rc::new(RefCell::new(Vec::new())));
         let begin = Instant::now();
         let script: Rc<Script> = Rc::new(Box::new(script));
@@ -49,8 +49,8 @@ impl Bench {
             let (shutdown, runs) = (shutdown.clone(), Rc::clone(&runs));
             let attempts: Rc<RefCell<HashMap<u32, usize>>> = Rc::default();
             async move {
-                // The fan-out stays: a queue whose markers are all gone is another test.
-                let _fanout = fanout;
+                // A marker stays: a queue whose markers are all gone is another test.
+                let _kept = kept;
                 let metrics = Metrics::new().unwrap();
                 run("test", inbox, concurrency, &metrics, shutdown, |key| {
                     let attempt = {

@@ -1,3 +1,5 @@
+//! Nothing that is marked is lost, and nothing is read twice.
+
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;

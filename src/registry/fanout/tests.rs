@@ -1,3 +1,5 @@
+//! Every consumer is told what it wants, and a slow one holds up nobody.
+
 use std::collections::HashMap;
 
 use super::*;
@@ -61,7 +63,6 @@ fn a_consumer_that_is_gone_costs_nothing_but_its_marks() {
 #[test]
 fn without_a_consumer_nobody_is_told() {
     assert_eq!(notify(&Fanout::default(), 1), []);
-    Fanout::default().replay("nobody", [1]);
 }
 
 #[test]
@@ -94,27 +95,4 @@ fn a_hundred_thousand_changes_for_a_consumer_that_does_not_read_lose_no_key_and_
         .collect();
     assert_eq!(delivered, order, "each once, in the order of first changes");
     assert_eq!(read(&mut blocked), Vec::<u32>::new());
-}
-
-#[test]
-fn a_late_consumer_gets_every_current_key_that_it_wants_once_and_the_others_get_none() {
-    let mut fanout = Fanout::default();
-    let mut early = fanout.add("early", EVERYTHING);
-    let mut late = fanout.add("late", EVEN);
-    notify(&fanout, 4);
-    assert_eq!(read(&mut early), [4]);
-    fanout.replay("late", [1, 2, 3, 4]);
-    assert_eq!(read(&mut late), [4, 2]);
-    assert_eq!((read(&mut late), read(&mut early)), (vec![], vec![]));
-}
-
-#[test]
-fn a_consumers_own_marker_tells_that_consumer_alone() {
-    let mut fanout = Fanout::default();
-    let mut first = fanout.add("first", EVERYTHING);
-    let mut second = fanout.add("second", EVERYTHING);
-    let consumer = &fanout.consumers()[1];
-    assert_eq!(consumer.name(), "second");
-    consumer.marker().mark(9, Instant::now());
-    assert_eq!((read(&mut first), read(&mut second)), (vec![], vec![9]));
 }

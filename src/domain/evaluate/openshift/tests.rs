@@ -1,3 +1,5 @@
+//! The rules of OpenShift, one test a rule.
+
 use super::*;
 use crate::domain::evaluate::evaluate;
 use crate::domain::fixtures::at;

@@ -1,3 +1,5 @@
+//! An operator that starts again says the same as one that went on.
+
 use super::*;
 
 /// Texts as the edge lets them through, few enough that two nodes often agree.

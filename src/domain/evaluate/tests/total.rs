@@ -1,3 +1,5 @@
+//! Every input has an answer, and every answer fits the API.
+
 use super::*;
 
 /// A cluster that speaks of what the node says, so that every branch is met.

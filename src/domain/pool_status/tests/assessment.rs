@@ -1,3 +1,5 @@
+//! The pool in one word, and its counts.
+
 use super::*;
 use ConditionStatus::{False, True};
 

@@ -1,3 +1,5 @@
+//! Since when a condition of a pool holds.
+
 use super::*;
 
 fn since(status: &PoolProgressInsightStatus) -> Vec<(String, i64)> {

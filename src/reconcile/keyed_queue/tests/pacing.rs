@@ -1,3 +1,5 @@
+//! Pace, retries and obstacles.
+
 use super::*;
 
 #[tokio::test(start_paused = true)]
@@ -63,7 +65,7 @@ async fn the_rest_of_one_key_does_not_hold_up_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failing_key_is_tried_again_after_ever_longer_and_then_steady_delays() {
+async fn a_failing_key_is_tried_again_after_ever_longer_delays() {
     local(async {
         let bench = Bench::start(8, |_, attempt| {
             let outcome = if attempt < 7 {
@@ -78,7 +80,10 @@ async fn a_failing_key_is_tried_again_after_ever_longer_and_then_steady_delays()
         let starts = bench.starts(1);
         assert_eq!(starts.len(), 8, "after success it is left alone");
         let gaps: Vec<u128> = starts.windows(2).map(|pair| pair[1] - pair[0]).collect();
-        for (gap, least) in gaps.iter().zip([200, 400, 800, 1600, 2500, 2500, 2500]) {
+        for (gap, least) in gaps
+            .iter()
+            .zip([200, 400, 800, 1_600, 3_200, 6_400, 12_800])
+        {
             assert!((least..=2 * least + 10).contains(gap), "{gaps:?}");
         }
     })

@@ -1,3 +1,5 @@
+//! What is still done when the end is near.
+
 use super::*;
 
 #[tokio::test(start_paused = true)]

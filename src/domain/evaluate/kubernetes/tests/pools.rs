@@ -1,3 +1,5 @@
+//! Which pool a node belongs to.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Which phase a node is in, and what is no update.
+
 use super::*;
 use crate::domain::fixtures::{NodeBuilder, condition, node};
 

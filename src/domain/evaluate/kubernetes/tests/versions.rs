@@ -1,3 +1,5 @@
+//! Which version a node shall run, and who says so.
+
 use super::*;
 use crate::domain::fixtures::node;
 

@@ -1,3 +1,5 @@
+//! Degraded and Available.
+
 use super::*;
 use crate::api::node::NodeProgressInsightStatus;
 use crate::api::types::{MESSAGE_LIMIT, SUMMARY_LIMIT};

@@ -1,3 +1,5 @@
+//! Which pool a node belongs to, whatever the order in which pools are seen.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Updated, updating, waiting, or not to be told.
+
 use super::*;
 use crate::domain::fixtures::{
     NEW, NEW_VERSION, NodeBuilder, OLD, OLD_VERSION, node, openshift, paused, pool, worker,
