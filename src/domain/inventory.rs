@@ -261,14 +261,14 @@ impl Inventory {
 
     /// Counts the node's version in its pool; the pool's name, if that made another version newest.
     fn count_version(&mut self, entry: &Entry) -> Option<Arc<str>> {
-        let (pool, version) = Self::counted(entry)?;
+        let (pool, version) = self.counted(entry)?;
         let versions = self.versions.entry(Arc::clone(&pool.name)).or_default();
         *versions.entry(version).or_default() += 1;
         self.refresh_newest(pool)
     }
 
     fn discount_version(&mut self, entry: &Entry) -> Option<Arc<str>> {
-        let (pool, version) = Self::counted(entry)?;
+        let (pool, version) = self.counted(entry)?;
         let versions = self.versions.get_mut(&pool.name)?;
         if let Some(count) = versions.get_mut(&version) {
             *count -= 1;
@@ -282,7 +282,11 @@ impl Inventory {
         self.refresh_newest(pool)
     }
 
-    fn counted(entry: &Entry) -> Option<(&Arc<PoolId>, KubeletVersion)> {
+    /// What is counted of a node. On OpenShift nothing is: nobody there asks for the newest kubelet.
+    fn counted<'a>(&self, entry: &'a Entry) -> Option<(&'a Arc<PoolId>, KubeletVersion)> {
+        if self.rules.provider() != Provider::Kubernetes {
+            return None;
+        }
         let text = entry.facts.kubelet_version.as_ref()?;
         let version = (Version::parse(text)?, Arc::clone(text));
         Some((entry.membership.pool()?, version))
@@ -304,8 +308,7 @@ impl Inventory {
         (before != newest).then(|| Arc::clone(&pool.name))
     }
 
-    /// The node itself, and every other node of a pool whose newest version is another one now. Only
-    /// the rules of plain Kubernetes look at the newest version.
+    /// The node itself, and every other node of a pool whose newest version is another one now.
     fn after_versions_changed(
         &self,
         name: Arc<str>,
@@ -321,7 +324,7 @@ impl Inventory {
                     .is_some_and(|pool| changed.contains(&pool.name))
         };
         let mut nodes = Vec::new();
-        if self.rules.provider() == Provider::Kubernetes && !changed.is_empty() {
+        if !changed.is_empty() {
             let others = self.nodes.values().filter(is_affected);
             nodes.extend(others.map(|entry| Arc::clone(&entry.facts.name)));
         }

@@ -217,7 +217,10 @@ fn conditions(
     };
     let healthy = counts.degraded == 0;
     let unhealthy = degraded_nodes(&view.nodes, counts.degraded);
-    let (ready, stalled) = (assessment == Assessment::Completed, !healthy);
+    let (ready, stalled) = (
+        assessment == Assessment::Completed,
+        assessment == Assessment::Degraded,
+    );
     let reconciling = !ready && !stalled && assessment != Assessment::Excluded;
     [
         (
@@ -251,7 +254,7 @@ fn conditions(
             } else {
                 "AsExpected"
             },
-            unhealthy,
+            if stalled { unhealthy } else { String::new() },
         ),
     ]
 }

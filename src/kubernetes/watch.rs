@@ -52,22 +52,27 @@ where
         let mut events = std::pin::pin!(start());
         let mut names = HashSet::new();
         while let Some(event) = events.next().await {
+            // Not Init, which comes before the API server was even asked.
+            if matches!(
+                event,
+                Ok(Event::InitDone | Event::Apply(_) | Event::Delete(_))
+            ) {
+                delays = backoff::short();
+            }
             match event {
                 Ok(Event::Init) => names.clear(),
                 Ok(Event::InitApply(object)) => {
                     names.insert(object.name_any());
                     sink(Seen::Applied(object));
                 }
-                Ok(Event::InitDone) => {
-                    delays = backoff::short();
-                    sink(Seen::Listed(std::mem::take(&mut names)));
-                }
+                Ok(Event::InitDone) => sink(Seen::Listed(std::mem::take(&mut names))),
                 Ok(Event::Apply(object)) => sink(Seen::Applied(object)),
                 Ok(Event::Delete(object)) => sink(Seen::Deleted(object)),
                 // The connection broke in the middle: the watch goes on where it was. If it cannot,
                 // that is another error.
                 Err(watcher::Error::WatchFailed(error)) => {
-                    tracing::debug!(resource = attempt.resource, error = %error, "Resuming the watch");
+                    tracing::debug!(resource = attempt.resource, %error, "Resuming the watch");
+                    backoff::wait(&mut delays).await;
                 }
                 Err(watcher::Error::WatchError(status)) if status.code == 410 => {
                     tracing::debug!(

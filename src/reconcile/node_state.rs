@@ -293,10 +293,11 @@ impl Centre {
         if let Some(history) = &self.history {
             history.drop_history();
         }
+        // First this, then what is known: an insight that is touched in between is told by one of them.
+        self.evaluated.send_replace(true);
         for key in known() {
             self.notify(&key);
         }
-        self.evaluated.send_replace(true);
         self.health.ready(CHECK);
         tracing::info!(nodes = self.states.count(), "Evaluated every node");
         loop {
@@ -453,3 +454,6 @@ fn log(state: &NodeState, cause: &Cause, message: &'static str) {
         message
     );
 }
+
+#[cfg(test)]
+mod tests;

@@ -109,6 +109,7 @@ impl PoolInsights {
                     tracing::info!(pool = &**name, "Deleted the insight of a pool that is gone");
                 }
                 self.last.remove(name);
+                self.cache.take_history(name);
                 self.centre.forget_pool(name);
                 Outcome::Done
             }

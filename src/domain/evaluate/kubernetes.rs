@@ -200,22 +200,28 @@ fn step(node: &NodeFacts, desired: Option<&Desired>, past: Option<&History>) -> 
     }
 }
 
-/// An outdated node that goes makes room for one that is not.
+/// An outdated node that goes makes room for one that is not, unless the cluster gets smaller.
 fn deletion(node: &NodeFacts, outdated: bool) -> Step {
-    if outdated && node.removal.is_none() {
-        Step {
-            phase: Phase::Draining,
-            kind: Some(UpdateKind::Replacement),
-            reason: "BeingReplaced",
-            message: "The outdated node is being deleted".to_owned(),
-        }
-    } else {
-        Step {
-            phase: Phase::Completed,
-            kind: None,
-            reason: "BeingDeleted",
-            message: leaving(node),
-        }
+    let (phase, kind, reason, message) = match (outdated, node.removal) {
+        (true, None) => (
+            Phase::Draining,
+            Some(UpdateKind::Replacement),
+            "BeingReplaced",
+            "The outdated node is being deleted".to_owned(),
+        ),
+        (true, Some(_)) => (
+            Phase::Pending,
+            Some(UpdateKind::Version),
+            "BeingDeleted",
+            waiting(node).to_owned(),
+        ),
+        (false, _) => (Phase::Completed, None, "BeingDeleted", leaving(node)),
+    };
+    Step {
+        phase,
+        kind,
+        reason,
+        message,
     }
 }
 

@@ -276,7 +276,8 @@ fn degraded(facts: &MachineConfigFacts) -> Finding {
 
 /// Unavailable because the daemon is at work. A failed daemon is not at work.
 fn processing(facts: &MachineConfigFacts) -> Option<Finding> {
-    let is_done = facts.state == DaemonState::Done && !is_retargeted(facts);
+    let is_done =
+        facts.state == DaemonState::Done && facts.current_config.is_some() && !is_retargeted(facts);
     (facts.desired_config.is_some() && !is_done && !facts.state.is_failed()).then(|| {
         Finding::new(
             false,

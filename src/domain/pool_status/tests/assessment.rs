@@ -172,6 +172,12 @@ fn the_conditions_for_kstatus_say_done_going_on_or_stuck() {
     assert_eq!(kstatus(&stuck), [False, False, True]);
     let excluded = paused(of(&[(1, Phase::Paused)]));
     assert_eq!(kstatus(&excluded), [False, False, False]);
+    let done = view([degraded("a", Phase::Completed)]);
+    assert_eq!(
+        kstatus(&done),
+        [True, False, False],
+        "done, though not healthy"
+    );
 }
 
 #[test]

@@ -210,6 +210,18 @@ fn a_node_whose_daemon_gave_up_is_not_unavailable_because_of_that() {
 }
 
 #[test]
+fn a_node_that_has_no_current_config_yet_is_being_processed() {
+    let joining = || node("worker-0").role("worker").desired(NEW);
+    for daemon in [DaemonState::Done, DaemonState::Working] {
+        let condition = available(joining().daemon(daemon));
+        assert_eq!(
+            (condition.status, condition.reason),
+            (ConditionStatus::False, "Processing")
+        );
+    }
+}
+
+#[test]
 fn processing_is_not_named_when_there_is_a_reason_of_the_node_itself() {
     let condition = available(worker(OLD, NEW).daemon(DaemonState::Working).cordoned());
     assert_eq!(&*condition.message, "Node is marked unschedulable");
