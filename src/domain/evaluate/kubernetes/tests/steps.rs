@@ -194,7 +194,10 @@ fn the_deletion_of_an_up_to_date_node_is_no_update_and_says_so() {
 #[test]
 fn an_outdated_node_that_the_autoscaler_removes_stays_outdated_until_it_is_gone() {
     let node = running(OLD).removed_by_autoscaler();
-    assert_eq!(last(&[node.clone()]), (Phase::Pending, VERSION, "Pending"));
+    assert_eq!(
+        last(std::slice::from_ref(&node)),
+        (Phase::Pending, VERSION, "Pending")
+    );
     assert_eq!(
         last(&[node.deleting()]),
         (Phase::Pending, VERSION, "BeingDeleted")
