@@ -56,14 +56,14 @@ pub struct RunConfig {
     /// Write NodeProgressInsights
     #[arg(
         long, env = "NODE_INSIGHTS_ENABLE_NODE_INSIGHTS", value_name = "BOOL", default_value_t = true,
-        action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true"
+        action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true"
     )]
     pub enable_node_insights: bool,
 
     /// Write PoolProgressInsights
     #[arg(
         long, env = "NODE_INSIGHTS_ENABLE_POOL_INSIGHTS", value_name = "BOOL", default_value_t = true,
-        action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true"
+        action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true"
     )]
     pub enable_pool_insights: bool,
 
@@ -72,7 +72,8 @@ pub struct RunConfig {
         long,
         env = "NODE_INSIGHTS_METRICS_ADDRESS",
         value_name = "ADDRESS:PORT",
-        default_value = "0.0.0.0:8080"
+        default_value = "0.0.0.0:8080",
+        value_parser = parse_address
     )]
     pub metrics_address: SocketAddr,
 
@@ -112,6 +113,18 @@ impl RunConfig {
     pub fn concurrency(&self) -> usize {
         usize::from(self.concurrency)
     }
+}
+
+/// An address and a port; a port alone is on every address, as other operators have it.
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    let full = if text.starts_with(':') {
+        format!("0.0.0.0{text}")
+    } else {
+        text.to_owned()
+    };
+    full.parse().map_err(|_| {
+        "an address is an IP and a port, as in 127.0.0.1:8080 or [::]:8080; a port alone, as in :8080, is on every address".to_owned()
+    })
 }
 
 /// A label key by the rules of Kubernetes: an optional DNS prefix, then a name.
@@ -187,6 +200,16 @@ mod tests {
         assert!(config.enable_node_insights && config.enable_pool_insights);
         let config = run(&["--enable-node-insights=false", "--enable-pool-insights"]).unwrap();
         assert!(!config.enable_node_insights && config.enable_pool_insights);
+        let config = run(&["--enable-node-insights", "--enable-pool-insights", "false"]).unwrap();
+        assert!(config.enable_node_insights && !config.enable_pool_insights);
+    }
+
+    #[test]
+    fn a_port_alone_is_on_every_address() {
+        let config = run(&["--metrics-address", ":9090"]).unwrap();
+        assert_eq!(config.metrics_address.to_string(), "0.0.0.0:9090");
+        let config = run(&["--metrics-address", "[::1]:0"]).unwrap();
+        assert!(config.metrics_address.ip().is_loopback());
     }
 
     #[test]
@@ -196,7 +219,7 @@ mod tests {
             (["--concurrency", "0"], "1..=64"),
             (["--target-version", "newest"], "v1.36.3"),
             (["--pool-label-keys", "a/b/c"], "example.com/pool"),
-            (["--metrics-address", "8080"], "metrics-address"),
+            (["--metrics-address", "8080"], "as in :8080"),
             (["--log-level", "node_insights=loud"], "log-level"),
         ] {
             let error = run(&args).unwrap_err();

@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, ApiResource, DynamicObject, ListParams, Patch, PatchParams};
 use kube::core::GroupVersionKind;
@@ -139,10 +139,13 @@ impl Kinds {
             .await
             .with_context(|| what.clone())?;
         let params = PatchParams::apply(FIELD_MANAGER).force();
-        api.patch(name, &params, &Patch::Apply(object))
-            .await
-            .context(what)?;
-        Ok(())
+        match api.patch(name, &params, &Patch::Apply(object)).await {
+            Ok(_) => Ok(()),
+            // kube would print the whole answer twice; what the server said is in its message.
+            Err(kube::Error::Api(status)) => Err(anyhow!(status.message)),
+            Err(error) => Err(error.into()),
+        }
+        .context(what)
     }
 
     async fn api(
