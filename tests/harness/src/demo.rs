@@ -221,7 +221,8 @@ fn leave_running(operator: Operator, control_plane: ControlPlane) -> Result<Stri
     let pids: Vec<String> = pids.map(|pid| pid.to_string()).collect();
     write!(
         text,
-        "\nStop it with:\n\n  kill {}; rm -r {}\n",
+        // An API server whose etcd ends first would wait for it, deaf to anything gentler.
+        "\nStop it with:\n\n  kill -9 {}; rm -r {}\n",
         pids.join(" "),
         kept.dir.display()
     )?;
