@@ -11,20 +11,22 @@ use crate::support::{OPERATOR_USER, World, count};
 #[tokio::test]
 async fn a_thousand_nodes_created_at_once_are_all_reported_with_one_status_write_each() -> Result<()>
 {
-    let world = World::empty().await?;
-    let operator = world.operator(&["--platform", "openshift"]).await?;
-    operator.says_why("machineconfigpools").await?;
-    let cluster = Cluster::builder("4.19.14")
-        .pool(Pool::new("master", 3))
-        .pool(Pool::new("worker", 997))
-        .images_per_node(50)
-        .build()?;
+    let cluster = |workers| {
+        let builder = Cluster::builder("4.19.14").images_per_node(50);
+        let builder = builder.pool(Pool::new("master", 3));
+        builder.pool(Pool::new("worker", workers)).build()
+    };
+    let world = World::openshift(&cluster(0)?).await?;
+    let operator = world.operator(&[]).await?;
+    world.all_reported(3).await?;
+    operator.ready().await?;
+    let mark = world.plane.audit().mark()?;
     let started = Instant::now();
-    cluster.load(&world.client).await?;
+    cluster(1000)?.load(&world.client).await?;
     let loaded = started.elapsed();
-    let insights = world.all_reported(1000).await?;
+    let insights = world.all_reported(1003).await?;
     world
-        .pool_becomes("worker", "997 nodes", |pool| pool.progress == "997/997")
+        .pool_becomes("worker", "1,000 nodes", |pool| pool.progress == "1000/1000")
         .await?;
     println!(
         "loaded 1,000 nodes in {loaded:?}; all reported after {:?}",
@@ -38,6 +40,12 @@ async fn a_thousand_nodes_created_at_once_are_all_reported_with_one_status_write
     for (name, insight) in &insights {
         let status = insight.status.as_ref().expect("every insight has a status");
         assert_eq!((&status.name, status.phase), (name, Phase::Completed));
+    }
+    assert!(operator.stop().await?.success());
+    let writes = world.operator_writes(mark)?;
+    for (verb, subresource) in [("create", ""), ("update", "status")] {
+        let written = count(&writes, verb, "nodeprogressinsights", subresource);
+        assert_eq!(written, 1000, "{verb} {subresource}");
     }
     Ok(())
 }
