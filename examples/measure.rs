@@ -4,20 +4,20 @@
 //! watcher that says when an insight is visible. Writes are counted from the API server's audit log,
 //! memory is the kernel's.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use futures::{StreamExt, TryStreamExt};
-use kube::api::{Api, ListParams};
+use kube::api::Api;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, ResourceExt};
-use node_insights::api::NodeProgressInsight;
 use node_insights::api::types::Phase;
+use node_insights::api::{NodeProgressInsight, NodeProgressInsightStatus};
 use node_insights_harness::openshift::{Cluster, Editor, Pool, config_name};
-use node_insights_harness::{ControlPlane, Process, eventually, writes};
+use node_insights_harness::{ControlPlane, Process, writes};
 use tokio::sync::mpsc;
 
 const USER: &str = "system:serviceaccount:node-insights:node-insights";
@@ -68,7 +68,7 @@ async fn main() -> Result<()> {
     let mark = plane.audit().mark()?;
     let started = Instant::now();
     let operator = start(&plane, &arguments).await?;
-    all_written(&client, arguments.nodes).await?;
+    all_seen(&client, arguments.nodes, |_| true).await?;
     println!(
         "first start: every insight written after {:.1} s",
         started.elapsed().as_secs_f64()
@@ -82,7 +82,10 @@ async fn main() -> Result<()> {
     // A write says that everything before it was compared.
     let editor = Editor::new(&client);
     editor.start_update(NEW).await?;
-    all_pending(&client).await?;
+    all_seen(&client, arguments.nodes, |status| {
+        status.phase == Phase::Pending
+    })
+    .await?;
     println!("restart, and one change of the target version:");
     print_writes(&plane, mark)?;
 
@@ -124,46 +127,30 @@ async fn stop(operator: Process) -> Result<()> {
     Ok(())
 }
 
-async fn all_written(client: &Client, nodes: usize) -> Result<()> {
+/// Waits until so many insights have been seen as they shall be; by a watch, because listing all of
+/// them again and again would be most of the API server's load.
+async fn all_seen(
+    client: &Client,
+    nodes: usize,
+    is_so: impl Fn(&NodeProgressInsightStatus) -> bool,
+) -> Result<()> {
     let api: Api<NodeProgressInsight> = Api::all(client.clone());
-    eventually(
-        "every insight is written",
-        Duration::from_mins(5),
-        async || {
-            let insights = api.list(&ListParams::default()).await?.items;
-            Ok((insights
-                .iter()
-                .filter(|insight| insight.status.is_some())
-                .count()
-                == nodes)
-                .then_some(()))
-        },
-    )
-    .await
-}
-
-async fn all_pending(client: &Client) -> Result<()> {
-    let api: Api<NodeProgressInsight> = Api::all(client.clone());
-    let is_pending = |insight: &NodeProgressInsight| {
-        insight
-            .status
-            .as_ref()
-            .is_some_and(|status| status.phase == Phase::Pending)
+    let mut insights = watcher(api, watcher::Config::default())
+        .applied_objects()
+        .boxed();
+    let mut seen = HashSet::new();
+    let all = async {
+        while seen.len() < nodes {
+            let insight = insights.try_next().await?.context("the watch ended")?;
+            if insight.status.as_ref().is_some_and(&is_so) {
+                seen.insert(insight.name_any());
+            }
+        }
+        anyhow::Ok(())
     };
-    eventually(
-        "every node is pending",
-        Duration::from_mins(5),
-        async || {
-            Ok(api
-                .list(&ListParams::default())
-                .await?
-                .items
-                .iter()
-                .all(is_pending)
-                .then_some(()))
-        },
-    )
-    .await
+    tokio::time::timeout(Duration::from_mins(5), all)
+        .await
+        .context("not every insight came within 5 minutes")?
 }
 
 fn print_writes(plane: &ControlPlane, mark: node_insights_harness::AuditMark) -> Result<()> {
