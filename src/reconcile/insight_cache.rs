@@ -8,6 +8,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use kube::ResourceExt;
+
 use crate::api::insight::InsightStatus;
 use crate::kubernetes::objects::WatchedInsight;
 use crate::registry::store::Store;
@@ -92,12 +94,7 @@ impl<S: InsightStatus + Hash> InsightCache<S> {
     /// Takes in an insight as it was seen or written; whether that is news. What is older than what
     /// is known is none: a watch may lag behind our own writes.
     pub fn apply(&self, insight: WatchedInsight<S>) -> bool {
-        let name: Arc<str> = insight
-            .metadata()
-            .name
-            .as_deref()
-            .unwrap_or_default()
-            .into();
+        let name: Arc<str> = insight.name_any().into();
         let base = Base::of(&insight);
         if self
             .bases
@@ -119,12 +116,7 @@ impl<S: InsightStatus + Hash> InsightCache<S> {
     /// Forgets an insight that was seen deleted; whether that is news. One that was created again
     /// meanwhile stays.
     pub fn remove(&self, insight: &WatchedInsight<S>) -> bool {
-        let name: Arc<str> = insight
-            .metadata()
-            .name
-            .as_deref()
-            .unwrap_or_default()
-            .into();
+        let name: Arc<str> = insight.name_any().into();
         let gone = Base::of(insight);
         if self
             .bases

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use node_insights::api::pool::Assessment;
 use node_insights::api::types::Phase;
 use node_insights_harness::openshift::{Cluster, Pool};
 use node_insights_harness::{Exit, Process};
@@ -70,7 +71,14 @@ async fn sigterm_ends_the_operator_in_order_with_the_last_state_written() -> Res
     // Two changes of one pool within its pace of a second: the second one is written when it ends.
     world.editor.set_paused("worker", true).await?;
     world.editor.start_update("4.20.3").await?;
-    world.node_reaches("worker-1", Phase::Paused).await?;
+    world
+        .pool_becomes("worker", "Excluded", |pool| {
+            pool.assessment == Assessment::Excluded && pool.progress == "0/2"
+        })
+        .await?;
+    world.editor.set_paused("worker", false).await?;
+    world.node_reaches("worker-0", Phase::Pending).await?;
+    world.node_reaches("worker-1", Phase::Pending).await?;
     let log_file = operator.process.stderr_log();
     assert_eq!(operator.stop().await?, Exit::Code(0));
     let pool = world
@@ -78,7 +86,7 @@ async fn sigterm_ends_the_operator_in_order_with_the_last_state_written() -> Res
         .await?
         .and_then(|pool| pool.status)
         .expect("it is there");
-    assert_eq!(pool.progress, "0/2");
+    assert_eq!(pool.assessment, Assessment::Pending);
     let log = std::fs::read_to_string(log_file)?;
     let at = |text: &str| {
         log.find(text)
