@@ -6,9 +6,11 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use tokio::sync::mpsc;
+
+use super::lock_order::{OrderedMutex, Rank};
 
 /// What became of a mark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,10 +25,11 @@ pub enum Marked {
 #[must_use]
 pub fn dirty_set<K, T>() -> (Marker<K, T>, Reader<K, T>) {
     let (wake, woken) = mpsc::channel(1);
-    let keys = Arc::new(Mutex::new(Keys {
+    let keys = Keys {
         order: VecDeque::new(),
         tags: HashMap::new(),
-    }));
+    };
+    let keys = Arc::new(OrderedMutex::new(Rank::LEAF, keys));
     (
         Marker {
             keys: Arc::clone(&keys),
@@ -41,13 +44,9 @@ struct Keys<K, T> {
     tags: HashMap<K, T>,
 }
 
-fn lock<K, T>(keys: &Mutex<Keys<K, T>>) -> MutexGuard<'_, Keys<K, T>> {
-    keys.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Marks keys. Never waits.
 pub struct Marker<K, T> {
-    keys: Arc<Mutex<Keys<K, T>>>,
+    keys: Arc<OrderedMutex<Keys<K, T>>>,
     wake: mpsc::Sender<()>,
 }
 
@@ -64,7 +63,7 @@ impl<K: Clone + Eq + Hash, T> Marker<K, T> {
     /// Marks `key`.
     pub fn mark(&self, key: K, tag: T) -> Marked {
         {
-            let mut keys = lock(&self.keys);
+            let mut keys = self.keys.lock();
             if keys.tags.contains_key(&key) {
                 return Marked::Coalesced;
             }
@@ -80,7 +79,7 @@ impl<K: Clone + Eq + Hash, T> Marker<K, T> {
 
 /// Reads keys; there is one reader of a set.
 pub struct Reader<K, T> {
-    keys: Arc<Mutex<Keys<K, T>>>,
+    keys: Arc<OrderedMutex<Keys<K, T>>>,
     woken: mpsc::Receiver<()>,
 }
 
@@ -101,12 +100,12 @@ impl<K: Eq + Hash, T> Reader<K, T> {
     /// How many keys are dirty.
     #[must_use]
     pub fn pending(&self) -> usize {
-        lock(&self.keys).order.len()
+        self.keys.lock().order.len()
     }
 
     /// The next dirty key, if there is one.
     pub fn try_next(&mut self) -> Option<(K, T)> {
-        let mut keys = lock(&self.keys);
+        let mut keys = self.keys.lock();
         let key = keys.order.pop_front()?;
         let tag = keys.tags.remove(&key)?;
         Some((key, tag))
