@@ -10,6 +10,7 @@
 pub mod config;
 mod rules;
 pub mod supervisor;
+pub mod sync_status_file;
 mod wiring;
 
 use std::sync::Arc;

@@ -6,5 +6,6 @@ pub mod client;
 pub mod diagnosis;
 pub mod objects;
 pub mod platform;
+pub mod sync_status;
 pub mod watch;
 pub mod write;

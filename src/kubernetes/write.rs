@@ -20,7 +20,7 @@ use crate::api::insight::{API_VERSION, GROUP, Insight, InsightStatus};
 /// A write takes milliseconds; one that takes this long is on a dead connection.
 const DEADLINE: Duration = Duration::from_secs(15);
 /// Stands in `metadata.managedFields`.
-const FIELD_MANAGER: &str = "node-insights";
+pub(super) const FIELD_MANAGER: &str = "node-insights";
 
 /// Why a write was not done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -95,10 +95,14 @@ fn keeps_the_registry_generic() {
         rules("src/registry/dirty.rs", "use tokio::sync::mpsc;").len(),
         0
     );
-    assert_eq!(
-        rules("src/registry/dirty.rs", "use tokio::time::sleep;").len(),
-        1
-    );
+    for text in [
+        "use tokio::net::TcpStream;",
+        "fn f() { tokio::spawn(async {}); }",
+        "use tokio_util::time::DelayQueue;",
+        "use tracing::info;",
+    ] {
+        assert_eq!(rules("src/registry/dirty.rs", text).len(), 1, "{text}");
+    }
     assert_eq!(
         rules("src/registry/dirty.rs", "use kube::Resource;").len(),
         1

@@ -1,0 +1,258 @@
+//! When there is a sync, and why. Decides and does nothing: the time is an argument.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::status::SyncReason;
+
+/// When the API server comes back, every watch restarts within a few seconds of the others: the first
+/// leads to a sync, the others to one more.
+const WATCH_RESTART_SPACING: Duration = Duration::from_secs(30);
+/// By how much of the interval a tick comes early or late, so that the replicas and clusters that
+/// were started together do not compare together.
+const JITTER: f64 = 0.1;
+
+/// When there is a sync, and why.
+#[derive(Debug)]
+pub(super) struct Schedule {
+    interval: Duration,
+    /// How often each reason was asked for since the last sync began.
+    asked: BTreeMap<SyncReason, usize>,
+    /// How many have begun.
+    begun: u64,
+    last: Option<Last>,
+}
+
+/// The last sync.
+#[derive(Debug, Clone, Copy)]
+struct Last {
+    began: Instant,
+    /// When the next one is due at the latest.
+    tick: Instant,
+}
+
+impl Schedule {
+    /// A schedule before the first sync, which is due at once.
+    pub(super) fn new(interval: Duration) -> Self {
+        Self {
+            interval,
+            asked: BTreeMap::new(),
+            begun: 0,
+            last: None,
+        }
+    }
+
+    /// Why there is a sync to begin now, if there is.
+    pub(super) fn should_sync(&self, now: Instant) -> Option<SyncReason> {
+        let Some(last) = self.last else {
+            return Some(SyncReason::Start);
+        };
+        match self.strongest() {
+            Some(
+                reason @ (SyncReason::Start | SyncReason::AskedFor | SyncReason::LeadershipGained),
+            ) => Some(reason),
+            Some(reason @ SyncReason::WatchRestarted)
+                if now >= last.began + WATCH_RESTART_SPACING =>
+            {
+                Some(reason)
+            }
+            Some(SyncReason::WatchRestarted | SyncReason::Interval) | None => {
+                (now >= last.tick).then_some(SyncReason::Interval)
+            }
+        }
+    }
+
+    /// When [`Self::should_sync`] next has another answer, if nothing is asked for until then and it
+    /// has none now.
+    pub(super) fn due(&self, now: Instant) -> Instant {
+        let Some(last) = self.last else {
+            return now;
+        };
+        match self.strongest() {
+            Some(SyncReason::WatchRestarted) => last.tick.min(last.began + WATCH_RESTART_SPACING),
+            Some(_) | None => last.tick,
+        }
+    }
+
+    /// Asks for a sync; the number of the first one that begins after this.
+    pub(super) fn ask(&mut self, reason: SyncReason) -> u64 {
+        *self.asked.entry(reason).or_default() += 1;
+        self.begun + 1
+    }
+
+    /// Takes back what was asked for once, if it has not begun.
+    pub(super) fn withdraw(&mut self, reason: SyncReason, number: u64) {
+        if number > self.begun
+            && let Some(count) = self.asked.get_mut(&reason)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.asked.remove(&reason);
+            }
+        }
+    }
+
+    /// A sync begins, which is for everything that was asked for until now; its number.
+    pub(super) fn begin(&mut self, now: Instant) -> u64 {
+        self.asked.clear();
+        self.begun += 1;
+        self.last = Some(Last {
+            began: now,
+            tick: now + self.interval,
+        });
+        self.begun
+    }
+
+    /// It has ended. `random` is at least 0 and less than 1.
+    pub(super) fn end(&mut self, now: Instant, random: f64) {
+        let jittered = self.interval.mul_f64(1.0 - JITTER + 2.0 * JITTER * random);
+        if let Some(last) = &mut self.last {
+            last.tick = now + jittered;
+        }
+    }
+
+    fn strongest(&self) -> Option<SyncReason> {
+        self.asked.keys().next_back().copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const INTERVAL: Duration = Duration::from_mins(10);
+
+    /// A schedule whose first sync began at the given moment, took no time, and whose next tick is an
+    /// interval later.
+    fn synced(at: Instant) -> Schedule {
+        let mut schedule = Schedule::new(INTERVAL);
+        schedule.begin(at);
+        schedule.end(at, 0.5);
+        schedule
+    }
+
+    #[test]
+    fn the_first_sync_is_due_at_once_whatever_is_asked_for() {
+        let now = Instant::now();
+        let mut schedule = Schedule::new(INTERVAL);
+        assert_eq!(schedule.should_sync(now), Some(SyncReason::Start));
+        assert_eq!(schedule.due(now), now);
+        schedule.ask(SyncReason::WatchRestarted);
+        schedule.ask(SyncReason::AskedFor);
+        assert_eq!(schedule.should_sync(now), Some(SyncReason::Start));
+    }
+
+    #[test]
+    fn the_next_is_due_an_interval_after_the_end_of_the_last() {
+        let begin = Instant::now();
+        let end = begin + 40 * SECOND;
+        let mut schedule = Schedule::new(INTERVAL);
+        schedule.begin(begin);
+        schedule.end(end, 0.5);
+        assert_eq!(schedule.due(end), end + INTERVAL);
+        assert_eq!(schedule.should_sync(end + INTERVAL - SECOND), None);
+        assert_eq!(
+            schedule.should_sync(end + INTERVAL),
+            Some(SyncReason::Interval)
+        );
+    }
+
+    #[test]
+    fn a_tick_comes_up_to_a_tenth_early_or_late() {
+        let now = Instant::now();
+        let mut schedule = synced(now);
+        schedule.end(now, 0.0);
+        assert_eq!(schedule.due(now), now + INTERVAL.mul_f64(0.9));
+        schedule.end(now, 0.999_999);
+        let latest = schedule.due(now) - now;
+        assert!(latest < INTERVAL.mul_f64(1.1) && latest > INTERVAL.mul_f64(1.099));
+    }
+
+    #[test]
+    fn leadership_and_whoever_asks_need_not_wait() {
+        let now = Instant::now();
+        for reason in [SyncReason::LeadershipGained, SyncReason::AskedFor] {
+            let mut schedule = synced(now);
+            schedule.ask(reason);
+            assert_eq!(schedule.should_sync(now), Some(reason));
+        }
+    }
+
+    #[test]
+    fn a_restarted_watch_waits_until_30_s_after_the_last_sync_began() {
+        let begin = Instant::now();
+        let mut schedule = synced(begin);
+        schedule.ask(SyncReason::WatchRestarted);
+        let due = begin + 30 * SECOND;
+        assert_eq!(schedule.due(begin), due);
+        assert_eq!(schedule.should_sync(begin + 29 * SECOND), None);
+        assert_eq!(schedule.should_sync(due), Some(SyncReason::WatchRestarted));
+    }
+
+    #[test]
+    fn a_restarted_watch_does_not_put_off_a_tick_that_comes_before() {
+        let begin = Instant::now();
+        let mut schedule = Schedule::new(10 * SECOND);
+        schedule.begin(begin);
+        schedule.end(begin, 0.5);
+        schedule.ask(SyncReason::WatchRestarted);
+        assert_eq!(schedule.due(begin), begin + 10 * SECOND);
+        assert_eq!(
+            schedule.should_sync(begin + 10 * SECOND),
+            Some(SyncReason::Interval)
+        );
+    }
+
+    #[test]
+    fn the_strongest_reason_is_named_and_one_sync_is_for_all() {
+        let now = Instant::now() + INTERVAL;
+        let mut schedule = synced(now - INTERVAL);
+        let numbers = [
+            schedule.ask(SyncReason::WatchRestarted),
+            schedule.ask(SyncReason::AskedFor),
+            schedule.ask(SyncReason::LeadershipGained),
+        ];
+        assert_eq!(schedule.should_sync(now), Some(SyncReason::AskedFor));
+        assert_eq!(numbers, [2, 2, 2]);
+        assert_eq!(schedule.begin(now), 2);
+        schedule.end(now, 0.5);
+        assert_eq!(schedule.should_sync(now), None);
+    }
+
+    #[test]
+    fn what_is_asked_for_during_a_sync_is_for_the_next_one() {
+        let now = Instant::now();
+        let mut schedule = synced(now);
+        assert_eq!(schedule.begin(now), 2);
+        assert_eq!(schedule.ask(SyncReason::AskedFor), 3);
+        schedule.end(now, 0.5);
+        assert_eq!(schedule.should_sync(now), Some(SyncReason::AskedFor));
+    }
+
+    #[test]
+    fn what_one_takes_back_another_still_gets() {
+        let now = Instant::now();
+        let mut schedule = synced(now);
+        let number = schedule.ask(SyncReason::AskedFor);
+        schedule.ask(SyncReason::AskedFor);
+        schedule.withdraw(SyncReason::AskedFor, number);
+        assert_eq!(schedule.should_sync(now), Some(SyncReason::AskedFor));
+        schedule.withdraw(SyncReason::AskedFor, number);
+        assert_eq!(schedule.should_sync(now), None);
+    }
+
+    #[test]
+    fn what_has_begun_cannot_be_taken_back_from_the_next() {
+        let now = Instant::now();
+        let mut schedule = synced(now);
+        let begun = schedule.ask(SyncReason::AskedFor);
+        schedule.begin(now);
+        schedule.ask(SyncReason::AskedFor);
+        schedule.withdraw(SyncReason::AskedFor, begun);
+        schedule.end(now, 0.5);
+        assert_eq!(schedule.should_sync(now), Some(SyncReason::AskedFor));
+    }
+}
