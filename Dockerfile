@@ -30,10 +30,12 @@ ENV CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
     CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER=x86_64-linux-gnu-gcc
 WORKDIR /src
 COPY . .
+# Cargo features of the image: `--build-arg FEATURES=otlp` makes it send spans to a collector.
+ARG FEATURES=
 # One target folder for each processor: two builds at once would wait for each other.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target,id=node-insights-target-$TARGETARCH \
-    cargo build --release --locked --bin node-insights --target "$(cat /target)" \
+    cargo build --release --locked --bin node-insights --features "$FEATURES" --target "$(cat /target)" \
     && cp "target/$(cat /target)/release/node-insights" /node-insights
 
 # glibc of the same Debian as above, libgcc, and nothing else: no shell, no package manager. The CA

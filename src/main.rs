@@ -30,7 +30,8 @@ fn main() -> ExitCode {
 }
 
 fn run(config: app::config::RunConfig) -> anyhow::Result<()> {
-    logging::init(config.log_format, &config.log_level)?;
+    // Dropped after the runtime, when nothing is left to be said.
+    let _telemetry = logging::init(config.log_format, &config.log_level)?;
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

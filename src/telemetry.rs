@@ -1,6 +1,8 @@
-//! What the operator says of itself: logs, metrics, health.
+//! What the operator says of itself: logs, spans, metrics, health.
 
 pub mod cause;
 pub mod health;
 pub mod logging;
 pub mod metrics;
+#[cfg(feature = "otlp")]
+mod otlp;

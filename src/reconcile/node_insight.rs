@@ -31,9 +31,11 @@ pub async fn reconcile(
         return Outcome::Done;
     };
     let evaluated = centre.node(&name);
-    match applier.apply(&name, evaluated.as_deref().map(target)).await {
+    let evaluated = evaluated.as_deref();
+    let cause = evaluated.map(|evaluated| &evaluated.cause);
+    match applier.apply(&name, evaluated.map(target), cause).await {
         Ok(done) => {
-            record(&name, evaluated.as_deref(), done, metrics);
+            record(&name, evaluated, done, metrics);
             Outcome::Done
         }
         Err(outcome) => outcome,

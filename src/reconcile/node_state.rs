@@ -26,7 +26,7 @@ use crate::registry::fanout::{Fanout, Inbox};
 use crate::registry::store::{Change, Store};
 use crate::telemetry::cause::Cause;
 use crate::telemetry::health::Health;
-use crate::telemetry::metrics::{EvaluationResult, Metrics};
+use crate::telemetry::metrics::{EvaluationResult, Gauge, Metrics};
 
 /// Evaluations in a row before other tasks get their turn: about 100 µs.
 const BATCH: usize = 100;
@@ -160,7 +160,13 @@ impl CentreBuilder {
             health: self.health,
             clock: self.clock,
         };
-        (Arc::new(centre), DirtyKeys(reader))
+        let centre = Arc::new(centre);
+        // Weak: the centre holds the metrics.
+        let weak = Arc::downgrade(&centre);
+        centre.metrics.register_gauge(Gauge::NodeStates, move || {
+            weak.upgrade().map_or(0, |centre| centre.states.count())
+        });
+        (centre, DirtyKeys(reader))
     }
 }
 
@@ -417,7 +423,6 @@ impl Centre {
                 f64::from(i32::try_from(seconds).unwrap_or(i32::MAX)),
             );
         }
-        self.metrics.node_states(self.states.count());
     }
 
     fn notify_node(&self, name: &Arc<str>, pools: [Option<Arc<str>>; 2], cause: &Cause) {

@@ -15,6 +15,7 @@ use super::node_state::{Centre, Clock, InsightKey};
 use crate::api::PoolProgressInsightStatus;
 use crate::domain::pool_status::{PoolView, project};
 use crate::registry::store::Store;
+use crate::telemetry::cause::Cause;
 use crate::telemetry::metrics::Metrics;
 
 /// Name of the consumer.
@@ -65,8 +66,11 @@ impl PoolInsights {
         let InsightKey::Pool(name) = key else {
             return Outcome::Done;
         };
+        // Before the view: what it shows is then no older than this.
+        let cause = self.centre.pool_cause(&name);
+        let cause = cause.as_ref();
         let Some((view, uid)) = self.centre.pool(&name) else {
-            return self.remove(&name).await;
+            return self.remove(&name, cause).await;
         };
         let past = self
             .last
@@ -77,9 +81,9 @@ impl PoolInsights {
             owner: uid.map(|uid| owner(&view, &uid)),
             status,
         };
-        match self.applier.apply(&name, Some(target)).await {
+        match self.applier.apply(&name, Some(target), cause).await {
             Ok(Applied::Written) => {
-                self.record(&name, &view);
+                self.record(&name, &view, cause);
                 Outcome::DoneFor(PACE)
             }
             Ok(Applied::Unchanged | Applied::Deleted) => Outcome::Done,
@@ -102,11 +106,15 @@ impl PoolInsights {
         })
     }
 
-    async fn remove(&self, name: &Arc<str>) -> Outcome {
-        match self.applier.apply(name, None).await {
+    async fn remove(&self, name: &Arc<str>, cause: Option<&Cause>) -> Outcome {
+        match self.applier.apply(name, None, cause).await {
             Ok(applied) => {
                 if applied == Applied::Deleted {
-                    tracing::info!(pool = &**name, "Deleted the insight of a pool that is gone");
+                    tracing::info!(
+                        reconcile_id = cause.map(|cause| cause.reconcile_id),
+                        pool = &**name,
+                        "Deleted the insight of a pool that is gone"
+                    );
                 }
                 self.last.remove(name);
                 self.cache.take_history(name);
@@ -117,8 +125,8 @@ impl PoolInsights {
         }
     }
 
-    fn record(&self, name: &Arc<str>, view: &PoolView) {
-        let Some(cause) = self.centre.pool_cause(name) else {
+    fn record(&self, name: &Arc<str>, view: &PoolView, cause: Option<&Cause>) {
+        let Some(cause) = cause else {
             return;
         };
         self.metrics.written_after(

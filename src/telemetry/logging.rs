@@ -1,8 +1,26 @@
-//! Structured logs on stderr, as text or as one JSON object a line.
+//! Structured logs on stderr, as text or as one JSON object a line; and, with the feature `otlp`,
+//! spans to a collector.
+//!
+//! A line that is logged inside the span of a change has the change's `reconcile_id`, once: its own,
+//! else the span's.
+
+use std::io;
 
 use clap::ValueEnum;
-use tracing_subscriber::EnvFilter;
+use tracing::Subscriber;
 use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::JsonFields;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, fmt};
+
+use self::line::{KeepId, Line};
+#[cfg(feature = "otlp")]
+use super::otlp;
+
+mod line;
 
 /// How a log line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -21,23 +39,53 @@ pub fn parse_filter(text: &str) -> Result<String, ParseError> {
     EnvFilter::try_new(text).map(|_| text.to_owned())
 }
 
-/// Sends the logs of this process to stderr from now on.
+/// Sends on what is left when it is dropped: keep it until the end of the process.
+#[must_use = "what is dropped at once sends nothing"]
+pub struct Telemetry {
+    #[cfg(feature = "otlp")]
+    _spans: Option<otlp::Flush>,
+}
+
+/// Sends the logs of this process to stderr from now on, and its spans to where the environment says.
 ///
 /// # Errors
-/// When `filter` is none, or when logs were set up already.
-pub fn init(format: LogFormat, filter: &str) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(filter)?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_target(false);
-    match format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder
-            .json()
-            .flatten_event(true)
-            .with_span_list(false)
-            .try_init(),
-    }
-    .map_err(|error| anyhow::anyhow!("Cannot set up logging: {error}"))
+/// When `filter` is none, when logs were set up already, or when the environment names a collector
+/// that spans cannot be sent to.
+pub fn init(format: LogFormat, filter: &str) -> anyhow::Result<Telemetry> {
+    let lines = lines(format, EnvFilter::try_new(filter)?, io::stderr);
+    let subscriber = tracing_subscriber::registry().with(lines);
+    #[cfg(feature = "otlp")]
+    let (subscriber, spans) = {
+        let (layer, spans) = otlp::layer()?.unzip();
+        (subscriber.with(layer), spans)
+    };
+    subscriber
+        .try_init()
+        .map_err(|error| anyhow::anyhow!("Cannot set up logging: {error}"))?;
+    Ok(Telemetry {
+        #[cfg(feature = "otlp")]
+        _spans: spans,
+    })
 }
+
+/// Writes a line for each event that the filter lets through.
+fn lines<S, W>(format: LogFormat, filter: EnvFilter, writer: W) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let lines = fmt::layer()
+        .event_format(Line::new(format))
+        .with_writer(writer);
+    // Both see the spans that the filter lets through, and no others.
+    match format {
+        LogFormat::Text => KeepId.and_then(lines).with_filter(filter).boxed(),
+        LogFormat::Json => KeepId
+            .and_then(lines.fmt_fields(JsonFields::new()))
+            .with_filter(filter)
+            .boxed(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

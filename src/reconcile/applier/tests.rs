@@ -1,0 +1,83 @@
+//! That a write belongs to the change that led to it, in spans and in the log.
+
+use std::io;
+use std::sync::Mutex;
+
+use kube::Config;
+use serde_json::Value;
+
+use super::*;
+use crate::api::NodeProgressInsightStatus;
+use crate::telemetry::cause::Trigger;
+
+const CHECK: &str = "writing";
+
+/// Lines of the log.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// An applier whose API server is not there.
+fn applier() -> Applier<NodeProgressInsightStatus> {
+    // Nothing listens on the port for discarding.
+    let config = Config::new("http://127.0.0.1:9".parse().unwrap());
+    Applier::new(
+        Client::try_from(config).unwrap(),
+        Arc::default(),
+        Arc::new(Metrics::new().unwrap()),
+        Arc::default(),
+        CHECK,
+    )
+}
+
+#[tokio::test]
+async fn a_change_lets_go_of_its_span_when_it_is_written_and_not_before() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_max_level(tracing::Level::DEBUG)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _default = tracing::subscriber::set_default(subscriber);
+    let (applier, cause) = (applier(), Cause::new(Trigger::Node, "7"));
+    cause.open();
+    let target = Target {
+        owner: None,
+        status: Box::new(|_| panic!("there is nothing to write it to")),
+    };
+    let name = "worker-0".into();
+
+    let done = applier.apply(&name, Some(target), Some(&cause)).await;
+    assert_eq!(done, Err(Outcome::Blocked));
+    assert!(!cause.span(Step::Write).is_disabled());
+
+    let done = applier.apply(&name, None, Some(&cause)).await;
+    assert_eq!(done, Ok(Applied::Unchanged));
+    assert!(cause.span(Step::Write).is_disabled());
+
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let ours: Vec<Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .filter(|line: &Value| line["target"] == "node_insights::reconcile::applier")
+        .collect();
+    assert_eq!(
+        ours.len(),
+        2,
+        "that it fails, and that it works again: {log}"
+    );
+    for line in ours {
+        assert_eq!(line["reconcile_id"], cause.reconcile_id, "{line}");
+    }
+}

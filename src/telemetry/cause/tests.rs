@@ -1,0 +1,170 @@
+//! That a change is one tree of spans, which ends when the change is done.
+
+use std::sync::{Arc, Mutex};
+
+use tracing::Instrument;
+use tracing::span::{Attributes, Id};
+use tracing::subscriber::with_default;
+use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::registry::Registry;
+use tracing_subscriber::{Layer, registry};
+
+use super::*;
+
+/// Writes down each span that begins, as a path from its root, and each that ends.
+#[derive(Clone, Default)]
+struct Recorder {
+    began: Arc<Mutex<Vec<String>>>,
+    ended: Arc<Mutex<Vec<String>>>,
+}
+
+fn path<'a>(context: &'a Context<'a, Registry>, id: &'a Id) -> String {
+    let span = context.span(id).unwrap();
+    let names: Vec<&str> = span.scope().from_root().map(|span| span.name()).collect();
+    names.join("/")
+}
+
+impl Layer<Registry> for Recorder {
+    fn on_new_span(&self, _: &Attributes<'_>, id: &Id, context: Context<'_, Registry>) {
+        self.began.lock().unwrap().push(path(&context, id));
+    }
+
+    fn on_close(&self, id: Id, context: Context<'_, Registry>) {
+        self.ended.lock().unwrap().push(path(&context, &id));
+    }
+}
+
+impl Recorder {
+    fn run(work: impl FnOnce(&Self)) -> Self {
+        let recorder = Self::default();
+        with_default(registry().with(recorder.clone()), || work(&recorder));
+        recorder
+    }
+
+    fn began(&self) -> Vec<String> {
+        self.began.lock().unwrap().clone()
+    }
+
+    fn ended(&self) -> Vec<String> {
+        self.ended.lock().unwrap().clone()
+    }
+}
+
+#[test]
+fn the_steps_of_a_change_are_one_tree() {
+    let recorder = Recorder::run(|_| {
+        let cause = Cause::new(Trigger::Node, "7");
+        cause.open();
+        cause.in_span(Step::Trigger, || ());
+        let reconcile = cause.reconcile("a");
+        reconcile.in_span(Step::Gather, || ());
+        reconcile.in_span(Step::Evaluate, || ());
+        reconcile.in_span(Step::Commit, || ());
+        reconcile.in_span(Step::Notify, || ());
+        drop(reconcile);
+        cause.in_span(Step::Write, || ());
+    });
+    assert_eq!(
+        recorder.began(),
+        [
+            "change",
+            "change/trigger",
+            "change/reconcile",
+            "change/reconcile/gather",
+            "change/reconcile/evaluate",
+            "change/reconcile/commit",
+            "change/reconcile/notify",
+            "change/write",
+        ]
+    );
+}
+
+#[test]
+fn a_change_is_a_root_of_its_own_whatever_is_going_on() {
+    let recorder = Recorder::run(|_| {
+        let (one, other) = (
+            Cause::new(Trigger::Node, "1"),
+            Cause::new(Trigger::Node, "2"),
+        );
+        one.open();
+        one.in_span(Step::Write, || other.open());
+    });
+    assert_eq!(recorder.began(), ["change", "change/write", "change"]);
+}
+
+#[test]
+fn the_span_of_a_change_ends_when_the_last_that_holds_it_lets_go() {
+    Recorder::run(|recorder| {
+        let cause = Cause::new(Trigger::ClusterVersion, "7");
+        cause.open();
+        let (kept_for_days, queued) = (cause.clone(), cause.clone());
+        drop(cause);
+        drop(queued);
+        assert!(recorder.ended().is_empty());
+        kept_for_days.finish();
+        assert_eq!(recorder.ended(), ["change"]);
+    });
+}
+
+#[test]
+fn one_holder_that_lets_go_does_not_take_the_span_from_the_others() {
+    let recorder = Recorder::run(|_| {
+        let node = Cause::new(Trigger::ClusterVersion, "7");
+        node.open();
+        let pool = node.clone();
+        node.finish();
+        node.in_span(Step::Write, || ());
+        pool.in_span(Step::Write, || ());
+    });
+    assert_eq!(recorder.began(), ["change", "change/write"]);
+}
+
+#[test]
+fn a_change_without_a_span_has_no_steps_below_somebody_elses() {
+    let recorder = Recorder::run(|_| {
+        let (without, done) = (
+            Cause::new(Trigger::Node, "1"),
+            Cause::new(Trigger::Node, "2"),
+        );
+        done.open();
+        done.finish();
+        tracing::info_span!("other").in_scope(|| {
+            for cause in [&without, &done] {
+                cause.in_span(Step::Write, || ());
+                cause.reconcile("a").in_span(Step::Gather, || ());
+            }
+        });
+    });
+    assert_eq!(recorder.began(), ["change", "other"]);
+}
+
+#[tokio::test]
+async fn a_step_that_waits_keeps_its_span() {
+    let recorder = Recorder::default();
+    let subscriber = registry().with(recorder.clone());
+    let _default = tracing::subscriber::set_default(subscriber);
+    let cause = Cause::new(Trigger::Node, "1");
+    cause.open();
+    let work = tokio::task::yield_now().instrument(cause.span(Step::Write));
+    assert!(recorder.ended().is_empty());
+    work.await;
+    assert_eq!(recorder.began(), ["change", "change/write"]);
+    assert_eq!(recorder.ended(), ["change/write"]);
+}
+
+#[test]
+fn every_trigger_is_listed_at_its_place() {
+    // A new trigger does not compile here until it has a place, which it needs in ALL too.
+    let place = |trigger: Trigger| match trigger {
+        Trigger::Node => 0,
+        Trigger::NodeDeleted => 1,
+        Trigger::MachineConfigPool => 2,
+        Trigger::MachineConfig => 3,
+        Trigger::ClusterVersion => 4,
+        Trigger::ApiServerVersion => 5,
+    };
+    for (at, trigger) in Trigger::ALL.into_iter().enumerate() {
+        assert_eq!(trigger as usize, at, "{trigger}");
+        assert_eq!(place(trigger), at, "{trigger}");
+    }
+}

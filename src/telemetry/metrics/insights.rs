@@ -1,0 +1,105 @@
+//! Metrics of the way from a state to its insight: the fan-out and the writes.
+
+use prometheus::{HistogramVec, IntCounterVec, IntGaugeVec, Result};
+
+use super::Metrics;
+use super::maker::Maker;
+
+/// From a quick write (a few ms) to one that waited for an API server that was away.
+const LATENCY_BUCKETS: [f64; 12] = [
+    0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 600.0,
+];
+
+/// Metrics of the fan-out and of the writes.
+pub(super) struct InsightMetrics {
+    notifications: IntCounterVec,
+    coalesced: IntCounterVec,
+    pending: IntGaugeVec,
+    wait: HistogramVec,
+    writes: IntCounterVec,
+    event_to_write: HistogramVec,
+}
+
+impl InsightMetrics {
+    pub(super) fn new(make: &Maker<'_>) -> Result<Self> {
+        Ok(Self {
+            notifications: make.counters(
+                "node_insights_notifications_total",
+                "Keys that a consumer was told about.",
+                &["consumer"],
+            )?,
+            coalesced: make.counters(
+                "node_insights_notifications_coalesced_total",
+                "Keys that a consumer was told about while it had not read them since the last time.",
+                &["consumer"],
+            )?,
+            pending: make.gauges(
+                "node_insights_notifications_pending",
+                "Keys that a consumer has not read yet. Alert when it stays above 0 for minutes.",
+                &["consumer"],
+            )?,
+            wait: make.histograms(
+                "node_insights_notification_duration_seconds",
+                "Time from telling a consumer about a key until it reads it.",
+                &["consumer"],
+                &LATENCY_BUCKETS,
+            )?,
+            writes: make.counters(
+                "node_insights_writes_total",
+                "Writes of insights to the API server, by kind and outcome (created, updated, deleted, conflict, failed). Alert on failed.",
+                &["kind", "outcome"],
+            )?,
+            event_to_write: make.histograms(
+                "node_insights_event_to_write_seconds",
+                "Time from learning of a change until the insight that shows it is written.",
+                &["kind"],
+                &LATENCY_BUCKETS,
+            )?,
+        })
+    }
+}
+
+impl Metrics {
+    /// A consumer was told about a key.
+    pub fn notified(&self, consumer: &str, coalesced: bool) {
+        self.insights
+            .notifications
+            .with_label_values(&[consumer])
+            .inc();
+        if coalesced {
+            self.insights.coalesced.with_label_values(&[consumer]).inc();
+        }
+    }
+
+    /// A consumer read a key.
+    pub fn notification_read(&self, consumer: &str, seconds: f64) {
+        self.insights
+            .wait
+            .with_label_values(&[consumer])
+            .observe(seconds);
+    }
+
+    /// How many keys a consumer has yet to read.
+    pub fn pending(&self, consumer: &str, count: usize) {
+        self.insights
+            .pending
+            .with_label_values(&[consumer])
+            .set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// A write ended.
+    pub fn wrote(&self, kind: &str, outcome: &str) {
+        self.insights
+            .writes
+            .with_label_values(&[kind, outcome])
+            .inc();
+    }
+
+    /// A change was written.
+    pub fn written_after(&self, kind: &str, seconds: f64) {
+        self.insights
+            .event_to_write
+            .with_label_values(&[kind])
+            .observe(seconds);
+    }
+}

@@ -1,0 +1,154 @@
+//! Metrics of the initial sync and of the periodic full compare.
+
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Result};
+
+use super::maker::Maker;
+use super::{Metrics, unix_now};
+
+/// From a small cluster (some ms) to a large one behind an API server that is slow.
+const SYNC_BUCKETS: [f64; 8] = [0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0];
+
+/// Where the sync is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SyncPhase {
+    /// It runs.
+    Syncing,
+    /// The last one succeeded.
+    Complete,
+    /// The last one failed.
+    Failed,
+}
+
+impl SyncPhase {
+    const ALL: [Self; 3] = [Self::Syncing, Self::Complete, Self::Failed];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Syncing => "Syncing",
+            Self::Complete => "Complete",
+            Self::Failed => "Failed",
+        }
+    }
+}
+
+/// What a sync found and did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Compared {
+    /// Nodes that were compared.
+    pub nodes: usize,
+    /// Differences between the store and the cluster, or the insights, that nobody was told about.
+    pub differences: usize,
+    /// How many of these it repaired.
+    pub repaired: usize,
+}
+
+/// Metrics of the sync.
+pub(super) struct SyncMetrics {
+    attempts: IntCounterVec,
+    duration: Histogram,
+    last_success: IntGauge,
+    phase: IntGaugeVec,
+    nodes: IntGauge,
+    differences: IntCounter,
+    repaired: IntCounter,
+    out_of_sync: IntGauge,
+    persist_failures: IntCounter,
+}
+
+impl SyncMetrics {
+    pub(super) fn new(make: &Maker<'_>) -> Result<Self> {
+        Ok(Self {
+            attempts: make.counters(
+                "node_insights_sync_attempts_total",
+                "Full compares that ended, by why they ran and how they ended (success, failure). Alert on two failures in a row.",
+                &["reason", "result"],
+            )?,
+            duration: make.histogram(
+                "node_insights_sync_duration_seconds",
+                "Time that a full compare takes, also one that fails.",
+                &SYNC_BUCKETS,
+            )?,
+            last_success: make.gauge(
+                "node_insights_sync_last_success_timestamp_seconds",
+                "Unix time at which the last full compare succeeded, 0 before the first. Alert when it is older than two intervals.",
+            )?,
+            phase: make.gauges(
+                "node_insights_sync_phase",
+                "1 for the phase that the full compare is in (Syncing, Complete, Failed). Alert on Failed for longer than two intervals.",
+                &["phase"],
+            )?,
+            nodes: make.gauge(
+                "node_insights_sync_nodes_compared",
+                "Nodes in the last full compare that succeeded.",
+            )?,
+            differences: make.counter(
+                "node_insights_sync_differences_total",
+                "Differences that full compares found, each of which is a change that was missed. Alert when it keeps growing.",
+            )?,
+            repaired: make.counter(
+                "node_insights_sync_repaired_total",
+                "Differences that full compares repaired. Alert when it grows less than the differences.",
+            )?,
+            out_of_sync: make.gauge(
+                "node_insights_insights_out_of_sync",
+                "Insights in the API that differed from the store in the last full compare. Alert on more than 0 for longer than two intervals.",
+            )?,
+            persist_failures: make.counter(
+                "node_insights_sync_persist_failures_total",
+                "Times that the status of the sync could not be kept. Alert on any increase over an hour.",
+            )?,
+        })
+    }
+}
+
+impl Metrics {
+    /// A sync begins.
+    pub fn sync_started(&self) {
+        self.sync_phase(SyncPhase::Syncing);
+    }
+
+    /// A sync ended; `compared` is what it found and did, `None` when it failed.
+    pub fn sync_ended(&self, reason: &'static str, seconds: f64, compared: Option<Compared>) {
+        let sync = &self.sync;
+        if let Some(Compared {
+            nodes,
+            differences,
+            repaired,
+        }) = compared
+        {
+            sync.last_success.set(unix_now());
+            sync.nodes.set(i64::try_from(nodes).unwrap_or(i64::MAX));
+            sync.differences.inc_by(differences as u64);
+            sync.repaired.inc_by(repaired as u64);
+        }
+        let (phase, result) = match compared {
+            Some(_) => (SyncPhase::Complete, "success"),
+            None => (SyncPhase::Failed, "failure"),
+        };
+        self.sync_phase(phase);
+        sync.attempts.with_label_values(&[reason, result]).inc();
+        sync.duration.observe(seconds);
+    }
+
+    /// Where the sync is, as after a start with a status that was kept.
+    pub fn sync_phase(&self, current: SyncPhase) {
+        for phase in SyncPhase::ALL {
+            self.sync
+                .phase
+                .with_label_values(&[phase.as_str()])
+                .set(i64::from(phase == current));
+        }
+    }
+
+    /// How many insights in the API differ from the store.
+    pub fn out_of_sync(&self, insights: usize) {
+        self.sync
+            .out_of_sync
+            .set(i64::try_from(insights).unwrap_or(i64::MAX));
+    }
+
+    /// The status of the sync could not be kept.
+    pub fn sync_not_persisted(&self) {
+        self.sync.persist_failures.inc();
+    }
+}

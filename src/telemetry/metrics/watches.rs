@@ -1,0 +1,89 @@
+//! Metrics of the watches: whether each works, and how fresh it is.
+
+use prometheus::{IntCounterVec, IntGaugeVec, Result};
+
+use super::maker::Maker;
+use super::{Metrics, unix_now};
+
+/// Metrics of the watches.
+pub(super) struct WatchMetrics {
+    synced: IntGaugeVec,
+    last_event: IntGaugeVec,
+    restarts: IntCounterVec,
+    failures: IntCounterVec,
+    unreadable: IntCounterVec,
+}
+
+impl WatchMetrics {
+    pub(super) fn new(make: &Maker<'_>) -> Result<Self> {
+        Ok(Self {
+            synced: make.gauges(
+                "node_insights_watch_synced",
+                "1 while the kind is listed and watched, 0 while the watch fails. Alert on 0 for minutes.",
+                &["kind"],
+            )?,
+            last_event: make.gauges(
+                "node_insights_watch_last_event_timestamp_seconds",
+                "Unix time of the last event of the kind's watch, a list included. Alert on nodes when it is older than 15 minutes: each kubelet reports every 5.",
+                &["kind"],
+            )?,
+            restarts: make.counters(
+                "node_insights_watch_restarts_total",
+                "Watches that began again with a full list, by kind. Alert on more than 10 in an hour.",
+                &["kind"],
+            )?,
+            failures: make.counters(
+                "node_insights_watch_failures_total",
+                "Failures of a watch, by kind and reason.",
+                &["kind", "reason"],
+            )?,
+            unreadable: make.counters(
+                "node_insights_unreadable_objects_total",
+                "Objects that could not be read and were left out, by kind. Alert on any.",
+                &["kind"],
+            )?,
+        })
+    }
+
+    pub(super) fn forget_nodes(&self) {
+        self.synced.reset();
+        self.last_event.reset();
+    }
+}
+
+impl Metrics {
+    /// A watch works, or does not.
+    pub fn watch(&self, kind: &str, synced: bool) {
+        self.watches
+            .synced
+            .with_label_values(&[kind])
+            .set(i64::from(synced));
+    }
+
+    /// An event of a watch arrived now.
+    pub fn watch_event(&self, kind: &str) {
+        self.watches
+            .last_event
+            .with_label_values(&[kind])
+            .set(unix_now());
+    }
+
+    /// A watch begins again with a full list.
+    pub fn watch_restarted(&self, kind: &str) {
+        self.watches.restarts.with_label_values(&[kind]).inc();
+    }
+
+    /// A watch failed.
+    pub fn watch_failed(&self, kind: &str, reason: &str) {
+        self.watch(kind, false);
+        self.watches
+            .failures
+            .with_label_values(&[kind, reason])
+            .inc();
+    }
+
+    /// An object could not be read.
+    pub fn unreadable(&self, kind: &str) {
+        self.watches.unreadable.with_label_values(&[kind]).inc();
+    }
+}
