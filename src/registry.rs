@@ -1,7 +1,8 @@
-//! What keeps and hands on: a store, a set of dirty keys, a fan-out, locks, long-running operations, and
-//! when everything is compared. Generic: nothing here knows Kubernetes or what a node is, logs, or starts a
-//! task.
+//! What keeps and hands on: a store, the backends behind it, a set of dirty keys, a fan-out, locks,
+//! long-running operations, and when everything is compared. Generic: nothing here knows Kubernetes or what
+//! a node is, logs, or starts a task.
 
+pub mod backend;
 pub mod dirty;
 pub mod fanout;
 pub mod keyed_locks;

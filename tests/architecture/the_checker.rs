@@ -107,6 +107,14 @@ fn keeps_the_registry_generic() {
         rules("src/registry/dirty.rs", "use kube::Resource;").len(),
         1
     );
+    let redb = "use redb::Database;";
+    assert_eq!(rules("src/registry/backend/memory.rs", redb).len(), 1);
+    assert_eq!(rules("src/registry/backend/file/disk.rs", redb).len(), 0);
+    assert_eq!(
+        rules("src/registry/backend/file/disk.rs", "use kube::Resource;").len(),
+        1,
+        "an exception is for one crate"
+    );
 }
 
 #[test]

@@ -1,0 +1,225 @@
+//! The backend whose metadata is there again after a restart, however the process ended.
+//!
+//! ```text
+//!  every operation ──► MemoryBackend          answers at once
+//!                          │ key whose metadata changed
+//!                          ▼
+//!                       Backlog               dirty keys of all tables; how writing goes
+//!                          │ at most every second, or on flush
+//!                          ▼
+//!                    one thread ──► Disk      one commit: all of it, or nothing
+//! ```
+//!
+//! One file has a table for each backend. Memory is the truth: the disk follows within about a second,
+//! and while it cannot, everything goes on and nothing is forgotten. What a kill keeps from the disk is
+//! no more than that second; what was flushed is never lost. Values are never written: they are
+//! evaluated anew. Deliberately absent: reading the file for a reader.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use self::backlog::{Backlog, Pace};
+use self::disk::{Location, Table};
+use super::memory::{MemoryBackend, MetadataStore};
+use super::{BackendError, Metadata, Opened, SetAside, StateBackend};
+use crate::registry::lock_order::{OrderedMutex, Rank};
+use crate::registry::store::{Change, Counter, Snapshot};
+
+mod backlog;
+mod disk;
+mod writer;
+
+/// Held while the file is opened; nothing but the writer is waited for with it.
+const RANK: Rank = Rank::new(u8::MAX - 2, "state file");
+
+/// A state file. Clones are handles of the same one; with the last of them, backends included, what is
+/// dirty is written, and the file is closed.
+#[derive(Clone)]
+pub struct Database(Arc<Inner>);
+
+struct Inner {
+    location: Arc<Location>,
+    backlog: Arc<Backlog>,
+    opening: OrderedMutex<Option<Opening>>,
+}
+
+/// What is left of opening the file.
+struct Opening {
+    writer: JoinHandle<()>,
+    /// What no backend has asked for yet.
+    tables: HashMap<String, Table>,
+    set_aside: Option<SetAside>,
+}
+
+impl Database {
+    /// A file at this path. It is opened, or made, with the first backend that is.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self::with(Location::file(path.into()), Pace::default())
+    }
+
+    fn with(location: Location, pace: Pace) -> Self {
+        let backlog = Backlog::new(location.path().to_owned(), pace);
+        Self(Arc::new(Inner {
+            location: Arc::new(location),
+            backlog: Arc::new(backlog),
+            opening: OrderedMutex::new(RANK, None),
+        }))
+    }
+
+    /// A backend that is kept in the table `name`, which is nobody else's, and not "meta". Its values
+    /// are also found by what `index_of` says of them.
+    #[must_use]
+    pub fn table<V, I>(
+        &self,
+        name: &'static str,
+        index_of: fn(&V) -> Option<I>,
+    ) -> FileBackend<V, I>
+    where
+        I: Clone + Eq + Hash,
+    {
+        let metadata = MetadataStore::default();
+        let backlog = Arc::clone(&self.0.backlog);
+        let table = backlog.add_table(name, Arc::clone(&metadata));
+        FileBackend {
+            memory: MemoryBackend::observed(index_of, Arc::clone(&metadata), move |key| {
+                backlog.mark(table, key);
+            }),
+            metadata,
+            name,
+            database: self.clone(),
+        }
+    }
+}
+
+impl Inner {
+    /// What the file has in a table; opens the file, if nobody did before.
+    fn claim(&self, name: &str) -> Result<(Table, Option<SetAside>), BackendError> {
+        let mut opening = self.opening.lock();
+        let opening = match &mut *opening {
+            Some(opening) => opening,
+            none => none.insert(self.open()?),
+        };
+        let table = opening.tables.remove(name).unwrap_or_default();
+        Ok((table, opening.set_aside.take()))
+    }
+
+    fn open(&self) -> Result<Opening, BackendError> {
+        let (found, set_aside) = self.location.open_or_set_aside()?;
+        let (location, backlog) = (Arc::clone(&self.location), Arc::clone(&self.backlog));
+        let writer = writer::start(location, found.disk, backlog).map_err(|error| {
+            BackendError::Unavailable {
+                why: format!("no thread can be started that would write it: {error}"),
+            }
+        })?;
+        Ok(Opening {
+            writer,
+            tables: found.tables,
+            set_aside,
+        })
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // One that hangs in the disk is left alone: the process is to end all the same.
+        if let Some(opening) = self.opening.lock().take()
+            && self.backlog.stop()
+        {
+            // It has ended, and a panic of it was said by the panic.
+            let _ = opening.writer.join();
+        }
+    }
+}
+
+/// Keeps metadata in a table of a state file, and everything in memory.
+pub struct FileBackend<V, I = ()> {
+    memory: MemoryBackend<V, I>,
+    metadata: MetadataStore,
+    name: &'static str,
+    database: Database,
+}
+
+impl<V, I> StateBackend<V, I> for FileBackend<V, I>
+where
+    V: PartialEq + Send + Sync,
+    I: Clone + Eq + Hash + Send + Sync,
+{
+    fn init(&self) -> Result<Opened, BackendError> {
+        let (table, set_aside) = self.database.0.claim(self.name)?;
+        let restored = table.len();
+        for (key, metadata) in table {
+            self.metadata.upsert(key, metadata);
+        }
+        self.memory.init()?;
+        Ok(Opened {
+            restored,
+            set_aside,
+        })
+    }
+
+    fn register(&self, key: &Arc<str>, value: V) -> Result<(), BackendError> {
+        self.memory.register(key, value)
+    }
+
+    fn update(&self, key: &Arc<str>, value: V) -> Result<Change<V>, BackendError> {
+        self.memory.update(key, value)
+    }
+
+    fn lookup(&self, key: &Arc<str>) -> Result<Option<Arc<V>>, BackendError> {
+        self.memory.lookup(key)
+    }
+
+    fn unregister(&self, key: &Arc<str>) -> Result<Arc<V>, BackendError> {
+        self.memory.unregister(key)
+    }
+
+    fn evict(&self, is_gone: &dyn Fn(&Arc<str>, &V) -> bool) -> Result<Vec<Arc<V>>, BackendError> {
+        self.memory.evict(is_gone)
+    }
+
+    fn list(&self) -> Result<Snapshot<V>, BackendError> {
+        self.memory.list()
+    }
+
+    fn list_by(&self, index: &I) -> Result<Snapshot<V>, BackendError> {
+        self.memory.list_by(index)
+    }
+
+    fn indices(&self) -> Result<Vec<I>, BackendError> {
+        self.memory.indices()
+    }
+
+    fn metadata(&self, key: &Arc<str>) -> Result<Option<Metadata>, BackendError> {
+        self.memory.metadata(key)
+    }
+
+    fn update_metadata(&self, key: &Arc<str>, metadata: Metadata) -> Result<(), BackendError> {
+        self.memory.update_metadata(key, metadata)
+    }
+
+    fn forget_unregistered(&self) -> Result<usize, BackendError> {
+        self.memory.forget_unregistered()
+    }
+
+    fn counter(&self) -> Counter {
+        self.memory.counter()
+    }
+
+    fn health_check(&self) -> Result<(), BackendError> {
+        self.memory.health_check()?;
+        self.database.0.backlog.health()
+    }
+
+    fn flush(&self, within: Duration) -> Result<(), BackendError> {
+        self.memory.flush(within)?;
+        self.database.0.backlog.flush(within)
+    }
+}
+
+#[cfg(test)]
+mod tests;

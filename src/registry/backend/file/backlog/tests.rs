@@ -1,0 +1,146 @@
+//! The books of what is to be written, without a disk.
+
+use super::*;
+use crate::registry::backend::Metadata;
+
+const PACE: Pace = Pace {
+    gather: Duration::from_millis(20),
+    first_retry: Duration::from_secs(1),
+    last_retry: Duration::from_secs(30),
+    stalled: Duration::from_secs(10),
+    close: Duration::from_secs(2),
+};
+
+fn backlog() -> (Backlog, MetadataStore, TableId) {
+    let backlog = Backlog::new("state".into(), PACE);
+    let metadata = MetadataStore::default();
+    let table = backlog.add_table("nodes", Arc::clone(&metadata));
+    backlog.begin();
+    (backlog, metadata, table)
+}
+
+fn key(name: &str) -> Arc<str> {
+    Arc::from(name)
+}
+
+fn change(backlog: &Backlog, metadata: &MetadataStore, table: TableId, name: &str, text: &str) {
+    metadata.upsert(key(name), Metadata::new(text.as_bytes()));
+    backlog.mark(table, &key(name));
+}
+
+/// What would be written, in order.
+fn written(backlog: &Backlog, batch: &Batch) -> Vec<(String, Option<String>)> {
+    let text = |metadata: Metadata| String::from_utf8(metadata.bytes().to_vec()).unwrap();
+    let mut rows: Vec<_> = backlog
+        .rows(batch)
+        .into_iter()
+        .flat_map(|(_, rows)| rows)
+        .map(|(key, metadata)| (key.to_string(), metadata.map(text)))
+        .collect();
+    rows.sort();
+    rows
+}
+
+fn error(why: &str) -> BackendError {
+    BackendError::Unavailable {
+        why: why.to_owned(),
+    }
+}
+
+#[test]
+fn what_changes_again_while_it_is_gathered_is_written_once_and_as_it_is_then() {
+    let (backlog, metadata, table) = backlog();
+    let begin = Instant::now();
+    for number in 0..100 {
+        change(&backlog, &metadata, table, "a", &number.to_string());
+        change(&backlog, &metadata, table, "b", "x");
+    }
+    assert!(backlog.wait_until_due());
+    assert!(begin.elapsed() >= PACE.gather);
+    let batch = backlog.take();
+    metadata.remove("b");
+    backlog.mark(table, &key("b"));
+    let expected = [
+        ("a".to_owned(), Some("99".to_owned())),
+        ("b".to_owned(), None),
+    ];
+    assert_eq!(written(&backlog, &batch), expected);
+}
+
+#[test]
+fn a_key_that_changes_while_it_is_written_is_written_again() {
+    let (backlog, metadata, table) = backlog();
+    change(&backlog, &metadata, table, "a", "1");
+    assert!(backlog.wait_until_due());
+    let batch = backlog.take();
+    written(&backlog, &batch);
+    change(&backlog, &metadata, table, "a", "2");
+    backlog.succeeded(&batch);
+    let error = backlog.flush(Duration::from_millis(1)).unwrap_err();
+    assert_eq!(error.category(), "timeout", "it is not durable yet");
+    assert!(backlog.wait_until_due());
+    let batch = backlog.take();
+    assert_eq!(
+        written(&backlog, &batch),
+        [("a".to_owned(), Some("2".to_owned()))]
+    );
+    backlog.succeeded(&batch);
+    assert_eq!(backlog.flush(Duration::ZERO), Ok(()));
+}
+
+#[test]
+fn what_failed_is_tried_again_after_delays_that_double_up_to_the_longest() {
+    let (backlog, metadata, table) = backlog();
+    change(&backlog, &metadata, table, "a", "1");
+    let delay = || {
+        let state = backlog.lock();
+        let failure = state.failure.as_ref().unwrap();
+        assert!(failure.retry_at <= Instant::now() + failure.retry_in);
+        failure.retry_in.as_secs()
+    };
+    let mut delays = Vec::new();
+    for number in 0..7 {
+        let batch = backlog.take();
+        assert_eq!(written(&backlog, &batch).len(), 1);
+        assert!(backlog.failed(Some(batch), error(&number.to_string())));
+        assert_eq!(backlog.health(), Err(error(&number.to_string())));
+        delays.push(delay());
+    }
+    assert_eq!(delays, [1, 2, 4, 8, 16, 30, 30]);
+
+    let batch = backlog.take();
+    backlog.succeeded(&batch);
+    assert_eq!(backlog.health(), Ok(()));
+    change(&backlog, &metadata, table, "a", "2");
+    let batch = backlog.take();
+    backlog.failed(Some(batch), error("again"));
+    assert_eq!(delay(), 1, "from the beginning");
+}
+
+#[test]
+fn what_is_dirty_at_the_end_is_tried_once() {
+    let (backlog, metadata, table) = backlog();
+    change(&backlog, &metadata, table, "a", "1");
+    backlog.lock().is_stopping = true;
+    let begin = Instant::now();
+    assert!(backlog.wait_until_due());
+    assert!(begin.elapsed() < PACE.gather, "at once");
+    let batch = backlog.take();
+    assert!(!backlog.failed(Some(batch), error("full")));
+    let batch = backlog.take();
+    backlog.succeeded(&batch);
+    assert!(!backlog.wait_until_due(), "nothing more to do");
+}
+
+#[test]
+fn without_a_writer_nothing_is_well() {
+    let (backlog, metadata, table) = backlog();
+    change(&backlog, &metadata, table, "a", "1");
+    backlog.end();
+    let message = backlog.health().unwrap_err().to_string();
+    assert_eq!(
+        message,
+        "the state cannot be kept: nobody writes state any more"
+    );
+    assert!(backlog.flush(Duration::from_mins(1)).is_err(), "at once");
+}
