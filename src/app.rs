@@ -18,12 +18,17 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use self::config::RunConfig;
 use self::supervisor::{Ended, Stage};
-use crate::http;
+use crate::http::engine::Engine;
+use crate::http::{self, Port};
+use crate::kubernetes::access::Access;
 use crate::kubernetes::client;
+use crate::reconcile::node_state::system_clock;
+use crate::registry::operations::{Limits, Operations};
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
 
@@ -78,7 +83,16 @@ async fn operate(
     health: &Arc<Health>,
 ) -> anyhow::Result<()> {
     let Running { parts, port } = running;
-    serve(config, port, metrics, health).await?;
+    let (_engine, current_engine) = watch::channel::<Option<Arc<dyn Engine>>>(None);
+    let (access, current_access) = watch::channel(None);
+    let shown = Port {
+        metrics: Arc::clone(metrics),
+        health: Arc::clone(health),
+        operations: Operations::new(Limits::default(), system_clock()),
+        engine: current_engine,
+        access: current_access,
+    };
+    serve(config, port, shown).await?;
     if !config.enable_node_insights && !config.enable_pool_insights {
         health.ready("operator");
         tracing::warn!(
@@ -87,6 +101,7 @@ async fn operate(
         return Err(port.ended().await.into());
     }
     let client = client::connect().await?;
+    access.send_replace(Some(Arc::new(Access::new(client.clone()))));
     loop {
         let provider = rules::provider(config, &client, health).await;
         let rules = rules::of(provider, config);
@@ -110,13 +125,8 @@ async fn operate(
     }
 }
 
-/// Opens the port and answers on it.
-async fn serve(
-    config: &RunConfig,
-    port: &mut Stage,
-    metrics: &Arc<Metrics>,
-    health: &Arc<Health>,
-) -> anyhow::Result<()> {
+/// Opens the port, and the one for debugging if there shall be one, and answers on both.
+async fn serve(config: &RunConfig, port: &mut Stage, shown: Port) -> anyhow::Result<()> {
     let (listener, address) = http::bind(config.metrics_address).await.with_context(|| {
         format!(
             "Cannot listen on {}: choose another address with --metrics-address",
@@ -124,10 +134,27 @@ async fn serve(
         )
     })?;
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "Serving metrics and health");
-    let (metrics, health) = (Arc::clone(metrics), Arc::clone(health));
+    let engine = shown.engine.clone();
     port.spawn("http", |stop| async move {
-        if let Err(error) = http::serve(listener, metrics, health, stop).await {
+        if let Err(error) = http::serve(listener, shown, stop).await {
             tracing::error!(%error, "Serving metrics and health failed");
+        }
+    });
+
+    let Some(address) = config.debug_address else {
+        return Ok(());
+    };
+    let (listener, address) = http::bind(address).await.with_context(|| {
+        format!("Cannot listen on {address}: choose another address with --debug-address")
+    })?;
+    if address.ip().is_loopback() {
+        tracing::info!(%address, "Serving /debug");
+    } else {
+        tracing::warn!(%address, "Serving /debug to whoever reaches this address: every state can be read there");
+    }
+    port.spawn("debug", |stop| async move {
+        if let Err(error) = http::serve_debug(listener, engine, stop).await {
+            tracing::error!(%error, "Serving /debug failed");
         }
     });
     Ok(())

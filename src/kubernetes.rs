@@ -1,6 +1,7 @@
 //! Everything that talks to an API server: the client, the watches, the writes, and what their
 //! errors mean. The only place that names `kube::Client`.
 
+pub mod access;
 pub mod backoff;
 pub mod client;
 pub mod diagnosis;

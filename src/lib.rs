@@ -3,10 +3,11 @@
 //!
 //! `ARCHITECTURE.md` has the picture. Who may use whom, from the outside in: `app` wires everything,
 //! `reconcile` runs it, `kubernetes` is the only one that talks to an API server, `domain` judges,
-//! `registry` keeps, `telemetry` and `http` show.
+//! `registry` keeps, `telemetry` and `http` show. `cli` talks to an operator that runs.
 
 pub mod api;
 pub mod app;
+pub mod cli;
 pub mod domain;
 pub mod http;
 pub mod kubernetes;

@@ -10,17 +10,19 @@ use clap::Parser;
 use node_insights::api::crd;
 use node_insights::app::{
     self,
-    config::{Cli, Command, CrdsConfig},
+    config::{Cli, Command, CrdsConfig, ResyncConfig},
 };
+use node_insights::cli;
 use node_insights::telemetry::logging;
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Run(config) => run(*config),
-        Command::Crds(config) => print_crds(&config),
+        Command::Run(config) => run(*config).map(|()| ExitCode::SUCCESS),
+        Command::Crds(config) => print_crds(&config).map(|()| ExitCode::SUCCESS),
+        Command::Resync(config) => resync(&config),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             // The alternate form has the causes in one line.
             let _ = writeln!(std::io::stderr(), "node-insights: {error:#}");
@@ -38,6 +40,17 @@ fn run(config: app::config::RunConfig) -> anyhow::Result<()> {
         .build()
         .context("Cannot start the runtime")?
         .block_on(app::run(config))
+}
+
+fn resync(config: &ResyncConfig) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("Cannot start the runtime")?;
+    let result = runtime.block_on(cli::resync::run(config));
+    // A name that nobody resolves must not hold up the end.
+    runtime.shutdown_background();
+    Ok(result?)
 }
 
 fn print_crds(config: &CrdsConfig) -> anyhow::Result<()> {

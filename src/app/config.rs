@@ -25,6 +25,8 @@ pub enum Command {
     Run(Box<RunConfig>),
     /// Print the CustomResourceDefinitions as YAML
     Crds(CrdsConfig),
+    /// Have a running operator compare everything, or evaluate one pool again
+    Resync(ResyncConfig),
 }
 
 /// Where to put the CustomResourceDefinitions.
@@ -33,6 +35,32 @@ pub struct CrdsConfig {
     /// Write one file a definition into this folder instead of printing
     #[arg(long, value_name = "DIR")]
     pub output_dir: Option<PathBuf>,
+}
+
+/// What a running operator shall do, and where it is.
+#[derive(Debug, Clone, Args)]
+pub struct ResyncConfig {
+    /// Only evaluate the nodes of this pool again; named as in `kubectl get ppi`
+    #[arg(long, value_name = "NAME")]
+    pub pool: Option<String>,
+
+    /// Wait until it has ended, and show how far it is
+    #[arg(long)]
+    pub wait: bool,
+
+    /// Where the operator's HTTP port is
+    #[arg(
+        long,
+        env = "NODE_INSIGHTS_SERVER",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:8080"
+    )]
+    pub server: String,
+
+    /// File with a token of the cluster; without it, the environment variable
+    /// `NODE_INSIGHTS_TOKEN`, else the token of the pod's service account
+    #[arg(long, env = "NODE_INSIGHTS_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
 }
 
 /// Which platform's rules judge the nodes.
@@ -67,7 +95,7 @@ pub struct RunConfig {
     )]
     pub enable_pool_insights: bool,
 
-    /// Address of the HTTP port with /metrics, /livez and /readyz; port 0 takes a free one
+    /// Address of the HTTP port with /metrics, /livez, /readyz and /operations; port 0 takes a free one
     #[arg(
         long,
         env = "NODE_INSIGHTS_METRICS_ADDRESS",
@@ -105,6 +133,16 @@ pub struct RunConfig {
     /// in the pool or the API server's
     #[arg(long, env = "NODE_INSIGHTS_TARGET_VERSION", value_name = "VERSION", value_parser = parse_version)]
     pub target_version: Option<String>,
+
+    /// Address of another HTTP port with /debug, which shows what the operator knows to whoever
+    /// reaches it; a port alone, as in :6060, is on 127.0.0.1. Without it there is none
+    #[arg(
+        long,
+        env = "NODE_INSIGHTS_DEBUG_ADDRESS",
+        value_name = "ADDRESS:PORT",
+        value_parser = parse_loopback_address
+    )]
+    pub debug_address: Option<SocketAddr>,
 }
 
 impl RunConfig {
@@ -117,14 +155,25 @@ impl RunConfig {
 
 /// An address and a port; a port alone is on every address, as other operators have it.
 fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    address(text, "0.0.0.0").ok_or_else(|| {
+        "an address is an IP and a port, as in 127.0.0.1:8080 or [::]:8080; a port alone, as in :8080, is on every address".to_owned()
+    })
+}
+
+/// An address and a port; a port alone is on this machine only.
+fn parse_loopback_address(text: &str) -> Result<SocketAddr, String> {
+    address(text, "127.0.0.1").ok_or_else(|| {
+        "an address is an IP and a port, as in 127.0.0.1:6060 or [::]:6060; a port alone, as in :6060, is on 127.0.0.1".to_owned()
+    })
+}
+
+fn address(text: &str, default: &str) -> Option<SocketAddr> {
     let full = if text.starts_with(':') {
-        format!("0.0.0.0{text}")
+        format!("{default}{text}")
     } else {
         text.to_owned()
     };
-    full.parse().map_err(|_| {
-        "an address is an IP and a port, as in 127.0.0.1:8080 or [::]:8080; a port alone, as in :8080, is on every address".to_owned()
-    })
+    full.parse().ok()
 }
 
 /// A label key by the rules of Kubernetes: an optional DNS prefix, then a name.
@@ -170,7 +219,7 @@ mod tests {
             .command
         {
             Command::Run(config) => Ok(*config),
-            Command::Crds(_) => Err("not run".to_owned()),
+            Command::Crds(_) | Command::Resync(_) => Err("not run".to_owned()),
         }
     }
 
@@ -213,6 +262,19 @@ mod tests {
     }
 
     #[test]
+    fn the_debug_port_is_off_unless_asked_for_and_on_this_machine_unless_told_otherwise() {
+        assert_eq!(run(&[]).unwrap().debug_address, None);
+        for (flag, address) in [
+            (":6060", "127.0.0.1:6060"),
+            ("0.0.0.0:6060", "0.0.0.0:6060"),
+            ("[::1]:0", "[::1]:0"),
+        ] {
+            let config = run(&["--debug-address", flag]).unwrap();
+            assert_eq!(config.debug_address.unwrap().to_string(), address);
+        }
+    }
+
+    #[test]
     fn a_wrong_value_is_refused_with_what_is_right() {
         for (args, hint) in [
             (["--platform", "nomad"], "auto, openshift, kubernetes"),
@@ -220,6 +282,7 @@ mod tests {
             (["--target-version", "newest"], "v1.36.3"),
             (["--pool-label-keys", "a/b/c"], "example.com/pool"),
             (["--metrics-address", "8080"], "as in :8080"),
+            (["--debug-address", "6060"], "as in :6060, is on 127.0.0.1"),
             (["--log-level", "node_insights=loud"], "log-level"),
         ] {
             let error = run(&args).unwrap_err();

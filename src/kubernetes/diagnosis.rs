@@ -161,7 +161,7 @@ fn first(verbs: &str) -> &str {
 }
 
 /// The last error in the chain: the others repeat it.
-fn root_cause(error: &dyn Error) -> String {
+pub(crate) fn root_cause(error: &dyn Error) -> String {
     let mut error = error;
     while let Some(source) = error.source() {
         error = source;

@@ -74,6 +74,23 @@ fn finds_a_second_violation_in_a_group_over_several_lines() {
 }
 
 #[test]
+fn tells_a_part_of_a_module_from_the_rest_of_it() {
+    for (text, number) in [
+        ("use crate::kubernetes::access::Access;", 0),
+        ("use crate::kubernetes::access;", 0),
+        ("use crate::kubernetes::access_log;", 1),
+        ("use crate::kubernetes::write;", 1),
+        ("use crate::kubernetes;", 1),
+        (
+            "use crate::registry::{operations::Operation, store::Store};",
+            1,
+        ),
+    ] {
+        assert_eq!(rules("src/http/debug.rs", text).len(), number, "{text}");
+    }
+}
+
+#[test]
 fn keeps_the_domain_pure() {
     for text in [
         "use tokio::sync::mpsc;",

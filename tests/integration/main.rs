@@ -17,5 +17,6 @@ mod kubernetes;
 mod lifecycle;
 mod obstacles;
 mod openshift;
+mod operations;
 mod scale;
 mod support;

@@ -17,7 +17,7 @@ const ACCOUNT: &str = "system:serviceaccount:node-insights:node-insights";
 const GROUPS: [&str; 2] = ["system:serviceaccounts", "system:authenticated"];
 
 /// Group, resources and verbs of what the operator does.
-const DOES: [(&str, &[&str], &[&str]); 5] = [
+const DOES: [(&str, &[&str], &[&str]); 7] = [
     ("", &["nodes"], &["list", "watch"]),
     (
         "machineconfiguration.openshift.io",
@@ -38,6 +38,12 @@ const DOES: [(&str, &[&str], &[&str]); 5] = [
         "nodeinsights.dev",
         &["nodeprogressinsights/status", "poolprogressinsights/status"],
         &["update"],
+    ),
+    ("authentication.k8s.io", &["tokenreviews"], &["create"]),
+    (
+        "authorization.k8s.io",
+        &["subjectaccessreviews"],
+        &["create"],
     ),
 ];
 
@@ -79,6 +85,7 @@ async fn the_operator_may_do_what_it_does_and_no_more() {
         ("", "secrets"),
         ("nodeinsights.dev", "nodeprogressinsights/finalizers"),
         ("apiextensions.k8s.io", "customresourcedefinitions"),
+        ("authorization.k8s.io", "localsubjectaccessreviews"),
     ] {
         for verb in VERBS {
             assert!(
@@ -87,9 +94,14 @@ async fn the_operator_may_do_what_it_does_and_no_more() {
             );
         }
     }
-    for path in ["/version", "/apis"] {
-        let attributes = json!({"nonResourceAttributes": {"path": path, "verb": "get"}});
-        assert!(review(&plane, attributes).await, "{path}");
+    // Not even the operator may start operations: the role for that is for people.
+    for (verb, path, is_so) in [
+        ("get", "/version", true),
+        ("get", "/apis", true),
+        ("post", "/operations/resync", false),
+    ] {
+        let attributes = json!({"nonResourceAttributes": {"path": path, "verb": verb}});
+        assert_eq!(review(&plane, attributes).await, is_so, "{verb} {path}");
     }
 }
 

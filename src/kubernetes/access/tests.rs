@@ -1,0 +1,275 @@
+//! What is asked of an API server, what its answers mean, and what is remembered. The server is a
+//! function here; a real one is asked in `tests/integration`.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use http::{Request, Response};
+use kube::client::Body;
+use serde_json::{Value, json};
+use tokio::time::{advance, sleep};
+use tower::service_fn;
+
+use super::*;
+
+const TOKEN: &str = "header.payload.signature";
+
+/// What the API server was asked, in order.
+type Asked = Arc<Mutex<Vec<(String, Value)>>>;
+
+/// Access over an API server that answers what `answer` makes of the resource.
+fn access(answer: impl Fn(&str) -> (u16, Value) + Send + Sync + 'static) -> (Access, Asked) {
+    let asked = Asked::default();
+    let (log, answer) = (Arc::clone(&asked), Arc::new(answer));
+    let server = service_fn(move |request: Request<Body>| {
+        let (log, answer) = (Arc::clone(&log), Arc::clone(&answer));
+        async move {
+            let path = request.uri().path().to_owned();
+            let body = request.into_body().collect_bytes().await.unwrap();
+            let body = serde_json::from_slice(&body).unwrap();
+            log.lock().unwrap().push((path.clone(), body));
+            let resource = path.rsplit('/').next().unwrap();
+            let (status, body) = answer(resource);
+            let body = Body::from(serde_json::to_vec(&body).unwrap());
+            let answer = Response::builder().status(status).body(body).unwrap();
+            Ok::<_, Infallible>(answer)
+        }
+    });
+    (Access::new(Client::new(server, "default")), asked)
+}
+
+fn authenticated() -> Value {
+    let user = json!({
+        "username": "jane", "uid": "u-1", "groups": ["admins"], "extra": {"scopes": ["all"]}
+    });
+    json!({"metadata": {}, "spec": {"token": TOKEN}, "status": {"authenticated": true, "user": user}})
+}
+
+fn reviewed(allowed: bool) -> Value {
+    json!({"metadata": {}, "spec": {}, "status": {"allowed": allowed}})
+}
+
+/// A cluster whose one user may do everything.
+fn open() -> (Access, Asked) {
+    access(|resource| match resource {
+        "tokenreviews" => (201, authenticated()),
+        _ => (201, reviewed(true)),
+    })
+}
+
+fn count(asked: &Asked) -> usize {
+    asked.lock().unwrap().len()
+}
+
+#[tokio::test]
+async fn the_api_server_is_asked_whose_the_token_is_and_then_what_that_user_may() {
+    let (access, asked) = open();
+    let allowed = access.allowed(TOKEN, "post", "/operations/resync").await;
+    assert_eq!(allowed, Ok(()));
+    let asked = asked.lock().unwrap();
+    let [(tokens, whose), (accesses, what)] = &asked[..] else {
+        panic!("{asked:?}");
+    };
+    assert_eq!(tokens, "/apis/authentication.k8s.io/v1/tokenreviews");
+    assert_eq!(whose["spec"], json!({"token": TOKEN}));
+    assert_eq!(
+        accesses,
+        "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+    );
+    assert_eq!(
+        what["spec"],
+        json!({
+            "user": "jane", "uid": "u-1", "groups": ["admins"], "extra": {"scopes": ["all"]},
+            "nonResourceAttributes": {"verb": "post", "path": "/operations/resync"}
+        })
+    );
+}
+
+#[tokio::test]
+async fn a_token_that_is_not_known_is_not_accepted_and_nothing_else_is_asked() {
+    for status in [
+        json!({"authenticated": false, "error": "token has expired"}),
+        json!({"authenticated": true}),
+        json!({"user": {"username": "jane"}}),
+        json!({}),
+    ] {
+        let body = json!({"metadata": {}, "spec": {}, "status": status});
+        let (access, asked) = access(move |_| (201, body.clone()));
+        let denied = access.allowed(TOKEN, "get", "/metrics").await;
+        assert_eq!(denied, Err(Denied::NotAccepted));
+        assert_eq!(count(&asked), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_user_who_may_not_is_named_with_verb_and_path() {
+    for answer in [reviewed(false), json!({"metadata": {}, "spec": {}})] {
+        let (access, _) = access(move |resource| match resource {
+            "tokenreviews" => (201, authenticated()),
+            _ => (201, answer.clone()),
+        });
+        let denied = access.allowed(TOKEN, "delete", "/operations/x").await;
+        let text = denied.unwrap_err().to_string();
+        assert_eq!(text, "jane may not delete /operations/x");
+    }
+}
+
+#[tokio::test]
+async fn whatever_goes_wrong_at_the_api_server_is_denied_and_says_what_to_do() {
+    let failure = |code: u16| json!({"kind": "Status", "code": code, "message": "no"});
+    for (resource, code, hint) in [
+        ("tokenreviews", 403, "kubectl apply -k config/rbac"),
+        ("subjectaccessreviews", 403, "create subjectaccessreviews"),
+        ("tokenreviews", 401, "renew the token"),
+        ("tokenreviews", 500, "answered 500"),
+        ("subjectaccessreviews", 503, "overloaded"),
+    ] {
+        let (access, _) = access(move |asked| match asked {
+            asked if asked == resource => (code, failure(code)),
+            "tokenreviews" => (201, authenticated()),
+            _ => (201, reviewed(true)),
+        });
+        let denied = access.allowed(TOKEN, "get", "/metrics").await.unwrap_err();
+        assert!(matches!(denied, Denied::Unknown(_)), "{denied}");
+        assert!(
+            denied.to_string().contains(hint),
+            "{resource} {code}: {denied}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_read_is_denied_and_does_not_give_the_token_away() {
+    let (access, _) = access(|_| (201, json!({"spec": {"token": TOKEN}, "status": "yes"})));
+    let denied = access.allowed(TOKEN, "get", "/metrics").await.unwrap_err();
+    let text = format!("{denied} {denied:?}");
+    assert!(text.contains("cannot be read"), "{text}");
+    assert!(!text.contains(TOKEN), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_server_that_does_not_answer_is_given_up() {
+    let server =
+        service_fn(|_: Request<Body>| std::future::pending::<Result<Response<Body>, Infallible>>());
+    let access = Arc::new(Access::new(Client::new(server, "default")));
+    let began = Instant::now();
+    // More than may ask at once: those who wait for their turn have the same deadline.
+    let asking: Vec<_> = (0..2 * REVIEWS)
+        .map(|_| {
+            let access = Arc::clone(&access);
+            tokio::spawn(async move { access.allowed(TOKEN, "get", "/metrics").await })
+        })
+        .collect();
+    for one in asking {
+        let text = one.await.unwrap().unwrap_err().to_string();
+        assert!(text.contains("did not answer within 5 s"), "{text}");
+    }
+    assert_eq!(began.elapsed(), DEADLINE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_tokens_is_none_at_the_api_server() {
+    let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (in_flight, seen) = (Arc::clone(&now), Arc::clone(&most));
+    let server = service_fn(move |_: Request<Body>| {
+        let (in_flight, seen) = (Arc::clone(&in_flight), Arc::clone(&seen));
+        async move {
+            let number = in_flight.fetch_add(1, Ordering::Relaxed) + 1;
+            seen.fetch_max(number, Ordering::Relaxed);
+            sleep(Duration::from_millis(10)).await;
+            in_flight.fetch_sub(1, Ordering::Relaxed);
+            let body = json!({"metadata": {}, "spec": {}, "status": {"authenticated": false}});
+            let body = Body::from(serde_json::to_vec(&body).unwrap());
+            Ok::<_, Infallible>(Response::new(body))
+        }
+    });
+    let access = Arc::new(Access::new(Client::new(server, "default")));
+    let asking: Vec<_> = (0..100)
+        .map(|number| {
+            let access = Arc::clone(&access);
+            tokio::spawn(async move {
+                access
+                    .allowed(&format!("t{number}"), "get", "/metrics")
+                    .await
+            })
+        })
+        .collect();
+    for one in asking {
+        assert_eq!(one.await.unwrap(), Err(Denied::NotAccepted));
+    }
+    assert_eq!(most.load(Ordering::Relaxed), REVIEWS);
+}
+
+#[tokio::test]
+async fn what_is_no_token_is_refused_without_asking() {
+    let (access, asked) = open();
+    let long = "x".repeat(TOKEN_LIMIT + 1);
+    for token in ["", "two words", "a\nb", "ü", "a\u{0}", &long] {
+        let denied = access.allowed(token, "get", "/metrics").await;
+        assert_eq!(denied, Err(Denied::NoToken));
+    }
+    assert_eq!(count(&asked), 0);
+    let longest = "x".repeat(TOKEN_LIMIT);
+    assert_eq!(access.allowed(&longest, "get", "/metrics").await, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_allowed_is_remembered_for_some_seconds_and_no_longer() {
+    let (access, asked) = open();
+    access.allowed(TOKEN, "post", "/a").await.unwrap();
+    assert_eq!(count(&asked), 2);
+    advance(REMEMBERED_FOR - Duration::from_millis(1)).await;
+    access.allowed(TOKEN, "post", "/a").await.unwrap();
+    assert_eq!(count(&asked), 2);
+    advance(Duration::from_millis(1)).await;
+    access.allowed(TOKEN, "post", "/a").await.unwrap();
+    assert_eq!(count(&asked), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_allowed_opens_nothing_else() {
+    let (access, asked) = open();
+    let tries = [
+        (TOKEN, "post", "/a"),
+        ("another", "post", "/a"),
+        (TOKEN, "delete", "/a"),
+        (TOKEN, "post", "/a/b"),
+    ];
+    for (number, (token, verb, path)) in tries.into_iter().enumerate() {
+        access.allowed(token, verb, path).await.unwrap();
+        assert_eq!(count(&asked), 2 * (number + 1), "{token} {verb} {path}");
+    }
+}
+
+#[tokio::test]
+async fn who_was_denied_and_is_then_granted_it_is_let_in_at_once() {
+    let granted = Arc::new(AtomicUsize::new(0));
+    let asked_so_far = Arc::clone(&granted);
+    let (access, _) = access(move |resource| match resource {
+        "tokenreviews" => (201, authenticated()),
+        _ => {
+            let first = asked_so_far.fetch_add(1, Ordering::Relaxed) == 0;
+            (201, reviewed(!first))
+        }
+    });
+    assert!(access.allowed(TOKEN, "post", "/a").await.is_err());
+    assert_eq!(access.allowed(TOKEN, "post", "/a").await, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_remembered_does_not_grow_without_end() {
+    let (access, asked) = open();
+    let ask = async |from: usize, number: usize| {
+        for path in from..from + number {
+            let path = format!("/{path}");
+            access.allowed(TOKEN, "get", &path).await.unwrap();
+        }
+    };
+    ask(0, MOST_REMEMBERED + 10).await;
+    assert_eq!(access.lock().len(), MOST_REMEMBERED);
+    advance(REMEMBERED_FOR).await;
+    ask(0, 10).await;
+    assert_eq!(access.lock().len(), 10, "what is old made room");
+    assert_eq!(count(&asked), 2 * (MOST_REMEMBERED + 20));
+}

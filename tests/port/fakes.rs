@@ -1,0 +1,303 @@
+//! A centre and an API server that answer what a test wants, the ports that show them, and a client.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::routing::post;
+use jiff::Timestamp;
+use kube::client::Body;
+use kube::{Client, Config};
+use node_insights::http::engine::{Engine, EngineError, Rows, Start, Work};
+use node_insights::http::{self, Port};
+use node_insights::kubernetes::access::Access;
+use node_insights::registry::operations::{
+    Begun, Limits, Operation, OperationHandle, OperationState, Operations,
+};
+use node_insights::registry::sync::SyncStatus;
+use node_insights::telemetry::health::Health;
+use node_insights::telemetry::metrics::Metrics;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// A token whose owner may do everything.
+pub const ADMIN: &str = "admin";
+/// A token whose owner may do nothing.
+pub const VIEWER: &str = "viewer";
+
+/// A centre of nodes in two pools. What it starts ends when the test says so.
+pub struct Centre {
+    operations: Operations,
+    running: Mutex<BTreeMap<String, OperationHandle>>,
+    started: AtomicUsize,
+    pub nodes: usize,
+}
+
+impl Centre {
+    /// How many operations it was told to start.
+    pub fn started(&self) -> usize {
+        self.started.load(Ordering::Relaxed)
+    }
+
+    /// Takes an operation over, to end it.
+    pub fn take(&self, id: &str) -> OperationHandle {
+        self.running.lock().unwrap().remove(id).unwrap()
+    }
+
+    fn node(number: usize) -> Value {
+        let pool = if number.is_multiple_of(2) {
+            "master"
+        } else {
+            "worker"
+        };
+        json!({"name": format!("node-{number}"), "pool": pool, "message": "x".repeat(500)})
+    }
+}
+
+impl Engine for Centre {
+    fn start(&self, work: Work) -> Result<Start, EngineError> {
+        let (kind, pool) = match work {
+            Work::Resync => ("resync", None),
+            Work::Export => ("export", None),
+            Work::Reevaluate { pool } => ("reevaluate", Some(pool)),
+        };
+        known(pool.as_deref())?;
+        match self.operations.begin(kind, pool.as_deref()) {
+            Begun::Running(operation) => Ok(Start::Runs(operation)),
+            Begun::Started(handle) => {
+                self.started.fetch_add(1, Ordering::Relaxed);
+                let id = handle.id().to_string();
+                let operation = self.operations.show(&id).unwrap();
+                self.running.lock().unwrap().insert(id, handle);
+                Ok(Start::Begun(operation))
+            }
+        }
+    }
+
+    fn states(&self, pool: Option<&str>) -> Result<Rows, EngineError> {
+        known(pool)?;
+        let pool = pool.map(str::to_owned);
+        let rows = (0..self.nodes).map(Self::node);
+        let is_in = move |row: &Value| pool.as_ref().is_none_or(|pool| row["pool"] == **pool);
+        Ok(Box::new(rows.filter(is_in)))
+    }
+
+    fn state(&self, node: &str) -> Option<Value> {
+        let number = node.strip_prefix("node-")?.parse().ok()?;
+        (number < self.nodes).then(|| Self::node(number))
+    }
+
+    fn pools(&self) -> Rows {
+        Box::new([json!({"name": "master"}), json!({"name": "worker"})].into_iter())
+    }
+
+    fn queues(&self) -> Rows {
+        Box::new([json!({"name": "node_state", "pending": 3})].into_iter())
+    }
+
+    fn sync(&self) -> Option<SyncStatus> {
+        None
+    }
+}
+
+fn known(pool: Option<&str>) -> Result<(), EngineError> {
+    match pool {
+        None | Some("master" | "worker" | "ünïcode & more") => Ok(()),
+        Some(name) => Err(EngineError::UnknownPool {
+            name: name.to_owned(),
+            known: ["master", "worker"].map(str::to_owned).into(),
+        }),
+    }
+}
+
+/// Both ports, and what is behind them.
+pub struct World {
+    pub centre: Arc<Centre>,
+    pub operations: Operations,
+    pub port: SocketAddr,
+    pub debug: SocketAddr,
+    pub access: watch::Sender<Option<Arc<Access>>>,
+    pub engine: watch::Sender<Option<Arc<dyn Engine>>>,
+    pub stop: CancellationToken,
+    /// End when the ports are closed.
+    pub tasks: Vec<JoinHandle<()>>,
+}
+
+impl World {
+    pub async fn start() -> Self {
+        Self::with_nodes(4).await
+    }
+
+    pub async fn with_nodes(nodes: usize) -> Self {
+        let clock = Arc::new(|| Timestamp::from_second(1_700_000_000).unwrap());
+        let operations = Operations::new(Limits::default(), clock);
+        let centre = Arc::new(Centre {
+            operations: operations.clone(),
+            running: Mutex::default(),
+            started: AtomicUsize::new(0),
+            nodes,
+        });
+        let stop = CancellationToken::new();
+        let api_server = listen(api_server()).await;
+        let access = Arc::new(Access::new(client(api_server)));
+        let (access, current_access) = watch::channel(Some(access));
+        let engine: Arc<dyn Engine> = centre.clone();
+        let (engine, current_engine) = watch::channel(Some(engine));
+        let anywhere = "127.0.0.1:0".parse().unwrap();
+        let (listener, port) = http::bind(anywhere).await.unwrap();
+        let (debug_listener, debug) = http::bind(anywhere).await.unwrap();
+        let shown = Port {
+            metrics: Arc::new(Metrics::new().unwrap()),
+            health: Arc::new(Health::default()),
+            operations: operations.clone(),
+            engine: current_engine.clone(),
+            access: current_access,
+        };
+        let stops = [stop.clone(), stop.clone()];
+        let [one, other] = stops;
+        let tasks = vec![
+            tokio::spawn(async move { http::serve(listener, shown, one).await.unwrap() }),
+            tokio::spawn(async move {
+                http::serve_debug(debug_listener, current_engine, other)
+                    .await
+                    .unwrap();
+            }),
+        ];
+        Self {
+            centre,
+            operations,
+            port,
+            debug,
+            access,
+            engine,
+            stop,
+            tasks,
+        }
+    }
+
+    /// The URL of the port.
+    pub fn server(&self) -> String {
+        format!("http://{}", self.port)
+    }
+
+    /// Asks the port.
+    pub async fn ask(&self, method: &str, path: &str, token: Option<&str>) -> Answer {
+        let mut request = request(method, path);
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        self.send(request.body(Body::empty()).unwrap()).await
+    }
+
+    pub async fn send(&self, request: ::http::Request<Body>) -> Answer {
+        send(self.port, request).await
+    }
+
+    pub async fn ask_debug(&self, path: &str) -> Answer {
+        send(
+            self.debug,
+            request("GET", path).body(Body::empty()).unwrap(),
+        )
+        .await
+    }
+
+    /// Starts an operation as somebody who may.
+    pub async fn begin(&self, path: &str) -> Operation {
+        let answer = self.ask("POST", path, Some(ADMIN)).await;
+        assert_eq!(answer.status, 202, "{}", answer.text);
+        serde_json::from_str(&answer.text).unwrap()
+    }
+
+    pub fn state(&self, id: &str) -> OperationState {
+        self.operations.show(id).unwrap().state
+    }
+}
+
+pub fn request(method: &str, path: &str) -> ::http::request::Builder {
+    ::http::Request::builder().method(method).uri(path)
+}
+
+/// What came back.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: ::http::HeaderMap,
+    pub text: String,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        assert_eq!(self.headers["content-type"], "application/json");
+        serde_json::from_str(&self.text).unwrap()
+    }
+
+    /// Checks that it is a refusal of this kind, which says `hint`.
+    pub fn refuses(&self, status: u16, reason: &str, hint: &str) {
+        assert_eq!(self.status, status, "{}", self.text);
+        let json = self.json();
+        assert_eq!(json["reason"], reason, "{json}");
+        let error = json["error"].as_str().unwrap();
+        assert!(error.contains(hint), "{error}");
+    }
+}
+
+pub async fn send(address: SocketAddr, request: ::http::Request<Body>) -> Answer {
+    let answer = client(address).send(request).await.unwrap();
+    let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+    let body = answer.into_body().collect_bytes().await.unwrap();
+    Answer {
+        status,
+        headers,
+        text: String::from_utf8(body.to_vec()).unwrap(),
+    }
+}
+
+/// kube's client, for anything that speaks HTTP at `address`.
+pub fn client(address: SocketAddr) -> Client {
+    let mut config = Config::new(format!("http://{address}").parse().unwrap());
+    config.root_cert = Some(Vec::new());
+    config.default_retry = false;
+    Client::try_from(config).unwrap()
+}
+
+/// Serves `router` until the test ends.
+pub async fn listen(router: Router) -> SocketAddr {
+    let (listener, address) = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    address
+}
+
+/// An address where nobody listens.
+pub async fn nobody() -> SocketAddr {
+    let (_closed, address) = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    address
+}
+
+/// Knows two tokens, and allows one of their owners everything.
+fn api_server() -> Router {
+    let whose = async |review: Bytes| {
+        let review: Value = serde_json::from_slice(&review).unwrap();
+        let token = review["spec"]["token"].as_str().unwrap();
+        let status = match token {
+            ADMIN | VIEWER => json!({"authenticated": true, "user": {"username": token}}),
+            _ => json!({"authenticated": false}),
+        };
+        json!({"metadata": {}, "spec": {}, "status": status}).to_string()
+    };
+    let may = async |review: Bytes| {
+        let review: Value = serde_json::from_slice(&review).unwrap();
+        let allowed = review["spec"]["user"] == ADMIN;
+        json!({"metadata": {}, "spec": {}, "status": {"allowed": allowed}}).to_string()
+    };
+    Router::new()
+        .route("/apis/authentication.k8s.io/v1/tokenreviews", post(whose))
+        .route(
+            "/apis/authorization.k8s.io/v1/subjectaccessreviews",
+            post(may),
+        )
+}
