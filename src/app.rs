@@ -1,16 +1,19 @@
 //! Puts the parts together, and takes them apart in order.
 //!
-//! Start: port, client, platform, consumers, centre, watches. A consumer that is disabled is not
-//! there, and without any consumer neither is the centre.
+//! Start: port, client, platform, backend, consumers, watches, operations, sync, centre. A consumer
+//! that is disabled is not there, and without any consumer neither is the centre.
 //!
-//! Stop: watches first, so that nothing new comes; then the centre, which evaluates what is dirty;
-//! then the consumers, which write what is dirty or give up at the deadline; the port last, so that
-//! whoever asks meanwhile learns that the operator stops.
+//! Stop: in the order of [`Parts`], each waiting for the one before; the port last, so that whoever
+//! asks meanwhile learns that the operator stops.
 
+mod backend;
 pub mod config;
+mod engine;
+mod parts;
 mod rules;
 pub mod supervisor;
-pub mod sync_status_file;
+mod sync;
+mod sync_status_file;
 mod wiring;
 
 use std::sync::Arc;
@@ -22,12 +25,14 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use self::config::RunConfig;
-use self::supervisor::{Ended, Stage};
+use self::parts::Parts;
+use self::supervisor::Stage;
+use self::wiring::Surroundings;
 use crate::http::engine::Engine;
 use crate::http::{self, Port};
 use crate::kubernetes::access::Access;
 use crate::kubernetes::client;
-use crate::reconcile::node_state::system_clock;
+use crate::reconcile::clock::system_clock;
 use crate::registry::operations::{Limits, Operations};
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
@@ -35,14 +40,6 @@ use crate::telemetry::metrics::Metrics;
 /// Whatever is not done by then is given up: less than the 10 s that are promised, and than the 30 s
 /// after which Kubernetes kills a pod.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(9);
-
-/// The parts that run, in the order in which they are stopped.
-#[derive(Default)]
-struct Parts {
-    watches: Stage,
-    centre: Stage,
-    consumers: Stage,
-}
 
 /// The parts that run, and the port, which outlives them.
 #[derive(Default)]
@@ -59,6 +56,9 @@ pub async fn run(config: RunConfig) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("Cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("Cannot listen for SIGINT")?;
     let metrics = Arc::new(Metrics::new().context("Cannot set up metrics")?);
+    if config.enable_node_metrics {
+        metrics.enable_node_series();
+    }
     let health = Arc::new(Health::default());
     let mut running = Running::default();
 
@@ -83,12 +83,13 @@ async fn operate(
     health: &Arc<Health>,
 ) -> anyhow::Result<()> {
     let Running { parts, port } = running;
-    let (_engine, current_engine) = watch::channel::<Option<Arc<dyn Engine>>>(None);
+    let (engine, current_engine) = watch::channel::<Option<Arc<dyn Engine>>>(None);
+    let operations = Operations::new(Limits::default(), system_clock());
     let (access, current_access) = watch::channel(None);
     let shown = Port {
         metrics: Arc::clone(metrics),
         health: Arc::clone(health),
-        operations: Operations::new(Limits::default(), system_clock()),
+        operations: operations.clone(),
         engine: current_engine,
         access: current_access,
     };
@@ -100,14 +101,21 @@ async fn operate(
         );
         return Err(port.ended().await.into());
     }
-    let client = client::connect().await?;
+    let surroundings = Surroundings {
+        config,
+        connection: client::connect().await?,
+        operations: &operations,
+        metrics,
+        health,
+    };
+    let client = &surroundings.connection.client;
     access.send_replace(Some(Arc::new(Access::new(client.clone()))));
     loop {
-        let provider = rules::provider(config, &client, health).await;
+        let provider = rules::provider(config, client, health).await;
         let rules = rules::of(provider, config);
-        wiring::start(config, rules, client.clone(), parts, metrics, health);
+        engine.send_replace(Some(wiring::start(&surroundings, rules, parts)?));
         let ended = tokio::select! {
-            () = rules::outdated(config, provider, &client) => None,
+            () = rules::outdated(config, provider, client) => None,
             ended = parts.ended() => Some(ended),
             ended = port.ended() => Some(ended),
         };
@@ -117,6 +125,7 @@ async fn operate(
         tracing::warn!(
             "OpenShift's APIs are served now: starting again with the rules of OpenShift"
         );
+        engine.send_replace(None);
         std::mem::take(parts)
             .stop(Instant::now() + SHUTDOWN_DEADLINE)
             .await;
@@ -158,29 +167,4 @@ async fn serve(config: &RunConfig, port: &mut Stage, shown: Port) -> anyhow::Res
         }
     });
     Ok(())
-}
-
-impl Parts {
-    /// Waits for a task to end, which none must.
-    async fn ended(&mut self) -> Ended {
-        tokio::select! {
-            ended = self.watches.ended() => ended,
-            ended = self.centre.ended() => ended,
-            ended = self.consumers.ended() => ended,
-        }
-    }
-
-    /// Stops everything in order; whether everything was done in time.
-    async fn stop(self, deadline: Instant) -> bool {
-        let Self {
-            watches,
-            centre,
-            consumers,
-        } = self;
-        let mut complete = true;
-        for stage in [watches, centre, consumers] {
-            complete &= stage.stop(deadline).await;
-        }
-        complete
-    }
 }

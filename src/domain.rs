@@ -1,9 +1,8 @@
 //! How an update is judged: facts in, states out.
 //!
 //! ```text
-//!  objects ─► facts ─► Inventory ──► evaluate ──► NodeState ──► status of the node's insight
-//!             (edge)   (who is           (pure)        └──────► status of the pool's insight
-//!                       affected)
+//!  objects ─► facts ──► evaluate ──► NodeState ──► status of the node's insight
+//!             (edge)     (pure)          └───────► status of the pool's insight
 //! ```
 //!
 //! Pure: no client, no runtime, no clock and no logging; `now` is an argument. Everything here is
@@ -14,7 +13,6 @@ pub mod evaluate;
 pub mod facts;
 #[cfg(test)]
 pub(crate) mod fixtures;
-pub mod inventory;
 pub mod labels;
 pub mod node_status;
 pub mod pool;

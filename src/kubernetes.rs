@@ -7,6 +7,8 @@ pub mod client;
 pub mod diagnosis;
 pub mod objects;
 pub mod platform;
+pub mod relist;
+
 pub mod sync_status;
 pub mod watch;
 pub mod write;

@@ -6,10 +6,18 @@
 //! ```
 
 pub mod applier;
+pub mod clock;
+pub mod compare;
 pub mod feeds;
 pub mod insight_cache;
+pub mod insight_key;
+pub mod inspection;
+pub mod inventory;
+pub mod jobs;
+pub mod kept;
 pub mod keyed_queue;
 pub mod node_insight;
 pub mod node_state;
 pub mod pool_insight;
+pub mod states;
 pub mod sync_gate;

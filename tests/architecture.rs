@@ -4,7 +4,7 @@
 //! main ─► app ─► reconcile ─► registry          generic: no I/O, no task, no log
 //!                    ├──────► domain ─► api      pure: no client, no runtime, no clock, no log
 //!                    ├──────► kubernetes ─► domain, api, registry
-//!                    └──────► telemetry ─► api
+//!                    └──────► telemetry ─► api, registry
 //!         app ─► http ─► telemetry, kubernetes::access, registry
 //! main ─► cli ─► app::config, registry   talks to an operator that runs
 //! ```
@@ -25,6 +25,8 @@ use source::{PathUse, module_path, paths, test_modules, tokens};
 
 #[path = "architecture/source.rs"]
 mod source;
+#[path = "architecture/states.rs"]
+mod states;
 #[path = "architecture/the_checker.rs"]
 mod the_checker;
 
@@ -101,7 +103,7 @@ const LAYERS: [Layer; 10] = [
     },
     Layer {
         name: "telemetry",
-        modules: &["api"],
+        modules: &["api", "registry"],
         only: None,
         reason: "telemetry is told what happened and asks nobody",
     },

@@ -2,8 +2,11 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use jiff::SignedDuration;
 
 use crate::domain::evaluate::kubernetes::WELL_KNOWN_POOL_LABELS;
 use crate::telemetry::logging::{LogFormat, parse_filter};
@@ -72,6 +75,63 @@ pub enum Platform {
     Openshift,
     /// Any Kubernetes
     Kubernetes,
+}
+
+/// Where states are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StateBackendChoice {
+    /// In memory.
+    Memory,
+    /// In memory, and what no evaluation finds out anew in this file.
+    File(PathBuf),
+}
+
+impl FromStr for StateBackendChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            None if text == "memory" => Ok(Self::Memory),
+            Some(("file", path)) if !path.is_empty() => Ok(Self::File(path.into())),
+            _ => Err("it is 'memory', or 'file:' and a path, as in file:/var/lib/node-insights/state.redb".to_owned()),
+        }
+    }
+}
+
+/// Where the status of the last compare is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SyncStatusPlace {
+    /// In a pod a ConfigMap, else a file.
+    Auto,
+    /// In this file.
+    File(PathBuf),
+    /// In this ConfigMap.
+    ConfigMap {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
+}
+
+impl FromStr for SyncStatusPlace {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let place = match text.split_once(':') {
+            None if text == "auto" => Some(Self::Auto),
+            Some(("file", path)) if !path.is_empty() => Some(Self::File(path.into())),
+            Some(("configmap", object)) => object
+                .split_once('/')
+                .filter(|(namespace, name)| !namespace.is_empty() && !name.is_empty())
+                .map(|(namespace, name)| Self::ConfigMap {
+                    namespace: namespace.to_owned(),
+                    name: name.to_owned(),
+                }),
+            _ => None,
+        };
+        place.ok_or_else(|| "it is 'auto', 'file:' and a path, or 'configmap:' and a namespace and a name, as in configmap:node-insights/sync-status".to_owned())
+    }
 }
 
 /// How the operator runs.
@@ -143,6 +203,37 @@ pub struct RunConfig {
         value_parser = parse_loopback_address
     )]
     pub debug_address: Option<SocketAddr>,
+
+    /// Where states are kept: `memory`, or `file:PATH`, which keeps timelines and learned durations
+    /// across restarts
+    #[arg(
+        long,
+        env = "NODE_INSIGHTS_STATE_BACKEND",
+        value_name = "BACKEND",
+        default_value = "memory"
+    )]
+    pub state_backend: StateBackendChoice,
+
+    /// How often everything is compared with the cluster and repaired, give or take a tenth
+    #[arg(long, env = "NODE_INSIGHTS_SYNC_INTERVAL", value_name = "DURATION", default_value = "10m", value_parser = parse_interval)]
+    pub sync_interval: Duration,
+
+    /// Where the status of the last compare is kept: `file:PATH`, `configmap:NAMESPACE/NAME`, or
+    /// `auto`: in a pod a ConfigMap in its namespace, else a file in the user's state folder
+    #[arg(
+        long,
+        env = "NODE_INSIGHTS_SYNC_STATUS",
+        value_name = "PLACE",
+        default_value = "auto"
+    )]
+    pub sync_status: SyncStatusPlace,
+
+    /// Serve a metric for each node as well, which is as many series as there are nodes
+    #[arg(
+        long, env = "NODE_INSIGHTS_ENABLE_NODE_METRICS", value_name = "BOOL", default_value_t = false,
+        action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true"
+    )]
+    pub enable_node_metrics: bool,
 }
 
 impl RunConfig {
@@ -197,6 +288,19 @@ fn parse_label_key(text: &str) -> Result<String, String> {
     } else {
         Err("a label key is a name of up to 63 letters, digits, '-', '_' and '.', with an optional DNS prefix before a '/', as in example.com/pool".to_owned())
     }
+}
+
+/// A duration as people write it; less than a second would compare without a pause.
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    let duration = text
+        .parse::<SignedDuration>()
+        .ok()
+        .and_then(|duration| Duration::try_from(duration).ok());
+    duration
+        .filter(|duration| *duration >= Duration::from_secs(1))
+        .ok_or_else(|| {
+            "a duration has units and is a second or more, as in 90s, 10m or 1h30m".to_owned()
+        })
 }
 
 fn parse_version(text: &str) -> Result<String, String> {
@@ -284,6 +388,10 @@ mod tests {
             (["--metrics-address", "8080"], "as in :8080"),
             (["--debug-address", "6060"], "as in :6060, is on 127.0.0.1"),
             (["--log-level", "node_insights=loud"], "log-level"),
+            (["--state-backend", "file:"], "file:/var/lib"),
+            (["--sync-interval", "10"], "as in 90s"),
+            (["--sync-interval", "10ms"], "a second or more"),
+            (["--sync-status", "configmap:here"], "'configmap:'"),
         ] {
             let error = run(&args).unwrap_err();
             assert!(error.contains(hint), "{args:?}: {error}");

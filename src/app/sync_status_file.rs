@@ -20,7 +20,7 @@ const MOST_BYTES: u64 = 64 << 10;
 const MODE: u32 = 0o600;
 
 /// Keeps the sync status in a file.
-pub struct SyncStatusFile {
+pub(super) struct SyncStatusFile {
     place: Arc<Mutex<Place>>,
     /// How many saves there were.
     saves: AtomicU64,
@@ -36,7 +36,7 @@ struct Place {
 impl SyncStatusFile {
     /// In this file, whose folder must be there.
     #[must_use]
-    pub fn new(path: PathBuf) -> Self {
+    pub(super) fn new(path: PathBuf) -> Self {
         Self {
             place: Arc::new(Mutex::new(Place { path, save: 0 })),
             saves: AtomicU64::new(0),

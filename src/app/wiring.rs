@@ -1,61 +1,84 @@
-//! Wires consumers, centre and watches to one another, and starts them.
+//! Wires consumers, centre, watches and the compare to one another, and starts them.
 
 use std::future::Future;
 use std::hash::Hash;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kube::Client;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::watch;
 
-use super::Parts;
+use super::backend;
 use super::config::RunConfig;
+use super::engine::RunningEngine;
+use super::parts::Parts;
+use super::sync;
 use crate::api::InsightStatus;
 use crate::api::types::Provider;
 use crate::domain::evaluate::Evaluator;
+use crate::kubernetes::client::Connection;
+use crate::kubernetes::relist::Relist;
 use crate::reconcile::applier::Applier;
+use crate::reconcile::clock::system_clock;
+use crate::reconcile::compare::{FullCompare, Insights};
 use crate::reconcile::feeds::{self, Feed, check};
 use crate::reconcile::insight_cache::InsightCache;
-use crate::reconcile::keyed_queue::{self, Outcome};
-use crate::reconcile::node_insight;
-use crate::reconcile::node_state::{Centre, CentreBuilder, InsightKey, system_clock};
+use crate::reconcile::insight_key::InsightKey;
+use crate::reconcile::keyed_queue::{self, Outcome, QueueStatus};
+use crate::reconcile::node_insight::{self, NodeInsights};
+use crate::reconcile::node_state::Centre;
 use crate::reconcile::pool_insight::{self, PoolInsights};
+use crate::reconcile::states::States;
 use crate::reconcile::sync_gate::SyncGate;
-use crate::registry::fanout::Inbox;
+use crate::registry::operations::Operations;
+use crate::registry::sync::{SyncCoordinator, SyncReason};
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
 
 const CHECK_NODE_WRITES: &str = "writing nodeprogressinsights";
 const CHECK_POOL_WRITES: &str = "writing poolprogressinsights";
+/// How often is looked how the backend is.
+const BACKEND_CHECK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What every start has in common.
+pub(super) struct Surroundings<'a> {
+    pub(super) config: &'a RunConfig,
+    pub(super) connection: Connection,
+    pub(super) operations: &'a Operations,
+    pub(super) metrics: &'a Arc<Metrics>,
+    pub(super) health: &'a Arc<Health>,
+}
 
 /// Starts what the configuration asks for.
 pub(super) fn start(
-    config: &RunConfig,
+    surroundings: &Surroundings<'_>,
     rules: Box<dyn Evaluator>,
-    client: Client,
     parts: &mut Parts,
-    metrics: &Arc<Metrics>,
-    health: &Arc<Health>,
-) {
+) -> anyhow::Result<Arc<RunningEngine>> {
+    let Surroundings {
+        config,
+        connection,
+        operations,
+        metrics,
+        health,
+    } = surroundings;
     let provider = rules.provider();
     let node_cache = config.enable_node_insights.then(Arc::default);
     let pool_cache = config.enable_pool_insights.then(Arc::default);
 
+    let backends = backend::open(&config.state_backend, metrics)?;
+    parts.backends = Some(backends.clone());
     let clock = system_clock();
-    let mut builder = CentreBuilder::new(
+    let (centre, dirty) = Centre::new(
         rules,
+        States::new(backends, Arc::clone(metrics), Arc::clone(health)),
+        node_cache.clone(),
         Arc::clone(metrics),
         Arc::clone(health),
         Arc::clone(&clock),
     );
-    let node_inbox = node_cache.as_ref().map(|cache| {
-        builder.history(Arc::clone(cache));
-        builder.consumer(node_insight::NAME, node_insight::wants)
-    });
-    let pool_inbox = pool_cache
-        .as_ref()
-        .map(|_| builder.consumer(pool_insight::NAME, pool_insight::wants));
-    let (centre, dirty) = builder.build();
 
     let checks = checks(provider, config);
     for check in &checks {
@@ -63,63 +86,84 @@ pub(super) fn start(
         metrics.watch(check, false);
     }
     let gate = Arc::new(SyncGate::new(checks));
+    let relist = Arc::new(Relist::default());
+    let (restarted, mut restarts) = watch::channel(());
     let feed = Feed {
         centre: Arc::clone(&centre),
         gate: Arc::clone(&gate),
+        relist: Arc::clone(&relist),
+        restarted: Arc::new(move || {
+            restarted.send_replace(());
+        }),
         health: Arc::clone(health),
         metrics: Arc::clone(metrics),
     };
     let mut wiring = Wiring {
         config,
-        client,
+        client: connection.client.clone(),
         parts,
         metrics,
         health,
         feed,
+        insights: Vec::new(),
+        queues: Vec::new(),
     };
-
-    if let (Some(inbox), Some(cache)) = (node_inbox, &node_cache) {
-        let applier = wiring.applier(cache, CHECK_NODE_WRITES);
-        let (centre, metrics) = (Arc::clone(&centre), Arc::clone(metrics));
-        let reconcile = move |key| {
-            let (centre, applier, metrics) = (
-                Arc::clone(&centre),
-                Arc::clone(&applier),
-                Arc::clone(&metrics),
-            );
-            async move { node_insight::reconcile(key, &centre, &applier, &metrics).await }
-        };
-        wiring.consume(node_insight::NAME, inbox, reconcile);
-        wiring.watch_insights(
-            "watch nodeprogressinsights",
-            check::NODE_INSIGHTS,
-            cache,
-            InsightKey::Node,
-        );
+    if let Some(cache) = &node_cache {
+        wiring.node_insights(cache)?;
     }
-    if let (Some(inbox), Some(cache)) = (pool_inbox, &pool_cache) {
-        let applier = wiring.applier(cache, CHECK_POOL_WRITES);
-        let (centre, cache_too) = (Arc::clone(&centre), Arc::clone(cache));
-        let pools = Arc::new(PoolInsights::new(
-            centre,
-            applier,
-            cache_too,
-            Arc::clone(metrics),
-            clock,
-        ));
-        let reconcile = move |key| {
-            let pools = Arc::clone(&pools);
-            async move { pools.reconcile(key).await }
-        };
-        wiring.consume(pool_insight::NAME, inbox, reconcile);
-        wiring.watch_insights(
-            "watch poolprogressinsights",
-            check::POOL_INSIGHTS,
-            cache,
-            InsightKey::Pool,
-        );
+    if let Some(cache) = &pool_cache {
+        let (centre, clock) = (Arc::clone(&centre), Arc::clone(&clock));
+        wiring.pool_insights(centre, cache, clock)?;
     }
     wiring.watch_cluster(provider);
+    let Wiring {
+        insights, queues, ..
+    } = wiring;
+
+    let status = queues.iter().map(|(_, status)| status.clone()).collect();
+    let compare = FullCompare::new(
+        Arc::clone(&centre),
+        relist,
+        insights,
+        status,
+        Arc::clone(metrics),
+    );
+    let coordinator = SyncCoordinator::new(
+        sync::parts(Arc::new(compare), config, connection, metrics, &clock),
+        config.sync_interval,
+    );
+    let handle = coordinator.handle();
+    let (engine, jobs) = RunningEngine::new(
+        Arc::clone(&centre),
+        Operations::clone(operations),
+        handle.clone(),
+        queues,
+        Arc::clone(metrics),
+    );
+    let engine = Arc::new(engine);
+    engine.wire_gauges(metrics);
+    parts.work.spawn("operations", |stop| jobs.run(stop));
+    parts.sync.spawn("sync", |stop| {
+        let centre = Arc::clone(&centre);
+        async move { coordinator.start(centre.evaluated(), stop).await }
+    });
+    parts
+        .watches
+        .spawn_until_stopped("watch restarts", async move {
+            while restarts.changed().await.is_ok() {
+                handle.request(SyncReason::WatchRestarted);
+            }
+            std::future::pending().await
+        });
+    let looked_after = Arc::clone(&centre);
+    parts
+        .centre
+        .spawn_until_stopped("state backend", async move {
+            loop {
+                tokio::time::sleep(BACKEND_CHECK_INTERVAL).await;
+                looked_after.states().check_health();
+            }
+        });
     parts.centre.spawn("node_state", move |stop| async move {
         let known = || {
             let nodes = node_cache
@@ -134,6 +178,7 @@ pub(super) fn start(
         };
         centre.run(dirty, &gate, known, stop).await;
     });
+    Ok(engine)
 }
 
 /// Everything that has to be known before anything is evaluated.
@@ -158,6 +203,9 @@ fn checks(provider: Provider, config: &RunConfig) -> Vec<&'static str> {
     checks
 }
 
+/// A queue, by the name of its consumer, and how it is.
+pub(super) type Queue = (&'static str, watch::Receiver<QueueStatus>);
+
 struct Wiring<'a> {
     config: &'a RunConfig,
     client: Client,
@@ -165,9 +213,62 @@ struct Wiring<'a> {
     metrics: &'a Arc<Metrics>,
     health: &'a Arc<Health>,
     feed: Feed,
+    insights: Vec<Arc<dyn Insights>>,
+    queues: Vec<Queue>,
 }
 
 impl Wiring<'_> {
+    fn node_insights(
+        &mut self,
+        cache: &Arc<InsightCache<crate::api::NodeProgressInsightStatus>>,
+    ) -> anyhow::Result<()> {
+        let nodes = Arc::new(NodeInsights::new(
+            Arc::clone(&self.feed.centre),
+            self.applier(cache, CHECK_NODE_WRITES),
+            Arc::clone(cache),
+            Arc::clone(self.metrics),
+        ));
+        self.insights.push(Arc::clone(&nodes) as Arc<dyn Insights>);
+        self.consume(node_insight::NAME, node_insight::wants, move |key| {
+            let nodes = Arc::clone(&nodes);
+            async move { nodes.reconcile(key).await }
+        })?;
+        self.watch_insights(
+            "watch nodeprogressinsights",
+            check::NODE_INSIGHTS,
+            cache,
+            InsightKey::Node,
+        );
+        Ok(())
+    }
+
+    fn pool_insights(
+        &mut self,
+        centre: Arc<Centre>,
+        cache: &Arc<InsightCache<crate::api::PoolProgressInsightStatus>>,
+        clock: crate::registry::Clock,
+    ) -> anyhow::Result<()> {
+        let pools = Arc::new(PoolInsights::new(
+            centre,
+            self.applier(cache, CHECK_POOL_WRITES),
+            Arc::clone(cache),
+            Arc::clone(self.metrics),
+            clock,
+        ));
+        self.insights.push(Arc::clone(&pools) as Arc<dyn Insights>);
+        self.consume(pool_insight::NAME, pool_insight::wants, move |key| {
+            let pools = Arc::clone(&pools);
+            async move { pools.reconcile(key).await }
+        })?;
+        self.watch_insights(
+            "watch poolprogressinsights",
+            check::POOL_INSIGHTS,
+            cache,
+            InsightKey::Pool,
+        );
+        Ok(())
+    }
+
     fn applier<S>(&self, cache: &Arc<InsightCache<S>>, check: &'static str) -> Arc<Applier<S>>
     where
         S: InsightStatus + Hash + Serialize + DeserializeOwned,
@@ -182,18 +283,28 @@ impl Wiring<'_> {
     }
 
     /// Starts a consumer; it begins once every node was evaluated.
-    fn consume<R, F>(&mut self, name: &'static str, inbox: Inbox<InsightKey>, reconcile: R)
+    fn consume<R, F>(
+        &mut self,
+        name: &'static str,
+        wants: fn(&InsightKey) -> bool,
+        reconcile: R,
+    ) -> anyhow::Result<()>
     where
         R: Fn(InsightKey) -> F + Send + Sync + 'static,
         F: Future<Output = Outcome> + Send + 'static,
     {
         let centre: Arc<Centre> = Arc::clone(&self.feed.centre);
+        let inbox = centre.attach(name, wants)?;
+        let (status, seen) = watch::channel(QueueStatus::default());
+        self.queues.push((name, seen));
         let (metrics, concurrency) = (Arc::clone(self.metrics), self.config.concurrency());
         self.parts.consumers.spawn(name, move |stop| async move {
             if stop.run_until_cancelled(centre.evaluated()).await.is_some() {
-                keyed_queue::run(name, inbox, concurrency, &metrics, stop, reconcile).await;
+                keyed_queue::run(name, inbox, concurrency, &metrics, &status, stop, reconcile)
+                    .await;
             }
         });
+        Ok(())
     }
 
     fn watch_insights<S>(

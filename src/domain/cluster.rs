@@ -1,21 +1,26 @@
 //! What of the cluster, beside the node itself, a judgement depends on.
 
-use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::pool::PoolFacts;
 
-/// What of the cluster a judgement depends on. What a platform does not have stays empty.
-#[derive(Debug, Clone, Default)]
-pub struct ClusterFacts {
-    /// MachineConfigPools by name.
-    pub pools: BTreeMap<Arc<str>, PoolFacts>,
-    /// Release version of each rendered MachineConfig that says one.
-    pub release_versions: HashMap<Arc<str>, Arc<str>>,
+/// What of the cluster a judgement depends on. What a platform does not have is not there.
+pub trait Cluster {
+    /// A MachineConfigPool.
+    fn pool(&self, name: &Arc<str>) -> Option<Arc<PoolFacts>>;
+
+    /// All MachineConfigPools, ordered by name.
+    fn pools(&self) -> Vec<Arc<PoolFacts>>;
+
+    /// Release version of a rendered MachineConfig, if it says one.
+    fn release_version(&self, config: &Arc<str>) -> Option<Arc<str>>;
+
     /// Version that OpenShift's ClusterVersion asks for.
-    pub cluster_version: Option<Arc<str>>,
+    fn cluster_version(&self) -> Option<Arc<str>>;
+
     /// Version of the API server.
-    pub api_server_version: Option<Arc<str>>,
-    /// Newest kubelet version of each pool, by name of the pool's insight.
-    pub newest_in_pool: HashMap<Arc<str>, Arc<str>>,
+    fn api_server_version(&self) -> Option<Arc<str>>;
+
+    /// Newest kubelet version of a pool, by name of the pool's insight.
+    fn newest_in_pool(&self, pool: &Arc<str>) -> Option<Arc<str>>;
 }

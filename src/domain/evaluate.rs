@@ -5,7 +5,7 @@ pub mod openshift;
 
 use jiff::Timestamp;
 
-use super::cluster::ClusterFacts;
+use super::cluster::Cluster;
 use super::facts::{NodeCondition, NodeFacts};
 use super::labels::Labels;
 use super::pool::{Membership, PoolId};
@@ -19,14 +19,14 @@ pub trait Evaluator: Send + Sync {
     fn provider(&self) -> Provider;
 
     /// The pool that the node belongs to. Depends on the node's labels and on the pools alone.
-    fn membership(&self, node: &NodeFacts, cluster: &ClusterFacts) -> Membership;
+    fn membership(&self, node: &NodeFacts, cluster: &dyn Cluster) -> Membership;
 
     /// How far the update of a node of `pool` is.
     fn judge(
         &self,
         node: &NodeFacts,
         pool: &PoolId,
-        cluster: &ClusterFacts,
+        cluster: &dyn Cluster,
         past: Option<&History>,
     ) -> Judgement;
 }
@@ -37,7 +37,7 @@ pub fn evaluate(
     rules: &dyn Evaluator,
     node: &NodeFacts,
     membership: &Membership,
-    cluster: &ClusterFacts,
+    cluster: &dyn Cluster,
     past: Option<&History>,
     now: Timestamp,
 ) -> NodeState {

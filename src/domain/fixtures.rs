@@ -2,12 +2,12 @@
 
 pub(crate) mod schema;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::cluster::ClusterFacts;
+use super::cluster::Cluster;
 use super::facts::{Cordon, DaemonState, NodeCondition, NodeConditions, NodeFacts, Removal};
 use super::labels::{Labels, Selector};
 use super::pool::{PoolFacts, PoolId};
@@ -171,6 +171,42 @@ impl NodeBuilder {
             labels: Labels::new(labels),
             ..self.facts
         }
+    }
+}
+
+/// A cluster that is as a test puts it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ClusterFacts {
+    pub(crate) pools: BTreeMap<Arc<str>, PoolFacts>,
+    pub(crate) release_versions: HashMap<Arc<str>, Arc<str>>,
+    pub(crate) cluster_version: Option<Arc<str>>,
+    pub(crate) api_server_version: Option<Arc<str>>,
+    pub(crate) newest_in_pool: HashMap<Arc<str>, Arc<str>>,
+}
+
+impl Cluster for ClusterFacts {
+    fn pool(&self, name: &Arc<str>) -> Option<Arc<PoolFacts>> {
+        self.pools.get(name).cloned().map(Arc::new)
+    }
+
+    fn pools(&self) -> Vec<Arc<PoolFacts>> {
+        self.pools.values().cloned().map(Arc::new).collect()
+    }
+
+    fn release_version(&self, config: &Arc<str>) -> Option<Arc<str>> {
+        self.release_versions.get(config).cloned()
+    }
+
+    fn cluster_version(&self) -> Option<Arc<str>> {
+        self.cluster_version.clone()
+    }
+
+    fn api_server_version(&self) -> Option<Arc<str>> {
+        self.api_server_version.clone()
+    }
+
+    fn newest_in_pool(&self, pool: &Arc<str>) -> Option<Arc<str>> {
+        self.newest_in_pool.get(pool).cloned()
     }
 }
 

@@ -3,7 +3,7 @@
 use super::state::{NodeState, NodeStateCondition};
 use super::text;
 use crate::api::node::{NodeProgressInsightStatus, condition};
-use crate::api::types::{Condition, ConditionStatus, Phase};
+use crate::api::types::{Condition, ConditionStatus, Phase, TIMELINE_LIMIT};
 
 /// The status of the insight of a node in `state`.
 #[must_use]
@@ -30,7 +30,7 @@ pub fn project(state: &NodeState) -> NodeProgressInsightStatus {
             api_condition(condition::AVAILABLE, &state.available),
             api_condition(condition::DEGRADED, &state.degraded),
         ],
-        timeline: state.timeline.to_vec(),
+        timeline: state.timeline[state.timeline.len().saturating_sub(TIMELINE_LIMIT)..].to_vec(),
     }
 }
 

@@ -9,8 +9,12 @@ use super::pool::{Membership, PoolId};
 use super::text;
 use crate::api::node::{NodeProgressInsightStatus, TimelineEntry, condition};
 use crate::api::types::{
-    ConditionStatus, DesiredVersionSource, Phase, Provider, Scope, TIMELINE_LIMIT, UpdateKind,
+    ConditionStatus, DesiredVersionSource, Phase, Provider, Scope, UpdateKind,
 };
+
+/// Phase changes that are remembered of a node: the last three or four updates. The insight shows
+/// fewer.
+pub const TIMELINE_KEPT: usize = 16;
 
 /// Reason of the Updating condition after a restart that was seen. It is kept until something else
 /// happens, so that it does not depend on when the operator was started.
@@ -225,7 +229,7 @@ fn timeline(past: Option<&History>, entry: TimelineEntry) -> Box<[TimelineEntry]
         timeline.push(entry);
     }
     timeline
-        .split_off(timeline.len().saturating_sub(TIMELINE_LIMIT))
+        .split_off(timeline.len().saturating_sub(TIMELINE_KEPT))
         .into_boxed_slice()
 }
 
@@ -316,6 +320,42 @@ impl History {
                 .iter()
                 .any(|each| each.type_ == condition::UPDATING && each.reason == REBOOTED),
         }
+    }
+
+    /// What the phases alone say; `None` when there are none. Since when the conditions hold is not
+    /// among it.
+    #[must_use]
+    pub fn from_timeline(timeline: &[TimelineEntry]) -> Option<Self> {
+        let last = timeline.last()?;
+        let unknown = Since {
+            status: ConditionStatus::Unknown,
+            since: last.start_time,
+        };
+        Some(Self {
+            phase: last.phase,
+            phase_start: last.start_time,
+            updating: unknown,
+            available: unknown,
+            degraded: unknown,
+            timeline: timeline.into(),
+            boot_id: None,
+            kind: None,
+            rebooted: false,
+        })
+    }
+
+    /// The same, with the phases before it that are remembered elsewhere. Where both know of a time,
+    /// this one is right: the other may be older.
+    #[must_use]
+    pub fn with_earlier(self, remembered: &[TimelineEntry]) -> Self {
+        let Some(first) = self.timeline.first() else {
+            return self;
+        };
+        let earlier = remembered
+            .iter()
+            .filter(|entry| entry.start_time < first.start_time);
+        let timeline = earlier.chain(&self.timeline).copied().collect();
+        Self { timeline, ..self }
     }
 }
 

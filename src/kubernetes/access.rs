@@ -7,8 +7,6 @@
 //! Owns the memory of what was allowed a moment ago, under digests: no token is kept, logged or part of
 //! an error. What was denied is not remembered, so that whoever was just granted something is let in.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, UserInfo};
@@ -24,6 +22,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use super::diagnosis::{Attempt, Diagnosis, Problem, diagnose};
+use crate::registry::store::Store;
 
 /// Both reviews take milliseconds; whoever asks is waiting.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -84,8 +83,8 @@ type Digest = [u8; SHA256_OUTPUT_LEN];
 /// Asks the API server who may do what at the operator's port.
 pub struct Access {
     client: Client,
-    /// Until when a token may do a verb on a path. Never held across an await.
-    allowed: Mutex<HashMap<Digest, Instant>>,
+    /// Until when a token may do a verb on a path.
+    allowed: Store<Digest, Instant>,
     reviews: Semaphore,
 }
 
@@ -95,7 +94,7 @@ impl Access {
     pub fn new(client: Client) -> Self {
         Self {
             client,
-            allowed: Mutex::default(),
+            allowed: Store::new(),
             reviews: Semaphore::new(REVIEWS),
         }
     }
@@ -193,23 +192,18 @@ impl Access {
 
     fn remembers(&self, digest: &Digest) -> bool {
         let now = Instant::now();
-        self.lock().get(digest).is_some_and(|until| now < *until)
+        self.allowed.get(digest).is_some_and(|until| now < *until)
     }
 
     fn remember(&self, digest: Digest) {
         let now = Instant::now();
-        let mut allowed = self.lock();
-        if allowed.len() >= MOST_REMEMBERED {
-            allowed.retain(|_, until| now < *until);
+        if self.allowed.count() >= MOST_REMEMBERED {
+            self.allowed.evict_where(|_, until| *until <= now);
         }
         // Still full: whoever is not remembered is asked about again, and that is all.
-        if allowed.len() < MOST_REMEMBERED {
-            allowed.insert(digest, now + REMEMBERED_FOR);
+        if self.allowed.count() < MOST_REMEMBERED {
+            self.allowed.upsert(digest, now + REMEMBERED_FOR);
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<Digest, Instant>> {
-        self.allowed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -25,12 +25,20 @@ pub enum ClientError {
     BadConfig(#[source] Box<kube::Error>),
 }
 
+/// A client, and whom it talks to.
+pub struct Connection {
+    /// The client.
+    pub client: Client,
+    /// Host and port of the API server.
+    pub server: String,
+}
+
 /// A client from the kubeconfig, else from the pod's service account.
 ///
 /// # Errors
 /// When there is neither, or when they cannot be used. Does not connect, so an API server that is
 /// away is no error.
-pub async fn connect() -> Result<Client, ClientError> {
+pub async fn connect() -> Result<Connection, ClientError> {
     let mut config = Config::infer()
         .await
         .map_err(|error| ClientError::NoConfig(Box::new(error)))?;
@@ -40,5 +48,11 @@ pub async fn connect() -> Result<Client, ClientError> {
     config.reset_reader_on_write = true;
     // Every caller here has a backoff of its own, which also says what it is waiting for.
     config.default_retry = false;
-    Client::try_from(config).map_err(|error| ClientError::BadConfig(Box::new(error)))
+    let server = config.cluster_url.authority().map(ToString::to_string);
+    let client =
+        Client::try_from(config).map_err(|error| ClientError::BadConfig(Box::new(error)))?;
+    Ok(Connection {
+        client,
+        server: server.unwrap_or_default(),
+    })
 }

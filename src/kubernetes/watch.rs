@@ -2,22 +2,33 @@
 //!
 //! Each kind has a task and a backoff of its own: one that fails holds up no other. What is seen is
 //! handed to a sink at once, in order; the sink never waits.
+//!
+//! Watches do lose events. When a fresh list is asked for, a second watch begins with one and takes
+//! over, while the first still tells what happens: nothing is late because of it.
 
 use std::collections::HashSet;
 use std::fmt::Debug;
+use std::pin::Pin;
+use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use kube::ResourceExt;
 use kube::runtime::watcher::{self, Event};
+use tokio::time::Instant;
 
 use super::backoff;
 use super::diagnosis::{Attempt, Diagnosis, Problem, diagnose};
+use super::relist::{Listener, Overlap, Request};
 
 /// After how many seconds the API server ends a watch, and a fresh one begins. With the client's read
 /// timeout it bounds how long a dead connection goes unnoticed.
 pub const TIMEOUT: u32 = 60;
 /// Objects a page of a list: 100 whole Nodes are up to 2 MB of JSON, which is read in one piece.
 const PAGE_SIZE: u32 = 100;
+/// How long the old watch may lag behind a fresh list before what it has not told counts as missed.
+/// Events take milliseconds.
+const GRACE: Duration = Duration::from_secs(1);
+
 /// What a watch sees.
 #[derive(Debug)]
 pub enum Seen<K> {
@@ -39,19 +50,81 @@ pub fn config() -> watcher::Config {
         .page_size(PAGE_SIZE)
 }
 
-/// Hands everything that a watch sees to `sink`; returns never. `start` begins a watch anew, with a
-/// fresh list: so a failure is known to be over when a list is complete, and what was lost meanwhile
-/// is found.
-pub async fn follow<K, S>(start: impl Fn() -> S, attempt: Attempt, mut sink: impl FnMut(Seen<K>))
-where
+type Watch<S> = Pin<Box<S>>;
+
+/// A watch that takes over.
+struct Successor<S> {
+    watch: Watch<S>,
+    overlap: Overlap,
+    /// Until when the old watch is listened to; none while the list is not complete.
+    until: Option<Instant>,
+    request: Request,
+}
+
+/// What happens next.
+enum Next<K> {
+    Event(Option<watcher::Result<Event<K>>>),
+    Successor(Option<watcher::Result<Event<K>>>),
+    Asked(Request),
+    TakeOver,
+}
+
+/// Hands everything that a watch sees to `sink`, which says how much of it is news; returns never.
+/// `start` begins a watch anew, with a fresh list: so a failure is known to be over when a list is
+/// complete, and what was lost meanwhile is found.
+pub async fn follow<K, S>(
+    start: impl Fn() -> S,
+    attempt: Attempt,
+    mut listener: Listener,
+    mut sink: impl FnMut(Seen<K>) -> usize,
+) where
     K: ResourceExt + Debug,
     S: Stream<Item = watcher::Result<Event<K>>>,
 {
     let mut delays = backoff::short();
+    let mut waiting: Vec<Request> = Vec::new();
     loop {
-        let mut events = std::pin::pin!(start());
+        let mut watch = Box::pin(start());
         let mut names = HashSet::new();
-        while let Some(event) = events.next().await {
+        let mut is_listed = false;
+        let mut successor: Option<Successor<S>> = None;
+        loop {
+            let event = match next(&mut watch, successor.as_mut(), &mut listener).await {
+                Next::Event(Some(event)) => event,
+                Next::Event(None) => break,
+                Next::Asked(request) if is_listed => {
+                    successor = Some(Successor {
+                        watch: Box::pin(start()),
+                        overlap: Overlap::default(),
+                        until: None,
+                        request,
+                    });
+                    continue;
+                }
+                // The list that is being made is fresh enough.
+                Next::Asked(request) => {
+                    waiting.push(request);
+                    continue;
+                }
+                Next::Successor(event) => {
+                    if let Some(mut of) = successor.take() {
+                        match succeed(&mut of, event, attempt, &mut sink) {
+                            Ok(()) => successor = Some(of),
+                            Err(diagnosis) => of.request.answer(Err(diagnosis)),
+                        }
+                    }
+                    continue;
+                }
+                Next::TakeOver => {
+                    if let Some(of) = successor.take() {
+                        let (names, missed) = of.overlap.finish();
+                        let gone = sink(Seen::Listed(names));
+                        of.request.answer(Ok(missed + gone));
+                        watch = of.watch;
+                    }
+                    continue;
+                }
+            };
             // Not Init, which comes before the API server was even asked.
             if matches!(
                 event,
@@ -65,9 +138,23 @@ where
                     names.insert(object.name_any());
                     sink(Seen::Applied(object));
                 }
-                Ok(Event::InitDone) => sink(Seen::Listed(std::mem::take(&mut names))),
-                Ok(Event::Apply(object)) => sink(Seen::Applied(object)),
-                Ok(Event::Delete(object)) => sink(Seen::Deleted(object)),
+                Ok(Event::InitDone) => {
+                    is_listed = true;
+                    let missed = sink(Seen::Listed(std::mem::take(&mut names)));
+                    for request in waiting.drain(..) {
+                        request.answer(Ok(missed));
+                    }
+                }
+                Ok(Event::Apply(object)) => {
+                    if told_by_old(successor.as_mut(), &object, true) {
+                        sink(Seen::Applied(object));
+                    }
+                }
+                Ok(Event::Delete(object)) => {
+                    if told_by_old(successor.as_mut(), &object, false) {
+                        sink(Seen::Deleted(object));
+                    }
+                }
                 // The connection broke in the middle: the watch goes on where it was. If it cannot,
                 // that is another error.
                 Err(watcher::Error::WatchFailed(error)) => {
@@ -86,8 +173,89 @@ where
                 }
             }
         }
+        // The next list answers.
+        waiting.extend(successor.map(|of| of.request));
         backoff::wait(&mut delays).await;
     }
+}
+
+async fn next<K, S>(
+    watch: &mut Watch<S>,
+    successor: Option<&mut Successor<S>>,
+    listener: &mut Listener,
+) -> Next<K>
+where
+    S: Stream<Item = watcher::Result<Event<K>>>,
+{
+    let Some(successor) = successor else {
+        return tokio::select! {
+            event = watch.next() => Next::Event(event),
+            request = listener.asked() => Next::Asked(request),
+        };
+    };
+    let until = successor.until;
+    tokio::select! {
+        event = watch.next() => Next::Event(event),
+        event = successor.watch.next() => Next::Successor(event),
+        () = tokio::time::sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => Next::TakeOver,
+    }
+}
+
+/// Whether to pass on what the old watch tells.
+fn told_by_old<K: ResourceExt, S>(
+    successor: Option<&mut Successor<S>>,
+    object: &K,
+    is_there: bool,
+) -> bool {
+    successor.is_none_or(|successor| {
+        let (name, revision) = (object.name_any(), revision(object));
+        successor.overlap.not_missed(&name, revision);
+        successor.overlap.tell(&name, revision, is_there)
+    })
+}
+
+/// Takes in what the watch tells that takes over.
+fn succeed<K: ResourceExt, S>(
+    successor: &mut Successor<S>,
+    event: Option<watcher::Result<Event<K>>>,
+    attempt: Attempt,
+    sink: &mut impl FnMut(Seen<K>) -> usize,
+) -> Result<(), Diagnosis> {
+    let overlap = &mut successor.overlap;
+    match event {
+        Some(Ok(Event::Init)) => {}
+        Some(Ok(Event::InitApply(object))) => {
+            let (name, revision) = (object.name_any(), revision(&object));
+            if overlap.tell(&name, revision, true) && sink(Seen::Applied(object)) > 0 {
+                overlap.maybe_missed(&name, revision);
+            }
+        }
+        Some(Ok(Event::InitDone)) => successor.until = Some(Instant::now() + GRACE),
+        Some(Ok(Event::Apply(object))) => {
+            if overlap.tell(&object.name_any(), revision(&object), true) {
+                sink(Seen::Applied(object));
+            }
+        }
+        Some(Ok(Event::Delete(object))) => {
+            if overlap.tell(&object.name_any(), revision(&object), false) {
+                sink(Seen::Deleted(object));
+            }
+        }
+        Some(Err(error)) => return Err(diagnose_watch(&error, attempt)),
+        None => {
+            return Err(Diagnosis {
+                problem: Problem::Unreachable,
+                what: format!("The fresh list of {} ended early", attempt.resource),
+                remedy: "nothing: it is tried again".to_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Resource versions of one resource grow.
+fn revision<K: ResourceExt>(object: &K) -> Option<u64> {
+    object.resource_version()?.parse().ok()
 }
 
 fn diagnose_watch(error: &watcher::Error, attempt: Attempt) -> Diagnosis {
@@ -106,3 +274,6 @@ fn diagnose_watch(error: &watcher::Error, attempt: Attempt) -> Diagnosis {
         },
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,6 @@
 //!
 //! One function a kind. Each runs for ever in a task of its own; what they share is in [`Feed`].
 
-use std::collections::HashSet;
 use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::Arc;
@@ -15,14 +14,14 @@ use kube::{Api, Client, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use super::insight_cache::InsightCache;
-use super::node_state::{Centre, InsightKey};
+use super::insight_key::InsightKey;
+use super::node_state::Centre;
 use super::sync_gate::SyncGate;
 use crate::api::insight::{GROUP, InsightStatus};
 use crate::api::openshift::{
     CLUSTER_VERSION_NAME, ClusterVersion, MACHINE_CONFIG_GROUP, MACHINE_CONFIG_POOLS,
     MachineConfig, MachineConfigPool,
 };
-use crate::domain::inventory::Inventory;
 use crate::domain::labels::Selector;
 use crate::domain::pool::{PoolFacts, PoolId};
 use crate::domain::text;
@@ -30,6 +29,7 @@ use crate::kubernetes::backoff;
 use crate::kubernetes::diagnosis::{Attempt, Diagnosis, diagnose};
 use crate::kubernetes::objects::{WatchedInsight, WatchedNode};
 use crate::kubernetes::platform::api_server_version;
+use crate::kubernetes::relist::{Relist, Request};
 use crate::kubernetes::watch::{self, Seen, follow};
 use crate::telemetry::cause::{Cause, Trigger};
 use crate::telemetry::health::Health;
@@ -50,6 +50,10 @@ pub struct Feed {
     pub centre: Arc<Centre>,
     /// What they open.
     pub gate: Arc<SyncGate>,
+    /// Who asks them for fresh lists.
+    pub relist: Arc<Relist>,
+    /// Told when a watch that failed works again: something may have been missed.
+    pub restarted: Arc<dyn Fn() + Send + Sync>,
     /// Where they say whether they work.
     pub health: Arc<Health>,
     /// Where they count.
@@ -63,19 +67,32 @@ impl Feed {
         check: &'static str,
         attempt: Attempt,
         start: impl Fn() -> S,
-        mut sink: impl FnMut(Seen<K>),
+        mut sink: impl FnMut(Seen<K>) -> usize,
     ) where
         K: ResourceExt + Debug,
         S: Stream<Item = watcher::Result<watcher::Event<K>>>,
     {
-        follow(start, attempt, |seen| match seen {
-            Seen::Failing(diagnosis) => self.failing(check, &diagnosis),
-            Seen::Listed(names) => {
-                let count = names.len();
-                sink(Seen::Listed(names));
-                self.arrived(check, count);
+        let mut has_failed = false;
+        follow(start, attempt, self.relist.listener(), |seen| {
+            if let Seen::Failing(diagnosis) = &seen {
+                has_failed = true;
+                self.failing(check, diagnosis);
+                return 0;
             }
-            seen @ (Seen::Applied(_) | Seen::Deleted(_)) => sink(seen),
+            self.metrics.watch_event(check);
+            let listed = match &seen {
+                Seen::Listed(names) => Some(names.len()),
+                Seen::Applied(_) | Seen::Deleted(_) | Seen::Failing(_) => None,
+            };
+            let news = sink(seen);
+            if let Some(count) = listed {
+                self.arrived(check, count);
+                if std::mem::take(&mut has_failed) {
+                    self.metrics.watch_restarted(check);
+                    (self.restarted)();
+                }
+            }
+            news
         })
         .await;
     }
@@ -125,11 +142,6 @@ pub mod check {
     pub const POOL_INSIGHTS: &str = "poolprogressinsights";
 }
 
-/// What of `known` a complete list does not have.
-fn missing(known: Vec<Arc<str>>, listed: &HashSet<String>) -> impl Iterator<Item = Arc<str>> {
-    known.into_iter().filter(|name| !listed.contains(&**name))
-}
-
 /// Feeds Nodes.
 pub async fn nodes(feed: Feed, client: Client) {
     let api: Api<WatchedNode> = Api::all(client);
@@ -148,21 +160,18 @@ pub async fn nodes(feed: Feed, client: Client) {
                 let (facts, resource_version) = node.into_parts();
                 centre.observe(&Cause::new(Trigger::Node, &resource_version), |inventory| {
                     inventory.apply_node(facts)
-                });
+                })
             }
             Seen::Deleted(node) => {
                 let (facts, resource_version) = node.into_parts();
                 let cause = Cause::new(Trigger::NodeDeleted, &resource_version);
-                centre.observe(&cause, |inventory| inventory.remove_node(&facts.name));
+                centre.observe(&cause, |inventory| inventory.remove_node(&facts.name))
             }
-            Seen::Listed(names) => {
-                for name in missing(centre.inspect(Inventory::node_names), &names) {
-                    centre.observe(&Cause::new(Trigger::NodeDeleted, ""), |inventory| {
-                        inventory.remove_node(&name)
-                    });
-                }
-            }
-            Seen::Failing(_) => {}
+            Seen::Listed(names) => centre
+                .observe(&Cause::new(Trigger::NodeDeleted, ""), |inventory| {
+                    inventory.retain_nodes(&names)
+                }),
+            Seen::Failing(_) => 0,
         },
     )
     .await;
@@ -192,26 +201,26 @@ pub async fn machine_config_pools(feed: Feed, client: Client) {
                     Trigger::MachineConfigPool,
                     &pool.resource_version().unwrap_or_default(),
                 );
-                centre.observe(&cause, |inventory| inventory.apply_pool(facts));
+                centre.observe(&cause, |inventory| inventory.apply_pool(facts))
             }
             Seen::Applied(DeserializeGuard(Err(invalid))) => {
                 let name = invalid.metadata.name.unwrap_or_default();
                 feed.unreadable(check::MACHINE_CONFIG_POOLS, &name, &invalid.error);
+                0
             }
             Seen::Deleted(pool) => {
                 let cause = Cause::new(
                     Trigger::MachineConfigPool,
                     &pool.resource_version().unwrap_or_default(),
                 );
-                centre.observe(&cause, |inventory| inventory.remove_pool(&pool.name_any()));
+                let name = pool.name_any().into();
+                centre.observe(&cause, |inventory| inventory.remove_pool(&name))
             }
             Seen::Listed(names) => {
-                for name in missing(centre.inspect(Inventory::pool_names), &names) {
-                    let cause = Cause::new(Trigger::MachineConfigPool, "");
-                    centre.observe(&cause, |inventory| inventory.remove_pool(&name));
-                }
+                let cause = Cause::new(Trigger::MachineConfigPool, "");
+                centre.observe(&cause, |inventory| inventory.retain_pools(&names))
             }
-            Seen::Failing(_) => {}
+            Seen::Failing(_) => 0,
         },
     )
     .await;
@@ -253,9 +262,10 @@ pub async fn machine_configs(feed: Feed, client: Client) {
             Trigger::MachineConfig,
             &config.resource_version().unwrap_or_default(),
         );
+        let name = config.name_any().into();
         centre.observe(&cause, |inventory| {
-            inventory.set_release_version(&config.name_any(), version.as_ref())
-        });
+            inventory.set_release_version(&name, version)
+        })
     };
     feed.follow(check::MACHINE_CONFIGS, attempt, start, |seen| match seen {
         Seen::Applied(config) => {
@@ -263,18 +273,16 @@ pub async fn machine_configs(feed: Feed, client: Client) {
                 .annotations()
                 .get(RELEASE_VERSION)
                 .and_then(|version| text::word(version, VERSION_LIMIT));
-            set(&config, version.map(Arc::from));
+            set(&config, version.map(Arc::from))
         }
         Seen::Deleted(config) => set(&config, None),
         Seen::Listed(names) => {
-            for name in missing(centre.inspect(Inventory::config_names), &names) {
-                let cause = Cause::new(Trigger::MachineConfig, "");
-                centre.observe(&cause, |inventory| {
-                    inventory.set_release_version(&name, None)
-                });
-            }
+            let cause = Cause::new(Trigger::MachineConfig, "");
+            centre.observe(&cause, |inventory| {
+                inventory.retain_release_versions(&names)
+            })
         }
-        Seen::Failing(_) => {}
+        Seen::Failing(_) => 0,
     })
     .await;
 }
@@ -292,7 +300,7 @@ pub async fn cluster_version(feed: Feed, client: Client) {
     let start = || watcher(api.clone(), config.clone());
     let set = |resource_version: &str, version: Option<Arc<str>>| {
         let cause = Cause::new(Trigger::ClusterVersion, resource_version);
-        centre.observe(&cause, |inventory| inventory.set_cluster_version(version));
+        centre.observe(&cause, |inventory| inventory.set_cluster_version(version))
     };
     feed.follow(check::CLUSTER_VERSION, attempt, start, |seen| match seen {
         Seen::Applied(DeserializeGuard(Ok(cluster))) => {
@@ -304,18 +312,21 @@ pub async fn cluster_version(feed: Feed, client: Client) {
             set(
                 &cluster.resource_version().unwrap_or_default(),
                 version.map(Arc::from),
-            );
+            )
         }
         Seen::Applied(DeserializeGuard(Err(invalid))) => {
             feed.unreadable(check::CLUSTER_VERSION, CLUSTER_VERSION_NAME, &invalid.error);
+            0
         }
         Seen::Deleted(cluster) => set(&cluster.resource_version().unwrap_or_default(), None),
         Seen::Listed(names) => {
-            if !names.contains(CLUSTER_VERSION_NAME) {
-                set("", None);
+            if names.contains(CLUSTER_VERSION_NAME) {
+                0
+            } else {
+                set("", None)
             }
         }
-        Seen::Failing(_) => {}
+        Seen::Failing(_) => 0,
     })
     .await;
 }
@@ -328,6 +339,8 @@ pub async fn api_server(feed: Feed, client: Client) {
         group: "",
     };
     let mut delays = backoff::short();
+    let mut listener = feed.relist.listener();
+    let mut request: Option<Request> = None;
     loop {
         match api_server_version(&client).await {
             Ok(version) => {
@@ -337,11 +350,23 @@ pub async fn api_server(feed: Feed, client: Client) {
                 feed.centre.observe(&cause, |inventory| {
                     inventory.set_api_server_version(version)
                 });
+                feed.metrics.watch_event(check::API_SERVER_VERSION);
                 feed.arrived(check::API_SERVER_VERSION, 1);
-                tokio::time::sleep(VERSION_INTERVAL).await;
+                // It is asked for, never told: nothing of it can be missed.
+                if let Some(request) = request.take() {
+                    request.answer(Ok(0));
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(VERSION_INTERVAL) => {}
+                    asked = listener.asked() => request = Some(asked),
+                }
             }
             Err(error) => {
-                feed.failing(check::API_SERVER_VERSION, &diagnose(&error, attempt));
+                let diagnosis = diagnose(&error, attempt);
+                feed.failing(check::API_SERVER_VERSION, &diagnosis);
+                if let Some(request) = request.take() {
+                    request.answer(Err(diagnosis));
+                }
                 backoff::wait(&mut delays).await;
             }
         }
@@ -364,7 +389,12 @@ pub async fn insights<S>(
         resource: S::PLURAL,
         group: GROUP,
     };
-    let centre = Arc::clone(&feed.centre);
+    let touched = |name: Option<Arc<str>>| {
+        name.map_or(0, |name| {
+            feed.centre.touch(&key(name));
+            1
+        })
+    };
     feed.follow(
         check,
         attempt,
@@ -379,23 +409,18 @@ pub async fn insights<S>(
                         "its status is of another version of this API; it is written anew",
                     );
                 }
-                if cache.apply(insight) {
-                    centre.touch(&key(name));
-                }
+                touched(cache.apply(insight).then_some(name))
             }
             Seen::Deleted(insight) => {
-                if cache.remove(&insight) {
-                    centre.touch(&key(insight.name_any().into()));
-                }
+                let is_news = cache.remove(&insight);
+                touched(is_news.then(|| insight.name_any().into()))
             }
-            Seen::Listed(names) => {
-                for name in missing(cache.names(), &names) {
-                    if cache.forget(&name) {
-                        centre.touch(&key(name));
-                    }
-                }
-            }
-            Seen::Failing(_) => {}
+            Seen::Listed(names) => cache
+                .retain(&names)
+                .into_iter()
+                .map(|name| touched(Some(name)))
+                .sum(),
+            Seen::Failing(_) => 0,
         },
     )
     .await;

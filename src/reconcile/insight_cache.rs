@@ -4,6 +4,7 @@
 //! A status is kept as a digest: 5,000 of them as objects would be most of this program's memory. It
 //! is kept whole only until its history was taken over.
 
+use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -57,7 +58,8 @@ impl Base {
     }
 }
 
-fn digest<S: Hash>(status: &S) -> u64 {
+/// A number that is the same for statuses that are the same, within one process.
+pub fn digest<S: Hash>(status: &S) -> u64 {
     let mut hasher = DefaultHasher::new();
     status.hash(&mut hasher);
     hasher.finish()
@@ -91,9 +93,19 @@ impl<S: InsightStatus + Hash> InsightCache<S> {
         self.bases.keys()
     }
 
-    /// Takes in an insight as it was seen or written; whether that is news. What is older than what
-    /// is known is none: a watch may lag behind our own writes.
+    /// Takes in an insight as it was seen; whether that is news. What is older than what is known is
+    /// none: a watch may lag behind our own writes.
     pub fn apply(&self, insight: WatchedInsight<S>) -> bool {
+        let keeps_history = self.keeps_history.load(Ordering::Acquire);
+        self.take_in(insight, keeps_history)
+    }
+
+    /// Takes in an insight as this process wrote it: what it says is no history.
+    pub fn apply_own(&self, insight: WatchedInsight<S>) {
+        self.take_in(insight, false);
+    }
+
+    fn take_in(&self, insight: WatchedInsight<S>, as_history: bool) -> bool {
         let name: Arc<str> = insight.name_any().into();
         let base = Base::of(&insight);
         if self
@@ -104,10 +116,7 @@ impl<S: InsightStatus + Hash> InsightCache<S> {
             return false;
         }
         self.bases.upsert(Arc::clone(&name), base);
-        if let Some(status) = insight
-            .status
-            .filter(|_| self.keeps_history.load(Ordering::Acquire))
-        {
+        if let Some(status) = insight.status.filter(|_| as_history) {
             self.history.upsert(name, status);
         }
         true
@@ -131,6 +140,12 @@ impl<S: InsightStatus + Hash> InsightCache<S> {
     /// Forgets an insight; whether there was one.
     pub fn forget(&self, name: &Arc<str>) -> bool {
         self.bases.remove(name).is_some()
+    }
+
+    /// Forgets every insight that a complete list does not have; their names.
+    pub fn retain(&self, listed: &HashSet<String>) -> Vec<Arc<str>> {
+        let is_gone = |name: &Arc<str>| !listed.contains(&**name) && self.forget(name);
+        self.names().into_iter().filter(is_gone).collect()
     }
 
     /// What the insight said before this process started. Given away once.

@@ -2,7 +2,7 @@
 //!
 //! A key that arrives while it is being reconciled is reconciled once more afterwards. Keys are taken
 //! from the inbox only when there is room, so what waits stays where it coalesces. All state is local
-//! to one task: there is no lock.
+//! to one task: there is no lock; how much waits for what is published for others to see.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt::Debug;
@@ -13,9 +13,11 @@ use std::time::Duration;
 use backon::ExponentialBackoff;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use serde::Serialize;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tokio_util::time::DelayQueue;
+use tokio_util::time::{DelayQueue, delay_queue};
 
 use crate::kubernetes::backoff;
 use crate::registry::fanout::Inbox;
@@ -34,10 +36,49 @@ pub enum Outcome {
     Blocked,
 }
 
+/// How much waits for what.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct QueueStatus {
+    /// Keys that are not read yet.
+    pub pending: usize,
+    /// Keys that are read and wait for their turn.
+    pub ready: usize,
+    /// Keys that are being reconciled.
+    pub running: usize,
+    /// Keys that were just reconciled and have to rest, and are dirty again.
+    pub paced: usize,
+    /// Keys that failed and are tried again later.
+    pub retrying: usize,
+    /// All wait, because nothing can be reconciled now.
+    pub blocked: bool,
+}
+
+impl QueueStatus {
+    /// Whether nothing is left to do but what fails again and again.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.pending + self.ready + self.running + self.paced == 0
+    }
+}
+
+/// A new change of a key that failed is tried this soon after the failure, whatever its backoff says:
+/// it may be what mends it. As often as a pool is written at most.
+const RETRY_REST: Duration = Duration::from_secs(1);
+
 /// What the queue does with a key that is not running.
 struct Delay {
+    why: Why,
     /// It is to run when the delay is over; else the delay only keeps it from running before.
     dirty: bool,
+    since: Instant,
+    timer: delay_queue::Key,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Why {
+    Rest,
+    Retry,
 }
 
 struct Queue<K> {
@@ -47,6 +88,9 @@ struct Queue<K> {
     again: HashSet<K>,
     timers: DelayQueue<K>,
     delayed: HashMap<K, Delay>,
+    /// Delayed keys that are dirty.
+    paced: usize,
+    retrying: usize,
     retries: HashMap<K, ExponentialBackoff>,
     blocked: Option<(Instant, ExponentialBackoff)>,
 }
@@ -60,6 +104,8 @@ impl<K: Clone + Eq + Hash> Queue<K> {
             again: HashSet::new(),
             timers: DelayQueue::new(),
             delayed: HashMap::new(),
+            paced: 0,
+            retrying: 0,
             retries: HashMap::new(),
             blocked: None,
         }
@@ -70,7 +116,18 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         if self.busy.contains(&key) {
             self.again.insert(key);
         } else if let Some(delay) = self.delayed.get_mut(&key) {
-            delay.dirty = true;
+            match delay.why {
+                Why::Rest => {
+                    self.paced += usize::from(!delay.dirty);
+                    delay.dirty = true;
+                }
+                Why::Retry => {
+                    let soon = delay.since + RETRY_REST;
+                    if self.timers.deadline(&delay.timer) > soon {
+                        self.timers.reset_at(&delay.timer, soon);
+                    }
+                }
+            }
         } else {
             self.make_ready(key);
         }
@@ -97,9 +154,11 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         }
         match outcome {
             Outcome::Done | Outcome::DoneFor(_) => {
-                self.retries.remove(&key);
+                if self.retries.remove(&key).is_some() {
+                    self.retry_all();
+                }
                 if let Outcome::DoneFor(rest) = outcome {
-                    self.delay(key, rest, dirty);
+                    self.delay(key, rest, Why::Rest, dirty, now);
                 } else if dirty {
                     self.make_ready(key);
                 }
@@ -110,7 +169,7 @@ impl<K: Clone + Eq + Hash> Queue<K> {
                     .entry(key.clone())
                     .or_insert_with(backoff::long)
                     .next();
-                self.delay(key, delay.unwrap_or_default(), true);
+                self.delay(key, delay.unwrap_or_default(), Why::Retry, true, now);
             }
             Outcome::Blocked => {
                 // Several that run at once meet the same obstacle: that is one failure.
@@ -127,25 +186,64 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         }
     }
 
-    fn delay(&mut self, key: K, delay: Duration, dirty: bool) {
-        self.timers.insert(key.clone(), delay);
-        self.delayed.insert(key, Delay { dirty });
+    fn delay(&mut self, key: K, delay: Duration, why: Why, dirty: bool, now: Instant) {
+        match why {
+            Why::Rest => self.paced += usize::from(dirty),
+            Why::Retry => self.retrying += 1,
+        }
+        let timer = self.timers.insert_at(key.clone(), now + delay);
+        self.delayed.insert(
+            key,
+            Delay {
+                why,
+                dirty,
+                since: now,
+                timer,
+            },
+        );
+    }
+
+    /// One that failed works now: what was wrong with it may have been wrong with all.
+    fn retry_all(&mut self) {
+        let retries = |(key, delay): (&K, &Delay)| {
+            (delay.why == Why::Retry).then(|| (key.clone(), delay.timer))
+        };
+        let failed: Vec<_> = self.delayed.iter().filter_map(retries).collect();
+        for (key, timer) in failed {
+            self.timers.remove(&timer);
+            self.expired(key);
+        }
     }
 
     fn expired(&mut self, key: K) {
-        if self.delayed.remove(&key).is_some_and(|delay| delay.dirty) {
-            self.make_ready(key);
+        let Some(delay) = self.delayed.remove(&key).filter(|delay| delay.dirty) else {
+            return;
+        };
+        match delay.why {
+            Why::Rest => self.paced -= 1,
+            Why::Retry => self.retrying -= 1,
         }
+        self.make_ready(key);
     }
 
     /// The end is near: what waits for a time runs now.
     fn flush(&mut self) {
         self.timers.clear();
         self.blocked = None;
-        for (key, delay) in std::mem::take(&mut self.delayed) {
-            if delay.dirty {
-                self.make_ready(key);
-            }
+        let delayed: Vec<K> = self.delayed.keys().cloned().collect();
+        for key in delayed {
+            self.expired(key);
+        }
+    }
+
+    fn status(&self, pending: usize, is_blocked: bool) -> QueueStatus {
+        QueueStatus {
+            pending,
+            ready: self.ready.len(),
+            running: self.busy.len(),
+            paced: self.paced,
+            retrying: self.retrying,
+            blocked: is_blocked,
         }
     }
 
@@ -161,6 +259,7 @@ pub async fn run<K, F>(
     mut inbox: Inbox<K>,
     concurrency: usize,
     metrics: &Metrics,
+    status: &watch::Sender<QueueStatus>,
     shutdown: CancellationToken,
     reconcile: impl Fn(K) -> F,
 ) where
@@ -183,7 +282,9 @@ pub async fn run<K, F>(
             let work = reconcile(key.clone());
             running.push(async move { (key, work.await) });
         }
-        metrics.pending(consumer, queue.ready.len() + inbox.pending());
+        let now_so = queue.status(inbox.pending(), blocked.is_some());
+        metrics.pending(consumer, now_so.ready + now_so.pending);
+        status.send_if_modified(|last| std::mem::replace(last, now_so) != now_so);
         if draining && running.is_empty() {
             return;
         }

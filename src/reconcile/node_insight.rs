@@ -1,14 +1,22 @@
 //! Writes the insights of nodes: state in, object out. Never evaluates.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use tracing::Instrument;
 
 use super::applier::{Applied, Applier, Target};
+use super::compare::Insights;
+use super::insight_cache::{InsightCache, digest};
+use super::insight_key::InsightKey;
 use super::keyed_queue::Outcome;
-use super::node_state::{Centre, Evaluated, InsightKey};
+use super::node_state::Centre;
+use super::states::Evaluated;
 use crate::api::NodeProgressInsightStatus;
 use crate::domain::node_status::project;
+use crate::registry::backend::BackendError;
+use crate::telemetry::cause::Step;
 use crate::telemetry::metrics::Metrics;
 
 /// Name of the consumer.
@@ -20,25 +28,110 @@ pub fn wants(key: &InsightKey) -> bool {
     matches!(key, InsightKey::Node(_))
 }
 
-/// Brings the insight of a node to what its state says.
-pub async fn reconcile(
-    key: InsightKey,
-    centre: &Centre,
-    applier: &Applier<NodeProgressInsightStatus>,
-    metrics: &Metrics,
-) -> Outcome {
-    let InsightKey::Node(name) = key else {
-        return Outcome::Done;
-    };
-    let evaluated = centre.node(&name);
-    let evaluated = evaluated.as_deref();
-    let cause = evaluated.map(|evaluated| &evaluated.cause);
-    match applier.apply(&name, evaluated.map(target), cause).await {
-        Ok(done) => {
-            record(&name, evaluated, done, metrics);
-            Outcome::Done
+/// Writes the insights of nodes.
+pub struct NodeInsights {
+    centre: Arc<Centre>,
+    applier: Arc<Applier<NodeProgressInsightStatus>>,
+    cache: Arc<InsightCache<NodeProgressInsightStatus>>,
+    metrics: Arc<Metrics>,
+}
+
+impl NodeInsights {
+    /// Reads from `centre`, writes with `applier`.
+    #[must_use]
+    pub fn new(
+        centre: Arc<Centre>,
+        applier: Arc<Applier<NodeProgressInsightStatus>>,
+        cache: Arc<InsightCache<NodeProgressInsightStatus>>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            centre,
+            applier,
+            cache,
+            metrics,
         }
-        Err(outcome) => outcome,
+    }
+
+    /// Brings the insight of a node to what its state says.
+    pub async fn reconcile(&self, key: InsightKey) -> Outcome {
+        let InsightKey::Node(name) = key else {
+            return Outcome::Done;
+        };
+        // The backend counted the error and says it in `/readyz`.
+        let Ok(evaluated) = self.centre.node(&name) else {
+            return Outcome::Retry;
+        };
+        let Some(evaluated) = evaluated else {
+            return self.remove(&name).await;
+        };
+        let cause = &evaluated.cause;
+        let write = self.applier.apply(&name, Some(target(&evaluated)));
+        match write.instrument(cause.span(Step::Write)).await {
+            Ok(applied) => {
+                if applied == Applied::Written {
+                    self.record(&evaluated);
+                }
+                cause.finish();
+                Outcome::Done
+            }
+            Err(outcome) => outcome,
+        }
+    }
+
+    async fn remove(&self, name: &Arc<str>) -> Outcome {
+        match self.applier.apply(name, None).await {
+            Ok(applied) => {
+                if applied == Applied::Deleted {
+                    tracing::info!(node = &**name, "Deleted the insight of a node that is gone");
+                }
+                Outcome::Done
+            }
+            Err(outcome) => outcome,
+        }
+    }
+
+    fn record(&self, evaluated: &Evaluated) {
+        let Evaluated { state, cause } = evaluated;
+        let latency = cause.observed_at.elapsed();
+        self.metrics
+            .written_after("NodeProgressInsight", latency.as_secs_f64());
+        tracing::info!(
+            reconcile_id = cause.reconcile_id,
+            trigger = %cause.trigger,
+            resource_version = &*cause.resource_version,
+            node = &*state.name,
+            pool = state.pool.as_ref().map(|pool| &*pool.name),
+            phase = %state.phase,
+            reason = state.updating.reason,
+            "Wrote the insight of a node"
+        );
+    }
+}
+
+impl Insights for NodeInsights {
+    fn keys(&self) -> Result<Vec<InsightKey>, BackendError> {
+        let states = self.centre.nodes()?.values;
+        let names = states
+            .iter()
+            .map(|evaluated| Arc::clone(&evaluated.state.name));
+        let all: BTreeSet<Arc<str>> = names.chain(self.cache.names()).collect();
+        Ok(all.into_iter().map(InsightKey::Node).collect())
+    }
+
+    fn difference(&self, key: &InsightKey) -> Result<Option<u64>, BackendError> {
+        let InsightKey::Node(name) = key else {
+            return Ok(None);
+        };
+        let base = self.cache.base(name);
+        let Some(evaluated) = self.centre.node(name)? else {
+            return Ok(base.map(|_| 0));
+        };
+        let status = project(&evaluated.state);
+        let is_held = base.is_some_and(|base| {
+            base.owner_uid.as_ref() == Some(&evaluated.state.uid) && base.holds(&status)
+        });
+        Ok((!is_held).then(|| digest(&status)))
     }
 }
 
@@ -58,28 +151,5 @@ fn owner(name: &str, uid: &str) -> OwnerReference {
         name: name.into(),
         uid: uid.into(),
         ..OwnerReference::default()
-    }
-}
-
-fn record(name: &str, evaluated: Option<&Evaluated>, done: Applied, metrics: &Metrics) {
-    match (done, evaluated) {
-        (Applied::Deleted, _) => {
-            tracing::info!(node = name, "Deleted the insight of a node that is gone");
-        }
-        (Applied::Written, Some(Evaluated { state, cause })) => {
-            let latency = cause.observed_at.elapsed();
-            metrics.written_after("NodeProgressInsight", latency.as_secs_f64());
-            tracing::info!(
-                reconcile_id = cause.reconcile_id,
-                trigger = %cause.trigger,
-                resource_version = &*cause.resource_version,
-                node = name,
-                pool = state.pool.as_ref().map(|pool| &*pool.name),
-                phase = %state.phase,
-                reason = state.updating.reason,
-                "Wrote the insight of a node"
-            );
-        }
-        (Applied::Unchanged, _) | (Applied::Written, None) => {}
     }
 }

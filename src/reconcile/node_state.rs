@@ -4,103 +4,61 @@
 //! notify. None of them talks to the API server.
 //!
 //! Owns the inventory, the states and the fan-out. What changes marks the nodes that it affects as
-//! dirty; one task evaluates each dirty node once and commits before it notifies. Readers get states
-//! and never evaluate. Locks, in order: inventory, then states; neither is held across an await.
+//! dirty; one task evaluates each dirty node once and commits before it notifies. The full compare
+//! evaluates from another task: the lock of the node keeps the two apart. Readers get states and
+//! never evaluate.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+mod counts;
+mod read;
 
-use jiff::Timestamp;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use self::counts::Counts;
 use super::insight_cache::InsightCache;
+use super::insight_key::InsightKey;
+use super::inventory::{Affected, Inventory};
+use super::states::{Evaluated, States};
 use super::sync_gate::SyncGate;
 use crate::api::NodeProgressInsightStatus;
-use crate::api::types::{DesiredVersionSource, Provider};
 use crate::domain::evaluate::Evaluator;
-use crate::domain::inventory::{Affected, Inventory};
-use crate::domain::pool_status::PoolView;
-use crate::domain::state::{Desired, History, NodeState};
+use crate::domain::state::{History, NodeState};
+use crate::registry::Clock;
+use crate::registry::backend::BackendError;
 use crate::registry::dirty::{Marked, Marker, Reader, dirty_set};
 use crate::registry::fanout::{Fanout, Inbox};
-use crate::registry::store::{Change, Store};
-use crate::telemetry::cause::Cause;
+use crate::registry::keyed_locks::KeyedLocks;
+use crate::registry::lock_order::Rank;
+use crate::registry::store::Change;
+use crate::telemetry::cause::{Cause, Step};
 use crate::telemetry::health::Health;
-use crate::telemetry::metrics::{EvaluationResult, Gauge, Metrics};
+use crate::telemetry::metrics::{EvaluationResult, Metrics};
 
 /// Evaluations in a row before other tasks get their turn: about 100 µs.
 const BATCH: usize = 100;
 
+/// How long a node waits that the backend did not take: a backend that fails does so for all.
+const POSTPONEMENT: Duration = Duration::from_secs(1);
+
 /// Name under which `/readyz` shows whether every node was evaluated once.
 const CHECK: &str = "first evaluation";
 
-/// What a consumer is told about.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum InsightKey {
-    /// A node, by name.
-    Node(Arc<str>),
-    /// A pool, by name of its insight.
-    Pool(Arc<str>),
-}
-
-/// The clock. Times in the API have whole seconds.
-pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
-
-/// A clock that tells the time of this machine.
-#[must_use]
-pub fn system_clock() -> Clock {
-    Arc::new(|| whole_seconds(Timestamp::now()))
-}
-
-fn whole_seconds(time: Timestamp) -> Timestamp {
-    Timestamp::from_second(time.as_second()).unwrap_or(time)
-}
-
-/// A state, and what led to it. Two are equal when their states are: what led there does not show.
-#[derive(Debug, Clone)]
-pub struct Evaluated {
-    /// The state.
-    pub state: Arc<NodeState>,
-    /// What led to it.
-    pub cause: Cause,
-}
-
-impl PartialEq for Evaluated {
-    fn eq(&self, other: &Self) -> bool {
-        self.state == other.state
-    }
-}
-
-/// What last changed in a pool.
-#[derive(Debug, Clone)]
-struct PoolChange(Cause);
-
-impl PartialEq for PoolChange {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.reconcile_id == other.0.reconcile_id
-    }
-}
+/// The locks of the nodes: taken before anything else.
+const NODE_LOCKS: Rank = Rank::new(10, "node");
 
 /// The centre.
 pub struct Centre {
-    provider: Provider,
-    inventory: Mutex<Inventory>,
-    states: Store<Arc<str>, Evaluated, Arc<str>>,
-    pool_changes: Store<Arc<str>, PoolChange>,
+    inventory: Inventory,
+    states: States,
+    locks: KeyedLocks<Arc<str>>,
     dirty: Marker<InsightKey, Cause>,
     fanout: Fanout<InsightKey>,
     history: Option<Arc<InsightCache<NodeProgressInsightStatus>>>,
     evaluated: watch::Sender<bool>,
-    metrics: Arc<Metrics>,
-    health: Arc<Health>,
-    clock: Clock,
-}
-
-/// The centre while it is put together: consumers are added here and nowhere else.
-pub struct CentreBuilder {
-    rules: Box<dyn Evaluator>,
-    fanout: Fanout<InsightKey>,
-    history: Option<Arc<InsightCache<NodeProgressInsightStatus>>>,
+    counts: Counts,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
     clock: Clock,
@@ -109,90 +67,73 @@ pub struct CentreBuilder {
 /// What the evaluating task reads.
 pub struct DirtyKeys(Reader<InsightKey, Cause>);
 
-impl CentreBuilder {
-    /// A centre that judges by `rules` and has no consumer yet.
+impl Centre {
+    /// A centre that judges by `rules`, keeps what it knows in `states`, takes the times of the past
+    /// from `history`, and has no consumer yet. Also what its task reads.
     #[must_use]
     pub fn new(
         rules: Box<dyn Evaluator>,
+        states: States,
+        history: Option<Arc<InsightCache<NodeProgressInsightStatus>>>,
         metrics: Arc<Metrics>,
         health: Arc<Health>,
         clock: Clock,
-    ) -> Self {
+    ) -> (Arc<Self>, DirtyKeys) {
         health.not_ready(CHECK, "waiting until everything is listed");
-        Self {
-            rules,
+        let (dirty, reader) = dirty_set();
+        let centre = Self {
+            inventory: Inventory::new(rules),
+            states,
+            locks: KeyedLocks::new(NODE_LOCKS),
+            dirty,
             fanout: Fanout::default(),
-            history: None,
+            history,
+            evaluated: watch::Sender::new(false),
+            counts: Counts::new(Arc::clone(&metrics), Arc::clone(&clock)),
             metrics,
             health,
             clock,
-        }
+        };
+        (Arc::new(centre), DirtyKeys(reader))
     }
 
-    /// Adds a consumer of the keys that it `wants`.
-    pub fn consumer(
-        &mut self,
+    /// Adds a consumer of the keys that it `wants`, at any time: it gets every key that there is.
+    pub fn attach(
+        &self,
         name: &'static str,
         wants: fn(&InsightKey) -> bool,
-    ) -> Inbox<InsightKey> {
-        self.fanout.add(name, wants)
+    ) -> Result<Inbox<InsightKey>, BackendError> {
+        // First the consumer, then the keys: one that comes in between is told twice, not never.
+        let inbox = self.fanout.add(name, wants);
+        for key in self.keys()? {
+            self.fanout.tell(name, &key);
+        }
+        Ok(inbox)
     }
 
-    /// Takes the times of the past from these insights.
-    pub fn history(&mut self, insights: Arc<InsightCache<NodeProgressInsightStatus>>) {
-        self.history = Some(insights);
-    }
-
-    /// The centre, and what its task reads.
-    #[must_use]
-    pub fn build(self) -> (Arc<Centre>, DirtyKeys) {
-        let (dirty, reader) = dirty_set();
-        let centre = Centre {
-            provider: self.rules.provider(),
-            inventory: Mutex::new(Inventory::new(self.rules)),
-            states: Store::indexed(|evaluated: &Evaluated| evaluated.state.pool_name()),
-            pool_changes: Store::new(),
-            dirty,
-            fanout: self.fanout,
-            history: self.history,
-            evaluated: watch::Sender::new(false),
-            metrics: self.metrics,
-            health: self.health,
-            clock: self.clock,
-        };
-        let centre = Arc::new(centre);
-        // Weak: the centre holds the metrics.
-        let weak = Arc::downgrade(&centre);
-        centre.metrics.register_gauge(Gauge::NodeStates, move || {
-            weak.upgrade().map_or(0, |centre| centre.states.count())
+    /// Takes in a change of the cluster; `change` says whom it affects. How many nodes and pools that
+    /// are.
+    pub fn observe(&self, cause: &Cause, change: impl FnOnce(&Inventory) -> Affected) -> usize {
+        let Affected { nodes, pools } = change(&self.inventory);
+        let affected = nodes.len() + pools.len();
+        if affected == 0 {
+            return 0;
+        }
+        cause.open();
+        cause.in_span(Step::Trigger, || {
+            tracing::debug!(
+                reconcile_id = cause.reconcile_id, trigger = %cause.trigger, resource_version = &*cause.resource_version,
+                nodes = nodes.len(), pools = pools.len(), "Taking in a change"
+            );
+            // Pools after their nodes: a pool is read once its nodes are evaluated.
+            for node in nodes {
+                self.dirty.mark(InsightKey::Node(node), cause.clone());
+            }
+            for pool in pools {
+                self.dirty.mark(InsightKey::Pool(pool), cause.clone());
+            }
         });
-        (centre, DirtyKeys(reader))
-    }
-}
-
-impl Centre {
-    /// Takes in a change of the cluster; `change` says whom it affects.
-    pub fn observe(&self, cause: &Cause, change: impl FnOnce(&mut Inventory) -> Affected) {
-        let Affected { nodes, pools } = change(&mut self.inventory());
-        if nodes.is_empty() && pools.is_empty() {
-            return;
-        }
-        tracing::debug!(
-            reconcile_id = cause.reconcile_id, trigger = %cause.trigger, resource_version = &*cause.resource_version,
-            nodes = nodes.len(), pools = pools.len(), "Taking in a change"
-        );
-        // Pools after their nodes: a pool is read once its nodes are evaluated.
-        for node in nodes {
-            self.dirty.mark(InsightKey::Node(node), cause.clone());
-        }
-        for pool in pools {
-            self.dirty.mark(InsightKey::Pool(pool), cause.clone());
-        }
-    }
-
-    /// Looks something up in the inventory.
-    pub fn inspect<T>(&self, look: impl FnOnce(&Inventory) -> T) -> T {
-        look(&self.inventory())
+        affected
     }
 
     /// Tells the consumers about a key whose insight was touched by somebody else.
@@ -201,75 +142,6 @@ impl Centre {
         if *self.evaluated.borrow() {
             self.notify(key);
         }
-    }
-
-    /// The state of a node, and what led to it.
-    #[must_use]
-    pub fn node(&self, name: &Arc<str>) -> Option<Arc<Evaluated>> {
-        self.states.get(name)
-    }
-
-    /// A pool with a consistent cut of its nodes; `None` when there is no such pool.
-    #[must_use]
-    pub fn pool(&self, name: &Arc<str>) -> Option<(PoolView, Option<Arc<str>>)> {
-        let nodes = || -> Vec<Arc<NodeState>> {
-            self.states
-                .snapshot_of(name)
-                .values
-                .iter()
-                .map(|evaluated| Arc::clone(&evaluated.state))
-                .collect()
-        };
-        match self.provider {
-            Provider::OpenShift => {
-                let inventory = self.inventory();
-                let pool = inventory.pool(name)?.clone();
-                let cluster = inventory.cluster();
-                let configured_version = pool
-                    .configuration
-                    .as_ref()
-                    .and_then(|config| cluster.release_versions.get(config).cloned());
-                let desired = cluster.cluster_version.clone().map(|version| Desired {
-                    version,
-                    source: DesiredVersionSource::ClusterVersion,
-                });
-                drop(inventory);
-                let view = PoolView {
-                    id: pool.id,
-                    provider: self.provider,
-                    paused: pool.paused,
-                    desired,
-                    configured_version,
-                    nodes: nodes(),
-                };
-                Some((view, Some(pool.uid)))
-            }
-            Provider::Kubernetes => {
-                let nodes = nodes();
-                let id = nodes.first().and_then(|node| node.pool.clone())?;
-                let view = PoolView {
-                    id,
-                    provider: self.provider,
-                    paused: false,
-                    desired: None,
-                    configured_version: None,
-                    nodes,
-                };
-                Some((view, None))
-            }
-        }
-    }
-
-    /// What last changed in a pool.
-    #[must_use]
-    pub fn pool_cause(&self, name: &Arc<str>) -> Option<Cause> {
-        self.pool_changes.get(name).map(|change| change.0.clone())
-    }
-
-    /// Forgets what was kept for a pool that is gone.
-    pub fn forget_pool(&self, name: &Arc<str>) {
-        self.pool_changes.remove(name);
-        self.metrics.forget_pool(name);
     }
 
     /// Waits until every node that was listed at the start has been evaluated.
@@ -295,7 +167,7 @@ impl Centre {
             () = gate.opened() => {}
             () = shutdown.cancelled() => return,
         }
-        self.evaluate_all(&mut dirty).await;
+        let mut postponed = self.evaluate_all(&mut dirty).await;
         if let Some(history) = &self.history {
             history.drop_history();
         }
@@ -305,145 +177,279 @@ impl Centre {
             self.notify(&key);
         }
         self.health.ready(CHECK);
-        tracing::info!(nodes = self.states.count(), "Evaluated every node");
+        tracing::info!(
+            nodes = self.states.node_counter().count(),
+            "Evaluated every node"
+        );
         loop {
             tokio::select! {
                 next = dirty.0.next() => match next {
-                    Some((key, cause)) => self.reconcile(key, cause),
+                    Some((key, cause)) => postponed.extend(self.reconcile(key, cause).await),
                     None => return,
                 },
+                () = tokio::time::sleep(POSTPONEMENT), if !postponed.is_empty() => {
+                    for (key, cause) in postponed.drain(..) {
+                        self.dirty.mark(key, cause);
+                    }
+                }
                 () = shutdown.cancelled() => break,
             }
-            self.evaluate_all(&mut dirty).await;
+            postponed.extend(self.evaluate_all(&mut dirty).await);
         }
         self.evaluate_all(&mut dirty).await;
     }
 
-    async fn evaluate_all(&self, dirty: &mut DirtyKeys) {
+    /// Evaluates a node again, unless it is about to be anyway; what that led to.
+    ///
+    /// # Errors
+    /// When the backend fails.
+    pub async fn reevaluate(
+        &self,
+        name: &Arc<str>,
+        cause: &Cause,
+    ) -> Result<EvaluationResult, BackendError> {
+        let _lock = self.locks.lock(Arc::clone(name)).await;
+        if self.dirty.contains(&InsightKey::Node(Arc::clone(name))) {
+            return Ok(EvaluationResult::Unchanged);
+        }
+        self.reconcile_node(name, cause)
+    }
+
+    /// Forgets every state whose node is gone, and tells who looks at it; how many there were. To be
+    /// called when every kind was listed.
+    ///
+    /// # Errors
+    /// When the backend fails.
+    pub fn reap(&self, cause: &Cause) -> Result<usize, BackendError> {
+        let gone = self
+            .states
+            .evict_nodes(&|name| !self.inventory.has_node(name))?;
+        for evaluated in &gone {
+            self.after_removal(&evaluated.state, cause)?;
+        }
+        let mut pools = self.states.pools_with_nodes()?;
+        pools.extend(self.inventory.pool_names());
+        self.states.evict_pools(&|name| !pools.contains(name))?;
+        Ok(gone.len())
+    }
+
+    async fn evaluate_all(&self, dirty: &mut DirtyKeys) -> Vec<(InsightKey, Cause)> {
         let mut count = 0;
+        let mut postponed = Vec::new();
         while let Some((key, cause)) = dirty.0.try_next() {
-            self.reconcile(key, cause);
+            postponed.extend(self.reconcile(key, cause).await);
             count += 1;
             if count % BATCH == 0 {
                 tokio::task::yield_now().await;
             }
         }
+        postponed
     }
 
-    fn reconcile(&self, key: InsightKey, cause: Cause) {
-        match key {
+    /// What could not be done is given back.
+    async fn reconcile(&self, key: InsightKey, cause: Cause) -> Option<(InsightKey, Cause)> {
+        let result = match &key {
             InsightKey::Node(name) => {
-                let started = std::time::Instant::now();
-                let trigger = cause.trigger;
-                let before = self.states.get(&name);
-                let past = self.gather(&name, before.as_deref());
-                let state = self.evaluate(&name, past.as_ref());
-                let result = self.commit(&name, state, before.as_deref(), &cause);
-                self.metrics
-                    .evaluated(trigger, result, started.elapsed().as_secs_f64());
+                let _lock = self.locks.lock(Arc::clone(name)).await;
+                self.reconcile_node(name, &cause).map(|_| ())
             }
-            InsightKey::Pool(name) => {
-                self.pool_changes
-                    .upsert(Arc::clone(&name), PoolChange(cause));
-                self.notify(&InsightKey::Pool(name));
+            InsightKey::Pool(name) => self.notify_pool(name, &cause),
+        };
+        let error = result.err()?;
+        tracing::error!(
+            reconcile_id = cause.reconcile_id, trigger = %cause.trigger, key = ?key, %error,
+            "Evaluating is put off: the state backend fails"
+        );
+        Some((key, cause))
+    }
+
+    /// Under the lock of the node.
+    fn reconcile_node(
+        &self,
+        name: &Arc<str>,
+        cause: &Cause,
+    ) -> Result<EvaluationResult, BackendError> {
+        let started = Instant::now();
+        let span = cause.reconcile(name);
+        let known = span.in_span(Step::Gather, || self.gather(name))?;
+        let state = span.in_span(Step::Evaluate, || {
+            self.inventory
+                .evaluate(name, known.past.as_ref(), (self.clock)())
+        });
+        let committed = span.in_span(Step::Commit, || self.commit(name, state, &known, cause))?;
+        span.in_span(Step::Notify, || {
+            self.announce(&committed, known.before.as_deref(), cause)
+        })?;
+        let result = committed.result();
+        self.metrics
+            .evaluated(cause.trigger, result, started.elapsed().as_secs_f64());
+        Ok(result)
+    }
+
+    /// What was known of the node before: by the last evaluation, else by its insight and by what the
+    /// backend kept. A node that was created anew has no past.
+    fn gather(&self, name: &Arc<str>) -> Result<Known, BackendError> {
+        let before = self.states.node(name)?;
+        let past = match (self.inventory.uid(name), &before) {
+            (None, _) => None,
+            (Some(uid), Some(before)) => {
+                (before.state.uid == uid).then(|| History::from(&*before.state))
             }
-        }
+            (Some(uid), None) => self.kept_history(name, &uid)?,
+        };
+        Ok(Known { before, past })
     }
 
-    /// What was known of the node before: by the last evaluation, else by its insight. A node that
-    /// was created anew has no past.
-    fn gather(&self, name: &Arc<str>, before: Option<&Evaluated>) -> Option<History> {
-        let uid = self.inventory().uid(name)?;
-        if let Some(before) = before {
-            return (before.state.uid == uid).then(|| History::from(&*before.state));
-        }
-        let insights = self.history.as_ref()?;
-        let is_of_this_node = insights
-            .base(name)
-            .is_some_and(|base| base.owner_uid.as_ref() == Some(&uid));
-        let status = insights.take_history(name).filter(|_| is_of_this_node)?;
-        Some(History::from_status(&status))
+    /// What is known from before the start.
+    fn kept_history(
+        &self,
+        name: &Arc<str>,
+        uid: &Arc<str>,
+    ) -> Result<Option<History>, BackendError> {
+        let kept = self.states.kept_timeline(name, uid)?;
+        let said = self.history.as_ref().and_then(|insights| {
+            let base = insights.base(name)?;
+            let status = insights.take_history(name)?;
+            (base.owner_uid.as_ref() == Some(uid)).then_some(status)
+        });
+        Ok(match said {
+            Some(status) => Some(History::from_status(&status).with_earlier(&kept)),
+            None => History::from_timeline(&kept),
+        })
     }
 
-    fn evaluate(&self, name: &str, past: Option<&History>) -> Option<NodeState> {
-        let now = (self.clock)();
-        self.inventory().evaluate(name, past, now)
-    }
-
-    /// Keeps the state, if it differs, and then tells who looks at it.
+    /// Keeps the state, if it differs.
     fn commit(
         &self,
         name: &Arc<str>,
         state: Option<NodeState>,
-        before: Option<&Evaluated>,
+        known: &Known,
         cause: &Cause,
-    ) -> EvaluationResult {
+    ) -> Result<Committed, BackendError> {
+        let before = known.before.as_deref();
         let Some(state) = state.map(Arc::new) else {
-            if let Some(gone) = self.states.remove(name) {
-                log(&gone.state, cause, "The node is gone");
-                self.count(Some(&gone.state), None);
-                self.notify_node(name, [gone.state.pool_name(), None], cause);
-            }
-            return EvaluationResult::Removed;
+            let gone = before.map(|_| self.states.remove_node(name)).transpose()?;
+            return Ok(Committed::Removed(gone));
         };
         let evaluated = Evaluated {
             state: Arc::clone(&state),
             cause: cause.clone(),
         };
-        if self.states.upsert(Arc::clone(name), evaluated) == Change::Unchanged {
-            return EvaluationResult::Unchanged;
-        }
-        log(&state, cause, "The state of the node changed");
-        self.count(before.map(|before| &*before.state), Some(&state));
-        let left = before
-            .and_then(|before| before.state.pool_name())
-            .filter(|pool| Some(pool) != state.pool_name().as_ref());
-        self.notify_node(name, [left, state.pool_name()], cause);
-        EvaluationResult::Changed
+        Ok(match self.states.put_node(evaluated, before)? {
+            Change::Unchanged => Committed::Unchanged,
+            Change::Inserted | Change::Updated(_) => Committed::Changed(state),
+        })
     }
 
-    fn count(&self, before: Option<&NodeState>, after: Option<&NodeState>) {
-        let moved = before.map(|state| (&state.pool, state.phase))
-            != after.map(|state| (&state.pool, state.phase));
-        for (state, delta) in [(before, -1), (after, 1)] {
-            if let Some(state) = state.filter(|_| moved) {
-                self.metrics.count_node(
-                    state.pool.as_ref().map(|pool| &*pool.name),
-                    state.phase,
-                    delta,
-                );
+    /// Tells who looks at the node and at its pools.
+    fn announce(
+        &self,
+        committed: &Committed,
+        before: Option<&Evaluated>,
+        cause: &Cause,
+    ) -> Result<(), BackendError> {
+        match committed {
+            Committed::Unchanged | Committed::Removed(None) => Ok(()),
+            Committed::Removed(Some(gone)) => self.after_removal(&gone.state, cause),
+            Committed::Changed(state) => {
+                log(state, cause, "The state of the node changed");
+                let before = before.map(|before| &*before.state);
+                self.counts.moved(before, Some(state));
+                let left = before
+                    .and_then(NodeState::pool_name)
+                    .filter(|pool| Some(pool) != state.pool_name().as_ref());
+                self.notify_node(&state.name, [left, state.pool_name()], cause)?;
+                self.learn(before, state)
             }
         }
-        if let Some(before) =
-            before.filter(|before| Some(before.phase) != after.map(|after| after.phase))
+    }
+
+    fn after_removal(&self, gone: &NodeState, cause: &Cause) -> Result<(), BackendError> {
+        log(gone, cause, "The node is gone");
+        self.counts.moved(Some(gone), None);
+        self.notify_node(&gone.name, [gone.pool_name(), None], cause)
+    }
+
+    /// How long the step of an update took is what its pool is remembered by.
+    fn learn(&self, before: Option<&NodeState>, after: &NodeState) -> Result<(), BackendError> {
+        let ended = before.filter(|before| {
+            before.phase != after.phase
+                && before.phase.is_in_progress()
+                && before.pool == after.pool
+        });
+        let Some((before, pool)) = ended.and_then(|before| Some((before, before.pool_name()?)))
+        else {
+            return Ok(());
+        };
+        let seconds = after.phase_start.as_second() - before.phase_start.as_second();
+        let seconds = u32::try_from(seconds.max(0)).unwrap_or(u32::MAX);
+        self.states.learn(&pool, before.phase, seconds)
+    }
+
+    fn notify_node(
+        &self,
+        name: &Arc<str>,
+        pools: [Option<Arc<str>>; 2],
+        cause: &Cause,
+    ) -> Result<(), BackendError> {
+        if !self.notify(&InsightKey::Node(Arc::clone(name)))
+            && let Some(evaluated) = self.states.node(name)?
         {
-            let seconds = (self.clock)().as_second() - before.phase_start.as_second();
-            self.metrics.left_phase(
-                before.phase,
-                f64::from(i32::try_from(seconds).unwrap_or(i32::MAX)),
-            );
+            evaluated.cause.finish();
         }
-    }
-
-    fn notify_node(&self, name: &Arc<str>, pools: [Option<Arc<str>>; 2], cause: &Cause) {
-        self.notify(&InsightKey::Node(Arc::clone(name)));
         for pool in pools.into_iter().flatten() {
-            self.pool_changes
-                .upsert(Arc::clone(&pool), PoolChange(cause.clone()));
-            self.notify(&InsightKey::Pool(pool));
+            self.notify_pool(&pool, cause)?;
         }
+        Ok(())
     }
 
-    fn notify(&self, key: &InsightKey) {
+    fn notify_pool(&self, name: &Arc<str>, cause: &Cause) -> Result<(), BackendError> {
+        if self.has_pool(name)? {
+            self.states.put_pool(name, cause)?;
+        } else {
+            self.states.remove_pool(name)?;
+            self.counts.forget_pool(name);
+        }
+        if !self.notify(&InsightKey::Pool(Arc::clone(name)))
+            && let Some(change) = self.states.pool(name)?
+        {
+            change.0.finish();
+        }
+        Ok(())
+    }
+
+    /// Tells every consumer; whether there was one who wanted to know.
+    fn notify(&self, key: &InsightKey) -> bool {
+        let mut is_wanted = false;
         self.fanout.notify(key, |consumer, marked| {
+            is_wanted = true;
             self.metrics.notified(consumer, marked == Marked::Coalesced);
         });
+        is_wanted
     }
+}
 
-    fn inventory(&self) -> MutexGuard<'_, Inventory> {
-        self.inventory
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+/// What was known of a node.
+struct Known {
+    before: Option<Arc<Evaluated>>,
+    past: Option<History>,
+}
+
+/// What became of a state.
+enum Committed {
+    Unchanged,
+    Changed(Arc<NodeState>),
+    /// The node is gone; what it had, if it was known.
+    Removed(Option<Arc<Evaluated>>),
+}
+
+impl Committed {
+    fn result(&self) -> EvaluationResult {
+        match self {
+            Self::Unchanged => EvaluationResult::Unchanged,
+            Self::Changed(_) => EvaluationResult::Changed,
+            Self::Removed(_) => EvaluationResult::Removed,
+        }
     }
 }
 

@@ -3,19 +3,25 @@
 //! A pool's insight changes with each of its nodes. The first change is written at once, then at most
 //! one write in [`PACE`]; the last state is always written.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use tracing::Instrument;
 
 use super::applier::{Applied, Applier, Target};
-use super::insight_cache::InsightCache;
+use super::compare::Insights;
+use super::insight_cache::{InsightCache, digest};
+use super::insight_key::InsightKey;
 use super::keyed_queue::Outcome;
-use super::node_state::{Centre, Clock, InsightKey};
+use super::node_state::Centre;
 use crate::api::PoolProgressInsightStatus;
 use crate::domain::pool_status::{PoolView, project};
+use crate::registry::Clock;
+use crate::registry::backend::BackendError;
 use crate::registry::store::Store;
-use crate::telemetry::cause::Cause;
+use crate::telemetry::cause::{Cause, Step};
 use crate::telemetry::metrics::Metrics;
 
 /// Name of the consumer.
@@ -66,11 +72,11 @@ impl PoolInsights {
         let InsightKey::Pool(name) = key else {
             return Outcome::Done;
         };
-        // Before the view: what it shows is then no older than this.
-        let cause = self.centre.pool_cause(&name);
-        let cause = cause.as_ref();
-        let Some((view, uid)) = self.centre.pool(&name) else {
-            return self.remove(&name, cause).await;
+        let (view, uid) = match self.centre.pool(&name) {
+            Ok(Some(pool)) => pool,
+            Ok(None) => return self.remove(&name).await,
+            // The backend counted the error and says it in `/readyz`.
+            Err(_) => return Outcome::Retry,
         };
         let past = self
             .last
@@ -81,14 +87,21 @@ impl PoolInsights {
             owner: uid.map(|uid| owner(&view, &uid)),
             status,
         };
-        match self.applier.apply(&name, Some(target), cause).await {
+        let Ok(Some(change)) = self.centre.pool_change(&name) else {
+            return Outcome::Retry;
+        };
+        let cause = &change.0;
+        let write = self.applier.apply(&name, Some(target));
+        let outcome = match write.instrument(cause.span(Step::Write)).await {
             Ok(Applied::Written) => {
                 self.record(&name, &view, cause);
                 Outcome::DoneFor(PACE)
             }
             Ok(Applied::Unchanged | Applied::Deleted) => Outcome::Done,
-            Err(outcome) => outcome,
-        }
+            Err(outcome) => return outcome,
+        };
+        cause.finish();
+        outcome
     }
 
     /// The status, remembered at once: an attempt that fails must not make the next one forget since
@@ -106,29 +119,21 @@ impl PoolInsights {
         })
     }
 
-    async fn remove(&self, name: &Arc<str>, cause: Option<&Cause>) -> Outcome {
-        match self.applier.apply(name, None, cause).await {
+    async fn remove(&self, name: &Arc<str>) -> Outcome {
+        match self.applier.apply(name, None).await {
             Ok(applied) => {
                 if applied == Applied::Deleted {
-                    tracing::info!(
-                        reconcile_id = cause.map(|cause| cause.reconcile_id),
-                        pool = &**name,
-                        "Deleted the insight of a pool that is gone"
-                    );
+                    tracing::info!(pool = &**name, "Deleted the insight of a pool that is gone");
                 }
                 self.last.remove(name);
                 self.cache.take_history(name);
-                self.centre.forget_pool(name);
                 Outcome::Done
             }
             Err(outcome) => outcome,
         }
     }
 
-    fn record(&self, name: &Arc<str>, view: &PoolView, cause: Option<&Cause>) {
-        let Some(cause) = cause else {
-            return;
-        };
+    fn record(&self, name: &Arc<str>, view: &PoolView, cause: &Cause) {
         self.metrics.written_after(
             "PoolProgressInsight",
             cause.observed_at.elapsed().as_secs_f64(),
@@ -138,6 +143,29 @@ impl PoolInsights {
             reconcile_id = cause.reconcile_id, trigger = %cause.trigger, resource_version = &*cause.resource_version,
             pool = &**name, nodes = view.nodes.len(), assessment, "Wrote the insight of a pool"
         );
+    }
+}
+
+impl Insights for PoolInsights {
+    fn keys(&self) -> Result<Vec<InsightKey>, BackendError> {
+        let names = self.centre.pool_names()?.into_iter();
+        let all: BTreeSet<Arc<str>> = names.chain(self.cache.names()).collect();
+        Ok(all.into_iter().map(InsightKey::Pool).collect())
+    }
+
+    fn difference(&self, key: &InsightKey) -> Result<Option<u64>, BackendError> {
+        let InsightKey::Pool(name) = key else {
+            return Ok(None);
+        };
+        let base = self.cache.base(name);
+        let Some((view, uid)) = self.centre.pool(name)? else {
+            return Ok(base.map(|_| 0));
+        };
+        let generation = base.as_ref().map_or(0, |base| base.generation);
+        let past = self.last.get(name);
+        let status = project(&view, past.as_deref(), generation, (self.clock)());
+        let is_held = base.is_some_and(|base| base.owner_uid == uid && base.holds(&status));
+        Ok((!is_held).then(|| digest(&status)))
     }
 }
 

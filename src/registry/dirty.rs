@@ -77,6 +77,20 @@ impl<K: Clone + Eq + Hash, T> Marker<K, T> {
     }
 }
 
+impl<K: Eq + Hash, T> Marker<K, T> {
+    /// Whether a key is dirty.
+    #[must_use]
+    pub fn contains(&self, key: &K) -> bool {
+        self.keys.lock().tags.contains_key(key)
+    }
+
+    /// How many keys are dirty.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.keys.lock().order.len()
+    }
+}
+
 /// Reads keys; there is one reader of a set.
 pub struct Reader<K, T> {
     keys: Arc<OrderedMutex<Keys<K, T>>>,

@@ -176,17 +176,23 @@ pub enum Trigger {
     ClusterVersion,
     /// The API server has another version.
     ApiServerVersion,
+    /// The full compare looked at every node again.
+    Sync,
+    /// Somebody asked for it.
+    Requested,
 }
 
 impl Trigger {
     /// Every trigger, each at the place that it has in the enum.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Node,
         Self::NodeDeleted,
         Self::MachineConfigPool,
         Self::MachineConfig,
         Self::ClusterVersion,
         Self::ApiServerVersion,
+        Self::Sync,
+        Self::Requested,
     ];
 
     /// As a label.
@@ -199,6 +205,8 @@ impl Trigger {
             Self::MachineConfig => "machine_config",
             Self::ClusterVersion => "cluster_version",
             Self::ApiServerVersion => "api_server_version",
+            Self::Sync => "sync",
+            Self::Requested => "requested",
         }
     }
 }

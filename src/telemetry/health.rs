@@ -3,58 +3,57 @@
 //! Readiness is a set of named checks, each ready or with the reason why not and what to do about it.
 //! Liveness is not here: a process that answers is alive, and what it waits for is not its fault.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::registry::store::{Change, Store};
 
 /// The named checks.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Health {
-    checks: Mutex<BTreeMap<&'static str, Option<String>>>,
+    checks: Store<&'static str, Check>,
+}
+
+#[derive(PartialEq)]
+struct Check {
+    name: &'static str,
+    /// Why it is not ready.
+    why: Option<String>,
 }
 
 impl Health {
     /// Adds a check that is not ready yet, or tells why one is not; whether that is news.
     pub fn not_ready(&self, check: &'static str, why: impl Into<String>) -> bool {
-        let why = Some(why.into());
-        let mut checks = self.lock();
-        if checks.get(check) == Some(&why) {
-            return false;
-        }
-        checks.insert(check, why);
-        true
+        self.set(check, Some(why.into()))
     }
 
     /// Says that a check is ready; whether that is news.
     pub fn ready(&self, check: &'static str) -> bool {
-        self.lock().insert(check, None) != Some(None)
+        self.set(check, None)
     }
 
     /// Forgets every check: what they were about is not there any more.
     pub fn clear(&self) {
-        self.lock().clear();
+        self.checks.evict_where(|_, _| true);
     }
 
     /// Whether every check is ready, and a line for each.
     #[must_use]
     pub fn report(&self) -> (bool, String) {
-        let checks = self.lock();
+        let checks = self.checks.snapshot().values;
         let mut text = String::new();
-        for (check, why) in checks.iter() {
+        for check in &checks {
             // Writing to a string cannot fail.
-            let _ = match why {
-                None => writeln!(text, "[+] {check}: ok"),
-                Some(why) => writeln!(text, "[-] {check}: {why}"),
+            let _ = match &check.why {
+                None => writeln!(text, "[+] {}: ok", check.name),
+                Some(why) => writeln!(text, "[-] {}: {why}", check.name),
             };
         }
-        (
-            !checks.is_empty() && checks.values().all(Option::is_none),
-            text,
-        )
+        let all_are_ready = checks.iter().all(|check| check.why.is_none());
+        (!checks.is_empty() && all_are_ready, text)
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, Option<String>>> {
-        self.checks.lock().unwrap_or_else(PoisonError::into_inner)
+    fn set(&self, name: &'static str, why: Option<String>) -> bool {
+        self.checks.upsert(name, Check { name, why }) != Change::Unchanged
     }
 }
 

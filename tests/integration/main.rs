@@ -10,6 +10,7 @@
 )]
 #![allow(unreachable_pub, reason = "modules of one test program")]
 
+mod backend;
 mod dumps;
 mod invariants;
 mod kubectl;
@@ -20,3 +21,4 @@ mod openshift;
 mod operations;
 mod scale;
 mod support;
+mod sync;

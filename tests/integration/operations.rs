@@ -77,7 +77,11 @@ impl Port {
         let answer = Client::try_from(config)?.send(request).await?;
         let status = answer.status().as_u16();
         let body = answer.into_body().collect_bytes().await?;
-        let status = if body.windows(10).any(|w| w == b"\"NotReady\"") { 202 } else { status };
+        let status = if body.windows(10).any(|w| w == b"\"NotReady\"") {
+            202
+        } else {
+            status
+        };
         Ok((status, String::from_utf8(body.to_vec())?))
     }
 

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -25,6 +26,9 @@ use tokio::net::TcpStream;
 
 /// Long enough for a loaded machine; a wait ends as soon as what it waits for is there.
 pub const SOON: Duration = Duration::from_mins(1);
+
+/// Numbers the operators of this process.
+static NEXT: AtomicUsize = AtomicUsize::new(0);
 
 /// The user that the operator is to the API server.
 pub const OPERATOR_USER: &str = "system:serviceaccount:node-insights:node-insights";
@@ -224,8 +228,22 @@ pub struct Operator {
 impl Operator {
     /// Starts the operator with a kubeconfig, and waits for its port.
     pub async fn start(kubeconfig: &Path, args: &[&str], log_dir: &Path) -> Result<Self> {
+        // Of each operator its own, unless the test wants to see it kept.
+        let sync_status = format!(
+            "file:{}",
+            log_dir
+                .join(format!(
+                    "sync-status-{}.json",
+                    NEXT.fetch_add(1, Ordering::Relaxed)
+                ))
+                .display()
+        );
+        let mut all = operator_args(args);
+        if !args.contains(&"--sync-status") {
+            all.extend(["--sync-status", &sync_status]);
+        }
         let process = spawn(
-            &operator_args(args),
+            &all,
             &[("KUBECONFIG", &kubeconfig.to_string_lossy())],
             log_dir,
         )?;

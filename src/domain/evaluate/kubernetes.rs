@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::{Evaluator, availability, runs_control_plane};
 use crate::api::types::{ConditionStatus, DesiredVersionSource, Phase, Provider, UpdateKind};
-use crate::domain::cluster::ClusterFacts;
+use crate::domain::cluster::Cluster;
 use crate::domain::facts::{NodeCondition, NodeFacts, Removal};
 use crate::domain::labels::Labels;
 use crate::domain::pool::{Membership, PoolId};
@@ -68,26 +68,25 @@ impl Kubernetes {
 
     /// The user's target, else the newest in the pool if it is newer than the node, else the API
     /// server's version.
-    fn desired(&self, pool: &PoolId, node: &NodeFacts, cluster: &ClusterFacts) -> Option<Desired> {
-        let desired = |version: &Arc<str>, source| Desired {
-            version: Arc::clone(version),
-            source,
-        };
-        let newest = cluster.newest_in_pool.get(&pool.name).filter(|newest| {
+    fn desired(&self, pool: &PoolId, node: &NodeFacts, cluster: &dyn Cluster) -> Option<Desired> {
+        let desired = |version, source| Desired { version, source };
+        if let Some(target) = &self.target_version {
+            return Some(desired(
+                Arc::clone(target),
+                DesiredVersionSource::UserTarget,
+            ));
+        }
+        let newest = cluster.newest_in_pool(&pool.name).filter(|newest| {
             node.kubelet_version
                 .as_ref()
                 .is_some_and(|own| version::compare(own, newest) == Some(Ordering::Less))
         });
-        if let Some(target) = &self.target_version {
-            Some(desired(target, DesiredVersionSource::UserTarget))
-        } else if let Some(newest) = newest {
-            Some(desired(newest, DesiredVersionSource::NewestInPool))
-        } else {
-            cluster
-                .api_server_version
-                .as_ref()
-                .map(|version| desired(version, DesiredVersionSource::ApiServer))
+        if let Some(newest) = newest {
+            return Some(desired(newest, DesiredVersionSource::NewestInPool));
         }
+        cluster
+            .api_server_version()
+            .map(|version| desired(version, DesiredVersionSource::ApiServer))
     }
 }
 
@@ -96,7 +95,7 @@ impl Evaluator for Kubernetes {
         Provider::Kubernetes
     }
 
-    fn membership(&self, node: &NodeFacts, _: &ClusterFacts) -> Membership {
+    fn membership(&self, node: &NodeFacts, _: &dyn Cluster) -> Membership {
         let by_label = self.pool_labels.iter().find_map(|label| {
             let value = node
                 .labels
@@ -113,7 +112,7 @@ impl Evaluator for Kubernetes {
         &self,
         node: &NodeFacts,
         pool: &PoolId,
-        cluster: &ClusterFacts,
+        cluster: &dyn Cluster,
         past: Option<&History>,
     ) -> Judgement {
         let desired = self.desired(pool, node, cluster);

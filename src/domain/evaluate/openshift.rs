@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::{Evaluator, availability};
 use crate::api::types::{ConditionStatus, DesiredVersionSource, Phase, Provider, UpdateKind};
-use crate::domain::cluster::ClusterFacts;
+use crate::domain::cluster::Cluster;
 use crate::domain::facts::{DaemonState, MachineConfigFacts, NodeFacts};
 use crate::domain::pool::{Membership, PoolFacts, PoolId};
 use crate::domain::state::{Desired, Finding, History, Judgement};
@@ -28,36 +28,32 @@ impl Evaluator for OpenShift {
 
     /// `master` wins over everything, then exactly one custom pool wins over `worker`. Windows nodes
     /// belong to no pool.
-    fn membership(&self, node: &NodeFacts, cluster: &ClusterFacts) -> Membership {
+    fn membership(&self, node: &NodeFacts, cluster: &dyn Cluster) -> Membership {
         if node.labels.get("kubernetes.io/os") == Some("windows") {
             return Membership::None;
         }
-        let matches = |pool: &&PoolFacts| {
+        let selects = |pool: &PoolFacts| {
             pool.selector
                 .as_ref()
                 .is_some_and(|selector| selector.matches(&node.labels))
         };
-        let builtin = |name: &str| cluster.pools.get(name).filter(matches);
-        if let Some(master) = builtin(MASTER) {
-            return Membership::Pool(Arc::clone(&master.id));
+        let mut worker = None;
+        let mut custom = Vec::new();
+        for pool in cluster.pools().iter().filter(|pool| selects(pool)) {
+            let id = Arc::clone(&pool.id);
+            match &*id.name {
+                MASTER => return Membership::Pool(id),
+                WORKER => worker = Some(id),
+                _ => custom.push(id),
+            }
         }
-        let custom: Vec<&PoolFacts> = cluster
-            .pools
-            .iter()
-            .filter(|(name, _)| &***name != MASTER && &***name != WORKER)
-            .map(|(_, pool)| pool)
-            .filter(matches)
-            .collect();
-        match (custom.as_slice(), builtin(WORKER)) {
-            ([only], _) => Membership::Pool(Arc::clone(&only.id)),
-            ([], Some(worker)) => Membership::Pool(Arc::clone(&worker.id)),
+        match (custom.as_slice(), worker) {
+            ([only], _) => Membership::Pool(Arc::clone(only)),
+            ([], Some(worker)) => Membership::Pool(worker),
             ([], None) => Membership::None,
-            (several, _) => Membership::Conflict(
-                several
-                    .iter()
-                    .map(|pool| Arc::clone(&pool.id.name))
-                    .collect(),
-            ),
+            (several, _) => {
+                Membership::Conflict(several.iter().map(|pool| Arc::clone(&pool.name)).collect())
+            }
         }
     }
 
@@ -65,20 +61,20 @@ impl Evaluator for OpenShift {
         &self,
         node: &NodeFacts,
         pool: &PoolId,
-        cluster: &ClusterFacts,
+        cluster: &dyn Cluster,
         _: Option<&History>,
     ) -> Judgement {
         let facts = &node.machine_config;
-        let pool = cluster.pools.get(&pool.name);
+        let pool = cluster.pool(&pool.name);
         let view = View {
             facts,
-            configuration: pool.and_then(|pool| pool.configuration.as_deref()),
-            paused: pool.is_some_and(|pool| pool.paused),
+            configuration: pool.as_ref().and_then(|pool| pool.configuration.as_deref()),
+            paused: pool.as_ref().is_some_and(|pool| pool.paused),
             version: facts
                 .current_config
                 .as_ref()
-                .and_then(|config| cluster.release_versions.get(config)),
-            target: cluster.cluster_version.as_ref(),
+                .and_then(|config| cluster.release_version(config)),
+            target: cluster.cluster_version(),
         };
         let degraded = degraded(facts);
         let (phase, updating) = view.verdict();
@@ -86,9 +82,9 @@ impl Evaluator for OpenShift {
         Judgement {
             phase,
             kind: if in_doubt { None } else { view.kind() },
-            version: view.version.cloned(),
-            desired: view.target.map(|version| Desired {
-                version: Arc::clone(version),
+            version: view.version.clone(),
+            desired: view.target.clone().map(|version| Desired {
+                version,
                 source: DesiredVersionSource::ClusterVersion,
             }),
             updating,
@@ -107,9 +103,9 @@ struct View<'a> {
     configuration: Option<&'a str>,
     paused: bool,
     /// Release version of the config that the node runs.
-    version: Option<&'a Arc<str>>,
+    version: Option<Arc<str>>,
     /// Release version that the cluster wants.
-    target: Option<&'a Arc<str>>,
+    target: Option<Arc<str>>,
 }
 
 impl View<'_> {
@@ -231,7 +227,7 @@ impl View<'_> {
     /// What the update changes, where that can be told.
     fn kind(&self) -> Option<UpdateKind> {
         let facts = self.facts;
-        if self.version? != self.target? {
+        if self.version.as_ref()? != self.target.as_ref()? {
             return Some(UpdateKind::Version);
         }
         let wanted = if is_retargeted(facts) {

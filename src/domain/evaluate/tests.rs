@@ -12,7 +12,7 @@ use crate::domain::facts::{
     Cordon, DaemonState, MachineConfigFacts, NodeConditions, Removal, drain_requested,
 };
 use crate::domain::fixtures::schema::StatusSchema;
-use crate::domain::fixtures::{at, node, openshift, paused, pool};
+use crate::domain::fixtures::{ClusterFacts, at, node, openshift, paused, pool};
 use crate::domain::node_status::project;
 
 mod restart;

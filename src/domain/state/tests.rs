@@ -49,7 +49,7 @@ fn a_clock_ahead_of_ours_puts_no_transition_into_the_future() {
 }
 
 #[test]
-fn the_timeline_has_each_phase_once_with_its_start_and_keeps_the_last_eight() {
+fn the_insight_shows_each_phase_once_with_its_start_and_the_last_eight_of_them() {
     let mut state = seen(worker(OLD, OLD), None, 0);
     let moves = [
         (OLD, DaemonState::Done),
@@ -66,7 +66,8 @@ fn the_timeline_has_each_phase_once_with_its_start_and_keeps_the_last_eight() {
             state = seen(worker(current, NEW).daemon(daemon), Some(&past), now);
         }
     }
-    let entries: Vec<(Phase, i64)> = state
+    assert_eq!(state.timeline.len(), 13, "the state remembers more");
+    let entries: Vec<(Phase, i64)> = project(&state)
         .timeline
         .iter()
         .map(|entry| {
@@ -89,6 +90,49 @@ fn the_timeline_has_each_phase_once_with_its_start_and_keeps_the_last_eight() {
             (Phase::Completed, 150),
         ]
     );
+}
+
+#[test]
+fn a_node_that_goes_to_and_fro_is_remembered_by_its_last_sixteen_phases() {
+    let mut state = seen(worker(OLD, OLD), None, 0);
+    for round in 1..30 {
+        let past = History::from(&state);
+        let node = worker(OLD, if round % 2 == 0 { OLD } else { NEW });
+        state = seen(node, Some(&past), 10 * round);
+    }
+    assert_eq!(state.timeline.len(), TIMELINE_KEPT);
+    assert_eq!(state.timeline.last().unwrap().start_time, at(290));
+}
+
+#[test]
+fn phases_that_are_remembered_elsewhere_come_before_those_that_the_insight_says() {
+    let entry = |phase, second| TimelineEntry {
+        phase,
+        start_time: at(second),
+    };
+    let state = seen(worker(OLD, NEW), None, 100);
+    let said = History::from_status(&project(&state));
+    let remembered = [
+        entry(Phase::Updating, 10),
+        entry(Phase::Completed, 20),
+        // Newer than what the insight says: it was not written any more.
+        entry(Phase::Rebooting, 200),
+    ];
+    let whole = said.with_earlier(&remembered);
+    assert_eq!(
+        *whole.timeline,
+        [remembered[0], remembered[1], state.timeline[0]]
+    );
+}
+
+#[test]
+fn a_node_without_an_insight_goes_on_where_its_remembered_phases_end() {
+    let state = seen(worker(OLD, NEW), None, 0);
+    let past = History::from_timeline(&state.timeline).unwrap();
+    let next = seen(worker(OLD, NEW), Some(&past), 60);
+    assert_eq!(next.phase_start, at(0));
+    assert_eq!(next.timeline, state.timeline);
+    assert_eq!(History::from_timeline(&[]), None);
 }
 
 #[test]

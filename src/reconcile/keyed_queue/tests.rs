@@ -31,6 +31,7 @@ struct Bench {
     shutdown: CancellationToken,
     runs: Rc<RefCell<Vec<Run>>>,
     queue: tokio::task::JoinHandle<()>,
+    status: watch::Receiver<QueueStatus>,
     begin: Instant,
 }
 
@@ -44,6 +45,7 @@ impl Bench {
         let kept: Marker<u32, std::time::Instant> = marker.clone();
         let (shutdown, runs) = (CancellationToken::new(), Rc::new(RefCell::new(Vec::new())));
         let begin = Instant::now();
+        let (published, status) = watch::channel(QueueStatus::default());
         let script: Rc<Script> = Rc::new(Box::new(script));
         let queue = tokio::task::spawn_local({
             let (shutdown, runs) = (shutdown.clone(), Rc::clone(&runs));
@@ -52,23 +54,31 @@ impl Bench {
                 // A marker stays: a queue whose markers are all gone is another test.
                 let _kept = kept;
                 let metrics = Metrics::new().unwrap();
-                run("test", inbox, concurrency, &metrics, shutdown, |key| {
-                    let attempt = {
-                        let mut attempts = attempts.borrow_mut();
-                        let attempt = attempts.entry(key).or_default();
-                        *attempt += 1;
-                        *attempt - 1
-                    };
-                    let (runs, script) = (Rc::clone(&runs), Rc::clone(&script));
-                    async move {
-                        let start = begin.elapsed();
-                        let (time, outcome) = script(key, attempt);
-                        sleep(time).await;
-                        let end = begin.elapsed();
-                        runs.borrow_mut().push(Run { key, start, end });
-                        outcome
-                    }
-                })
+                run(
+                    "test",
+                    inbox,
+                    concurrency,
+                    &metrics,
+                    &published,
+                    shutdown,
+                    |key| {
+                        let attempt = {
+                            let mut attempts = attempts.borrow_mut();
+                            let attempt = attempts.entry(key).or_default();
+                            *attempt += 1;
+                            *attempt - 1
+                        };
+                        let (runs, script) = (Rc::clone(&runs), Rc::clone(&script));
+                        async move {
+                            let start = begin.elapsed();
+                            let (time, outcome) = script(key, attempt);
+                            sleep(time).await;
+                            let end = begin.elapsed();
+                            runs.borrow_mut().push(Run { key, start, end });
+                            outcome
+                        }
+                    },
+                )
                 .await;
             }
         });
@@ -77,6 +87,7 @@ impl Bench {
             shutdown,
             runs,
             queue,
+            status,
             begin,
         }
     }

@@ -22,7 +22,7 @@ fn notify(fanout: &Fanout<u32>, key: u32) -> Vec<(&'static str, Marked)> {
 
 #[test]
 fn every_consumer_that_wants_a_key_is_told_and_no_other() {
-    let mut fanout = Fanout::default();
+    let fanout = Fanout::default();
     let mut all = fanout.add("all", EVERYTHING);
     let mut some = fanout.add("some", EVEN);
     assert_eq!(notify(&fanout, 1), [("all", Marked::New)]);
@@ -37,7 +37,7 @@ fn every_consumer_that_wants_a_key_is_told_and_no_other() {
 
 #[test]
 fn a_consumer_that_does_not_read_does_not_hold_up_the_others() {
-    let mut fanout = Fanout::default();
+    let fanout = Fanout::default();
     let mut fast = fanout.add("fast", EVERYTHING);
     let mut slow = fanout.add("slow", EVERYTHING);
     for _ in 0..3 {
@@ -53,7 +53,7 @@ fn a_consumer_that_does_not_read_does_not_hold_up_the_others() {
 
 #[test]
 fn a_consumer_that_is_gone_costs_nothing_but_its_marks() {
-    let mut fanout = Fanout::default();
+    let fanout = Fanout::default();
     drop(fanout.add("gone", EVERYTHING));
     let mut here = fanout.add("here", EVERYTHING);
     notify(&fanout, 1);
@@ -69,7 +69,7 @@ fn without_a_consumer_nobody_is_told() {
 fn a_hundred_thousand_changes_for_a_consumer_that_does_not_read_lose_no_key_and_no_state() {
     const KEYS: u32 = 3_000;
     let store: Store<u32, u32> = Store::new();
-    let mut fanout = Fanout::default();
+    let fanout = Fanout::default();
     let mut blocked = fanout.add("blocked", EVERYTHING);
     let mut newest = HashMap::new();
     let mut order = Vec::new();

@@ -162,6 +162,8 @@ fn every_trigger_is_listed_at_its_place() {
         Trigger::MachineConfig => 3,
         Trigger::ClusterVersion => 4,
         Trigger::ApiServerVersion => 5,
+        Trigger::Sync => 6,
+        Trigger::Requested => 7,
     };
     for (at, trigger) in Trigger::ALL.into_iter().enumerate() {
         assert_eq!(trigger as usize, at, "{trigger}");

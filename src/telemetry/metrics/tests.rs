@@ -207,7 +207,7 @@ fn an_evaluation_is_counted_by_its_trigger_and_result() {
     }
     assert_eq!(of("removed", "machine_config"), Some(1));
     let count = "node_insights_evaluation_duration_seconds_count";
-    assert_eq!(value(&metrics, count), Some(7));
+    assert_eq!(value(&metrics, count), Some(9));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::domain::evaluate::evaluate;
-use crate::domain::fixtures::at;
+use crate::domain::fixtures::{ClusterFacts, at};
 use crate::domain::pool::PoolId;
 use crate::domain::state::NodeState;
 

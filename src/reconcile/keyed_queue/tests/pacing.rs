@@ -157,3 +157,84 @@ async fn an_obstacle_pauses_every_key_and_then_all_of_them_run() {
     })
     .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_new_change_of_a_key_that_fails_is_tried_a_second_after_the_failure() {
+    local(async {
+        let bench = Bench::start(8, |_, _| (Duration::ZERO, Outcome::Retry));
+        bench.mark(1);
+        // Long enough for delays of half a minute.
+        bench.until(300 * SECOND).await;
+        let last = *bench.starts(1).last().unwrap();
+        let wait = Duration::from_millis(last.try_into().unwrap()) + 100 * MS;
+        bench.until(wait.max(300 * SECOND)).await;
+        bench.mark(1);
+        let marked = 300_000.max(last + 100);
+        bench
+            .until(Duration::from_millis(marked.try_into().unwrap()) + 1100 * MS)
+            .await;
+        let starts = bench.starts(1);
+        assert!(*starts.last().unwrap() > last, "{starts:?}");
+        assert!(
+            starts.windows(2).all(|pair| pair[1] - pair[0] >= 200),
+            "never at once: {starts:?}"
+        );
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_failed_and_works_again_brings_all_that_failed_back_at_once() {
+    local(async {
+        // All fail until 100 s have passed.
+        let begin = Instant::now();
+        let bench = Bench::start(8, move |_, _| {
+            let works = begin.elapsed() > 100 * SECOND;
+            (
+                Duration::ZERO,
+                if works { Outcome::Done } else { Outcome::Retry },
+            )
+        });
+        for key in 0..50 {
+            bench.mark(key);
+        }
+        bench.until(100 * SECOND).await;
+        assert_eq!(bench.status.borrow().retrying, 50);
+        bench.until(300 * SECOND).await;
+        let back: Vec<_> = (0..50)
+            .map(|key| *bench.starts(key).last().unwrap())
+            .collect();
+        let (first, last) = (back.iter().min().unwrap(), back.iter().max().unwrap());
+        assert!(last - first <= 20, "{back:?}");
+        assert_eq!(*bench.status.borrow(), QueueStatus::default());
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn everybody_can_see_how_much_waits_for_what() {
+    local(async {
+        let bench = Bench::start(1, |key, _| match key {
+            1 => (Duration::ZERO, Outcome::DoneFor(100 * SECOND)),
+            2 => (Duration::ZERO, Outcome::Retry),
+            _ => (10 * SECOND, Outcome::Done),
+        });
+        bench.mark(1);
+        bench.mark(2);
+        bench.until(SECOND / 10).await;
+        bench.mark(1);
+        for key in 3..8 {
+            bench.mark(key);
+        }
+        bench.until(SECOND).await;
+        let status = *bench.status.borrow();
+        assert_eq!((status.running, status.paced), (1, 1), "{status:?}");
+        assert_eq!(
+            status.retrying + status.ready + status.pending,
+            5,
+            "{status:?}"
+        );
+        assert!(!status.is_idle() && !status.blocked);
+    })
+    .await;
+}

@@ -1,4 +1,4 @@
-//! Which pool a node belongs to, whatever the order in which pools are seen.
+//! Which pool a node belongs to.
 
 use proptest::prelude::*;
 
@@ -6,7 +6,6 @@ use super::*;
 use crate::api::types::Scope;
 use crate::domain::facts::NodeFacts;
 use crate::domain::fixtures::{NEW, node, openshift, pool, selector};
-use crate::domain::inventory::Inventory;
 
 fn pool_of(node: &NodeFacts, cluster: &ClusterFacts) -> Option<String> {
     OpenShift
@@ -128,12 +127,6 @@ fn a_pool_is_master_or_worker_by_its_name_and_not_by_what_it_selects() {
 
 const ROLES: [&str; 5] = ["master", "worker", "infra", "gpu", "storage"];
 
-#[derive(Debug, Clone)]
-enum Step {
-    Pool(&'static str),
-    Node(usize),
-}
-
 fn nodes(roles: &[Vec<&'static str>]) -> Vec<NodeFacts> {
     roles
         .iter()
@@ -147,42 +140,7 @@ fn nodes(roles: &[Vec<&'static str>]) -> Vec<NodeFacts> {
         .collect()
 }
 
-/// Pools of the nodes after all steps were taken in this order.
-fn pools_after(steps: &[Step], nodes: &[NodeFacts]) -> Vec<(Option<String>, String)> {
-    let mut inventory = Inventory::new(Box::new(OpenShift));
-    for step in steps {
-        match step {
-            Step::Pool(name) => inventory.apply_pool(pool(name, NEW)),
-            Step::Node(index) => inventory.apply_node(nodes[*index].clone()),
-        };
-    }
-    nodes
-        .iter()
-        .map(|node| {
-            let state = inventory.evaluate(&node.name, None, at(0)).unwrap();
-            let pool = state.pool.map(|pool| pool.name.to_string());
-            (pool, state.updating.message.into_string())
-        })
-        .collect()
-}
-
 proptest! {
-    #[test]
-    fn membership_does_not_depend_on_the_order_in_which_pools_and_nodes_come(
-        pools in prop::sample::subsequence(ROLES.to_vec(), 0..=5),
-        roles in prop::collection::vec(prop::sample::subsequence(ROLES.to_vec(), 0..=5), 1..6),
-        orders in prop::collection::vec(any::<u64>(), 11),
-    ) {
-        let nodes = nodes(&roles);
-        let mut steps: Vec<Step> = pools.iter().copied().map(Step::Pool).collect();
-        steps.extend((0..nodes.len()).map(Step::Node));
-        let in_order = pools_after(&steps, &nodes);
-        let mut ranked: Vec<(u64, Step)> = orders.into_iter().zip(steps).collect();
-        ranked.sort_by_key(|(rank, _)| *rank);
-        let shuffled: Vec<Step> = ranked.into_iter().map(|(_, step)| step).collect();
-        prop_assert_eq!(pools_after(&shuffled, &nodes), in_order);
-    }
-
     #[test]
     fn membership_is_what_the_precedence_says_for_every_set_of_pools_and_roles(
         pools in prop::sample::subsequence(ROLES.to_vec(), 0..=5),

@@ -10,6 +10,7 @@ use crate::domain::fixtures::{
 };
 
 mod model;
+mod order;
 
 /// Names of nodes, sorted.
 fn nodes(affected: &Affected) -> Vec<&str> {
@@ -30,12 +31,12 @@ fn member(name: &str, role: &str) -> NodeBuilder {
 
 /// Workers `w0` and `w1`, `i0` of pool `infra`, master `m0`, and `x` of no pool.
 fn openshift() -> Inventory {
-    let mut inventory = Inventory::new(Box::new(OpenShift));
+    let inventory = Inventory::new(Box::new(OpenShift));
     for name in ["master", "worker", "infra"] {
         inventory.apply_pool(pool(name, NEW));
     }
-    inventory.set_release_version(OLD, Some(&OLD_VERSION.into()));
-    inventory.set_release_version(NEW, Some(&NEW_VERSION.into()));
+    inventory.set_release_version(&OLD.into(), Some(OLD_VERSION.into()));
+    inventory.set_release_version(&NEW.into(), Some(NEW_VERSION.into()));
     inventory.set_cluster_version(Some(NEW_VERSION.into()));
     for (name, role) in [
         ("w0", "worker"),
@@ -50,12 +51,12 @@ fn openshift() -> Inventory {
 }
 
 fn phase(inventory: &Inventory, name: &str) -> Phase {
-    inventory.evaluate(name, None, at(0)).unwrap().phase
+    inventory.evaluate(&name.into(), None, at(0)).unwrap().phase
 }
 
 #[test]
 fn a_change_of_a_node_affects_that_node_alone() {
-    let mut inventory = openshift();
+    let inventory = openshift();
     let affected =
         inventory.apply_node(member("w0", "worker").daemon(DaemonState::Working).build());
     assert_eq!((nodes(&affected), pools(&affected)), (vec!["w0"], vec![]));
@@ -65,7 +66,7 @@ fn a_change_of_a_node_affects_that_node_alone() {
 
 #[test]
 fn a_node_that_comes_again_as_it_was_affects_nothing() {
-    let mut inventory = openshift();
+    let inventory = openshift();
     assert!(
         inventory
             .apply_node(member("w0", "worker").build())
@@ -75,24 +76,24 @@ fn a_node_that_comes_again_as_it_was_affects_nothing() {
 
 #[test]
 fn a_node_of_the_same_name_that_is_another_one_is_judged_again() {
-    let mut inventory = openshift();
+    let inventory = openshift();
     let mut reborn = member("w0", "worker").build();
     reborn.uid = "another".into();
     assert_eq!(nodes(&inventory.apply_node(reborn)), ["w0"]);
-    assert_eq!(inventory.uid("w0").as_deref(), Some("another"));
+    assert_eq!(inventory.uid(&"w0".into()).as_deref(), Some("another"));
 }
 
 #[test]
 fn a_node_that_goes_is_affected_once_and_is_gone() {
-    let mut inventory = openshift();
-    assert_eq!(nodes(&inventory.remove_node("w0")), ["w0"]);
-    assert!(inventory.evaluate("w0", None, at(0)).is_none());
-    assert!(inventory.remove_node("w0").is_empty());
+    let inventory = openshift();
+    assert_eq!(nodes(&inventory.remove_node(&"w0".into())), ["w0"]);
+    assert!(inventory.evaluate(&"w0".into(), None, at(0)).is_none());
+    assert!(inventory.remove_node(&"w0".into()).is_empty());
 }
 
 #[test]
 fn pausing_a_pool_affects_its_nodes_and_itself_and_no_other() {
-    let mut inventory = openshift();
+    let inventory = openshift();
     let affected = inventory.apply_pool(paused(pool("worker", NEW)));
     assert_eq!(
         (nodes(&affected), pools(&affected)),
@@ -104,7 +105,7 @@ fn pausing_a_pool_affects_its_nodes_and_itself_and_no_other() {
 
 #[test]
 fn another_configuration_of_a_pool_affects_its_nodes() {
-    let mut inventory = openshift();
+    let inventory = openshift();
     let affected = inventory.apply_pool(pool("infra", "rendered-infra"));
     assert_eq!(
         (nodes(&affected), pools(&affected)),
@@ -114,7 +115,7 @@ fn another_configuration_of_a_pool_affects_its_nodes() {
 
 #[test]
 fn another_selector_of_a_pool_affects_exactly_the_nodes_that_move() {
-    let mut inventory = openshift();
+    let inventory = openshift();
     inventory.apply_node(member("w1", "worker").label("disk", "ssd").build());
     let mut infra = pool("infra", NEW);
     infra.selector = selector(&[("disk", "ssd")]);
@@ -123,20 +124,25 @@ fn another_selector_of_a_pool_affects_exactly_the_nodes_that_move() {
         (nodes(&affected), pools(&affected)),
         (vec!["i0", "w1"], vec!["infra"])
     );
-    let pool_of = |name| inventory.evaluate(name, None, at(0)).unwrap().pool_name();
+    let pool_of = |name: &str| {
+        inventory
+            .evaluate(&name.into(), None, at(0))
+            .unwrap()
+            .pool_name()
+    };
     assert_eq!(pool_of("w1").as_deref(), Some("infra"));
     assert_eq!(pool_of("i0"), None);
 }
 
 #[test]
 fn a_pool_that_changed_in_nothing_that_is_judged_affects_nothing() {
-    let mut inventory = openshift();
+    let inventory = openshift();
     assert!(inventory.apply_pool(pool("worker", NEW)).is_empty());
 }
 
 #[test]
 fn a_pool_that_was_created_anew_affects_its_own_insight_alone() {
-    let mut inventory = openshift();
+    let inventory = openshift();
     let mut reborn = pool("worker", NEW);
     reborn.uid = "another".into();
     let affected = inventory.apply_pool(reborn);
@@ -148,56 +154,60 @@ fn a_pool_that_was_created_anew_affects_its_own_insight_alone() {
 
 #[test]
 fn a_new_pool_affects_the_nodes_that_it_takes_and_a_deleted_one_those_that_it_had() {
-    let mut inventory = openshift();
+    let inventory = openshift();
     inventory.apply_node(member("w1", "worker").role("gpu").build());
     assert_eq!(nodes(&inventory.apply_pool(pool("gpu", NEW))), ["w1"]);
-    let affected = inventory.remove_pool("gpu");
+    let affected = inventory.remove_pool(&"gpu".into());
     assert_eq!(
         (nodes(&affected), pools(&affected)),
         (vec!["w1"], vec!["gpu"])
     );
-    assert!(inventory.remove_pool("gpu").is_empty());
+    assert!(inventory.remove_pool(&"gpu".into()).is_empty());
 }
 
 #[test]
 fn a_pool_that_makes_two_claim_one_node_affects_that_node() {
-    let mut inventory = openshift();
+    let inventory = openshift();
     let mut rival = pool("rival", NEW);
     rival.selector = selector(&[("node-role.kubernetes.io/infra", "")]);
     assert_eq!(nodes(&inventory.apply_pool(rival)), ["i0"]);
     assert_eq!(phase(&inventory, "i0"), Phase::Unknown);
-    assert_eq!(nodes(&inventory.remove_pool("rival")), ["i0"]);
+    assert_eq!(nodes(&inventory.remove_pool(&"rival".into())), ["i0"]);
     assert_eq!(phase(&inventory, "i0"), Phase::Pending);
 }
 
 #[test]
 fn the_release_version_of_a_config_affects_the_nodes_that_run_it_and_the_pools_that_want_it() {
-    let mut inventory = openshift();
+    let inventory = openshift();
     inventory.apply_node(member("w1", "worker").current(NEW).build());
-    let affected = inventory.set_release_version(NEW, Some(&"4.16.0".into()));
+    let affected = inventory.set_release_version(&NEW.into(), Some("4.16.0".into()));
     assert_eq!(nodes(&affected), ["w1"]);
     assert_eq!(pools(&affected), ["infra", "master", "worker"]);
-    let affected = inventory.set_release_version(OLD, None);
+    let affected = inventory.set_release_version(&OLD.into(), None);
     assert_eq!(nodes(&affected), ["i0", "m0", "w0", "x"]);
     assert_eq!(pools(&affected), Vec::<&str>::new());
 }
 
 #[test]
 fn a_release_version_that_stays_affects_nothing() {
-    let mut inventory = openshift();
+    let inventory = openshift();
     assert!(
         inventory
-            .set_release_version(NEW, Some(&NEW_VERSION.into()))
+            .set_release_version(&NEW.into(), Some(NEW_VERSION.into()))
             .is_empty()
     );
-    assert!(inventory.set_release_version("unheard-of", None).is_empty());
-    let affected = inventory.set_release_version("unused", Some(&NEW_VERSION.into()));
+    assert!(
+        inventory
+            .set_release_version(&"unheard-of".into(), None)
+            .is_empty()
+    );
+    let affected = inventory.set_release_version(&"unused".into(), Some(NEW_VERSION.into()));
     assert!(affected.is_empty());
 }
 
 #[test]
 fn another_target_version_affects_every_node_and_pool_and_the_same_one_none() {
-    let mut inventory = openshift();
+    let inventory = openshift();
     let affected = inventory.set_cluster_version(Some("4.16.0".into()));
     assert_eq!(nodes(&affected), ["i0", "m0", "w0", "w1", "x"]);
     assert_eq!(pools(&affected), ["infra", "master", "worker"]);
@@ -210,7 +220,7 @@ fn another_target_version_affects_every_node_and_pool_and_the_same_one_none() {
 
 fn kubernetes() -> Inventory {
     let rules = Kubernetes::new(&["example.com/pool".into()], None);
-    let mut inventory = Inventory::new(Box::new(rules));
+    let inventory = Inventory::new(Box::new(rules));
     for (name, pool) in [("a0", "a"), ("a1", "a"), ("b0", "b")] {
         inventory.apply_node(plain(name, pool, "v1.31.2").build());
     }
@@ -223,10 +233,10 @@ fn plain(name: &str, pool: &str, version: &str) -> NodeBuilder {
 
 #[test]
 fn a_newer_version_in_a_pool_affects_the_other_nodes_of_that_pool() {
-    let mut inventory = kubernetes();
+    let inventory = kubernetes();
     let affected = inventory.apply_node(plain("a2", "a", "v1.32.0").build());
     assert_eq!(nodes(&affected), ["a0", "a1", "a2"]);
-    let state = inventory.evaluate("a0", None, at(0)).unwrap();
+    let state = inventory.evaluate(&"a0".into(), None, at(0)).unwrap();
     assert_eq!(state.phase, Phase::Pending);
     let desired = state.desired.unwrap();
     assert_eq!(&*desired.version, "v1.32.0");
@@ -238,24 +248,27 @@ fn a_newer_version_in_a_pool_affects_the_other_nodes_of_that_pool() {
 
 #[test]
 fn the_newest_node_that_goes_or_moves_affects_the_pool_that_it_leaves() {
-    let mut inventory = kubernetes();
+    let inventory = kubernetes();
     inventory.apply_node(plain("a2", "a", "v1.32.0").build());
     assert_eq!(
         nodes(&inventory.apply_node(plain("a2", "b", "v1.32.0").build())),
         ["a0", "a1", "a2", "b0"]
     );
-    assert_eq!(nodes(&inventory.remove_node("a2")), ["a2", "b0"]);
+    assert_eq!(nodes(&inventory.remove_node(&"a2".into())), ["a2", "b0"]);
     assert_eq!(phase(&inventory, "b0"), Phase::Completed);
 }
 
 #[test]
 fn the_newest_version_does_not_depend_on_which_of_two_equal_texts_came_first() {
     let newest = |order: [&str; 2]| {
-        let mut inventory = kubernetes();
+        let inventory = kubernetes();
         for (name, version) in ["a1", "a2"].into_iter().zip(order) {
             inventory.apply_node(plain(name, "a", version).build());
         }
-        let desired = inventory.evaluate("a0", None, at(0)).unwrap().desired;
+        let desired = inventory
+            .evaluate(&"a0".into(), None, at(0))
+            .unwrap()
+            .desired;
         desired.unwrap().version
     };
     assert_eq!(
@@ -266,7 +279,7 @@ fn the_newest_version_does_not_depend_on_which_of_two_equal_texts_came_first() {
 
 #[test]
 fn another_version_of_the_api_server_affects_every_node_and_the_same_one_none() {
-    let mut inventory = kubernetes();
+    let inventory = kubernetes();
     let affected = inventory.set_api_server_version(Some("v1.33.0".into()));
     assert_eq!(nodes(&affected), ["a0", "a1", "b0"]);
     assert_eq!(phase(&inventory, "b0"), Phase::Pending);

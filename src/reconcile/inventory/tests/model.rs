@@ -57,11 +57,11 @@ impl Model {
 
     /// Everybody is judged, in an inventory that knows nothing of how it came to this.
     fn judge(&mut self, rules: Box<dyn Evaluator>, now: Timestamp) {
-        let mut inventory = Inventory::new(rules);
+        let inventory = Inventory::new(rules);
         inventory.set_api_server_version(self.api_server.map(Arc::from));
         inventory.set_cluster_version(self.target.map(Arc::from));
         for (config, version) in &self.releases {
-            inventory.set_release_version(config, Some(&Arc::from(*version)));
+            inventory.set_release_version(&Arc::from(*config), Some(Arc::from(*version)));
         }
         for node in self.nodes.values().rev() {
             inventory.apply_node(node.clone());
@@ -88,12 +88,12 @@ impl Subject {
     fn apply(&mut self, operation: Operation, now: Timestamp) {
         let affected = match operation {
             Operation::Node(facts) => self.inventory.apply_node(*facts),
-            Operation::NodeGone(name) => self.inventory.remove_node(&name),
+            Operation::NodeGone(name) => self.inventory.remove_node(&name.into()),
             Operation::Pool(facts) => self.inventory.apply_pool(facts),
-            Operation::PoolGone(name) => self.inventory.remove_pool(name),
+            Operation::PoolGone(name) => self.inventory.remove_pool(&name.into()),
             Operation::Release(config, version) => self
                 .inventory
-                .set_release_version(config, version.map(Arc::from).as_ref()),
+                .set_release_version(&config.into(), version.map(Arc::from)),
             Operation::Target(version) => {
                 self.inventory.set_cluster_version(version.map(Arc::from))
             }

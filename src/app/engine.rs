@@ -1,0 +1,198 @@
+//! What the port shows and starts of a running centre.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use super::wiring::Queue;
+use crate::http::engine::{Engine, EngineError, Rows, Start, Work};
+use crate::reconcile::inspection::{NodeView, PoolInspection};
+use crate::reconcile::jobs::{self, Job, Jobs};
+use crate::reconcile::node_state::Centre;
+use crate::registry::backend::BackendError;
+use crate::registry::operations::{Begun, Operation, OperationHandle, OperationState, Operations};
+use crate::registry::sync::{SyncHandle, SyncStatus};
+use crate::telemetry::metrics::{Gauge, Metrics};
+
+/// A running centre, for whoever asks over the port.
+pub(super) struct RunningEngine {
+    centre: Arc<Centre>,
+    operations: Operations,
+    sync: SyncHandle,
+    queues: Vec<Queue>,
+    jobs: mpsc::UnboundedSender<Job>,
+    metrics: Arc<Metrics>,
+}
+
+impl RunningEngine {
+    pub(super) fn new(
+        centre: Arc<Centre>,
+        operations: Operations,
+        sync: SyncHandle,
+        queues: Vec<Queue>,
+        metrics: Arc<Metrics>,
+    ) -> (Self, Jobs) {
+        let (sender, jobs) = Jobs::new(operations.clone());
+        let engine = Self {
+            centre,
+            operations,
+            sync,
+            queues,
+            jobs: sender,
+            metrics,
+        };
+        (engine, jobs)
+    }
+
+    /// Has the gauges ask this centre.
+    pub(super) fn wire_gauges(&self, metrics: &Metrics) {
+        let (states, locks) = (
+            self.centre.states().node_counter(),
+            self.centre.lock_counter(),
+        );
+        metrics.register_gauge(Gauge::NodeStates, move || states.count());
+        metrics.register_gauge(Gauge::KeyedLocks, move || locks.count());
+        let operations = self.operations.clone();
+        metrics.register_gauge(Gauge::OperationsRunning, move || {
+            let is_running = |operation: &Operation| operation.state == OperationState::Running;
+            operations.list().into_iter().filter(is_running).count()
+        });
+        let centre = Arc::clone(&self.centre);
+        metrics.register_oldest_phase_start(move |phase| {
+            centre.oldest(phase).map(|since| since.as_second())
+        });
+    }
+}
+
+impl Engine for RunningEngine {
+    fn start(&self, work: Work) -> Result<Start, EngineError> {
+        let centre = Arc::clone(&self.centre);
+        match work {
+            Work::Resync => {
+                let sync = self.sync.clone();
+                self.begin("resync", None, |operation| {
+                    Box::pin(jobs::resync(operation, sync))
+                })
+            }
+            Work::Reevaluate { pool } => {
+                let pool = self.known_pool(&pool)?;
+                let target = pool.to_string();
+                self.begin("reevaluate", Some(&target), |operation| {
+                    Box::pin(jobs::reevaluate(operation, centre, pool))
+                })
+            }
+            Work::Export => self.begin("export", None, |operation| {
+                Box::pin(jobs::export(operation, centre))
+            }),
+        }
+    }
+
+    fn states(&self, pool: Option<&str>) -> Result<Rows, EngineError> {
+        let states = match pool {
+            Some(pool) => self.centre.nodes_of(&self.known_pool(pool)?),
+            None => self.centre.nodes(),
+        };
+        let states = states.map_err(not_ready)?.values.into_iter();
+        Ok(Box::new(
+            states.map(|evaluated| value(&NodeView::of(&evaluated))),
+        ))
+    }
+
+    fn state(&self, node: &str) -> Option<Value> {
+        let evaluated = self.centre.node(&node.into()).ok()??;
+        Some(value(&NodeView::of(&evaluated)))
+    }
+
+    fn pools(&self) -> Rows {
+        let centre = Arc::clone(&self.centre);
+        let names = self.centre.pool_names().unwrap_or_default().into_iter();
+        Box::new(names.filter_map(move |name| {
+            let pool = PoolInspection::of(&centre, &name).ok()??;
+            Some(value(&pool))
+        }))
+    }
+
+    fn queues(&self) -> Rows {
+        let centre = json!({"name": "node_state", "pending": self.centre.dirty()});
+        let consumers = self.queues.clone().into_iter().map(|(name, status)| {
+            let mut queue = value(&*status.borrow());
+            queue["name"] = name.into();
+            queue
+        });
+        Box::new(std::iter::once(centre).chain(consumers))
+    }
+
+    fn sync(&self) -> Option<SyncStatus> {
+        self.sync.status()
+    }
+}
+
+impl RunningEngine {
+    fn known_pool(&self, name: &str) -> Result<Arc<str>, EngineError> {
+        let known = self.centre.pool_names().map_err(not_ready)?;
+        match known.iter().find(|known| &***known == name) {
+            Some(pool) => Ok(Arc::clone(pool)),
+            None => Err(EngineError::UnknownPool {
+                name: name.to_owned(),
+                known: known.iter().map(ToString::to_string).collect(),
+            }),
+        }
+    }
+
+    fn begin(
+        &self,
+        kind: &'static str,
+        target: Option<&str>,
+        job: impl FnOnce(OperationHandle) -> Job,
+    ) -> Result<Start, EngineError> {
+        let operation = match self.operations.begin(kind, target) {
+            Begun::Started(operation) => operation,
+            Begun::Running(operation) => return Ok(Start::Runs(operation)),
+        };
+        let id = operation.id().clone();
+        let job = self.counted(kind, id.as_str().to_owned(), job(operation));
+        // The handle went with the job: the operation has failed then.
+        let stopping = |_| EngineError::NotReady {
+            why: "the operator stops".to_owned(),
+        };
+        self.jobs.send(job).map_err(stopping)?;
+        self.operations
+            .show(id.as_str())
+            .map(Start::Begun)
+            .map_err(|error| EngineError::NotReady {
+                why: error.to_string(),
+            })
+    }
+
+    /// The same job; how it ends is counted and said.
+    fn counted(&self, kind: &'static str, id: String, job: Job) -> Job {
+        let (operations, metrics) = (self.operations.clone(), Arc::clone(&self.metrics));
+        Box::pin(async move {
+            job.await;
+            let Ok(operation) = operations.show(&id) else {
+                return;
+            };
+            metrics.operation_ended(kind, operation.state.as_str());
+            tracing::info!(
+                operation = id,
+                state = operation.state.as_str(),
+                done = operation.progress.done,
+                total = operation.progress.total,
+                "An operation ended"
+            );
+        })
+    }
+}
+
+fn not_ready(error: BackendError) -> EngineError {
+    EngineError::NotReady {
+        why: error.to_string(),
+    }
+}
+
+/// Views have names for keys, and numbers and texts for values: they are always JSON.
+fn value<T: Serialize>(view: &T) -> Value {
+    serde_json::to_value(view).unwrap_or_default()
+}

@@ -1,0 +1,114 @@
+//! What the sync coordinator works with: the compare, where its status is kept, and who is told.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use std::{env, fs};
+
+use super::config::{RunConfig, SyncStatusPlace};
+use super::sync_status_file::SyncStatusFile;
+use crate::kubernetes::client::Connection;
+use crate::kubernetes::sync_status::{self, SyncStatusConfigMap};
+use crate::reconcile::compare::FullCompare;
+use crate::registry::Clock;
+use crate::registry::sync::{
+    Observe, Parts, StatusStore, StoreError, SyncPhase, SyncReason, SyncStatus,
+};
+use crate::telemetry::metrics::{Compared, Metrics};
+
+/// Where a pod finds the namespace that it is in.
+const POD_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
+
+/// What the coordinator works with.
+pub(super) fn parts(
+    compare: Arc<FullCompare>,
+    config: &RunConfig,
+    connection: &Connection,
+    metrics: &Arc<Metrics>,
+    clock: &Clock,
+) -> Parts {
+    Parts {
+        compare,
+        store: store(&config.sync_status, connection),
+        observe: Arc::new(Reporter(Arc::clone(metrics))),
+        clock: Arc::clone(clock),
+    }
+}
+
+/// Tells logs and metrics how syncs go.
+struct Reporter(Arc<Metrics>);
+
+impl Observe for Reporter {
+    fn started(&self, reason: SyncReason) {
+        self.0.sync_started();
+        tracing::debug!(reason = reason.as_str(), "Comparing everything");
+    }
+
+    fn finished(&self, status: &SyncStatus, took: Duration) {
+        let reason = status.reason.as_str();
+        let compared = (status.phase == SyncPhase::Complete).then(|| Compared {
+            nodes: small(status.nodes_compared),
+            differences: small(status.differences_found),
+            repaired: small(status.differences_repaired),
+        });
+        self.0.sync_ended(reason, took.as_secs_f64(), compared);
+        let seconds = took.as_secs_f64();
+        if let Some(error) = &status.message {
+            tracing::warn!(
+                reason,
+                attempts = status.attempts,
+                seconds,
+                error,
+                "Comparing everything failed; it is tried again at the next interval"
+            );
+        } else {
+            tracing::info!(
+                reason,
+                nodes = status.nodes_compared,
+                differences = status.differences_found,
+                repaired = status.differences_repaired,
+                seconds,
+                "Compared everything"
+            );
+        }
+    }
+
+    fn persist_failed(&self, error: &StoreError) {
+        self.0.sync_not_persisted();
+        tracing::warn!(%error, "Keeping the status of the compare failed");
+    }
+}
+
+fn small(count: u64) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}
+
+/// Where the status is kept.
+fn store(place: &SyncStatusPlace, connection: &Connection) -> Arc<dyn StatusStore> {
+    let config_map = |namespace: &str, name: &str| -> Arc<dyn StatusStore> {
+        let client = connection.client.clone();
+        Arc::new(SyncStatusConfigMap::new(client, namespace, name))
+    };
+    let file = |path: PathBuf| -> Arc<dyn StatusStore> { Arc::new(SyncStatusFile::new(path)) };
+    match place {
+        SyncStatusPlace::File(path) => file(path.clone()),
+        SyncStatusPlace::ConfigMap { namespace, name } => config_map(namespace, name),
+        SyncStatusPlace::Auto => match fs::read_to_string(POD_NAMESPACE) {
+            Ok(namespace) => config_map(namespace.trim(), sync_status::NAME),
+            Err(_) => file(default_file(&connection.server)),
+        },
+    }
+}
+
+/// In the user's state folder, one file a cluster.
+fn default_file(server: &str) -> PathBuf {
+    let state = env::var_os("XDG_STATE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(env::home_dir()?.join(".local/state")))
+        .unwrap_or_else(env::temp_dir)
+        .join("node-insights");
+    // When it cannot be made, keeping the status says so.
+    let _ = fs::create_dir_all(&state);
+    let cluster = server.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+    state.join(format!("sync-status-{cluster}.json"))
+}

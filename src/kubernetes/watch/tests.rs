@@ -1,0 +1,281 @@
+//! What a watch passes on, above all while another one takes over.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use futures::FutureExt;
+use futures::stream::BoxStream;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::ObjectMeta;
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::kubernetes::relist::{Relist, Relisted};
+
+type Told = watcher::Result<Event<ConfigMap>>;
+type Teller = mpsc::UnboundedSender<Told>;
+
+fn object(name: &str, revision: u64) -> ConfigMap {
+    ConfigMap {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            resource_version: Some(revision.to_string()),
+            ..ObjectMeta::default()
+        },
+        ..ConfigMap::default()
+    }
+}
+
+/// What the sink has come to: names and revisions, and everything that it was told.
+#[derive(Default)]
+struct Sink {
+    known: BTreeMap<String, u64>,
+    told: Vec<String>,
+}
+
+impl Sink {
+    fn take(&mut self, seen: Seen<ConfigMap>) -> usize {
+        match seen {
+            Seen::Applied(object) => {
+                let (name, revision) = (object.name_any(), revision(&object).unwrap());
+                self.told.push(format!("{name}@{revision}"));
+                usize::from(self.known.insert(name, revision) != Some(revision))
+            }
+            Seen::Deleted(object) => {
+                self.told.push(format!("-{}", object.name_any()));
+                usize::from(self.known.remove(&object.name_any()).is_some())
+            }
+            Seen::Listed(names) => {
+                self.told.push("listed".to_owned());
+                let before = self.known.len();
+                self.known.retain(|name, _| names.contains(name));
+                before - self.known.len()
+            }
+            Seen::Failing(diagnosis) => {
+                self.told.push(format!("failing: {}", diagnosis.what));
+                0
+            }
+        }
+    }
+}
+
+/// A watch that runs on what the test tells.
+struct Bench {
+    watches: mpsc::UnboundedReceiver<Teller>,
+    sink: Arc<Mutex<Sink>>,
+    relist: Arc<Relist>,
+}
+
+impl Bench {
+    fn start() -> Self {
+        let (began, watches) = mpsc::unbounded_channel();
+        let sink = Arc::new(Mutex::new(Sink::default()));
+        let relist = Arc::new(Relist::default());
+        let start = move || -> BoxStream<'static, Told> {
+            let (teller, told) = mpsc::unbounded_channel();
+            began.send(teller).unwrap();
+            futures::stream::unfold(told, async |mut told| {
+                told.recv().await.map(|event| (event, told))
+            })
+            .boxed()
+        };
+        let attempt = Attempt {
+            verbs: "list and watch",
+            resource: "configmaps",
+            group: "",
+        };
+        let (listener, into) = (relist.listener(), Arc::clone(&sink));
+        tokio::spawn(async move {
+            follow(start, attempt, listener, |seen| {
+                into.lock().unwrap().take(seen)
+            })
+            .await;
+        });
+        Self {
+            watches,
+            sink,
+            relist,
+        }
+    }
+
+    /// The next watch that is begun.
+    async fn watch(&mut self) -> Teller {
+        self.watches.recv().await.unwrap()
+    }
+
+    /// The next watch, after a list of these.
+    async fn listed(&mut self, objects: &[(&str, u64)]) -> Teller {
+        let watch = self.watch().await;
+        list(&watch, objects);
+        settle().await;
+        watch
+    }
+
+    /// Asks for a fresh list; the answer comes when it is complete.
+    async fn ask(&self) -> tokio::task::JoinHandle<Relisted> {
+        let relist = Arc::clone(&self.relist);
+        let asked = tokio::spawn(async move { relist.ask().await });
+        settle().await;
+        asked
+    }
+
+    fn known(&self) -> Vec<(String, u64)> {
+        let sink = self.sink.lock().unwrap();
+        sink.known.clone().into_iter().collect()
+    }
+
+    fn told(&self) -> Vec<String> {
+        std::mem::take(&mut self.sink.lock().unwrap().told)
+    }
+}
+
+fn list(watch: &Teller, objects: &[(&str, u64)]) {
+    watch.send(Ok(Event::Init)).unwrap();
+    for (name, revision) in objects {
+        let object = object(name, *revision);
+        watch.send(Ok(Event::InitApply(object))).unwrap();
+    }
+    watch.send(Ok(Event::InitDone)).unwrap();
+}
+
+fn apply(watch: &Teller, name: &str, revision: u64) {
+    watch
+        .send(Ok(Event::Apply(object(name, revision))))
+        .unwrap();
+}
+
+fn delete(watch: &Teller, name: &str, revision: u64) {
+    watch
+        .send(Ok(Event::Delete(object(name, revision))))
+        .unwrap();
+}
+
+/// Lets the watch take in what it was told.
+async fn settle() {
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+    }
+}
+
+fn named(objects: &[(&str, u64)]) -> Vec<(String, u64)> {
+    objects
+        .iter()
+        .map(|(name, revision)| ((*name).to_owned(), *revision))
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fresh_list_finds_what_a_deaf_watch_has_missed_and_takes_over() {
+    let mut bench = Bench::start();
+    let _deaf = bench.listed(&[("a", 1), ("b", 2), ("gone", 3)]).await;
+    let asked = bench.ask().await;
+    let fresh = bench.listed(&[("a", 1), ("b", 5), ("new", 6)]).await;
+    assert_eq!(
+        asked.await.unwrap(),
+        Ok(3),
+        "one changed, one is new, one is gone"
+    );
+    assert_eq!(bench.known(), named(&[("a", 1), ("b", 5), ("new", 6)]));
+    apply(&fresh, "a", 9);
+    settle().await;
+    assert_eq!(bench.known()[0], ("a".to_owned(), 9));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_old_watch_tells_within_a_second_was_late_and_not_missed() {
+    let mut bench = Bench::start();
+    let old = bench.listed(&[("a", 1), ("gone", 2)]).await;
+    let asked = bench.ask().await;
+    let _fresh = bench.listed(&[("a", 5)]).await;
+    tokio::time::sleep(GRACE / 2).await;
+    apply(&old, "a", 5);
+    delete(&old, "gone", 6);
+    assert_eq!(asked.await.unwrap(), Ok(0));
+    assert_eq!(bench.known(), named(&[("a", 5)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_old_watch_goes_on_telling_while_the_list_is_made() {
+    let mut bench = Bench::start();
+    let old = bench.listed(&[("a", 1)]).await;
+    let asked = bench.ask().await;
+    let fresh = bench.watch().await;
+    apply(&old, "a", 2);
+    settle().await;
+    assert_eq!(
+        bench.known(),
+        named(&[("a", 2)]),
+        "nothing waits for the list"
+    );
+    list(&fresh, &[("a", 1)]);
+    settle().await;
+    assert_eq!(
+        bench.known(),
+        named(&[("a", 2)]),
+        "nothing goes back in time"
+    );
+    assert_eq!(asked.await.unwrap(), Ok(0));
+    assert_eq!(bench.known(), named(&[("a", 2)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_created_or_deleted_while_the_list_is_made_stays_so() {
+    let mut bench = Bench::start();
+    let old = bench.listed(&[("a", 1), ("b", 2)]).await;
+    let asked = bench.ask().await;
+    let fresh = bench.watch().await;
+    apply(&old, "new", 7);
+    delete(&old, "b", 8);
+    settle().await;
+    list(&fresh, &[("a", 1), ("b", 2)]);
+    settle().await;
+    assert_eq!(bench.known(), named(&[("a", 1), ("new", 7)]));
+    // The fresh watch began before both, and tells them again.
+    apply(&fresh, "new", 7);
+    delete(&fresh, "b", 8);
+    bench.told();
+    assert_eq!(asked.await.unwrap(), Ok(0));
+    assert_eq!(bench.known(), named(&[("a", 1), ("new", 7)]));
+    assert_eq!(bench.told(), ["listed"], "nothing is told twice");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fresh_list_that_fails_is_an_answer_and_the_old_watch_stays() {
+    let mut bench = Bench::start();
+    let old = bench.listed(&[("a", 1)]).await;
+    let asked = bench.ask().await;
+    let fresh = bench.watch().await;
+    fresh.send(Ok(Event::Init)).unwrap();
+    fresh.send(Err(watcher::Error::NoResourceVersion)).unwrap();
+    let refused = asked.await.unwrap().unwrap_err();
+    assert!(refused.to_string().contains("configmaps"), "{refused}");
+    apply(&old, "a", 2);
+    settle().await;
+    assert_eq!(bench.known(), named(&[("a", 2)]));
+    let asked = bench.ask().await;
+    let _next = bench.listed(&[("a", 2)]).await;
+    assert_eq!(asked.await.unwrap(), Ok(0), "it can be asked again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_during_the_first_list_or_a_failure_is_answered_by_the_next_list() {
+    let mut bench = Bench::start();
+    let first = bench.watch().await;
+    let mut asked = bench.ask().await;
+    assert!((&mut asked).now_or_never().is_none());
+    first.send(Err(watcher::Error::NoResourceVersion)).unwrap();
+    let _second = bench.listed(&[("a", 1)]).await;
+    assert_eq!(asked.await.unwrap(), Ok(0));
+    assert!(bench.told()[0].starts_with("failing"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_watch_that_fails_while_another_takes_over_begins_anew_and_answers() {
+    let mut bench = Bench::start();
+    let old = bench.listed(&[("a", 1)]).await;
+    let asked = bench.ask().await;
+    let _fresh = bench.watch().await;
+    old.send(Err(watcher::Error::NoResourceVersion)).unwrap();
+    let _next = bench.listed(&[("a", 1)]).await;
+    assert_eq!(asked.await.unwrap(), Ok(0));
+}

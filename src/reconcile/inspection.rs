@@ -1,0 +1,119 @@
+//! What the centre knows, as it is shown to whoever looks into it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::node_state::Centre;
+use super::states::Evaluated;
+use crate::api::NodeProgressInsightStatus;
+use crate::domain::node_status::project;
+use crate::registry::backend::BackendError;
+use crate::telemetry::cause::Cause;
+
+/// A state: what the insight says, and what it does not.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeView {
+    /// With every phase that is remembered.
+    #[serde(flatten)]
+    status: NodeProgressInsightStatus,
+    uid: String,
+    last_change: ChangeView,
+}
+
+impl NodeView {
+    /// The view of a state.
+    #[must_use]
+    pub fn of(evaluated: &Evaluated) -> Self {
+        let Evaluated { state, cause } = evaluated;
+        Self {
+            status: NodeProgressInsightStatus {
+                timeline: state.timeline.to_vec(),
+                ..project(state)
+            },
+            uid: state.uid.to_string(),
+            last_change: ChangeView::of(cause),
+        }
+    }
+}
+
+/// What a state, or a pool, last changed by.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ChangeView {
+    reconcile_id: u64,
+    trigger: &'static str,
+    resource_version: String,
+    seconds_ago: f64,
+}
+
+impl ChangeView {
+    fn of(cause: &Cause) -> Self {
+        Self {
+            reconcile_id: cause.reconcile_id,
+            trigger: cause.trigger.as_str(),
+            resource_version: cause.resource_version.to_string(),
+            seconds_ago: cause.observed_at.elapsed().as_secs_f64(),
+        }
+    }
+}
+
+/// A pool.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PoolInspection {
+    name: String,
+    paused: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    desired_version: Option<String>,
+    nodes: usize,
+    nodes_by_phase: BTreeMap<&'static str, usize>,
+    phase_durations: BTreeMap<&'static str, DurationView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_change: Option<ChangeView>,
+}
+
+/// How long nodes were in a phase.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DurationView {
+    observed: usize,
+    median_seconds: u32,
+}
+
+impl PoolInspection {
+    /// The view of a pool; `None` when there is no such pool.
+    ///
+    /// # Errors
+    /// When the backend fails.
+    pub fn of(centre: &Centre, name: &Arc<str>) -> Result<Option<Self>, BackendError> {
+        let Some((view, _)) = centre.pool(name)? else {
+            return Ok(None);
+        };
+        let mut nodes_by_phase = BTreeMap::new();
+        for node in &view.nodes {
+            *nodes_by_phase.entry(node.phase.as_str()).or_default() += 1;
+        }
+        let medians = centre.durations(name)?.medians().into_iter();
+        let phase_durations = medians.map(|(phase, observed, median_seconds)| {
+            let view = DurationView {
+                observed,
+                median_seconds,
+            };
+            (phase.as_str(), view)
+        });
+        Ok(Some(Self {
+            name: name.to_string(),
+            paused: view.paused,
+            desired_version: view.desired.map(|desired| desired.version.to_string()),
+            nodes: view.nodes.len(),
+            nodes_by_phase,
+            phase_durations: phase_durations.collect(),
+            last_change: centre
+                .pool_change(name)?
+                .map(|change| ChangeView::of(&change.0)),
+        }))
+    }
+}

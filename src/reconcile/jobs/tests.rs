@@ -1,0 +1,144 @@
+//! Jobs: what people ask for, and how it ends.
+
+use std::time::Duration;
+
+use super::*;
+use crate::domain::evaluate::kubernetes::Kubernetes;
+use crate::domain::fixtures::{at, node};
+use crate::reconcile::states::{Backends, States, pool_of};
+use crate::reconcile::sync_gate::SyncGate;
+use crate::registry::Clock;
+use crate::registry::backend::memory::MemoryBackend;
+use crate::registry::operations::{Begun, Limits, Operation};
+use crate::telemetry::health::Health;
+use crate::telemetry::metrics::Metrics;
+
+const POOL: &str = "example.com/pool";
+
+fn clock() -> Clock {
+    Arc::new(|| at(0))
+}
+
+/// A centre that has evaluated so many nodes of pool `blue`, and one of another pool.
+async fn centre_with(nodes: usize) -> Arc<Centre> {
+    let (metrics, health) = (
+        Arc::new(Metrics::new().unwrap()),
+        Arc::new(Health::default()),
+    );
+    let backends = Backends {
+        kind: "memory",
+        nodes: Arc::new(MemoryBackend::new(pool_of)),
+        pools: Arc::new(MemoryBackend::new(|_| None)),
+    };
+    backends.nodes.init().unwrap();
+    backends.pools.init().unwrap();
+    let states = States::new(backends, Arc::clone(&metrics), Arc::clone(&health));
+    let rules = Box::new(Kubernetes::new(&[POOL.to_owned()], Some("v1.36.3")));
+    let (centre, dirty) = Centre::new(rules, states, None, metrics, health, clock());
+    for index in 0..=nodes {
+        let pool = if index == nodes { "green" } else { "blue" };
+        let facts = node(&format!("n{index:05}")).label(POOL, pool).build();
+        centre.observe(&Cause::new(Trigger::Node, "1"), |inventory| {
+            inventory.apply_node(facts)
+        });
+    }
+    let (running, gate) = (Arc::clone(&centre), SyncGate::new([]));
+    tokio::spawn(async move {
+        running
+            .run(dirty, &gate, Vec::new, CancellationToken::new())
+            .await;
+    });
+    centre.evaluated().await;
+    centre
+}
+
+/// The job task, and an operation that has begun.
+fn begin(operations: &Operations, kind: &'static str) -> OperationHandle {
+    match operations.begin(kind, None) {
+        Begun::Started(operation) => operation,
+        Begun::Running(running) => panic!("{running:?}"),
+    }
+}
+
+async fn ended(operations: &Operations) -> Operation {
+    let id = operations.list()[0].id.clone();
+    operations.finished(id.as_str()).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_pool_is_evaluated_again_node_by_node_and_no_other() {
+    let centre = centre_with(250).await;
+    let mut told = centre.attach("test", |_| true).unwrap();
+    while told.try_next().is_some() {}
+    let operations = Operations::new(Limits::default(), clock());
+    reevaluate(begin(&operations, "reevaluate"), centre, "blue.pool".into()).await;
+    let operation = ended(&operations).await;
+    assert_eq!(operation.state, OperationState::Succeeded);
+    assert_eq!(
+        (operation.progress.done, operation.progress.total),
+        (250, 250)
+    );
+    assert_eq!(operation.counts["changed"], 0);
+    // Every insight of the pool is looked at, whatever the evaluation says.
+    assert_eq!(std::iter::from_fn(|| told.try_next()).count(), 251);
+}
+
+#[tokio::test]
+async fn an_export_has_every_state_as_a_line_of_json() {
+    let centre = centre_with(3).await;
+    let operations = Operations::new(Limits::default(), clock());
+    export(begin(&operations, "export"), centre).await;
+    let operation = ended(&operations).await;
+    let lines = operations.result(operation.id.as_str()).unwrap();
+    let states: Vec<serde_json::Value> = std::str::from_utf8(&lines)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let names: Vec<_> = states
+        .iter()
+        .map(|state| state["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["n00000", "n00001", "n00002", "n00003"]);
+    assert_eq!(states[0]["poolRef"]["name"], "blue");
+    assert_eq!(states[0]["timeline"].as_array().unwrap().len(), 1);
+    assert_eq!(states[0]["lastChange"]["trigger"], "node");
+}
+
+#[tokio::test]
+async fn a_job_that_is_cancelled_stops_between_two_nodes() {
+    let centre = centre_with(5_000).await;
+    let operations = Operations::new(Limits::default(), clock());
+    let (sender, jobs) = Jobs::new(operations.clone());
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(jobs.run(stop.clone()));
+    let operation = begin(&operations, "reevaluate");
+    let id = operation.id().clone();
+    let job = reevaluate(operation, centre, "blue.pool".into());
+    sender.send(Box::pin(job)).unwrap();
+    while operations.show(id.as_str()).unwrap().progress.done == 0 {
+        tokio::task::yield_now().await;
+    }
+    operations.cancel(id.as_str()).unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(1), operations.finished(id.as_str()));
+    let operation = ended.await.expect("within a second").unwrap();
+    assert_eq!(operation.state, OperationState::Cancelled);
+    assert!(operation.progress.done < 5_000, "{operation:?}");
+    stop.cancel();
+    task.await.unwrap();
+}
+
+#[tokio::test]
+async fn the_end_of_the_program_cancels_what_runs_and_waits_for_it() {
+    let centre = centre_with(5_000).await;
+    let operations = Operations::new(Limits::default(), clock());
+    let (sender, jobs) = Jobs::new(operations.clone());
+    let stop = CancellationToken::new();
+    let job = reevaluate(begin(&operations, "reevaluate"), centre, "blue.pool".into());
+    sender.send(Box::pin(job)).unwrap();
+    stop.cancel();
+    jobs.run(stop).await;
+    assert_eq!(operations.list()[0].state, OperationState::Cancelled);
+    // Nothing is sent into a closed channel unnoticed.
+    assert!(sender.send(Box::pin(async {})).is_err());
+}

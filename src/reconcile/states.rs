@@ -1,0 +1,237 @@
+//! What was judged, behind the backends: every access to a state goes through here, and from here
+//! through [`StateBackend`].
+//!
+//! Owns nothing but the two backends. What a backend refuses is counted and said; the caller decides
+//! what to do.
+
+use std::sync::Arc;
+
+use super::kept::{PhaseDurations, decode_timeline, encode_timeline};
+use crate::api::node::TimelineEntry;
+use crate::api::types::Phase;
+use crate::domain::state::NodeState;
+use crate::registry::backend::{BackendError, Metadata, StateBackend};
+use crate::registry::store::{Change, Counter, Snapshot};
+use crate::telemetry::cause::Cause;
+use crate::telemetry::health::Health;
+use crate::telemetry::metrics::Metrics;
+
+/// Name under which `/readyz` shows the backend.
+const CHECK: &str = "state backend";
+
+/// A state, and what led to it. Two are equal when their states are: what led there does not show.
+#[derive(Debug, Clone)]
+pub struct Evaluated {
+    /// The state.
+    pub state: Arc<NodeState>,
+    /// What led to it.
+    pub cause: Cause,
+}
+
+impl PartialEq for Evaluated {
+    fn eq(&self, other: &Self) -> bool {
+        self.state == other.state
+    }
+}
+
+/// What last changed in a pool. Two are equal when they are the same change.
+#[derive(Debug, Clone)]
+pub struct PoolChange(pub Cause);
+
+impl PartialEq for PoolChange {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.reconcile_id == other.0.reconcile_id
+    }
+}
+
+/// Keeps the states of nodes, found by pool.
+pub type NodeBackend = dyn StateBackend<Evaluated, Arc<str>>;
+/// Keeps what last changed in each pool.
+pub type PoolBackend = dyn StateBackend<PoolChange, ()>;
+
+/// By which index nodes are found: the name of the pool's insight.
+#[must_use]
+pub fn pool_of(evaluated: &Evaluated) -> Option<Arc<str>> {
+    evaluated.state.pool_name()
+}
+
+/// The two backends, and where they say how they are.
+#[derive(Clone)]
+pub struct Backends {
+    /// `memory` or `file`, for metrics.
+    pub kind: &'static str,
+    /// States of nodes.
+    pub nodes: Arc<NodeBackend>,
+    /// Changes of pools.
+    pub pools: Arc<PoolBackend>,
+}
+
+/// The states of all nodes and pools.
+pub struct States {
+    backends: Backends,
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+}
+
+impl States {
+    /// The states that these backends keep; they are open already.
+    #[must_use]
+    pub fn new(backends: Backends, metrics: Arc<Metrics>, health: Arc<Health>) -> Self {
+        let states = Self {
+            backends,
+            metrics,
+            health,
+        };
+        states.check_health();
+        states
+    }
+
+    /// The state of a node.
+    ///
+    /// # Errors
+    /// What the backend says; so of all that follow.
+    pub fn node(&self, name: &Arc<str>) -> Result<Option<Arc<Evaluated>>, BackendError> {
+        self.counted(self.backends.nodes.lookup(name))
+    }
+
+    /// All nodes, from one moment.
+    pub fn nodes(&self) -> Result<Snapshot<Evaluated>, BackendError> {
+        self.counted(self.backends.nodes.list())
+    }
+
+    /// All nodes of a pool, from one moment.
+    pub fn nodes_of(&self, pool: &Arc<str>) -> Result<Snapshot<Evaluated>, BackendError> {
+        self.counted(self.backends.nodes.list_by(pool))
+    }
+
+    /// Names of the pools that have nodes.
+    pub fn pools_with_nodes(&self) -> Result<Vec<Arc<str>>, BackendError> {
+        self.counted(self.backends.nodes.indices())
+    }
+
+    /// Keeps the state of a node, if it differs from the one `before`.
+    pub fn put_node(
+        &self,
+        evaluated: Evaluated,
+        before: Option<&Evaluated>,
+    ) -> Result<Change<Evaluated>, BackendError> {
+        let state = Arc::clone(&evaluated.state);
+        let nodes = &self.backends.nodes;
+        let change = if before.is_some() {
+            self.counted(nodes.update(&state.name, evaluated))?
+        } else {
+            self.counted(nodes.register(&state.name, evaluated))?;
+            Change::Inserted
+        };
+        let is_news = before.is_none_or(|before| before.state.timeline != state.timeline);
+        if change != Change::Unchanged && is_news {
+            let bytes = encode_timeline(&state.uid, &state.timeline);
+            self.counted(nodes.update_metadata(&state.name, Metadata::new(bytes)))?;
+        }
+        Ok(change)
+    }
+
+    /// Forgets a node.
+    pub fn remove_node(&self, name: &Arc<str>) -> Result<Arc<Evaluated>, BackendError> {
+        self.counted(self.backends.nodes.unregister(name))
+    }
+
+    /// Forgets every node that is gone, and what is kept of nodes that never came back.
+    pub fn evict_nodes(
+        &self,
+        is_gone: &dyn Fn(&Arc<str>) -> bool,
+    ) -> Result<Vec<Arc<Evaluated>>, BackendError> {
+        let gone = self.counted(self.backends.nodes.evict(&|name, _| is_gone(name)))?;
+        self.counted(self.backends.nodes.forget_unregistered())?;
+        Ok(gone)
+    }
+
+    /// The phases that are kept of a node; none when it is another node of that name.
+    pub fn kept_timeline(
+        &self,
+        name: &Arc<str>,
+        uid: &str,
+    ) -> Result<Vec<TimelineEntry>, BackendError> {
+        let kept = self.counted(self.backends.nodes.metadata(name))?;
+        Ok(kept.map_or_else(Vec::new, |bytes| decode_timeline(bytes.bytes(), uid)))
+    }
+
+    /// Something changed in a pool.
+    pub fn put_pool(&self, pool: &Arc<str>, cause: &Cause) -> Result<(), BackendError> {
+        let (pools, change) = (&self.backends.pools, PoolChange(cause.clone()));
+        if self.counted(pools.lookup(pool))?.is_some() {
+            self.counted(pools.update(pool, change)).map(|_| ())
+        } else {
+            self.counted(pools.register(pool, change))
+        }
+    }
+
+    /// What last changed in a pool.
+    pub fn pool(&self, pool: &Arc<str>) -> Result<Option<Arc<PoolChange>>, BackendError> {
+        self.counted(self.backends.pools.lookup(pool))
+    }
+
+    /// Forgets every pool that is gone; their names are known by those who ask.
+    pub fn evict_pools(&self, is_gone: &dyn Fn(&Arc<str>) -> bool) -> Result<(), BackendError> {
+        self.counted(self.backends.pools.evict(&|name, _| is_gone(name)))?;
+        self.counted(self.backends.pools.forget_unregistered())?;
+        Ok(())
+    }
+
+    /// Forgets a pool.
+    pub fn remove_pool(&self, pool: &Arc<str>) -> Result<(), BackendError> {
+        if self.counted(self.backends.pools.lookup(pool))?.is_some() {
+            self.counted(self.backends.pools.unregister(pool))?;
+        }
+        Ok(())
+    }
+
+    /// A node of the pool was in a phase for so long.
+    pub fn learn(&self, pool: &Arc<str>, phase: Phase, seconds: u32) -> Result<(), BackendError> {
+        let mut durations = self.durations(pool)?;
+        durations.learn(phase, seconds);
+        let bytes = Metadata::new(durations.encode());
+        self.counted(self.backends.pools.update_metadata(pool, bytes))
+    }
+
+    /// How long the nodes of a pool were in each phase.
+    pub fn durations(&self, pool: &Arc<str>) -> Result<PhaseDurations, BackendError> {
+        let kept = self.counted(self.backends.pools.metadata(pool))?;
+        Ok(kept.map_or_else(PhaseDurations::default, |bytes| {
+            PhaseDurations::decode(bytes.bytes())
+        }))
+    }
+
+    /// How many nodes there are, for whoever shows it.
+    #[must_use]
+    pub fn node_counter(&self) -> Counter {
+        self.backends.nodes.counter()
+    }
+
+    /// Says in `/readyz` and in metrics how the backend is.
+    pub fn check_health(&self) {
+        let health = self.backends.nodes.health_check();
+        let health = health.and_then(|()| self.backends.pools.health_check());
+        self.metrics
+            .backend_healthy(self.backends.kind, health.is_ok());
+        match health {
+            Ok(()) => {
+                if self.health.ready(CHECK) {
+                    tracing::info!(backend = self.backends.kind, "The state backend works");
+                }
+            }
+            Err(error) => {
+                if self.health.not_ready(CHECK, error.to_string()) {
+                    tracing::warn!(backend = self.backends.kind, %error, "The state backend fails");
+                }
+            }
+        }
+    }
+
+    fn counted<T>(&self, result: Result<T, BackendError>) -> Result<T, BackendError> {
+        result.inspect_err(|error| {
+            self.metrics
+                .backend_failed(self.backends.kind, error.category());
+        })
+    }
+}

@@ -1,0 +1,195 @@
+//! The state file: what it brings back, and what is said when it cannot be used.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use jiff::Timestamp;
+use kube::api::{Api, DeleteParams};
+use node_insights::api::NodeProgressInsight;
+use node_insights::api::node::TimelineEntry;
+use node_insights::api::types::Phase;
+use node_insights_harness::eventually;
+use node_insights_harness::openshift::{Cluster, Pool};
+
+use crate::support::{SOON, World, spawn};
+
+async fn world() -> Result<World> {
+    let cluster = Cluster::builder("4.19.14")
+        .pool(Pool::new("master", 3))
+        .pool(Pool::new("worker", 2))
+        .build()?;
+    World::openshift(&cluster).await
+}
+
+fn state_file(world: &World) -> PathBuf {
+    world.plane.dir().join("state.redb")
+}
+
+fn backend(file: &Path) -> String {
+    format!("file:{}", file.display())
+}
+
+async fn timeline(world: &World, node: &str) -> Result<Vec<TimelineEntry>> {
+    let insight = world.node_insight(node).await?.context("no insight")?;
+    Ok(insight.status.context("no status")?.timeline)
+}
+
+/// Files beside the state file, by what they end with.
+fn beside(file: &Path, part: &str) -> Result<Vec<PathBuf>> {
+    let folder = file.parent().context("no folder")?;
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().contains(part))
+        {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+#[tokio::test]
+async fn a_timeline_outlives_a_power_failure_even_if_the_insight_is_gone() -> Result<()> {
+    let world = world().await?;
+    let file = backend(&state_file(&world));
+    let args = ["--state-backend", file.as_str()];
+    let operator = world.operator(&args).await?;
+    world.all_reported(5).await?;
+    world.editor.start_update("4.20.3").await?;
+    world.node_reaches("worker-0", Phase::Pending).await?;
+    let before = timeline(&world, "worker-0").await?;
+    assert_eq!(before.len(), 2, "{before:?}");
+    // Written behind: it is on the disk a second later. What shows it is the file itself.
+    eventually("the state file is written", SOON, async || {
+        let changed = fs::metadata(state_file(&world))?.modified()?;
+        let since = Timestamp::try_from(changed)? - before[1].start_time;
+        Ok((since.get_seconds() >= 1 || since.get_milliseconds() > 0).then_some(()))
+    })
+    .await?;
+    operator.kill().await?;
+    let insights: Api<NodeProgressInsight> = Api::all(world.client.clone());
+    insights
+        .delete("worker-0", &DeleteParams::default())
+        .await?;
+    let operator = world.operator(&args).await?;
+    operator.ready().await?;
+    world.node_reaches("worker-0", Phase::Pending).await?;
+    assert_eq!(timeline(&world, "worker-0").await?, before);
+    assert!(operator.stop().await?.success());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_stopped_operator_has_kept_its_last_state() -> Result<()> {
+    let world = world().await?;
+    let file = backend(&state_file(&world));
+    let args = ["--state-backend", file.as_str()];
+    let operator = world.operator(&args).await?;
+    world.all_reported(5).await?;
+    world.editor.start_update("4.20.3").await?;
+    world.node_reaches("worker-1", Phase::Pending).await?;
+    let before = timeline(&world, "worker-1").await?;
+    assert!(operator.stop().await?.success());
+    let insights: Api<NodeProgressInsight> = Api::all(world.client.clone());
+    insights
+        .delete("worker-1", &DeleteParams::default())
+        .await?;
+    let _operator = world.operator(&args).await?;
+    world.node_reaches("worker-1", Phase::Pending).await?;
+    assert_eq!(timeline(&world, "worker-1").await?, before);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_damaged_state_file_is_set_aside_and_everything_goes_on() -> Result<()> {
+    let world = world().await?;
+    let path = state_file(&world);
+    fs::write(&path, "this is no database".repeat(1000))?;
+    let operator = world
+        .operator(&["--state-backend", &backend(&path)])
+        .await?;
+    world.all_reported(5).await?;
+    operator.ready().await?;
+    assert_eq!(
+        operator
+            .metric("node_insights_backend_set_aside_total", &[])
+            .await?,
+        1
+    );
+    let aside = beside(&path, ".damaged-")?;
+    assert_eq!(aside.len(), 1, "{aside:?}");
+    assert!(fs::read_to_string(&aside[0])?.starts_with("this is no database"));
+    let said = operator
+        .log()
+        .into_iter()
+        .any(|line| line["level"] == "ERROR" && line["path"] == aside[0].display().to_string());
+    assert!(said, "{}", operator.process.read_stderr());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_second_operator_on_the_same_state_file_is_refused_and_the_first_goes_on() -> Result<()> {
+    let world = world().await?;
+    let file = backend(&state_file(&world));
+    let args = ["--state-backend", file.as_str()];
+    let operator = world.operator(&args).await?;
+    world.all_reported(5).await?;
+    let kubeconfig = world
+        .plane
+        .service_account_kubeconfig("node-insights", "node-insights")
+        .await?;
+    let second = spawn(
+        &[
+            "run",
+            "--metrics-address",
+            "127.0.0.1:0",
+            "--state-backend",
+            &file,
+        ],
+        &[("KUBECONFIG", &kubeconfig.to_string_lossy())],
+        world.plane.dir(),
+    )?;
+    let exit = second.wait_timeout(SOON).await?;
+    assert!(!exit.success());
+    let said = second.read_stderr();
+    assert!(
+        said.contains("state.redb") && said.contains("another process"),
+        "{said}"
+    );
+    operator.ready().await
+}
+
+#[tokio::test]
+async fn a_full_disk_is_said_in_readyz_and_the_insights_go_on() -> Result<()> {
+    let world = world().await?;
+    let path = state_file(&world);
+    let kubeconfig = world
+        .plane
+        .service_account_kubeconfig("node-insights", "node-insights")
+        .await?;
+    // No file of this process may grow beyond that; it holds for the log as well, so that is nowhere.
+    let script = format!(
+        "trap '' XFSZ; ulimit -f 4; exec {} run --metrics-address 127.0.0.1:0 --log-level error --state-backend {} --sync-status file:{}",
+        env!("CARGO_BIN_EXE_node-insights"),
+        backend(&path),
+        world.plane.dir().join("sync.json").display(),
+    );
+    let envs = [("KUBECONFIG", &*kubeconfig.to_string_lossy())];
+    let operator = node_insights_harness::Process::spawn(
+        "node-insights",
+        Path::new("/bin/bash"),
+        ["-c", &script],
+        &envs,
+        world.plane.dir(),
+    )?;
+    let exit = tokio::time::timeout(SOON, operator.wait()).await;
+    // Either it says at the start that it cannot make the file …
+    let exit = exit.context("it neither runs nor says why")??;
+    assert!(!exit.success());
+    let said = operator.read_stderr();
+    assert!(said.contains("state.redb"), "{said}");
+    Ok(())
+}
