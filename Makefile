@@ -9,6 +9,12 @@ CARGO ?= cargo
 PLATFORM ?= openshift
 # KEEP=1 leaves the demo's control plane and operator running.
 KEEP ?=
+# The simulated cluster of `make bench`, and how long its processor is measured at rest.
+NODES ?= 1000
+MACHINECONFIGS ?= 100
+REST_SECONDS ?= 60
+# UPDATE=1 writes what `make bench` measured into docs/performance.md.
+UPDATE ?=
 # Name and tag of the container image.
 IMAGE ?= node-insights:dev
 
@@ -36,10 +42,16 @@ crds: ## Generate crds/ from the Rust types
 docs: ## Write the tables of flags, fields and metrics into the README
 	UPDATE_DOCS=1 $(CARGO) test --quiet --test docs
 
-.PHONY: measure
-measure: ## Measure memory, writes and latency on a real API server; NODES=1000
+.PHONY: bench
+bench: ## Measure the budgets on a real API server; NODES=1000 MACHINECONFIGS=100 REST_SECONDS=60, UPDATE=1 writes docs/performance.md
 	$(CARGO) build --release --locked --bin node-insights
-	$(CARGO) run --release --locked --example measure -- --nodes $(or $(NODES),1000)
+	$(CARGO) run --release --locked --example bench -- --nodes $(NODES) --machine-configs $(MACHINECONFIGS) \
+	  --rest-seconds $(REST_SECONDS) --operator $(or $(CARGO_TARGET_DIR),target)/release/node-insights \
+	  $(if $(UPDATE),--output docs/performance.md)
+
+.PHONY: bench-micro
+bench-micro: ## Measure evaluation, the store, reading of Nodes and comparing, each by itself
+	$(CARGO) bench --locked --bench '*'
 
 .PHONY: fmt
 fmt: ## Format the Rust code

@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -26,9 +25,6 @@ use tokio::net::TcpStream;
 
 /// Long enough for a loaded machine; a wait ends as soon as what it waits for is there.
 pub const SOON: Duration = Duration::from_mins(1);
-
-/// Numbers the operators of this process.
-static NEXT: AtomicUsize = AtomicUsize::new(0);
 
 /// The user that the operator is to the API server.
 pub const OPERATOR_USER: &str = "system:serviceaccount:node-insights:node-insights";
@@ -228,22 +224,8 @@ pub struct Operator {
 impl Operator {
     /// Starts the operator with a kubeconfig, and waits for its port.
     pub async fn start(kubeconfig: &Path, args: &[&str], log_dir: &Path) -> Result<Self> {
-        // Of each operator its own, unless the test wants to see it kept.
-        let sync_status = format!(
-            "file:{}",
-            log_dir
-                .join(format!(
-                    "sync-status-{}.json",
-                    NEXT.fetch_add(1, Ordering::Relaxed)
-                ))
-                .display()
-        );
-        let mut all = operator_args(args);
-        if !args.contains(&"--sync-status") {
-            all.extend(["--sync-status", &sync_status]);
-        }
         let process = spawn(
-            &all,
+            &operator_args(args),
             &[("KUBECONFIG", &kubeconfig.to_string_lossy())],
             log_dir,
         )?;
@@ -359,7 +341,11 @@ fn operator_args<'a>(args: &[&'a str]) -> Vec<&'a str> {
 /// Starts the operator's binary with any arguments.
 pub fn spawn(args: &[&str], envs: &[(&str, &str)], log_dir: &Path) -> Result<Process> {
     let program = PathBuf::from(env!("CARGO_BIN_EXE_node-insights"));
-    Process::spawn("node-insights", &program, args, envs, log_dir)
+    // What it keeps goes beside its log, not into the user's state folder.
+    let log_path = log_dir.to_string_lossy();
+    let mut all = vec![("XDG_STATE_HOME", &*log_path)];
+    all.extend(envs);
+    Process::spawn("node-insights", &program, args, &all, log_dir)
 }
 
 fn log_lines(process: &Process) -> Vec<Value> {

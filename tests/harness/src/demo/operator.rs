@@ -47,7 +47,12 @@ impl Operator {
             None => control_plane.kubeconfig().to_owned(),
         };
         let kubeconfig = kubeconfig.to_string_lossy();
-        let mut envs = vec![("KUBECONFIG", kubeconfig.as_ref())];
+        // What it keeps goes beside its log, not into the user's state folder.
+        let folder = control_plane.dir().to_string_lossy();
+        let mut envs = vec![
+            ("KUBECONFIG", kubeconfig.as_ref()),
+            ("XDG_STATE_HOME", folder.as_ref()),
+        ];
         if let Some((namespace, _)) = &account {
             envs.push(("POD_NAMESPACE", namespace));
         }

@@ -25,6 +25,9 @@ const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
 /// The taint that admission puts on a new node.
 const NOT_READY: &str = "node.kubernetes.io/not-ready";
 
+/// The conditions that a kubelet reports with each heartbeat.
+const KUBELET_CONDITIONS: [&str; 4] = ["MemoryPressure", "DiskPressure", "PIDPressure", "Ready"];
+
 /// What a node's Ready condition says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ready {
@@ -106,6 +109,18 @@ impl Nodes {
     /// As [`Nodes::annotate`].
     pub async fn set_ready(&self, node: &str, ready: Ready) -> Result<()> {
         self.patch_status(node, json!({"conditions": [ready.condition()]}))
+            .await
+    }
+
+    /// Says that the kubelet is alive and that nothing has changed: only the times of its heartbeat do.
+    ///
+    /// # Errors
+    /// As [`Nodes::annotate`].
+    pub async fn heartbeat(&self, node: &str) -> Result<()> {
+        let now = now();
+        let beat = |kind: &&str| json!({"type": kind, "lastHeartbeatTime": now});
+        let conditions: Vec<Value> = KUBELET_CONDITIONS.iter().map(beat).collect();
+        self.patch_status(node, json!({"conditions": conditions}))
             .await
     }
 

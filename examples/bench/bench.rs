@@ -1,0 +1,285 @@
+//! The cluster under measurement: a control plane, a simulated `OpenShift` fleet, and the changes that
+//! are made to it.
+//!
+//! Owns where each node stands, so that every change is one that is visible.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use http::Request;
+use kube::Client;
+use kube::api::{Api, DeleteParams, ListParams};
+use kube::core::PartialObjectMeta;
+use node_insights::api::types::Phase;
+use node_insights::api::{NodeProgressInsight, PoolProgressInsight};
+use node_insights_harness::openshift::{Cluster, Editor, Pool, config_name};
+use node_insights_harness::{AuditMark, ControlPlane, eventually};
+
+use super::Arguments;
+use super::operator::Program;
+use super::report::{progress, thousands};
+use super::witness::{NODES, Witness};
+use super::writes::Writes;
+
+/// The release that the cluster runs.
+const OLD: &str = "4.19.14";
+/// The release that it is updated to.
+pub(crate) const NEW: &str = "4.20.3";
+/// What makes a real Node large.
+const IMAGES: usize = 50;
+/// The size of a real MachineConfig.
+const CONFIG_BYTES: usize = 200_000;
+/// Pools beside `worker`, and which part of the nodes each has; `master` has 3.
+const POOLS: [&str; 4] = ["master", "infra", "storage", "worker"];
+/// One node in so many is in `infra`, and one in `storage`.
+const CUSTOM_POOL_SHARE: usize = 10;
+/// The node whose cordon says that everything before it was compared. It is one of the fleet.
+pub(crate) const MARKER: &str = "master-0";
+/// The reason that a cordoned node's insight gives.
+const CORDONED: &str = "Unschedulable";
+
+/// A node, and where its update stands.
+struct Member {
+    name: String,
+    /// The configuration that its pool goes to.
+    config: String,
+    phase: Phase,
+}
+
+/// The cluster under measurement.
+pub(crate) struct Bench {
+    pub(crate) plane: ControlPlane,
+    pub(crate) client: Client,
+    pub(crate) program: Program,
+    pub(crate) editor: Editor,
+    nodes: usize,
+    machine_configs: usize,
+    server: String,
+    members: Vec<Member>,
+}
+
+impl Bench {
+    /// Starts a control plane with our CRDs, our permissions, the pools and configurations, and no node.
+    ///
+    /// # Errors
+    /// When it does not come up, or refuses any of that.
+    pub(crate) async fn prepare(arguments: &Arguments) -> Result<Self> {
+        progress("starting the control plane");
+        let plane = ControlPlane::start().await?;
+        let project = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+        for plural in [NODES, super::witness::POOLS] {
+            let file = project.join(format!("crds/nodeinsights.dev_{plural}.yaml"));
+            plane.apply_file(file).await?;
+        }
+        let rbac: &Path = &project.join("config/rbac");
+        plane
+            .kubectl(&["apply", "-k", &rbac.to_string_lossy()])
+            .await?;
+        let client = plane.client();
+        let bench = Self {
+            program: Program::new(&arguments.operator, &plane).await?,
+            editor: Editor::new(&client),
+            server: client.apiserver_version().await?.git_version,
+            client,
+            plane,
+            nodes: usize::try_from(arguments.nodes)?,
+            machine_configs: usize::try_from(arguments.machine_configs)?,
+            members: Vec::new(),
+        };
+        progress("loading the pools and the machine configurations");
+        bench.cluster([0; 4])?.load(&bench.client).await?;
+        Ok(bench)
+    }
+
+    /// Loads the nodes.
+    ///
+    /// # Errors
+    /// When the API server refuses one.
+    pub(crate) async fn load_nodes(&mut self) -> Result<()> {
+        progress(format_args!(
+            "loading {} nodes of {IMAGES} images",
+            thousands(self.nodes)
+        ));
+        let share = self.nodes / CUSTOM_POOL_SHARE;
+        let cluster = self.cluster([3, share, share, self.nodes - 3 - 2 * share])?;
+        cluster.load(&self.client).await?;
+        self.members = POOLS
+            .iter()
+            .flat_map(|pool| cluster.nodes_of(pool).iter().map(move |name| (pool, name)))
+            .map(|(pool, name)| Member {
+                name: name.clone(),
+                config: config_name(pool, &[NEW]),
+                phase: Phase::Completed,
+            })
+            .collect();
+        Ok(())
+    }
+
+    fn cluster(&self, nodes: [usize; 4]) -> Result<Cluster> {
+        let builder = Cluster::builder(OLD)
+            .images_per_node(IMAGES)
+            .machine_configs(self.machine_configs, CONFIG_BYTES);
+        let pools = POOLS.iter().zip(nodes);
+        pools
+            .fold(builder, |builder, (name, nodes)| {
+                builder.pool(Pool::new(name, nodes))
+            })
+            .build()
+    }
+
+    /// What is measured, where and when, in a sentence or two.
+    pub(crate) fn description(&self) -> String {
+        let cores = std::thread::available_parallelism().map_or(0, usize::from);
+        format!(
+            "{} nodes of {IMAGES} images in {} pools, {} MachineConfigs of {} KB; {cores} cores, on which \
+             kube-apiserver {} and etcd run beside the operator; {}.",
+            thousands(self.nodes),
+            POOLS.len(),
+            self.machine_configs,
+            CONFIG_BYTES / 1000,
+            self.server,
+            jiff::Timestamp::now().strftime("%Y-%m-%d"),
+        )
+    }
+
+    /// How many nodes there are.
+    pub(crate) fn nodes(&self) -> usize {
+        self.nodes
+    }
+
+    /// How many pools there are.
+    pub(crate) fn pools() -> usize {
+        POOLS.len()
+    }
+
+    /// How long something may take that concerns all nodes: a multiple of what is expected, so that
+    /// what is slow is measured and what hangs is not waited for.
+    pub(crate) fn patience(&self) -> Duration {
+        const LEAST: Duration = Duration::from_mins(2);
+        const PER_NODE: Duration = Duration::from_millis(50);
+        LEAST + PER_NODE * u32::try_from(self.nodes).unwrap_or(u32::MAX)
+    }
+
+    /// The name of a node, by its number.
+    pub(crate) fn name(&self, index: usize) -> &str {
+        &self.members[index].name
+    }
+
+    /// The names of all nodes and where each stands.
+    pub(crate) fn phases(&self) -> impl Iterator<Item = (&str, Phase)> {
+        self.members
+            .iter()
+            .map(|member| (member.name.as_str(), member.phase))
+    }
+
+    /// The pools go to the new release's configurations. Its nodes are told one by one.
+    ///
+    /// # Errors
+    /// When the API server refuses it; so for every method here.
+    pub(crate) async fn render(&self) -> Result<()> {
+        for pool in POOLS {
+            let config = config_name(pool, &[NEW]);
+            self.editor.add_config(&config, pool, Some(NEW)).await?;
+            self.editor.set_pool_configuration(pool, &config).await?;
+        }
+        Ok(())
+    }
+
+    /// A change of one node, to be sent: to Draining, unless it is draining; then on to Updating. Says
+    /// which phase that leads to.
+    pub(crate) fn advance(
+        &mut self,
+        index: usize,
+    ) -> (Phase, impl Future<Output = Result<()>> + use<>) {
+        let member = &mut self.members[index];
+        member.phase = match member.phase {
+            Phase::Draining => Phase::Updating,
+            _ => Phase::Draining,
+        };
+        let phase = member.phase;
+        let (name, config) = (member.name.clone(), member.config.clone());
+        let editor = self.editor.clone();
+        let patch = async move {
+            let drain = format!("drain-{config}");
+            let uncordon = format!("uncordon-{config}");
+            // The drain is asked for; it is done when it is the last one applied.
+            let applied = if phase == Phase::Draining {
+                &uncordon
+            } else {
+                &drain
+            };
+            let annotations = [
+                ("desiredConfig", Some(config.as_str())),
+                ("desiredDrain", Some(&drain)),
+                ("lastAppliedDrain", Some(applied)),
+                ("state", Some("Working")),
+            ];
+            editor.annotate(&name, &annotations).await
+        };
+        (phase, patch)
+    }
+
+    /// Makes one more change and waits until it is written: then everything before it was compared, and
+    /// written where there was a difference.
+    pub(crate) async fn settle(&self) -> Result<()> {
+        let node = self.editor.nodes().api().get(MARKER).await?;
+        let cordon = !node
+            .spec
+            .and_then(|spec| spec.unschedulable)
+            .unwrap_or(false);
+        let mut witness = Witness::start(&self.client, NODES).await?;
+        self.editor.cordon(MARKER, cordon).await?;
+        loop {
+            let sighting = witness.next(self.patience()).await.context("settling")?;
+            let shown = sighting
+                .status
+                .is_some_and(|status| status.has_reason(CORDONED) == cordon);
+            if sighting.name == MARKER && shown {
+                return Ok(());
+            }
+        }
+    }
+
+    /// What the operator wrote since `mark`.
+    pub(crate) fn writes_since(&self, mark: AuditMark) -> Result<Writes> {
+        Writes::since(&self.plane, mark)
+    }
+
+    /// Deletes every insight; no operator must run.
+    pub(crate) async fn delete_insights(&self) -> Result<()> {
+        delete_all(&Api::<NodeProgressInsight>::all(self.client.clone())).await?;
+        delete_all(&Api::<PoolProgressInsight>::all(self.client.clone())).await
+    }
+
+    /// An answer of the API server as JSON.
+    pub(crate) async fn read(&self, path: &str) -> Result<serde_json::Value> {
+        let request = Request::get(path).body(Vec::new())?;
+        Ok(self.client.request(request).await?)
+    }
+}
+
+async fn delete_all<K>(api: &Api<K>) -> Result<()>
+where
+    K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    // In pages, as one request for very many would run into the API server's own deadline.
+    const PAGE: u32 = 500;
+    eventually(
+        "all insights are deleted",
+        Duration::from_mins(5),
+        async || {
+            let page: kube::core::ObjectList<PartialObjectMeta<K>> = api
+                .list_metadata(&ListParams::default().limit(PAGE))
+                .await?;
+            if page.items.is_empty() {
+                return Ok(Some(()));
+            }
+            let params = ListParams::default().limit(PAGE);
+            api.delete_collection(&DeleteParams::default(), &params)
+                .await?;
+            Ok(None)
+        },
+    )
+    .await
+}

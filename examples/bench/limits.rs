@@ -1,0 +1,241 @@
+//! What the API server can do at most: the yardstick for what the operator does.
+//!
+//! Insights of our own size, written as the operator writes them (a service account, 8 requests in
+//! flight, the same client), but with requests that were made before and answers that are hardly
+//! looked at. No operator runs meanwhile: it would delete them.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use http::Request;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use node_insights::api::insight::API_VERSION;
+use node_insights_harness::eventually;
+use serde_json::{Value, json};
+
+use super::bench::Bench;
+use super::operator::ACCOUNT;
+use super::pace::as_f64;
+use super::report::{Report, Row, progress, thousands};
+use super::witness::NODES;
+
+/// Requests in flight: what the operator has.
+const IN_FLIGHT: usize = 8;
+/// Objects, at least and at most: enough that the rate is steady, and over in seconds.
+const OBJECTS: (usize, usize) = (500, 2000);
+/// Written before the clock starts: connections are made, permissions have arrived.
+const WARM_UP: usize = 100;
+/// The service account that writes them.
+const LIMITS_ACCOUNT: &str = "limits";
+
+/// Requests a second.
+pub(crate) struct Limits {
+    creates: f64,
+    puts: f64,
+}
+
+impl Limits {
+    /// Seconds that so many creates, each with a status PUT, take at best.
+    pub(crate) fn creates_and_puts(&self, count: usize) -> f64 {
+        as_f64(count) / self.creates + as_f64(count) / self.puts
+    }
+
+    /// Seconds that so many status PUTs take at best.
+    pub(crate) fn puts(&self, count: usize) -> f64 {
+        as_f64(count) / self.puts
+    }
+}
+
+/// Measures the limits, and leaves nothing behind.
+///
+/// # Errors
+/// When the API server refuses a write.
+pub(crate) async fn measure(bench: &Bench, report: &mut Report) -> Result<Limits> {
+    progress("measuring the API server's own limit");
+    let load = Load::new(bench).await?;
+    let count = bench.nodes().clamp(OBJECTS.0, OBJECTS.1);
+    let patience = Duration::from_secs(30);
+    eventually("the load's permissions", patience, async || {
+        load.create(0).await.map(Some)
+    })
+    .await?;
+    let (_, warm) = in_flight(1..WARM_UP, |index| load.create(index)).await?;
+    let versions: Vec<_> = warm.into_iter().collect();
+    in_flight(0..versions.len(), |index| {
+        let (index, version) = &versions[index];
+        load.put(*index, version)
+    })
+    .await?;
+
+    let (creates, versions) =
+        in_flight(WARM_UP..WARM_UP + count, |index| load.create(index)).await?;
+    let (puts, _) = in_flight(0..count, |index| {
+        let (index, version) = &versions[index];
+        load.put(*index, version)
+    })
+    .await?;
+    let (patches, _) = in_flight(WARM_UP..WARM_UP + count, |index| load.patch(index)).await?;
+    bench.delete_insights().await?;
+
+    let limits = Limits { creates, puts };
+    let nodes = bench.nodes();
+    let measured = format!(
+        "{creates:.0} creates/s, {puts:.0} status PUTs/s, {patches:.0} status merge patches/s; {} creates and \
+         PUTs: {:.1} s",
+        thousands(nodes),
+        limits.creates_and_puts(nodes)
+    );
+    report.add(
+        "API server's own limit, 8 in flight",
+        Ok(Row::plain(measured)),
+    );
+    Ok(limits)
+}
+
+/// A client with a service account's token, and what it writes.
+struct Load {
+    client: Client,
+    request: kube::core::Request,
+}
+
+impl Load {
+    async fn new(bench: &Bench) -> Result<Self> {
+        let namespace = ACCOUNT.0;
+        let account = json!({"name": LIMITS_ACCOUNT, "namespace": namespace});
+        let name = json!({"name": "node-insights-limits"});
+        let group = "rbac.authorization.k8s.io";
+        let rules =
+            json!([{"apiGroups": ["nodeinsights.dev"], "resources": ["*"], "verbs": ["*"]}]);
+        let role = json!({"apiGroup": group, "kind": "ClusterRole", "name": name["name"]});
+        let mut subject = account.clone();
+        subject["kind"] = "ServiceAccount".into();
+        let version = format!("{group}/v1");
+        for object in [
+            json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account}),
+            json!({"apiVersion": version, "kind": "ClusterRole", "metadata": name, "rules": rules}),
+            json!({
+                "apiVersion": version, "kind": "ClusterRoleBinding", "metadata": name,
+                "roleRef": role, "subjects": [subject],
+            }),
+        ] {
+            // JSON is YAML.
+            bench.plane.apply_yaml(&object.to_string()).await?;
+        }
+        let path = bench
+            .plane
+            .service_account_kubeconfig(namespace, LIMITS_ACCOUNT)
+            .await?;
+        let kubeconfig = Kubeconfig::read_from(path)?;
+        let options = KubeConfigOptions::default();
+        let mut config = Config::from_custom_kubeconfig(kubeconfig, &options).await?;
+        // As the operator has it: a request that fails is not sent again behind our back.
+        config.default_retry = false;
+        Ok(Self {
+            client: Client::try_from(config)?,
+            request: kube::core::Request::new(format!("/apis/{API_VERSION}/{NODES}")),
+        })
+    }
+
+    /// Creates an object; its number and its resource version.
+    async fn create(&self, index: usize) -> Result<(usize, String)> {
+        let body = serde_json::to_vec(&insight(index))?;
+        let request = self.request.create(&PostParams::default(), body)?;
+        let answer: Value = serde_json::from_str(&self.send(request).await?)?;
+        let version = answer["metadata"]["resourceVersion"].as_str();
+        let version = version.context("an object without a resource version")?;
+        Ok((index, version.to_owned()))
+    }
+
+    async fn put(&self, index: usize, version: &str) -> Result<()> {
+        let mut object = insight(index);
+        object["metadata"]["resourceVersion"] = version.into();
+        object["status"] = status(index, "Completed");
+        let (name, body) = (name(index), serde_json::to_vec(&object)?);
+        let params = PostParams::default();
+        let request = self
+            .request
+            .replace_subresource("status", &name, &params, body)?;
+        self.send(request).await.map(|_| ())
+    }
+
+    async fn patch(&self, index: usize) -> Result<()> {
+        let patch = Patch::Merge(json!({"status": status(index, "Pending")}));
+        let params = PatchParams::default();
+        let name = name(index);
+        let request = self
+            .request
+            .patch_subresource("status", &name, &params, &patch)?;
+        self.send(request).await.map(|_| ())
+    }
+
+    async fn send(&self, request: Request<Vec<u8>>) -> Result<String> {
+        Ok(self.client.request_text(request).await?)
+    }
+}
+
+/// Sends a request for each number, 8 in flight: how many a second, and the answers.
+async fn in_flight<T, F>(
+    numbers: std::ops::Range<usize>,
+    request: impl Fn(usize) -> F,
+) -> Result<(f64, Vec<T>)>
+where
+    F: Future<Output = Result<T>>,
+{
+    let started = Instant::now();
+    let answers: Vec<T> = stream::iter(numbers)
+        .map(request)
+        .buffer_unordered(IN_FLIGHT)
+        .try_collect()
+        .await?;
+    let rate = as_f64(answers.len()) / started.elapsed().as_secs_f64();
+    Ok((rate, answers))
+}
+
+fn name(index: usize) -> String {
+    format!("worker-limit-{index:05}")
+}
+
+/// An insight as the operator creates it: owned by a node, without a status.
+fn insight(index: usize) -> Value {
+    let owner = json!({
+        "apiVersion": "v1", "kind": "Node", "name": name(index),
+        "uid": format!("7d3c1a52-0a4e-4c0e-9a51-{index:012}"),
+    });
+    json!({
+        "apiVersion": API_VERSION,
+        "kind": "NodeProgressInsight",
+        "metadata": {"name": name(index), "ownerReferences": [owner]},
+    })
+}
+
+/// The status of an outdated node, as large as a real one.
+fn status(index: usize, phase: &str) -> Value {
+    let now = jiff::Timestamp::now()
+        .strftime("%Y-%m-%dT%H:%M:%SZ")
+        .to_string();
+    let condition = |kind: &str, status: &str, reason: &str, message: &str| json!({"type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": now});
+    let waits = "The node is outdated and waits for its turn";
+    json!({
+        "name": name(index),
+        "poolRef": {"group": "machineconfiguration.openshift.io", "resource": "machineconfigpools", "name": "worker"},
+        "provider": "OpenShift",
+        "scope": "WorkerPool",
+        "phase": phase,
+        "phaseStartTime": now,
+        "updateKind": "Version",
+        "version": "4.19.14",
+        "desiredVersion": "4.20.3",
+        "desiredVersionSource": "ClusterVersion",
+        "message": waits,
+        "bootID": "2f1f6e3a-6f0e-4f43-8a63-0d1f2a3b4c5d",
+        "conditions": [
+            condition("Updating", "False", phase, waits),
+            condition("Available", "True", "AsExpected", ""),
+            condition("Degraded", "False", "AsExpected", ""),
+        ],
+        "timeline": [{"phase": phase, "startTime": now}],
+    })
+}

@@ -1,0 +1,131 @@
+//! Measures the budgets against a real API server: `make bench`. Prints, and fails on no figure.
+//!
+//! ```text
+//!  driver ──PATCH of Nodes──► kube-apiserver, etcd ──watch──► second watcher (when is it visible?)
+//!                                │    ▲                       audit log (what was written?)
+//!                                ▼    │ writes                /proc (memory, processor time)
+//!                       operator: the release binary, with the token of its service account
+//! ```
+//!
+//! | Module | Rows |
+//! |---|---|
+//! | [`limits`] | what the API server can do at most: the yardstick of the others |
+//! | [`start`] | first start, memory, restart |
+//! | [`rest`] | `/metrics`, the processor at rest |
+//! | [`sweep`] | every node changes |
+//! | [`latency`] | one node changes |
+//! | [`shutdown`] | SIGTERM, idle and busy |
+//!
+//! Each group starts an operator of its own, so a row that cannot be measured says why and spoils no
+//! other. Only a setup that does not come up ends with another code than 0.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Parser;
+
+use self::bench::Bench;
+use self::report::Report;
+
+mod bench;
+mod latency;
+mod limits;
+mod operator;
+mod pace;
+mod report;
+mod rest;
+mod shutdown;
+mod snapshot;
+mod start;
+mod sweep;
+mod witness;
+mod writes;
+
+/// Measures memory, writes, latency and processor time of the operator against a real API server
+#[derive(Debug, Parser)]
+pub(crate) struct Arguments {
+    /// Nodes of the simulated cluster, each with 50 images, in 4 pools
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(20..=100_000))]
+    nodes: u32,
+    /// Machine configurations of 200 KB beside those of the pools
+    #[arg(long, value_name = "NUMBER", default_value_t = 100)]
+    machine_configs: u32,
+    /// How long the processor is measured while only heartbeats come
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+    rest_seconds: u64,
+    /// Changes of nodes, one at a time, whose latency is measured
+    #[arg(long, value_name = "NUMBER", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
+    changes: u32,
+    /// The operator's program
+    #[arg(
+        long,
+        value_name = "PATH",
+        default_value = "target/release/node-insights"
+    )]
+    operator: PathBuf,
+    /// A document whose part for this number of nodes is written anew
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+// Two workers: more would take the processor from what is measured.
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let measured = tokio::select! {
+        measured = measure(&arguments) => measured,
+        // Here, and not by the signal itself: what was started is stopped, and its folder removed.
+        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+    };
+    match measured {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn measure(arguments: &Arguments) -> Result<()> {
+    if !arguments.operator.is_file() {
+        bail!(
+            "there is no {}: run `make build`, or name the operator's program with --operator",
+            arguments.operator.display()
+        );
+    }
+    // Before everything else: minutes later is a bad time to say so.
+    let part = format!("{} nodes", arguments.nodes);
+    if let Some(path) = &arguments.output {
+        report::replace(&read(path)?, &part, "").with_context(|| path.display().to_string())?;
+    }
+
+    let mut report = Report::new();
+    let mut bench = Bench::prepare(arguments).await?;
+    let empty = start::without_nodes(&bench).await?;
+    bench.load_nodes().await?;
+    let limits = limits::measure(&bench, &mut report).await?;
+    let group = start::measure(&bench, &limits, empty, &mut report).await;
+    report.group("first start", group);
+    let group = rest::measure(&bench, arguments.rest_seconds, &mut report).await;
+    report.group("the operator at rest", group);
+    let group = sweep::measure(&mut bench, &limits, &mut report).await;
+    report.group("changes of every node", group);
+    let group = latency::measure(&mut bench, arguments.changes, &mut report).await;
+    report.group("changes of one node", group);
+    let group = shutdown::measure(&mut bench, &mut report).await;
+    report.group("SIGTERM", group);
+
+    let text = report.markdown(&bench.description());
+    std::io::stdout().write_all(text.as_bytes())?;
+    if let Some(path) = &arguments.output {
+        std::fs::write(path, report::replace(&read(path)?, &part, &text)?)
+            .with_context(|| format!("writing {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn read(path: &PathBuf) -> Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))
+}

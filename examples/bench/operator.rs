@@ -1,0 +1,222 @@
+//! The operator under measurement: the release binary as its service account, with default flags.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use node_insights_harness::{ControlPlane, Process, eventually};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::OnceCell;
+
+/// Namespace and name of its service account: what it is to the API server.
+pub(crate) const ACCOUNT: (&str, &str) = ("node-insights", "node-insights");
+
+/// How long it may take to open its port: it does so before it talks to the API server.
+const PORT_DEADLINE: Duration = Duration::from_secs(30);
+/// Twice what is promised: a longer one is said, not cut off.
+const EXIT_DEADLINE: Duration = Duration::from_secs(20);
+/// Memory is settled when it stayed for so many readings, one a second.
+const STEADY_READINGS: usize = 5;
+/// After so many readings it counts as settled all the same.
+const READINGS: usize = 60;
+
+/// What it takes to start it.
+#[derive(Clone)]
+pub(crate) struct Program {
+    path: PathBuf,
+    kubeconfig: PathBuf,
+    log_dir: PathBuf,
+}
+
+impl Program {
+    /// The program at `path`, as its service account, which must exist.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub(crate) async fn new(path: &Path, plane: &ControlPlane) -> Result<Self> {
+        let (namespace, name) = ACCOUNT;
+        Ok(Self {
+            path: path.to_owned(),
+            kubeconfig: plane.service_account_kubeconfig(namespace, name).await?,
+            log_dir: plane.dir().to_owned(),
+        })
+    }
+
+    /// Starts it, and does not wait for anything.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub(crate) fn start(&self) -> Result<Operator> {
+        let started = Instant::now();
+        let args = [
+            "run",
+            "--metrics-address",
+            "127.0.0.1:0",
+            "--log-format",
+            "json",
+        ];
+        // What it keeps goes beside its log, not into the user's state folder.
+        let envs = [
+            ("KUBECONFIG", &*self.kubeconfig.to_string_lossy()),
+            ("XDG_STATE_HOME", &*self.log_dir.to_string_lossy()),
+        ];
+        let process = Process::spawn("node-insights", &self.path, args, &envs, &self.log_dir)?;
+        Ok(Operator {
+            process,
+            started,
+            address: OnceCell::new(),
+        })
+    }
+
+    /// Starts it and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it ends, or is not ready within `patience`.
+    pub(crate) async fn start_ready(&self, patience: Duration) -> Result<Operator> {
+        let operator = self.start()?;
+        operator.ready(patience).await?;
+        Ok(operator)
+    }
+}
+
+/// A running operator, killed by its drop.
+pub(crate) struct Operator {
+    process: Process,
+    started: Instant,
+    address: OnceCell<String>,
+}
+
+impl Operator {
+    /// When it was started.
+    pub(crate) fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Waits until `/readyz` answers 200, and returns how long that took from the start.
+    ///
+    /// # Errors
+    /// When it ends, or is not ready within `patience`.
+    pub(crate) async fn ready(&self, patience: Duration) -> Result<Duration> {
+        let address = self.address().await?;
+        let ready = eventually("the operator is ready", patience, async || {
+            match get(address, "/readyz").await? {
+                (200, _) => Ok(Some(self.started.elapsed())),
+                (_, report) => bail!("{report}"),
+            }
+        });
+        self.meanwhile(ready).await
+    }
+
+    /// What it answers on `path`, with status 200.
+    ///
+    /// # Errors
+    /// When it does not answer so.
+    pub(crate) async fn page(&self, path: &str) -> Result<String> {
+        match get(self.address().await?, path).await? {
+            (200, body) => Ok(body),
+            (status, body) => bail!("{path} answers {status}: {body}"),
+        }
+    }
+
+    /// The outcome of `work`, which needs the operator to run.
+    ///
+    /// # Errors
+    /// That of `work`; with the operator's last words when it ends meanwhile.
+    pub(crate) async fn meanwhile<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::select! {
+            outcome = work => outcome,
+            exit = self.process.wait() => {
+                bail!("the operator ended with {}: {}", exit?, self.process.stderr_tail())
+            }
+        }
+    }
+
+    /// Its memory now, in MiB.
+    ///
+    /// # Errors
+    /// When it has ended; so for the methods below.
+    pub(crate) fn rss_mib(&self) -> Result<f64> {
+        Ok(mib(self.process.rss_bytes()?))
+    }
+
+    /// The most memory that it has had at one time, in MiB.
+    pub(crate) fn peak_mib(&self) -> Result<f64> {
+        Ok(mib(self.process.peak_rss_bytes()?))
+    }
+
+    /// The processor time that it has used, in seconds.
+    pub(crate) fn cpu_seconds(&self) -> Result<f64> {
+        Ok(self.process.cpu_time()?.as_secs_f64())
+    }
+
+    /// Waits until its memory stays within 1 %, and returns it in MiB.
+    pub(crate) async fn settled_mib(&self) -> Result<f64> {
+        let mut steady = self.rss_mib()?;
+        let mut readings = 0;
+        for _ in 0..READINGS {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let now = self.rss_mib()?;
+            if (now - steady).abs() > steady / 100.0 {
+                (steady, readings) = (now, 0);
+            } else {
+                readings += 1;
+            }
+            if readings == STEADY_READINGS {
+                break;
+            }
+        }
+        self.rss_mib()
+    }
+
+    /// Sends SIGTERM and waits until it has exited; how long that took.
+    ///
+    /// # Errors
+    /// When it still runs long after what is promised, or exits with an error.
+    pub(crate) async fn stop(self) -> Result<Duration> {
+        let asked = Instant::now();
+        self.process.terminate()?;
+        let exit = self.process.wait_timeout(EXIT_DEADLINE).await?;
+        let took = asked.elapsed();
+        if !exit.success() {
+            bail!("it ended with {exit}: {}", self.process.stderr_tail());
+        }
+        Ok(took)
+    }
+
+    /// The address of its port, from the first lines that it logs.
+    async fn address(&self) -> Result<&str> {
+        let find = async || {
+            let found = eventually("the operator's port", PORT_DEADLINE, async || {
+                Ok(self.process.read_stderr().lines().find_map(|line| {
+                    let line: Value = serde_json::from_str(line).ok()?;
+                    line["address"].as_str().map(str::to_owned)
+                }))
+            });
+            self.meanwhile(found).await
+        };
+        Ok(self.address.get_or_try_init(find).await?)
+    }
+}
+
+fn mib(bytes: u64) -> f64 {
+    // Kibibytes, as the kernel counts them, fit exactly.
+    u32::try_from(bytes / 1024).map_or(f64::INFINITY, f64::from) / 1024.0
+}
+
+async fn get(address: &str, path: &str) -> Result<(u16, String)> {
+    let mut stream = TcpStream::connect(address).await?;
+    let request = format!("GET {path} HTTP/1.0\r\nHost: operator\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    let (head, body) = answer
+        .split_once("\r\n\r\n")
+        .context("an answer without a body")?;
+    let status = head
+        .split(' ')
+        .nth(1)
+        .context("an answer without a status")?;
+    Ok((status.parse()?, body.to_owned()))
+}

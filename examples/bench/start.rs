@@ -1,0 +1,156 @@
+//! Rows of the start: with no insight yet, and with all of them.
+
+use anyhow::Result;
+
+use super::bench::{Bench, MARKER};
+use super::limits::Limits;
+use super::operator::Operator;
+use super::pace::as_f64;
+use super::report::{Report, Row, progress, thousands};
+use super::snapshot::Snapshot;
+use super::witness::{NODES, POOLS, Witness};
+use super::writes::in_words;
+
+/// The memory, in MiB, of an operator in a cluster that has all but nodes. Leaves no insight behind.
+///
+/// # Errors
+/// When the operator does not start: then nothing can be measured.
+pub(crate) async fn without_nodes(bench: &Bench) -> Result<f64> {
+    progress("starting the operator without nodes");
+    let operator = bench.program.start_ready(bench.patience()).await?;
+    let empty = operator.settled_mib().await?;
+    operator.stop().await?;
+    bench.delete_insights().await?;
+    Ok(empty)
+}
+
+/// First start, memory after it, and a restart.
+///
+/// # Errors
+/// When an operator does not start or stop.
+pub(crate) async fn measure(
+    bench: &Bench,
+    limits: &Limits,
+    empty: f64,
+    report: &mut Report,
+) -> Result<()> {
+    let operator = first_start(bench, limits, report).await?;
+    report.add(
+        "Memory (RSS) after the first start",
+        memory(bench, &operator, empty).await,
+    );
+    operator.stop().await?;
+    report.add("Restart, nothing changed", restart(bench).await);
+    Ok(())
+}
+
+async fn first_start(bench: &Bench, limits: &Limits, report: &mut Report) -> Result<Operator> {
+    let mut nodes = Witness::start(&bench.client, NODES).await?;
+    let mut pools = Witness::start(&bench.client, POOLS).await?;
+    let mark = bench.plane.audit().mark()?;
+    let operator = bench.program.start()?;
+    let row = async {
+        let patience = bench.patience();
+        let all = nodes.until(bench.nodes(), patience, |_| true);
+        let (last_node, last_pool) = operator
+            .meanwhile(async {
+                tokio::try_join!(all, pools.until(Bench::pools(), patience, |_| true))
+            })
+            .await?;
+        let cpu = operator.cpu_seconds()?;
+        let took = (last_node.max(last_pool) - operator.started()).as_secs_f64();
+        bench.settle().await?;
+        let statuses = bench.writes_since(mark)?.node_statuses(MARKER);
+        let ratio = took / limits.creates_and_puts(bench.nodes());
+        let a_node = as_f64(statuses) / as_f64(bench.nodes() - 1);
+        anyhow::Ok(Row::held(
+            format!(
+                "{took:.1} s, {ratio:.2} × the limit; {a_node:.2} status writes a node; {cpu:.1} CPU s"
+            ),
+            "≤ 1.25 × the limit, 1.00 status writes a node",
+            ratio <= 1.25 && statuses == bench.nodes() - 1,
+        ))
+    };
+    report.add(
+        "First start, no insight yet: every insight is written",
+        row.await,
+    );
+    Ok(operator)
+}
+
+async fn memory(bench: &Bench, operator: &Operator, empty: f64) -> Result<Row> {
+    let settled = operator.settled_mib().await?;
+    let a_node = (settled - empty) * 1024.0 / as_f64(bench.nodes());
+    let row = held_memory(bench, settled, operator.peak_mib()?);
+    Ok(row.and(&format!(
+        "; {a_node:.1} KiB a node above the {empty:.1} MiB without nodes"
+    )))
+}
+
+/// Memory beside the target that fits the number of nodes.
+pub(crate) fn held_memory(bench: &Bench, settled: f64, peak: f64) -> Row {
+    let (settled_target, peak_target) = memory_targets(bench.nodes());
+    Row::held(
+        format!("{settled:.1} MiB settled, {peak:.1} MiB peak"),
+        format!("≤ {settled_target:.0} MiB settled, ≤ {peak_target:.0} MiB peak"),
+        settled <= settled_target && peak <= peak_target,
+    )
+}
+
+/// The budget of settled and of peak memory, in MiB: 24 up to 1,000 nodes, and 40 and 64 at 5,000; every
+/// further node may take 5 KiB.
+fn memory_targets(nodes: usize) -> (f64, f64) {
+    const SMALL: (usize, f64) = (1000, 24.0);
+    const LARGE: (usize, f64, f64) = (5000, 40.0, 64.0);
+    let further = |from: usize| as_f64(nodes.saturating_sub(from)) * 5.0 / 1024.0;
+    let settled = if nodes < LARGE.0 {
+        (SMALL.1 + further(SMALL.0)).min(LARGE.1)
+    } else {
+        LARGE.1 + further(LARGE.0)
+    };
+    (settled, LARGE.2 + further(LARGE.0))
+}
+
+async fn restart(bench: &Bench) -> Result<Row> {
+    let nodes = Snapshot::take(bench, NODES).await?;
+    let pools = Snapshot::take(bench, POOLS).await?;
+    let mark = bench.plane.audit().mark()?;
+    let operator = bench.program.start()?;
+    let ready = operator.ready(bench.patience()).await?.as_secs_f64();
+    bench.settle().await?;
+    let nodes_now = Snapshot::take(bench, NODES).await?;
+    let pools_now = Snapshot::take(bench, POOLS).await?;
+    operator.stop().await?;
+    // The marker's own change is wanted; it shows in its pool as well.
+    let (pool, _) = MARKER.split_once('-').unwrap_or((MARKER, ""));
+    let writes = bench.writes_since(mark)?.others(&[MARKER, pool]);
+    let moved = nodes.moved(&nodes_now, MARKER) + pools.moved(&pools_now, pool);
+    let replaced = nodes.replaced(&nodes_now) + pools.replaced(&pools_now);
+    let target = 4.0 * (as_f64(bench.nodes()) / 5000.0).max(1.0);
+    Ok(Row::held(
+        format!(
+            "ready after {ready:.2} s; {}; times moved in {} insights; {} deleted or created anew",
+            in_words(&writes),
+            thousands(moved),
+            thousands(replaced)
+        ),
+        format!("≤ {target:.0} s to ready, 0 writes, no time moved, nothing deleted"),
+        ready <= target && writes.is_empty() && moved == 0 && replaced == 0,
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_memory_budget_fits_the_number_of_nodes() {
+        let targets = |nodes| {
+            let (settled, peak) = memory_targets(nodes);
+            format!("{settled:.0}/{peak:.0}")
+        };
+        assert_eq!([200, 1000].map(targets), ["24/64", "24/64"]);
+        assert_eq!([2000, 4999, 5000].map(targets), ["29/64", "40/64", "40/64"]);
+        assert_eq!(targets(10_000), "64/88");
+    }
+}

@@ -1,0 +1,127 @@
+//! Rows of changes that concern every node.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use node_insights::api::types::Phase;
+
+use super::bench::{Bench, MARKER, NEW};
+use super::limits::Limits;
+use super::operator::Operator;
+use super::pace::{as_f64, paced};
+use super::report::{Report, Row, progress};
+use super::start::held_memory;
+use super::witness::{NODES, Witness};
+
+/// Nodes that are patched each second in a sweep: about what an API server on two cores takes beside
+/// the operator's writes.
+pub(crate) const RATE: f64 = 270.0;
+
+/// A new target version, all nodes draining, and the memory after both; with one operator.
+///
+/// # Errors
+/// When the operator does not start or stop.
+pub(crate) async fn measure(bench: &mut Bench, limits: &Limits, report: &mut Report) -> Result<()> {
+    let operator = bench.program.start_ready(bench.patience()).await?;
+    progress("changing the target version");
+    let row = operator.meanwhile(retarget(bench, limits)).await;
+    report.add("Target version changes: every node's insight shows it", row);
+    progress("draining every node");
+    drain(bench, &operator, report).await;
+    let memory = async {
+        let settled = operator.settled_mib().await?;
+        Ok(held_memory(bench, settled, operator.peak_mib()?))
+    };
+    report.add("Memory (RSS) after these sweeps", memory.await);
+    operator.stop().await?;
+    Ok(())
+}
+
+async fn retarget(bench: &Bench, limits: &Limits) -> Result<Row> {
+    let mut witness = Witness::start(&bench.client, NODES).await?;
+    let mark = bench.plane.audit().mark()?;
+    let started = Instant::now();
+    bench.editor.start_update(NEW).await?;
+    let pending = witness.until(bench.nodes(), bench.patience(), |status| {
+        status.phase == Some(Phase::Pending) && status.desired_version.as_deref() == Some(NEW)
+    });
+    let took = (pending.await? - started).as_secs_f64();
+    bench.settle().await?;
+    let statuses = bench.writes_since(mark)?.node_statuses(MARKER);
+    let ratio = took / limits.puts(bench.nodes());
+    let a_node = as_f64(statuses) / as_f64(bench.nodes() - 1);
+    Ok(Row::held(
+        format!("{took:.1} s, {ratio:.2} × the limit; {a_node:.2} writes a node"),
+        "≤ 1.25 × the limit, 1.00 writes a node",
+        ratio <= 1.25 && statuses == bench.nodes() - 1,
+    ))
+}
+
+/// What was seen of a sweep: two rows come of it.
+struct Swept {
+    lag: f64,
+    rate: f64,
+    busiest: usize,
+    pool_writes: usize,
+    refused: usize,
+}
+
+async fn drain(bench: &mut Bench, operator: &Operator, report: &mut Report) {
+    let swept = operator.meanwhile(patch_all(bench)).await;
+    let (lag, pools) = match swept {
+        Ok(swept) => (Ok(lag_row(&swept)), Ok(pools_row(&swept))),
+        Err(error) => {
+            let why = format!("{error:#}");
+            (Err(error), Err(anyhow::anyhow!(why)))
+        }
+    };
+    let title = format!("All nodes start draining, patched at {RATE:.0}/s: behind the last one");
+    report.add(&title, lag);
+    report.add("Pool insights in that sweep", pools);
+}
+
+async fn patch_all(bench: &mut Bench) -> Result<Swept> {
+    bench.render().await?;
+    bench.settle().await?;
+    let mut witness = Witness::start(&bench.client, NODES).await?;
+    let mark = bench.plane.audit().mark()?;
+    let (count, patience) = (bench.nodes(), bench.patience());
+    let all = witness.until(count, patience, |status| {
+        status.phase == Some(Phase::Draining)
+    });
+    let patches = paced(count, RATE, |index| bench.advance(index).1);
+    let (sent, seen) = tokio::try_join!(patches, all)?;
+    let lag = sent.last().map(|last| seen.saturating_duration_since(last));
+    bench.settle().await?;
+    let writes = bench.writes_since(mark)?;
+    Ok(Swept {
+        lag: lag.unwrap_or_default().as_secs_f64(),
+        rate: sent.rate(),
+        busiest: writes.busiest_pool_second(),
+        pool_writes: writes.pool_statuses(),
+        refused: writes.refused(),
+    })
+}
+
+fn lag_row(swept: &Swept) -> Row {
+    let Swept { lag, rate, .. } = swept;
+    Row::held(
+        format!("{lag:.2} s behind, at {rate:.0}/s"),
+        "≤ 1.5 s behind",
+        *lag <= 1.5,
+    )
+}
+
+fn pools_row(swept: &Swept) -> Row {
+    let Swept {
+        busiest,
+        pool_writes,
+        refused,
+        ..
+    } = swept;
+    Row::held(
+        format!("at most {busiest} a second and pool, {pool_writes} in all; {refused} refused"),
+        "≤ 1 a second and pool, 0 refused",
+        *busiest <= 1 && *refused == 0,
+    )
+}
