@@ -212,7 +212,8 @@ mod tests {
     async fn what_is_no_status_is_named_and_overwritten() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("status.json");
-        let huge = vec![b' '; 10 << 20];
+        let mut huge = vec![b' '; 10 << 20];
+        huge.extend(serde_json::to_vec(&status(1)).unwrap());
         for junk in [&b""[..], b"{}", b"\xff\xfe", b"null", &huge] {
             fs::write(&path, junk).unwrap();
             let store = SyncStatusFile::new(path.clone());

@@ -9,18 +9,23 @@
 use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::SignedDuration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::lock_order::{OrderedMutex, Rank};
 use super::store::Store;
 use super::{Clock, MESSAGE_LIMIT, capped};
 
 pub use model::{Operation, OperationError, OperationId, OperationState, Progress};
 
 mod model;
+
+/// Held while the store, a leaf, is asked and changed.
+const BEGIN: Rank = Rank::new(200, "beginning an operation");
 
 /// How much is kept of operations that have ended.
 #[derive(Debug, Clone, Copy)]
@@ -63,22 +68,16 @@ pub struct Operations(Arc<Inner>);
 struct Inner {
     /// Those that run are also found by what only one of them may be.
     kept: Store<OperationId, Kept, Exclusive>,
-    /// Whoever changes `kept` holds this: so a wish to begin is decided once, and no change is lost.
-    /// Never held across an await.
-    counts: Mutex<Counts>,
+    /// How many have begun. Held while one begins, so that it is decided once.
+    begun: OrderedMutex<u64>,
+    /// How many have ended.
+    ended: AtomicU64,
     /// Told whenever one ends.
-    ended: watch::Sender<()>,
+    told: watch::Sender<()>,
     /// Cancels every operation, for good.
     cancel_all: CancellationToken,
     limits: Limits,
     clock: Clock,
-}
-
-/// How many have begun and ended.
-#[derive(Default)]
-struct Counts {
-    begun: u64,
-    ended: u64,
 }
 
 /// Kind and target.
@@ -132,8 +131,9 @@ impl Operations {
     pub fn new(limits: Limits, clock: Clock) -> Self {
         Self(Arc::new(Inner {
             kept: Store::indexed(Kept::exclusive),
-            counts: Mutex::default(),
-            ended: watch::Sender::new(()),
+            begun: OrderedMutex::new(BEGIN, 0),
+            ended: AtomicU64::new(0),
+            told: watch::Sender::new(()),
             cancel_all: CancellationToken::new(),
             limits,
             clock,
@@ -144,14 +144,14 @@ impl Operations {
     /// it. `kind` becomes part of the id: lower-case letters, digits and `-`.
     pub fn begin(&self, kind: &'static str, target: Option<&str>) -> Begun {
         let exclusive = (Cow::Borrowed(kind), target.map(str::to_owned));
-        let mut counts = self.lock();
-        self.prune(&counts);
+        self.prune();
+        let mut begun = self.0.begun.lock();
         if let [running, ..] = &self.0.kept.snapshot_of(&exclusive).values[..] {
             return Begun::Running(running.show());
         }
-        counts.begun += 1;
+        *begun += 1;
         let started_at = (self.0.clock)();
-        let id = OperationId::new(kind, started_at, counts.begun);
+        let id = OperationId::new(kind, started_at, *begun);
         let cancel = self.0.cancel_all.child_token();
         let (kind, target) = exclusive;
         let kept = Kept {
@@ -168,7 +168,7 @@ impl Operations {
                 finished_at: None,
                 result_size: None,
             },
-            begun: counts.begun,
+            begun: *begun,
             ended: 0,
             cancel: cancel.clone(),
             result: None,
@@ -185,7 +185,7 @@ impl Operations {
     /// All operations that are kept, the newest first.
     #[must_use]
     pub fn list(&self) -> Vec<Operation> {
-        self.prune(&self.lock());
+        self.prune();
         let mut kept = self.0.kept.snapshot().values;
         kept.sort_unstable_by_key(|kept| Reverse(kept.begun));
         kept.iter().map(|kept| kept.show()).collect()
@@ -245,14 +245,14 @@ impl Operations {
     /// # Errors
     /// When there is none of this id.
     pub async fn finished(&self, id: &str) -> Result<Operation, OperationError> {
-        let mut ended = self.0.ended.subscribe();
+        let mut told = self.0.told.subscribe();
         loop {
             let operation = self.show(id)?;
             if operation.state != OperationState::Running {
                 return Ok(operation);
             }
             // The sender is `self`'s, so the channel cannot close meanwhile.
-            let _ = ended.changed().await;
+            let _ = told.changed().await;
         }
     }
 
@@ -261,18 +261,8 @@ impl Operations {
         self.0.kept.get(&id).ok_or(OperationError::NotFound { id })
     }
 
-    fn change(&self, id: &OperationId, change: impl FnOnce(&mut Kept, &mut Counts)) {
-        let mut counts = self.lock();
-        if let Some(kept) = self.0.kept.get(id) {
-            let mut kept = Kept::clone(&kept);
-            change(&mut kept, &mut counts);
-            self.0.kept.upsert(id.clone(), kept);
-        }
-        self.prune(&counts);
-    }
-
     /// Forgets of those that have ended what passes the limits, the oldest end first.
-    fn prune(&self, _: &MutexGuard<'_, Counts>) {
+    fn prune(&self) {
         let mut ended: Vec<_> = self.0.kept.snapshot().values;
         ended.retain(|kept| kept.operation.finished_at.is_some());
         ended.sort_unstable_by_key(|kept| Reverse(kept.ended));
@@ -289,10 +279,6 @@ impl Operations {
                 self.0.kept.remove(&kept.operation.id);
             }
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Counts> {
-        self.0.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -321,14 +307,12 @@ impl OperationHandle {
 
     /// Says how far it is: `done` of `total`.
     pub fn progress(&self, done: u64, total: u64) {
-        self.operations.change(&self.id, |kept, _| {
-            kept.operation.progress = Progress { done, total };
-        });
+        self.change(|kept| kept.operation.progress = Progress { done, total });
     }
 
     /// Says how many of something there are by now.
     pub fn count(&self, name: &'static str, number: u64) {
-        self.operations.change(&self.id, |kept, _| {
+        self.change(|kept| {
             kept.operation.counts.insert(Cow::Borrowed(name), number);
         });
     }
@@ -346,37 +330,49 @@ impl OperationHandle {
     }
 
     /// It has done its work, and this is what it came to.
-    pub fn succeed(self, message: &str, result: Option<Arc<[u8]>>) {
+    pub fn succeed(mut self, message: &str, result: Option<Arc<[u8]>>) {
         self.end(OperationState::Succeeded, message, result);
     }
 
     /// It could not do its work.
-    pub fn fail(self, message: &str) {
+    pub fn fail(mut self, message: &str) {
         self.end(OperationState::Failed, message, None);
     }
 
     /// It has stopped because it was told to.
-    pub fn stopped(self, message: &str) {
+    pub fn stopped(mut self, message: &str) {
         self.end(OperationState::Cancelled, message, None);
     }
 
-    fn end(mut self, state: OperationState, message: &str, result: Option<Arc<[u8]>>) {
-        self.note_end(state, message, result);
+    fn end(&mut self, state: OperationState, message: &str, result: Option<Arc<[u8]>>) {
+        self.ended = true;
+        let inner = &self.operations.0;
+        // Nobody else has the handle now, so nothing changes the operation meanwhile.
+        if let Some(kept) = inner.kept.get(&self.id) {
+            let next = Kept {
+                operation: Operation {
+                    state,
+                    message: Some(capped(message, MESSAGE_LIMIT)),
+                    finished_at: Some((inner.clock)()),
+                    result_size: result.as_ref().map(|result| result.len()),
+                    ..kept.operation.clone()
+                },
+                ended: inner.ended.fetch_add(1, Ordering::Relaxed) + 1,
+                result,
+                ..Kept::clone(&kept)
+            };
+            inner.kept.upsert(self.id.clone(), next);
+        }
+        inner.told.send_replace(());
+        self.operations.prune();
     }
 
-    fn note_end(&mut self, state: OperationState, message: &str, result: Option<Arc<[u8]>>) {
-        self.ended = true;
-        let now = (self.operations.0.clock)();
-        self.operations.change(&self.id, |kept, counts| {
-            counts.ended += 1;
-            kept.ended = counts.ended;
-            kept.operation.state = state;
-            kept.operation.message = Some(capped(message, MESSAGE_LIMIT));
-            kept.operation.finished_at = Some(now);
-            kept.operation.result_size = result.as_ref().map(|result| result.len());
-            kept.result = result;
+    fn change(&self, change: impl Fn(&mut Kept)) {
+        self.operations.0.kept.update(&self.id, |kept| {
+            let mut next = kept.clone();
+            change(&mut next);
+            next
         });
-        self.operations.0.ended.send_replace(());
     }
 }
 
@@ -386,9 +382,9 @@ impl Drop for OperationHandle {
             return;
         }
         if self.is_cancelled() && !std::thread::panicking() {
-            self.note_end(OperationState::Cancelled, "Stopped on request", None);
+            self.end(OperationState::Cancelled, "Stopped on request", None);
         } else {
-            self.note_end(
+            self.end(
                 OperationState::Failed,
                 "Its task ended without saying how: see the log of the operator",
                 None,

@@ -13,7 +13,7 @@
 use std::error::Error;
 use std::future::Future;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::schedule::Schedule;
 use super::Clock;
+use super::lock_order::{OrderedMutex, Rank};
 use super::operations::Progress;
 
 pub use handle::{Report, SyncError, SyncHandle, Ticket};
@@ -120,20 +121,14 @@ impl SyncProgress<'_> {
 
 /// What the coordinator and its handles share.
 struct Shared {
-    state: Mutex<State>,
+    state: OrderedMutex<State>,
     asked: Notify,
 }
 
 struct State {
     schedule: Schedule,
-    /// The sync that runs: its number, and what cancels it.
-    running: Option<(u64, CancellationToken)>,
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    /// The last sync that has begun: its number, and what cancels it, which does nothing afterwards.
+    begun: Option<(u64, CancellationToken)>,
 }
 
 /// Runs the syncs.
@@ -154,10 +149,13 @@ impl SyncCoordinator {
             parts,
             deadline: SYNC_DEADLINE.min(interval),
             shared: Arc::new(Shared {
-                state: Mutex::new(State {
-                    schedule: Schedule::new(interval),
-                    running: None,
-                }),
+                state: OrderedMutex::new(
+                    Rank::LEAF,
+                    State {
+                        schedule: Schedule::new(interval),
+                        begun: None,
+                    },
+                ),
                 asked: Notify::new(),
             }),
             report: watch::Sender::new(Report::default()),
@@ -213,9 +211,8 @@ impl SyncCoordinator {
     ) {
         while let Some(begun) = stop.run_until_cancelled(self.next(stop)).await {
             self.sync(begun, stop, saves).await;
-            let mut state = self.shared.lock();
-            state.running = None;
-            state.schedule.end(Instant::now(), fastrand::f64());
+            let schedule = &mut self.shared.state.lock().schedule;
+            schedule.end(Instant::now(), fastrand::f64());
         }
     }
 
@@ -223,11 +220,11 @@ impl SyncCoordinator {
     async fn next(&self, stop: &CancellationToken) -> Begun {
         loop {
             let due = {
-                let State { schedule, running } = &mut *self.shared.lock();
+                let State { schedule, begun } = &mut *self.shared.state.lock();
                 let now = Instant::now();
                 if let Some(reason) = schedule.should_sync(now) {
                     let (number, cancel) = (schedule.begin(now), stop.child_token());
-                    *running = Some((number, cancel.clone()));
+                    *begun = Some((number, cancel.clone()));
                     return Begun {
                         number,
                         reason,

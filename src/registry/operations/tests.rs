@@ -171,9 +171,11 @@ fn one_that_failed_says_why_and_has_no_result() {
     let bench = bench();
     let handle = bench.start("export");
     let id = handle.id().clone();
-    handle.fail("no room");
+    handle.fail(&format!("no room{}", "!".repeat(100_000)));
     assert_eq!(bench.show(&id).state, OperationState::Failed);
-    assert_eq!(bench.show(&id).message.as_deref(), Some("no room"));
+    let message = bench.show(&id).message.unwrap();
+    assert!(message.starts_with("no room!"));
+    assert_eq!(message.len(), MESSAGE_LIMIT);
     let error = bench.operations.result(id.as_str()).unwrap_err();
     assert!(error.to_string().contains("(failed)"), "{error}");
 }

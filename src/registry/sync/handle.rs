@@ -45,7 +45,7 @@ impl SyncHandle {
     /// Asks for a sync that begins after this. Never waits; the ticket is for who wants to.
     #[allow(clippy::must_use_candidate, reason = "most do not wait")]
     pub fn request(&self, reason: SyncReason) -> Ticket {
-        let number = self.shared.lock().schedule.ask(reason);
+        let number = self.shared.state.lock().schedule.ask(reason);
         self.shared.asked.notify_one();
         Ticket {
             number,
@@ -106,9 +106,9 @@ impl Ticket {
     /// failed; the next one comes at the next tick or request. One that began before the request, and
     /// one that others asked for too and that has not begun, are left alone.
     pub fn cancel(self) {
-        let mut state = self.handle.shared.lock();
+        let mut state = self.handle.shared.state.lock();
         state.schedule.withdraw(self.reason, self.number);
-        if let Some((number, cancel)) = &state.running
+        if let Some((number, cancel)) = &state.begun
             && *number == self.number
         {
             cancel.cancel();
