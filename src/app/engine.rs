@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -61,7 +62,7 @@ impl RunningEngine {
         });
         let centre = Arc::clone(&self.centre);
         metrics.register_oldest_phase_start(move |phase| {
-            centre.oldest(phase).map(|since| since.as_second())
+            centre.oldest(phase).map(Timestamp::as_second)
         });
     }
 }
@@ -186,6 +187,7 @@ impl RunningEngine {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn not_ready(error: BackendError) -> EngineError {
     EngineError::NotReady {
         why: error.to_string(),

@@ -15,8 +15,8 @@ use super::config::RunConfig;
 use super::engine::RunningEngine;
 use super::parts::Parts;
 use super::sync;
-use crate::api::InsightStatus;
 use crate::api::types::Provider;
+use crate::api::{InsightStatus, NodeProgressInsightStatus, PoolProgressInsightStatus};
 use crate::domain::evaluate::Evaluator;
 use crate::kubernetes::client::Connection;
 use crate::kubernetes::relist::Relist;
@@ -32,8 +32,9 @@ use crate::reconcile::node_state::Centre;
 use crate::reconcile::pool_insight::{self, PoolInsights};
 use crate::reconcile::states::States;
 use crate::reconcile::sync_gate::SyncGate;
+use crate::registry::Clock;
 use crate::registry::operations::Operations;
-use crate::registry::sync::{SyncCoordinator, SyncReason};
+use crate::registry::sync::{SyncCoordinator, SyncHandle, SyncReason};
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
 
@@ -80,14 +81,9 @@ pub(super) fn start(
         Arc::clone(&clock),
     );
 
-    let checks = checks(provider, config);
-    for check in &checks {
-        health.not_ready(check, "not listed yet");
-        metrics.watch(check, false);
-    }
-    let gate = Arc::new(SyncGate::new(checks));
+    let gate = gate(provider, config, metrics, health);
     let relist = Arc::new(Relist::default());
-    let (restarted, mut restarts) = watch::channel(());
+    let (restarted, restarts) = watch::channel(());
     let feed = Feed {
         centre: Arc::clone(&centre),
         gate: Arc::clone(&gate),
@@ -147,38 +143,60 @@ pub(super) fn start(
         let centre = Arc::clone(&centre);
         async move { coordinator.start(centre.evaluated(), stop).await }
     });
-    parts
-        .watches
-        .spawn_until_stopped("watch restarts", async move {
-            while restarts.changed().await.is_ok() {
-                handle.request(SyncReason::WatchRestarted);
-            }
-            std::future::pending().await
-        });
-    let looked_after = Arc::clone(&centre);
+    let watches = &mut parts.watches;
+    watches.spawn_until_stopped("watch restarts", ask_for_syncs(restarts, handle));
+    let looked_after = look_after_backend(Arc::clone(&centre));
     parts
         .centre
-        .spawn_until_stopped("state backend", async move {
-            loop {
-                tokio::time::sleep(BACKEND_CHECK_INTERVAL).await;
-                looked_after.states().check_health();
-            }
-        });
+        .spawn_until_stopped("state backend", looked_after);
     parts.centre.spawn("node_state", move |stop| async move {
-        let known = || {
-            let nodes = node_cache
-                .iter()
-                .flat_map(|cache| cache.names())
-                .map(InsightKey::Node);
-            let pools = pool_cache
-                .iter()
-                .flat_map(|cache| cache.names())
-                .map(InsightKey::Pool);
-            nodes.chain(pools).collect()
-        };
+        let known = || known(node_cache.as_deref(), pool_cache.as_deref());
         centre.run(dirty, &gate, known, stop).await;
     });
     Ok(engine)
+}
+
+/// Keys of the insights that there are.
+fn known(
+    nodes: Option<&InsightCache<NodeProgressInsightStatus>>,
+    pools: Option<&InsightCache<PoolProgressInsightStatus>>,
+) -> Vec<InsightKey> {
+    let nodes = nodes.into_iter().flat_map(InsightCache::names);
+    let pools = pools.into_iter().flat_map(InsightCache::names);
+    nodes
+        .map(InsightKey::Node)
+        .chain(pools.map(InsightKey::Pool))
+        .collect()
+}
+
+/// After a watch that failed works again, something may have been missed.
+async fn ask_for_syncs(mut restarts: watch::Receiver<()>, sync: SyncHandle) {
+    while restarts.changed().await.is_ok() {
+        sync.request(SyncReason::WatchRestarted);
+    }
+    std::future::pending::<()>().await;
+}
+
+async fn look_after_backend(centre: Arc<Centre>) {
+    loop {
+        tokio::time::sleep(BACKEND_CHECK_INTERVAL).await;
+        centre.states().check_health();
+    }
+}
+
+/// A gate that waits for everything that has to be known, which `/readyz` says.
+fn gate(
+    provider: Provider,
+    config: &RunConfig,
+    metrics: &Metrics,
+    health: &Health,
+) -> Arc<SyncGate> {
+    let checks = checks(provider, config);
+    for check in &checks {
+        health.not_ready(check, "not listed yet");
+        metrics.watch(check, false);
+    }
+    Arc::new(SyncGate::new(checks))
 }
 
 /// Everything that has to be known before anything is evaluated.
@@ -220,7 +238,7 @@ struct Wiring<'a> {
 impl Wiring<'_> {
     fn node_insights(
         &mut self,
-        cache: &Arc<InsightCache<crate::api::NodeProgressInsightStatus>>,
+        cache: &Arc<InsightCache<NodeProgressInsightStatus>>,
     ) -> anyhow::Result<()> {
         let nodes = Arc::new(NodeInsights::new(
             Arc::clone(&self.feed.centre),
@@ -245,8 +263,8 @@ impl Wiring<'_> {
     fn pool_insights(
         &mut self,
         centre: Arc<Centre>,
-        cache: &Arc<InsightCache<crate::api::PoolProgressInsightStatus>>,
-        clock: crate::registry::Clock,
+        cache: &Arc<InsightCache<PoolProgressInsightStatus>>,
+        clock: Clock,
     ) -> anyhow::Result<()> {
         let pools = Arc::new(PoolInsights::new(
             centre,

@@ -10,11 +10,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Client;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tracing::{Instrument, Span};
 
 use super::insight_cache::{Base, InsightCache};
 use super::keyed_queue::Outcome;
 use crate::api::insight::InsightStatus;
 use crate::kubernetes::write::{WriteError, Writer};
+use crate::telemetry::cause::{Cause, Step};
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
 
@@ -67,7 +69,8 @@ impl<S: InsightStatus + Hash + Serialize + DeserializeOwned> Applier<S> {
         }
     }
 
-    /// Brings the insight `name` to `target`, or away when there is none.
+    /// Brings the insight `name` to `target`, or away when there is none. That is the last step of
+    /// the change that led to it, which lets go of its span when it is done.
     ///
     /// # Errors
     /// What the queue has to do when it could not be done.
@@ -75,6 +78,22 @@ impl<S: InsightStatus + Hash + Serialize + DeserializeOwned> Applier<S> {
         &self,
         name: &Arc<str>,
         target: Option<Target<S>>,
+        cause: Option<&Cause>,
+    ) -> Result<Applied, Outcome> {
+        let span = cause.map_or_else(Span::none, |cause| cause.span(Step::Write));
+        let id = cause.map(|cause| cause.reconcile_id);
+        let applied = self.write(name, target, id).instrument(span).await?;
+        if let Some(cause) = cause {
+            cause.finish();
+        }
+        Ok(applied)
+    }
+
+    async fn write(
+        &self,
+        name: &Arc<str>,
+        target: Option<Target<S>>,
+        reconcile_id: Option<u64>,
     ) -> Result<Applied, Outcome> {
         let base = self.cache.base(name);
         let result = match (base, target) {
@@ -85,11 +104,11 @@ impl<S: InsightStatus + Hash + Serialize + DeserializeOwned> Applier<S> {
         match result {
             Ok(applied) => {
                 if self.health.ready(self.check) {
-                    tracing::info!(kind = S::KIND, "Writing insights works again");
+                    tracing::info!(reconcile_id, kind = S::KIND, "Writing insights works again");
                 }
                 Ok(applied)
             }
-            Err(error) => Err(self.recover(name, error).await),
+            Err(error) => Err(self.recover(name, error, reconcile_id).await),
         }
     }
 
@@ -146,7 +165,12 @@ impl<S: InsightStatus + Hash + Serialize + DeserializeOwned> Applier<S> {
     }
 
     /// Finds out what is so after all, and says what the queue has to do.
-    async fn recover(&self, name: &Arc<str>, error: WriteError) -> Outcome {
+    async fn recover(
+        &self,
+        name: &Arc<str>,
+        error: WriteError,
+        reconcile_id: Option<u64>,
+    ) -> Outcome {
         match error {
             WriteError::Conflict => {
                 self.metrics.wrote(S::KIND, "conflict");
@@ -159,7 +183,7 @@ impl<S: InsightStatus + Hash + Serialize + DeserializeOwned> Applier<S> {
                     }
                     // The retry meets the conflict again, and reads again.
                     Err(error) => {
-                        tracing::debug!(kind = S::KIND, name = &**name, %error, "Reading after a conflict failed");
+                        tracing::debug!(reconcile_id, kind = S::KIND, name = &**name, %error, "Reading after a conflict failed");
                     }
                 }
                 Outcome::Retry
@@ -170,20 +194,23 @@ impl<S: InsightStatus + Hash + Serialize + DeserializeOwned> Applier<S> {
             }
             WriteError::Blocked(diagnosis) => {
                 self.metrics.wrote(S::KIND, "failed");
-                self.report(&diagnosis);
+                self.report(&diagnosis, reconcile_id);
                 Outcome::Blocked
             }
             WriteError::Refused(diagnosis) => {
                 self.metrics.wrote(S::KIND, "failed");
-                tracing::error!(kind = S::KIND, name = &**name, error = %diagnosis, "Writing an insight was refused");
+                tracing::error!(reconcile_id, kind = S::KIND, name = &**name, error = %diagnosis, "Writing an insight was refused");
                 Outcome::Retry
             }
         }
     }
 
-    fn report(&self, diagnosis: &dyn fmt::Display) {
+    fn report(&self, diagnosis: &dyn fmt::Display, reconcile_id: Option<u64>) {
         if self.health.not_ready(self.check, diagnosis.to_string()) {
-            tracing::warn!(kind = S::KIND, error = %diagnosis, "Writing insights fails");
+            tracing::warn!(reconcile_id, kind = S::KIND, error = %diagnosis, "Writing insights fails");
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use tracing::Instrument;
 
 use super::applier::{Applied, Applier, Target};
 use super::compare::Insights;
@@ -16,7 +15,6 @@ use super::states::Evaluated;
 use crate::api::NodeProgressInsightStatus;
 use crate::domain::node_status::project;
 use crate::registry::backend::BackendError;
-use crate::telemetry::cause::Step;
 use crate::telemetry::metrics::Metrics;
 
 /// Name of the consumer.
@@ -65,22 +63,19 @@ impl NodeInsights {
         let Some(evaluated) = evaluated else {
             return self.remove(&name).await;
         };
-        let cause = &evaluated.cause;
-        let write = self.applier.apply(&name, Some(target(&evaluated)));
-        match write.instrument(cause.span(Step::Write)).await {
-            Ok(applied) => {
-                if applied == Applied::Written {
-                    self.record(&evaluated);
-                }
-                cause.finish();
+        let (target, cause) = (target(&evaluated), Some(&evaluated.cause));
+        match self.applier.apply(&name, Some(target), cause).await {
+            Ok(Applied::Written) => {
+                self.record(&evaluated);
                 Outcome::Done
             }
+            Ok(Applied::Unchanged | Applied::Deleted) => Outcome::Done,
             Err(outcome) => outcome,
         }
     }
 
     async fn remove(&self, name: &Arc<str>) -> Outcome {
-        match self.applier.apply(name, None).await {
+        match self.applier.apply(name, None, None).await {
             Ok(applied) => {
                 if applied == Applied::Deleted {
                     tracing::info!(node = &**name, "Deleted the insight of a node that is gone");

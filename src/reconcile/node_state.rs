@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use self::counts::Counts;
+pub use self::read::OwnedPool;
 use super::insight_cache::InsightCache;
 use super::insight_key::InsightKey;
 use super::inventory::{Affected, Inventory};
@@ -98,6 +99,9 @@ impl Centre {
     }
 
     /// Adds a consumer of the keys that it `wants`, at any time: it gets every key that there is.
+    ///
+    /// # Errors
+    /// When the backend fails.
     pub fn attach(
         &self,
         name: &'static str,

@@ -1,14 +1,13 @@
 //! Writes the insights of pools: a consistent cut of a pool's nodes in, object out. Never evaluates.
 //!
 //! A pool's insight changes with each of its nodes. The first change is written at once, then at most
-//! one write in [`PACE`]; the last state is always written.
+//! one write in `PACE`; the last state is always written.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use tracing::Instrument;
 
 use super::applier::{Applied, Applier, Target};
 use super::compare::Insights;
@@ -21,7 +20,7 @@ use crate::domain::pool_status::{PoolView, project};
 use crate::registry::Clock;
 use crate::registry::backend::BackendError;
 use crate::registry::store::Store;
-use crate::telemetry::cause::{Cause, Step};
+use crate::telemetry::cause::Cause;
 use crate::telemetry::metrics::Metrics;
 
 /// Name of the consumer.
@@ -72,6 +71,9 @@ impl PoolInsights {
         let InsightKey::Pool(name) = key else {
             return Outcome::Done;
         };
+        // Before the view: what it shows is then no older than this.
+        let change = self.centre.pool_change(&name).ok().flatten();
+        let cause = change.as_ref().map(|change| &change.0);
         let (view, uid) = match self.centre.pool(&name) {
             Ok(Some(pool)) => pool,
             Ok(None) => return self.remove(&name).await,
@@ -87,21 +89,14 @@ impl PoolInsights {
             owner: uid.map(|uid| owner(&view, &uid)),
             status,
         };
-        let Ok(Some(change)) = self.centre.pool_change(&name) else {
-            return Outcome::Retry;
-        };
-        let cause = &change.0;
-        let write = self.applier.apply(&name, Some(target));
-        let outcome = match write.instrument(cause.span(Step::Write)).await {
+        match self.applier.apply(&name, Some(target), cause).await {
             Ok(Applied::Written) => {
                 self.record(&name, &view, cause);
                 Outcome::DoneFor(PACE)
             }
             Ok(Applied::Unchanged | Applied::Deleted) => Outcome::Done,
-            Err(outcome) => return outcome,
-        };
-        cause.finish();
-        outcome
+            Err(outcome) => outcome,
+        }
     }
 
     /// The status, remembered at once: an attempt that fails must not make the next one forget since
@@ -120,7 +115,7 @@ impl PoolInsights {
     }
 
     async fn remove(&self, name: &Arc<str>) -> Outcome {
-        match self.applier.apply(name, None).await {
+        match self.applier.apply(name, None, None).await {
             Ok(applied) => {
                 if applied == Applied::Deleted {
                     tracing::info!(pool = &**name, "Deleted the insight of a pool that is gone");
@@ -133,7 +128,10 @@ impl PoolInsights {
         }
     }
 
-    fn record(&self, name: &Arc<str>, view: &PoolView, cause: &Cause) {
+    fn record(&self, name: &Arc<str>, view: &PoolView, cause: Option<&Cause>) {
+        let Some(cause) = cause else {
+            return;
+        };
         self.metrics.written_after(
             "PoolProgressInsight",
             cause.observed_at.elapsed().as_secs_f64(),

@@ -131,7 +131,7 @@ impl Bench {
             async move {
                 centre
                     .run(dirty, &gate, Vec::new, CancellationToken::new())
-                    .await
+                    .await;
             }
         });
         let mut bench = Self {

@@ -1,5 +1,10 @@
 //! What readers get from the centre. Nothing here evaluates.
 
+#![expect(
+    clippy::missing_errors_doc,
+    reason = "every error here is the backend's, as the first function says"
+)]
+
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -15,6 +20,9 @@ use crate::reconcile::kept::PhaseDurations;
 use crate::reconcile::states::{Evaluated, PoolChange, States};
 use crate::registry::backend::BackendError;
 use crate::registry::store::{Counter, Snapshot};
+
+/// A pool, and the UID of the object that it comes from, if there is one.
+pub type OwnedPool = (PoolView, Option<Arc<str>>);
 
 impl Centre {
     /// The state of a node, and what led to it.
@@ -35,12 +43,8 @@ impl Centre {
         self.states.nodes_of(pool)
     }
 
-    /// A pool with a consistent cut of its nodes; `None` when there is no such pool. With the UID of
-    /// the object that it comes from.
-    pub fn pool(
-        &self,
-        name: &Arc<str>,
-    ) -> Result<Option<(PoolView, Option<Arc<str>>)>, BackendError> {
+    /// A pool with a consistent cut of its nodes; `None` when there is no such pool.
+    pub fn pool(&self, name: &Arc<str>) -> Result<Option<OwnedPool>, BackendError> {
         let nodes = self.states.nodes_of(name)?.values;
         let nodes = nodes
             .iter()

@@ -15,8 +15,10 @@ use crate::telemetry::cause::Trigger;
 
 const POOL: &str = "example.com/pool";
 
+type Make = fn(&TempDir) -> Backends;
+
 /// Makes a backend; one line for each there is.
-const BACKENDS: [(&str, fn(&TempDir) -> Backends); 2] = [
+const BACKENDS: [(&str, Make); 2] = [
     ("memory", |_| Backends {
         kind: "memory",
         nodes: Arc::new(MemoryBackend::new(pool_of)),
@@ -324,7 +326,8 @@ async fn a_state_whose_node_is_gone_is_reaped_and_who_looks_at_it_is_told() {
             cause: lost.cause.clone(),
         };
         states.nodes.register(&"ghost".into(), ghost).unwrap();
-        (read(&mut bench.nodes), read(&mut bench.pools));
+        read(&mut bench.nodes);
+        read(&mut bench.pools);
         let cause = Cause::new(Trigger::Sync, "");
         assert_eq!(bench.centre.reap(&cause).unwrap(), 1);
         assert!(bench.state("ghost").is_none());
@@ -357,7 +360,8 @@ async fn evaluating_a_node_again_finds_what_was_missed_and_nothing_else() {
             cause: right.cause.clone(),
         };
         states.nodes.update(&name, wrong).unwrap();
-        (read(&mut bench.nodes), read(&mut bench.pools));
+        read(&mut bench.nodes);
+        read(&mut bench.pools);
         let again = bench.centre.reevaluate(&name, &cause).await.unwrap();
         assert_eq!(again, EvaluationResult::Changed);
         assert_eq!(bench.state("a").unwrap().state.phase, Phase::Pending);

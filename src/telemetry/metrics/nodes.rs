@@ -40,8 +40,8 @@ impl EvaluationResult {
     }
 }
 
-/// The evaluations of one trigger: an evaluation takes a microsecond, and looking up a series by its
-/// labels a good part of that.
+/// The evaluations of one trigger, at hand: looking a series up by its labels takes some 40 ns, as long
+/// as all other counting of an evaluation, which itself takes a microsecond.
 struct Evaluations {
     changed: IntCounter,
     unchanged: IntCounter,

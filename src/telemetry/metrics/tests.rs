@@ -284,28 +284,3 @@ fn every_metric_says_what_it_is_in_whole_sentences() {
         );
     }
 }
-
-#[test]
-#[ignore = "prints how long it takes to count an evaluation, beside looking its series up by labels"]
-fn counting_an_evaluation_is_cheap() {
-    const ROUNDS: u32 = 1_000_000;
-    let metrics = Metrics::new().unwrap();
-    let by_labels = prometheus::IntCounterVec::new(
-        prometheus::Opts::new("by_labels", "For comparison."),
-        &["trigger", "result"],
-    )
-    .unwrap();
-    let started = Instant::now();
-    for _ in 0..ROUNDS {
-        metrics.evaluated(Trigger::Node, EvaluationResult::Unchanged, 1e-6);
-    }
-    let counted = started.elapsed() / ROUNDS;
-    let started = Instant::now();
-    for _ in 0..ROUNDS {
-        by_labels.with_label_values(&["node", "unchanged"]).inc();
-    }
-    println!(
-        "counted in {counted:?}; looking up by labels takes {:?} of its own",
-        started.elapsed() / ROUNDS
-    );
-}
