@@ -14,8 +14,15 @@ use super::store::Store;
 pub type Inbox<K> = Reader<K, Instant>;
 
 struct Consumer<K> {
+    name: &'static str,
     wants: fn(&K) -> bool,
     marker: Marker<K, Instant>,
+}
+
+impl<K: Clone + Eq + Hash> Consumer<K> {
+    fn tell(&self, key: &K) -> Option<Marked> {
+        (self.wants)(key).then(|| self.marker.mark(key.clone(), Instant::now()))
+    }
 }
 
 /// Two consumers are never the same.
@@ -43,24 +50,28 @@ impl<K: Clone + Eq + Hash> Fanout<K> {
     /// name before is told nothing more.
     pub fn add(&self, name: &'static str, wants: fn(&K) -> bool) -> Inbox<K> {
         let (marker, inbox) = dirty_set();
-        self.consumers.upsert(name, Consumer { wants, marker });
+        let consumer = Consumer {
+            name,
+            wants,
+            marker,
+        };
+        self.consumers.upsert(name, consumer);
         inbox
     }
 
     /// Tells every consumer that wants it about `key`; `told` is called with the name of each and
     /// with what became of the event.
     pub fn notify(&self, key: &K, mut told: impl FnMut(&'static str, Marked)) {
-        for name in self.consumers.keys() {
-            if let Some(marked) = self.tell(name, key) {
-                told(name, marked);
+        for consumer in self.consumers.snapshot().values {
+            if let Some(marked) = consumer.tell(key) {
+                told(consumer.name, marked);
             }
         }
     }
 
     /// Tells one consumer about `key`, if it is there and wants it.
     pub fn tell(&self, name: &'static str, key: &K) -> Option<Marked> {
-        let consumer = self.consumers.get(&name)?;
-        (consumer.wants)(key).then(|| consumer.marker.mark(key.clone(), Instant::now()))
+        self.consumers.get(&name)?.tell(key)
     }
 }
 

@@ -60,6 +60,15 @@ fn with_each(test: impl Fn(Backend)) {
     });
 }
 
+/// Says at its end that the other thread may end too, also when an expectation fails.
+struct Done<'a>(&'a AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 fn values(snapshot: &Snapshot<Value>) -> Vec<Value> {
     snapshot.values.iter().map(|value| **value).collect()
 }
@@ -217,6 +226,7 @@ fn a_list_is_a_cut_while_others_write() {
         let done = AtomicBool::new(false);
         thread::scope(|scope| {
             scope.spawn(|| {
+                let _done = Done(&done);
                 // Keys come and change one by one, in their order, and go all at once.
                 for _ in 0..200 {
                     for key in &keys {
@@ -229,7 +239,6 @@ fn a_list_is_a_cut_while_others_write() {
                     }
                     backend.evict(&|_, _| true).unwrap();
                 }
-                done.store(true, Ordering::Relaxed);
             });
             while !done.load(Ordering::Relaxed) {
                 for snapshot in [backend.list().unwrap(), backend.list_by(&1).unwrap()] {
@@ -253,13 +262,16 @@ fn metadata_goes_with_its_key_whoever_writes_it_meanwhile() {
         let a = key("a");
         let done = AtomicBool::new(false);
         thread::scope(|scope| {
-            scope.spawn(|| {
-                while !done.load(Ordering::Relaxed) {
-                    // Not found, when it is gone just now.
-                    let _ = backend.update_metadata(&a, bytes(b"late"));
-                }
-            });
-            for number in 0..2000 {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    while !done.load(Ordering::Relaxed) {
+                        // Not found, when it is gone just now.
+                        let _ = backend.update_metadata(&a, bytes(b"late"));
+                    }
+                });
+            }
+            let _done = Done(&done);
+            for number in 0..10_000 {
                 backend.register(&a, (1, 1)).unwrap();
                 assert_eq!(backend.forget_unregistered(), Ok(0));
                 if number % 2 == 0 {
@@ -269,7 +281,6 @@ fn metadata_goes_with_its_key_whoever_writes_it_meanwhile() {
                 }
                 assert_eq!(backend.metadata(&a), Ok(None), "in round {number}");
             }
-            done.store(true, Ordering::Relaxed);
         });
     });
 }

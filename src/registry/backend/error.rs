@@ -20,9 +20,9 @@ pub enum BackendError {
         key: Arc<str>,
     },
     /// The backend cannot do it now, or cannot keep it for a restart.
-    #[error("the state cannot be kept: {why}")]
+    #[error("{why}")]
     Unavailable {
-        /// The cause, and what comes next.
+        /// What is not available, and the cause.
         why: String,
     },
     /// The backend did not come to an end with something.

@@ -113,7 +113,7 @@ impl Inner {
         let (location, backlog) = (Arc::clone(&self.location), Arc::clone(&self.backlog));
         let writer = writer::start(location, found.disk, backlog).map_err(|error| {
             BackendError::Unavailable {
-                why: format!("no thread can be started that would write it: {error}"),
+                why: format!("no thread can be started that would write the state: {error}"),
             }
         })?;
         Ok(Opening {

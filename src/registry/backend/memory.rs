@@ -59,7 +59,7 @@ impl<V, I: Clone + Eq + Hash> MemoryBackend<V, I> {
             return Ok(());
         }
         Err(BackendError::Unavailable {
-            why: "it was not opened".to_owned(),
+            why: "the backend was not opened".to_owned(),
         })
     }
 
@@ -83,7 +83,7 @@ where
     fn init(&self) -> Result<Opened, BackendError> {
         if self.is_open.swap(true, Ordering::AcqRel) {
             return Err(BackendError::Unavailable {
-                why: "it is open already".to_owned(),
+                why: "the backend is open already".to_owned(),
             });
         }
         Ok(Opened::default())

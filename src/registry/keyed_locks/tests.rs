@@ -109,50 +109,38 @@ async fn a_hundred_thousand_keys_come_and_go_and_leave_nothing() {
 async fn a_waiter_that_gives_up_leaves_nothing() {
     let locks = locks();
     let held = locks.lock(1).await;
-    let waiter = tokio::spawn({
-        let locks = Arc::clone(&locks);
-        async move {
-            let mut waiting = Box::pin(locks.lock(1));
-            assert!((&mut waiting).now_or_never().is_none());
-            drop(waiting);
-            // Not in the way of itself either.
-            drop(locks.lock(2).await);
-        }
-    });
-    waiter.await.unwrap();
+    // A strand, as one holder may not wait while it holds.
+    let mut waiting = Box::pin(strand(locks.lock(1)));
+    assert!((&mut waiting).now_or_never().is_none());
+    drop(waiting);
     assert_eq!(locks.count(), 1, "the holder's");
     drop(held);
     assert_eq!(locks.count(), 0);
 }
 
 #[tokio::test]
-async fn a_waiter_that_gives_up_when_it_is_its_turn_lets_the_next_one_in() {
+async fn the_last_one_who_waits_leaves_nothing_when_it_gives_up_at_its_turn() {
     let locks = locks();
     let held = locks.lock(1).await;
-    // Tasks of their own, as one holder may not wait twice.
-    let wait = |gives_up: bool| {
-        let locks = Arc::clone(&locks);
-        let (turn, its_turn) = tokio::sync::oneshot::channel::<()>();
-        let task = tokio::spawn(async move {
-            let mut waiting = Box::pin(locks.lock(1));
-            assert!((&mut waiting).now_or_never().is_none());
-            if gives_up {
-                its_turn.await.unwrap();
-                drop(waiting);
-            } else {
-                drop(waiting.await);
-            }
-        });
-        (turn, task)
-    };
-    let (turn, first) = wait(true);
-    tokio::task::yield_now().await;
-    let (_, second) = wait(false);
-    tokio::task::yield_now().await;
+    let mut waiting = Box::pin(strand(locks.lock(1)));
+    assert!((&mut waiting).now_or_never().is_none());
     drop(held);
-    turn.send(()).unwrap();
-    first.await.unwrap();
-    second.await.unwrap();
+    assert_eq!(locks.count(), 1, "the waiter's");
+    drop(waiting);
+    assert_eq!(locks.count(), 0);
+}
+
+#[tokio::test]
+async fn a_waiter_that_gives_up_at_its_turn_lets_the_next_one_in() {
+    let locks = locks();
+    let held = locks.lock(1).await;
+    let [mut first, mut second] = [1, 1].map(|key| Box::pin(strand(locks.lock(key))));
+    assert!((&mut first).now_or_never().is_none());
+    assert!((&mut second).now_or_never().is_none());
+    drop(held);
+    assert!((&mut second).now_or_never().is_none(), "the first's turn");
+    drop(first);
+    drop(second.now_or_never().expect("its turn"));
     assert_eq!(locks.count(), 0);
 }
 

@@ -54,9 +54,17 @@ fn a_lock_that_is_not_held_any_more_is_in_nobodys_way() {
 
 #[test]
 fn what_another_thread_holds_is_in_nobodys_way_and_may_be_dropped_here() {
+    let (hand_over, theirs) = std::sync::mpsc::channel();
+    let (dropped, is_dropped) = std::sync::mpsc::channel();
     let leaf = Held::acquire(Rank::LEAF);
-    let theirs = std::thread::spawn(|| Held::acquire(LOW)).join().unwrap();
-    drop(theirs);
+    let thread = std::thread::spawn(move || {
+        hand_over.send(Held::acquire(LOW)).unwrap();
+        is_dropped.recv().unwrap();
+        violation(|| drop(Held::acquire(LOW)))
+    });
+    drop(theirs.recv().unwrap());
+    dropped.send(()).unwrap();
+    assert_eq!(thread.join().unwrap(), None, "theirs is free");
     assert!(
         violation(|| Held::acquire(LOW)).is_some(),
         "ours is held still"

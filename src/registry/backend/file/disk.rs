@@ -259,7 +259,7 @@ impl Location {
             }
             Error::Io(error) => self.refused(&error),
             other => OpenError::Refused(BackendError::Unavailable {
-                why: format!("{}: {other}", self.path.display()),
+                why: format!("{} cannot be opened: {other}", self.path.display()),
             }),
         }
     }
@@ -276,7 +276,7 @@ impl Location {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "make room for it",
             _ => {
                 return OpenError::Refused(BackendError::Unavailable {
-                    why: format!("{}: {error}", self.path.display()),
+                    why: format!("{} cannot be opened: {error}", self.path.display()),
                 });
             }
         };
@@ -324,7 +324,9 @@ impl OpenError {
     /// file would else be filled with them.
     pub(super) fn while_running(self, path: &Path) -> BackendError {
         match self {
-            Self::Refused(error) => error,
+            Self::Refused(error) => BackendError::Unavailable {
+                why: error.to_string(),
+            },
             Self::Damaged(why) => BackendError::Corrupt {
                 path: path.to_owned(),
                 why,
@@ -373,9 +375,8 @@ fn corrupted(error: &BackendError) -> Error {
     Error::Corrupted(error.to_string())
 }
 
-/// Runs code of the database, which takes some damaged files for a mistake of its own and panics.
-/// What it works on is to be closed then, but not while the panic goes on: one more would end the
-/// process.
+/// Runs code of the database, which may take a damaged file for a mistake of its own, and panic. What
+/// it works on is to be closed then, but not while the panic goes on: one more would end the process.
 fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
         panic

@@ -150,7 +150,7 @@ fn check(store: &Store<u8, Value, u8>, model: &Model) -> Result<(), TestCaseErro
 proptest! {
     #[test]
     fn a_store_is_a_map_whose_generation_rises_with_every_change_and_only_then(
-        operations in prop::collection::vec(operation(), 0..60),
+        operations in prop::collection::vec(operation(), 0..40),
     ) {
         let (store, mut model) = (store(), Model::new());
         check(&store, &model)?;

@@ -18,10 +18,9 @@ fn a_full_disk_loses_nothing_once_it_has_room() {
     let place = Place::new();
     let (backend, control) = begin(&place);
     control.set(Health::Full);
-    let error = {
-        keep(&backend, "a", "1");
-        backend.flush(LONG).unwrap_err()
-    };
+    keep(&backend, "a", "1");
+    keep(&backend, "once", "1");
+    let error = backend.flush(LONG).unwrap_err();
     assert_eq!(error.category(), "unavailable");
     assert!(error.to_string().contains("no storage space"), "{error}");
     assert!(
@@ -33,7 +32,10 @@ fn a_full_disk_loses_nothing_once_it_has_room() {
         keep(&backend, "a", &number.to_string());
         keep(&backend, &format!("b{number}"), "y");
         backend.unregister(&key(&format!("b{number}"))).unwrap();
-        backend.health_check().unwrap_err();
+        assert_eq!(
+            backend.health_check().unwrap_err().category(),
+            "unavailable"
+        );
         backend.flush(LONG).unwrap_err();
     }
     keep(&backend, "c", "z");
@@ -46,8 +48,9 @@ fn a_full_disk_loses_nothing_once_it_has_room() {
     });
     drop(backend);
     let (backend, opened) = open(&place.path());
-    assert_eq!(opened, restored(2));
+    assert_eq!(opened, restored(3));
     assert_eq!(kept(&backend, "a").as_deref(), Some("19"));
+    assert_eq!(kept(&backend, "once").as_deref(), Some("1"));
     assert_eq!(kept(&backend, "c").as_deref(), Some("z"));
     assert_eq!(place.names(), ["state"]);
 }
