@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -23,6 +24,7 @@ use node_insights::telemetry::metrics::Metrics;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 /// A token whose owner may do everything.
@@ -124,8 +126,7 @@ pub struct World {
     pub access: watch::Sender<Option<Arc<Access>>>,
     pub engine: watch::Sender<Option<Arc<dyn Engine>>>,
     pub stop: CancellationToken,
-    /// End when the ports are closed.
-    pub tasks: Vec<JoinHandle<()>>,
+    tasks: [JoinHandle<()>; 2],
 }
 
 impl World {
@@ -158,9 +159,8 @@ impl World {
             engine: current_engine.clone(),
             access: current_access,
         };
-        let stops = [stop.clone(), stop.clone()];
-        let [one, other] = stops;
-        let tasks = vec![
+        let [one, other] = [stop.clone(), stop.clone()];
+        let tasks = [
             tokio::spawn(async move { http::serve(listener, shown, one).await.unwrap() }),
             tokio::spawn(async move {
                 http::serve_debug(debug_listener, current_engine, other)
@@ -211,6 +211,17 @@ impl World {
         let answer = self.ask("POST", path, Some(ADMIN)).await;
         assert_eq!(answer.status, 202, "{}", answer.text);
         serde_json::from_str(&answer.text).unwrap()
+    }
+
+    /// Closes both ports, which takes a second at most; longer on a loaded machine.
+    pub async fn end(self) {
+        self.stop.cancel();
+        for task in self.tasks {
+            timeout(Duration::from_secs(20), task)
+                .await
+                .unwrap()
+                .unwrap();
+        }
     }
 
     pub fn state(&self, id: &str) -> OperationState {

@@ -7,6 +7,8 @@ use kube::client::Body;
 use node_insights::kubernetes::access::Access;
 use node_insights::registry::operations::OperationState;
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::fakes::{ADMIN, Answer, VIEWER, World, client, nobody, request};
 
@@ -208,10 +210,26 @@ async fn the_end_of_the_operator_waits_for_nobody_who_waits() {
         world.stop.cancel();
     });
     assert_eq!(answer.json()["state"], "Running");
-    for task in world.tasks {
-        task.await.unwrap();
-    }
     assert!(began.elapsed() < Duration::from_secs(20));
-    let running = world.operations.show(&id).unwrap();
-    assert_eq!(running.state, OperationState::Running);
+    assert_eq!(world.state(&id), OperationState::Running);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn the_end_of_the_operator_waits_for_nobody_who_does_not_read() {
+    let world = World::start().await;
+    let id = world.begin("/operations/export").await.id.to_string();
+    // More than fits between the operator and whoever reads.
+    let lines = vec![b'\n'; 64 << 20];
+    world.centre.take(&id).succeed("", Some(Arc::from(lines)));
+    let mut idle = TcpStream::connect(world.port).await.unwrap();
+    let ask = format!(
+        "GET /operations/{id}/result HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {ADMIN}\r\n\r\n"
+    );
+    idle.write_all(ask.as_bytes()).await.unwrap();
+    let mut begun = [0; 12];
+    idle.read_exact(&mut begun).await.unwrap();
+    assert_eq!(&begun, b"HTTP/1.1 200");
+
+    world.end().await;
 }

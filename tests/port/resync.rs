@@ -231,10 +231,7 @@ async fn an_operator_that_goes_away_meanwhile_is_told_of() {
     let world = World::start().await;
     let resync = Resync::start(&["--wait", "--server", &world.server()], ADMIN);
     let id = running(&world).await;
-    world.stop.cancel();
-    for task in world.tasks {
-        task.await.unwrap();
-    }
+    world.end().await;
     resync
         .fails(&format!(
             "Lost sight of operation/{id}, which may go on: Cannot reach"
