@@ -28,13 +28,19 @@ control_plane() { hack/control-plane.sh kube-apiserver etcd kubectl kube-control
 
 format() { cargo fmt --all --check; }
 
-lints() { cargo clippy --workspace --all-targets "${locked[@]}" -- -D warnings; }
+lints() { cargo clippy --workspace --all-targets --all-features "${locked[@]}" -- -D warnings; }
 
 # What is documented is read here, with the private items, so a link to one of those is fine.
 documentation() { RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --workspace --no-deps --document-private-items "${locked[@]}"; }
 
-# One failed test does not hide those of the programs after it.
-tests() { cargo test --workspace --no-fail-fast "${locked[@]}"; }
+# One failed test does not hide those of the programs after it. What users run has no feature; what the
+# features add is tested by itself.
+tests() {
+  local status=0
+  cargo test --workspace --no-fail-fast "${locked[@]}" || status=1
+  cargo test --lib --features otlp "${locked[@]}" telemetry:: || status=1
+  return $status
+}
 
 deny() {
   local tool

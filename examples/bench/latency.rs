@@ -30,6 +30,11 @@ struct Change {
 /// When the operator does not start or stop.
 pub(crate) async fn measure(bench: &mut Bench, changes: u32, report: &mut Report) -> Result<()> {
     let changes = usize::try_from(changes)?;
+    progress(format_args!("changing {changes} nodes without an operator"));
+    report.add(
+        "The API server alone: PATCH of a node sent until the node is seen, one at a time",
+        alone(bench, changes).await,
+    );
     let operator = bench.program.start_ready(bench.patience()).await?;
     bench.settle().await?;
     progress(format_args!("changing {changes} nodes one at a time"));
@@ -43,6 +48,30 @@ pub(crate) async fn measure(bench: &mut Bench, changes: u32, report: &mut Report
     report.add(&format!("The same at {RATE:.0} changes a second"), row);
     operator.stop().await?;
     Ok(())
+}
+
+/// What is in the latency twice, of the node and of its insight, whoever writes the insight.
+async fn alone(bench: &Bench, changes: usize) -> Result<Row> {
+    let mut witness = Witness::of_nodes(&bench.client).await?;
+    let mut latencies = Vec::with_capacity(changes);
+    for index in 0..changes {
+        let node = bench.name(index % bench.nodes());
+        let sent = Instant::now();
+        bench.editor.nodes().heartbeat(node).await?;
+        loop {
+            let sighting = witness.next(PATIENCE).await?;
+            if sighting.name == node && sighting.at >= sent {
+                latencies.push(sighting.at - sent);
+                break;
+            }
+        }
+    }
+    let latencies = Durations::new(latencies);
+    let [p50, p99, max] = [50, 99, 100].map(|percent| latencies.percentile_ms(percent));
+    Ok(Row::plain(format!(
+        "p50 {p50:.1}, p99 {p99:.1}, max {max:.1} ms ({} changes)",
+        latencies.count()
+    )))
 }
 
 async fn one_at_a_time(bench: &mut Bench, changes: usize) -> Result<Row> {

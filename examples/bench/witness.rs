@@ -57,6 +57,8 @@ impl SeenStatus {
 
 #[derive(Debug, Clone, Deserialize)]
 struct SeenCondition {
+    // Of a Node's condition it may be missing.
+    #[serde(default)]
     reason: String,
 }
 
@@ -87,7 +89,18 @@ impl Witness {
     /// # Errors
     /// When the API server does not answer.
     pub(crate) async fn start(client: &Client, plural: &str) -> Result<Self> {
-        let url = format!("/apis/{API_VERSION}/{plural}");
+        Self::watch(client, &format!("/apis/{API_VERSION}/{plural}")).await
+    }
+
+    /// Sees every change of a Node from now on.
+    ///
+    /// # Errors
+    /// When the API server does not answer.
+    pub(crate) async fn of_nodes(client: &Client) -> Result<Self> {
+        Self::watch(client, "/api/v1/nodes").await
+    }
+
+    async fn watch(client: &Client, url: &str) -> Result<Self> {
         let list = Request::get(format!("{url}?limit=1")).body(Vec::new())?;
         let now: Seen = client.request(list).await?;
         let version = now.metadata.resource_version;

@@ -2,7 +2,7 @@
 //!
 //! A backend holds for each key a *value*, which is what the last evaluation said and lives in memory
 //! only, and *metadata*, opaque bytes that a durable backend brings back after a restart: what no
-//! evaluation can find out anew. Two backends are real: [`memory`], and [`file`], which is the same
+//! evaluation can find out anew. Two backends are real: [`memory`], and [`mod@file`], which is the same
 //! memory with a file behind it. Nothing here knows what a node is.
 //!
 //! No operation but [`StateBackend::init`] and [`StateBackend::flush`] waits for a disk.
@@ -112,7 +112,8 @@ pub trait StateBackend<V, I>: Send + Sync {
     fn unregister(&self, key: &Arc<str>) -> Result<Arc<V>, BackendError>;
 
     /// Forgets all keys that are gone, as `unregister` does; what values they had, ordered by key. No
-    /// reader sees some of them gone and others not. `is_gone` must not use this backend.
+    /// reader sees some of them gone and others not. Nobody else changes anything meanwhile: `is_gone`
+    /// may read this backend, but neither changes it nor takes a lock of its rank or a lower one.
     ///
     /// # Errors
     ///

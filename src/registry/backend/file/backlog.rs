@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::mem;
+use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 use super::super::BackendError;
 use super::super::memory::MetadataStore;
 use super::disk::Rows;
+use crate::registry::lock_order::{Held, Rank};
 
 /// How fast the file follows.
 #[derive(Debug, Clone, Copy)]
@@ -155,10 +157,7 @@ impl Backlog {
             let now = Instant::now();
             state = match due {
                 None if state.is_stopping => return false,
-                None => self
-                    .changed
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner),
+                None => self.wait(state, Duration::MAX),
                 Some(due) if due > now && !state.is_urgent && !state.is_stopping => {
                     self.wait(state, due - now)
                 }
@@ -238,7 +237,7 @@ impl Backlog {
 
     /// Waits until everything that was marked before is durable.
     pub(super) fn flush(&self, within: Duration) -> Result<(), BackendError> {
-        let deadline = Instant::now() + within;
+        let begin = Instant::now();
         let mut state = self.lock();
         let (target, failures) = (state.marked, state.failures);
         while state.durable < target {
@@ -250,7 +249,7 @@ impl Backlog {
             {
                 return Err(failure.error.clone());
             }
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = within.saturating_sub(begin.elapsed());
             if left.is_zero() {
                 return Err(self.timeout(within));
             }
@@ -294,12 +293,12 @@ impl Backlog {
 
     /// Tells the writer to write what is dirty, once, and to end; whether it did in time.
     pub(super) fn stop(&self) -> bool {
-        let deadline = Instant::now() + self.pace.close;
+        let begin = Instant::now();
         let mut state = self.lock();
         state.is_stopping = true;
         self.changed.notify_all();
         while state.is_running {
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = self.pace.close.saturating_sub(begin.elapsed());
             if left.is_zero() {
                 return false;
             }
@@ -329,15 +328,41 @@ impl Backlog {
         }
     }
 
-    fn wait<'a>(&self, state: MutexGuard<'a, State>, most: Duration) -> MutexGuard<'a, State> {
-        self.changed
-            .wait_timeout(state, most)
-            .unwrap_or_else(PoisonError::into_inner)
-            .0
+    fn wait<'a>(&self, state: Locked<'a>, most: Duration) -> Locked<'a> {
+        let Locked { guard, held } = state;
+        let (guard, _) = self
+            .changed
+            .wait_timeout(guard, most)
+            .unwrap_or_else(PoisonError::into_inner);
+        Locked { guard, held }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Locked<'_> {
+        let held = Held::acquire(Rank::LEAF);
+        Locked {
+            guard: self.state.lock().unwrap_or_else(PoisonError::into_inner),
+            held,
+        }
+    }
+}
+
+/// The state, locked: what an ordered mutex gives, but for waiting.
+struct Locked<'a> {
+    guard: MutexGuard<'a, State>,
+    held: Held,
+}
+
+impl Deref for Locked<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.guard
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.guard
     }
 }
 

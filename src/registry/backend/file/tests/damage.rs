@@ -3,6 +3,7 @@
 
 use std::sync::LazyLock;
 
+use super::refusals::{META, NODES, foreign};
 use super::*;
 
 /// What a sound file holds.
@@ -89,6 +90,24 @@ fn what_is_no_state_file_is_set_aside() {
         &zeroed,
     ] {
         assert_eq!(judge(content), None, "{content:?}");
+    }
+}
+
+#[test]
+fn a_file_with_a_key_that_cannot_be_is_set_aside() {
+    for name in ["", &"k".repeat(254)] {
+        let place = Place::new();
+        foreign(&place.path(), |transaction| {
+            let mut meta = transaction.open_table(META).unwrap();
+            meta.insert("format", 1).unwrap();
+            let mut nodes = transaction.open_table(NODES).unwrap();
+            nodes.insert("a", &b"x"[..]).unwrap();
+            nodes.insert(name, &b"x"[..]).unwrap();
+        });
+        let (_, opened) = open(&place.path());
+        assert_eq!(opened.restored, 0);
+        let why = opened.set_aside.unwrap().why;
+        assert!(why.contains("this key cannot be kept"), "{why}");
     }
 }
 

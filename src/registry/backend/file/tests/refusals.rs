@@ -7,8 +7,8 @@ use redb::{MultimapTableDefinition, ReadableDatabase as _, TableDefinition};
 
 use super::*;
 
-const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
-const NODES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("nodes");
+pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+pub(super) const NODES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("nodes");
 
 /// What opening a file at this path says.
 fn refusal(path: &Path) -> BackendError {
@@ -23,7 +23,7 @@ fn refusal(path: &Path) -> BackendError {
 }
 
 /// A database that another version or program has written.
-fn foreign(path: &Path, write: impl FnOnce(&redb::WriteTransaction)) {
+pub(super) fn foreign(path: &Path, write: impl FnOnce(&redb::WriteTransaction)) {
     let database = redb::Database::create(path).unwrap();
     let transaction = database.begin_write().unwrap();
     write(&transaction);
