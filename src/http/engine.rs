@@ -109,12 +109,12 @@ mod tests {
     #[test]
     fn an_unknown_pool_is_named_with_those_that_there_are_and_never_with_thousands() {
         let unknown = |known: usize| EngineError::UnknownPool {
-            name: "wroker".into(),
+            name: "gpus".into(),
             known: (0..known).map(|number| format!("p{number}")).collect(),
         };
         for (known, text) in [
-            (0, r#"There is no pool "wroker"; there is none at all"#),
-            (2, r#"There is no pool "wroker"; there are: p0, p1"#),
+            (0, r#"There is no pool "gpus"; there is none at all"#),
+            (2, r#"There is no pool "gpus"; there are: p0, p1"#),
         ] {
             assert_eq!(unknown(known).to_string(), text);
         }

@@ -225,7 +225,7 @@ async fn the_subcommand_waits_for_a_resync_and_for_one_pool() -> Result<()> {
         assert!(last.starts_with(&format!("operation/{kind}-")), "{last}");
         assert!(last.contains(" succeeded after "), "{last}");
     }
-    let args = ["resync", "--pool", "wroker", "--server", &server];
+    let args = ["resync", "--pool", "gpus", "--server", &server];
     let wrong = spawn(&args, &envs, world.plane.dir())?;
     assert_eq!(wrong.wait_timeout(SOON).await?, Exit::Code(1));
     let why = wrong.read_stderr();

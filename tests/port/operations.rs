@@ -193,9 +193,9 @@ async fn before_there_is_a_centre_it_is_said_what_it_waits_for() {
 #[tokio::test]
 async fn an_unknown_pool_is_answered_with_those_that_there_are() {
     let world = World::start().await;
-    let path = "/operations/reevaluate?pool=wroker";
+    let path = "/operations/reevaluate?pool=gpus";
     let answer = world.ask("POST", path, Some(ADMIN)).await;
-    answer.refuses(404, "UnknownPool", "\"wroker\"; there are: master, worker");
+    answer.refuses(404, "UnknownPool", "\"gpus\"; there are: master, worker");
     let known: Vec<Value> = vec!["master".into(), "worker".into()];
     assert_eq!(answer.json()["known"], Value::Array(known));
 }

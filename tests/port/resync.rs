@@ -221,7 +221,7 @@ async fn without_a_token_or_permission_it_says_how_to_get_one() {
 #[tokio::test]
 async fn an_unknown_pool_is_answered_with_those_that_there_are() {
     let world = World::start().await;
-    let args = ["--server", &world.server(), "--pool", "wroker"];
+    let args = ["--server", &world.server(), "--pool", "gpus"];
     let resync = Resync::start(&args, ADMIN);
     resync.fails("there are: master, worker").await;
 }
