@@ -185,13 +185,15 @@ impl Centre {
             nodes = self.states.node_counter().count(),
             "Evaluated every node"
         );
+        // Of its own, so that changes that keep coming do not put it off.
+        let mut again = tokio::time::interval(POSTPONEMENT);
         loop {
             tokio::select! {
                 next = dirty.0.next() => match next {
                     Some((key, cause)) => postponed.extend(self.reconcile(key, cause).await),
                     None => return,
                 },
-                () = tokio::time::sleep(POSTPONEMENT), if !postponed.is_empty() => {
+                _ = again.tick(), if !postponed.is_empty() => {
                     for (key, cause) in postponed.drain(..) {
                         self.dirty.mark(key, cause);
                     }
@@ -213,7 +215,7 @@ impl Centre {
         cause: &Cause,
     ) -> Result<EvaluationResult, BackendError> {
         let _lock = self.locks.lock(Arc::clone(name)).await;
-        if self.dirty.contains(&InsightKey::Node(Arc::clone(name))) {
+        if self.is_dirty(name) {
             return Ok(EvaluationResult::Unchanged);
         }
         self.reconcile_node(name, cause)
@@ -227,7 +229,7 @@ impl Centre {
     pub fn reap(&self, cause: &Cause) -> Result<usize, BackendError> {
         let gone = self
             .states
-            .evict_nodes(&|name| !self.inventory.has_node(name))?;
+            .evict_nodes(&|name| !self.inventory.has_node(name) && !self.is_dirty(name))?;
         for evaluated in &gone {
             self.after_removal(&evaluated.state, cause)?;
         }
@@ -235,6 +237,10 @@ impl Centre {
         pools.extend(self.inventory.pool_names());
         self.states.evict_pools(&|name| !pools.contains(name))?;
         Ok(gone.len())
+    }
+
+    fn is_dirty(&self, name: &Arc<str>) -> bool {
+        self.dirty.contains(&InsightKey::Node(Arc::clone(name)))
     }
 
     async fn evaluate_all(&self, dirty: &mut DirtyKeys) -> Vec<(InsightKey, Cause)> {
@@ -332,8 +338,12 @@ impl Centre {
     ) -> Result<Committed, BackendError> {
         let before = known.before.as_deref();
         let Some(state) = state.map(Arc::new) else {
-            let gone = before.map(|_| self.states.remove_node(name)).transpose()?;
-            return Ok(Committed::Removed(gone));
+            let gone = before.map(|_| self.states.remove_node(name)).transpose();
+            return match gone {
+                // The reaper was quicker, and told who looks at it.
+                Err(BackendError::NotFound { .. }) => Ok(Committed::Removed(None)),
+                gone => Ok(Committed::Removed(gone?)),
+            };
         };
         let evaluated = Evaluated {
             state: Arc::clone(&state),
