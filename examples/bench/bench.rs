@@ -57,6 +57,8 @@ pub(crate) struct Bench {
     machine_configs: usize,
     server: String,
     members: Vec<Member>,
+    /// The pools have gone to the new release.
+    is_rendered: bool,
 }
 
 impl Bench {
@@ -86,6 +88,7 @@ impl Bench {
             nodes: usize::try_from(arguments.nodes)?,
             machine_configs: usize::try_from(arguments.machine_configs)?,
             members: Vec::new(),
+            is_rendered: false,
         };
         progress("loading the pools and the machine configurations");
         bench.cluster([0; 4])?.load(&bench.client).await?;
@@ -173,11 +176,14 @@ impl Bench {
             .map(|member| (member.name.as_str(), member.phase))
     }
 
-    /// The pools go to the new release's configurations. Its nodes are told one by one.
+    /// The pools go to the new release's configurations, unless they did. Its nodes are told one by one.
     ///
     /// # Errors
     /// When the API server refuses it; so for every method here.
-    pub(crate) async fn render(&self) -> Result<()> {
+    pub(crate) async fn render(&mut self) -> Result<()> {
+        if std::mem::replace(&mut self.is_rendered, true) {
+            return Ok(());
+        }
         for pool in POOLS {
             let config = config_name(pool, &[NEW]);
             self.editor.add_config(&config, pool, Some(NEW)).await?;
@@ -220,25 +226,27 @@ impl Bench {
         (phase, patch)
     }
 
-    /// Makes one more change and waits until it is written: then everything before it was compared, and
-    /// written where there was a difference.
+    /// Waits until everything that was changed before is compared, and written where there is a
+    /// difference: changes one more node, and that node once more. Its first change may overtake what
+    /// waits, if it waits itself since long; its second is the last in the queue.
     pub(crate) async fn settle(&self) -> Result<()> {
         let node = self.editor.nodes().api().get(MARKER).await?;
-        let cordon = !node
-            .spec
-            .and_then(|spec| spec.unschedulable)
-            .unwrap_or(false);
+        let is_cordoned = node.spec.and_then(|spec| spec.unschedulable);
+        let is_cordoned = is_cordoned.unwrap_or(false);
         let mut witness = Witness::start(&self.client, NODES).await?;
-        self.editor.cordon(MARKER, cordon).await?;
-        loop {
-            let sighting = witness.next(self.patience()).await.context("settling")?;
-            let shown = sighting
-                .status
-                .is_some_and(|status| status.has_reason(CORDONED) == cordon);
-            if sighting.name == MARKER && shown {
-                return Ok(());
+        for cordon in [!is_cordoned, is_cordoned] {
+            self.editor.cordon(MARKER, cordon).await?;
+            loop {
+                let sighting = witness.next(self.patience()).await.context("settling")?;
+                let shown = sighting
+                    .status
+                    .is_some_and(|status| status.has_reason(CORDONED) == cordon);
+                if sighting.name == MARKER && shown {
+                    break;
+                }
             }
         }
+        Ok(())
     }
 
     /// What the operator wrote since `mark`.

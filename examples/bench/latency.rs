@@ -1,12 +1,17 @@
 //! Rows of changes of one node: from sending its PATCH until a second watcher sees its insight.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use jiff::Timestamp;
 use node_insights::api::types::Phase;
+use node_insights_harness::{AuditEntry, AuditMark};
 
 use super::bench::Bench;
+use super::operator::Operator;
 use super::pace::{Durations, paced};
+use super::processor::Processor;
 use super::report::{Report, Row, progress, thousands};
 use super::witness::{NODES, Sighting, Witness};
 
@@ -22,6 +27,7 @@ struct Change {
     node: String,
     phase: Phase,
     sent: Instant,
+    clock: Timestamp,
 }
 
 /// Changes one at a time, and then many a second; with one operator.
@@ -36,15 +42,20 @@ pub(crate) async fn measure(bench: &mut Bench, changes: u32, report: &mut Report
         alone(bench, changes).await,
     );
     let operator = bench.program.start_ready(bench.patience()).await?;
+    bench.render().await?;
     bench.settle().await?;
     progress(format_args!("changing {changes} nodes one at a time"));
-    let row = operator.meanwhile(one_at_a_time(bench, changes)).await;
+    let row = operator
+        .meanwhile(one_at_a_time(bench, changes, report))
+        .await;
     report.add(
         "PATCH of a node sent until its insight is seen, one at a time",
         row,
     );
     progress(format_args!("changing {RATE:.0} nodes a second"));
-    let row = operator.meanwhile(many_a_second(bench)).await;
+    let row = operator
+        .meanwhile(many_a_second(bench, &operator, report))
+        .await;
     report.add(&format!("The same at {RATE:.0} changes a second"), row);
     operator.stop().await?;
     Ok(())
@@ -55,7 +66,8 @@ async fn alone(bench: &Bench, changes: usize) -> Result<Row> {
     let mut witness = Witness::of_nodes(&bench.client).await?;
     let mut latencies = Vec::with_capacity(changes);
     for index in 0..changes {
-        let node = bench.name(index % bench.nodes());
+        // From the end: a heartbeat of a node that had one in this second changes nothing.
+        let node = bench.name(bench.nodes() - 1 - index % bench.nodes());
         let sent = Instant::now();
         bench.editor.nodes().heartbeat(node).await?;
         loop {
@@ -74,28 +86,26 @@ async fn alone(bench: &Bench, changes: usize) -> Result<Row> {
     )))
 }
 
-async fn one_at_a_time(bench: &mut Bench, changes: usize) -> Result<Row> {
+async fn one_at_a_time(bench: &mut Bench, changes: usize, report: &mut Report) -> Result<Row> {
     let mut witness = Witness::start(&bench.client, NODES).await?;
-    let mut latencies = Vec::with_capacity(changes);
+    let mark = bench.plane.audit().mark()?;
+    let mut ways = Vec::with_capacity(changes);
     for index in 0..changes {
         let index = index % bench.nodes();
         let node = bench.name(index).to_owned();
         let (phase, patch) = bench.advance(index);
-        let change = Change {
-            node,
-            phase,
-            sent: Instant::now(),
-        };
+        let change = Change::now(node, phase);
         patch.await?;
-        loop {
+        let way = loop {
             let sighting = witness.next(PATIENCE).await?;
             if change.shows_in(&sighting) {
-                latencies.push(sighting.at - change.sent);
-                break;
+                break change.seen(sighting.at);
             }
-        }
+        };
+        ways.push(way);
     }
-    let latencies = Durations::new(latencies);
+    add_parts(bench, mark, &ways, report).await;
+    let latencies = Durations::new(ways.iter().map(|way| way.took).collect());
     let [p50, p99, max] = [50, 99, 100].map(|percent| latencies.percentile_ms(percent));
     Ok(Row::held(
         format!(
@@ -107,31 +117,27 @@ async fn one_at_a_time(bench: &mut Bench, changes: usize) -> Result<Row> {
     ))
 }
 
-async fn many_a_second(bench: &mut Bench) -> Result<Row> {
+async fn many_a_second(bench: &mut Bench, operator: &Operator, report: &mut Report) -> Result<Row> {
     let mut witness = Witness::start(&bench.client, NODES).await?;
+    let mark = bench.plane.audit().mark()?;
     let mut changes = Vec::with_capacity(OPEN_CHANGES);
+    let processor = Processor::watch(operator)?;
     let sent = paced(OPEN_CHANGES, RATE, |index| {
         let index = index % bench.nodes();
         let node = bench.name(index).to_owned();
         let (phase, patch) = bench.advance(index);
-        changes.push((node, phase));
+        changes.push(Change::now(node, phase));
         patch
     })
     .await?;
-    let changes: Vec<Change> = changes
-        .into_iter()
-        .zip(sent.times())
-        .map(|((node, phase), sent)| Change {
-            node,
-            phase,
-            sent: *sent,
-        })
-        .collect();
-    let latencies = await_all(changes, &mut witness).await?;
+    let ways = await_all(changes, &mut witness).await?;
+    let shares = processor.shares(operator)?;
+    add_parts(bench, mark, &ways, report).await;
+    let latencies = Durations::new(ways.iter().map(|way| way.took).collect());
     let [p50, p99, max] = [50, 99, 100].map(|percent| latencies.percentile_ms(percent));
     Ok(Row::held(
         format!(
-            "p50 {p50:.1}, p99 {p99:.1}, max {max:.1} ms ({} changes at {:.0}/s)",
+            "p50 {p50:.1}, p99 {p99:.1}, max {max:.1} ms ({} changes at {:.0}/s){shares}",
             thousands(latencies.count()),
             sent.rate()
         ),
@@ -144,21 +150,96 @@ async fn many_a_second(bench: &mut Bench) -> Result<Row> {
 ///
 /// A node that is changed again goes to another phase, so what was seen of the older change is not
 /// taken for the newer one.
-async fn await_all(mut changes: Vec<Change>, witness: &mut Witness) -> Result<Durations> {
-    let mut latencies = Vec::with_capacity(changes.len());
+async fn await_all(mut changes: Vec<Change>, witness: &mut Witness) -> Result<Vec<Way>> {
+    let mut ways = Vec::with_capacity(changes.len());
     while !changes.is_empty() {
         let sighting = witness.next(PATIENCE).await;
         let sighting =
             sighting.with_context(|| format!("{} changes were not seen", changes.len()))?;
         // In the order in which they were sent, so the first ones are hardly ever missing.
         if let Some(index) = changes.iter().position(|change| change.shows_in(&sighting)) {
-            latencies.push(sighting.at - changes.remove(index).sent);
+            ways.push(changes.remove(index).seen(sighting.at));
         }
     }
-    Ok(Durations::new(latencies))
+    Ok(ways)
+}
+
+/// A change that was seen.
+struct Way {
+    node: String,
+    /// By the wall clock, which is the one of the audit log.
+    sent: Timestamp,
+    took: Duration,
+}
+
+/// Where the time went.
+async fn add_parts(bench: &Bench, mark: AuditMark, ways: &[Way], report: &mut Report) {
+    let parts = async {
+        // An answer may be written down a moment after its event was seen.
+        bench.settle().await?;
+        parts(ways, &bench.plane.audit().since(mark)?)
+    };
+    report.add("Of which, p50 and p99 of each part", parts.await);
+}
+
+/// By the API server's audit log. The operator's part begins when the PATCH is answered, and so includes
+/// the way of the event to it.
+fn parts(ways: &[Way], entries: &[AuditEntry]) -> Result<Row> {
+    let mut of_node: HashMap<(&str, &str), Vec<&AuditEntry>> = HashMap::new();
+    for entry in entries {
+        let key = match (entry.verb.as_str(), entry.resource.as_str()) {
+            ("patch", "nodes") => "patch",
+            ("update", NODES) => "update",
+            _ => continue,
+        };
+        of_node.entry((key, &entry.name)).or_default().push(entry);
+    }
+    let mut parts = [const { Vec::new() }; 4];
+    for way in ways {
+        let seen = way.sent + way.took;
+        let of_way = |verb: &'static str| {
+            let mut found = of_node.get(&(verb, &*way.node)).into_iter().flatten();
+            let found = found.rfind(|entry| (way.sent..=seen).contains(&entry.received));
+            found.with_context(|| format!("no {verb} of {} in the audit log", way.node))
+        };
+        let (patch, put) = (of_way("patch")?, of_way("update")?);
+        // The event may be there before the answer is.
+        let between = put.received.duration_since(patch.reached);
+        parts[0].push(patch.reached.duration_since(way.sent).unsigned_abs());
+        parts[1].push(between.try_into().unwrap_or_default());
+        parts[2].push(put.reached.duration_since(put.received).unsigned_abs());
+        parts[3].push(seen.duration_since(put.reached).unsigned_abs());
+    }
+    let [patch, operator, put, seen] = parts.map(|part| {
+        let part = Durations::new(part);
+        let [p50, p99] = [50, 99].map(|percent| part.percentile_ms(percent));
+        format!("{p50:.1} and {p99:.1} ms")
+    });
+    Ok(Row::plain(format!(
+        "until the PATCH is answered {patch}; until the operator's PUT arrives {operator}; until that \
+         is answered {put}; until it is seen {seen}"
+    )))
 }
 
 impl Change {
+    /// One that is sent now.
+    fn now(node: String, phase: Phase) -> Self {
+        Self {
+            node,
+            phase,
+            sent: Instant::now(),
+            clock: Timestamp::now(),
+        }
+    }
+
+    fn seen(self, at: Instant) -> Way {
+        Way {
+            node: self.node,
+            sent: self.clock,
+            took: at - self.sent,
+        }
+    }
+
     fn shows_in(&self, sighting: &Sighting) -> bool {
         sighting.name == self.node
             && sighting.at >= self.sent

@@ -24,7 +24,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 
 use self::bench::Bench;
 use self::report::Report;
@@ -34,6 +34,7 @@ mod latency;
 mod limits;
 mod operator;
 mod pace;
+mod processor;
 mod report;
 mod rest;
 mod shutdown;
@@ -42,6 +43,33 @@ mod start;
 mod sweep;
 mod witness;
 mod writes;
+
+/// Rows that are measured together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Group {
+    /// The first start, its memory, and a restart
+    Start,
+    /// `/metrics`, and the processor at rest
+    Rest,
+    /// Changes of every node
+    Sweep,
+    /// Changes of one node
+    Latency,
+    /// SIGTERM
+    Shutdown,
+}
+
+impl Group {
+    fn title(self) -> &'static str {
+        match self {
+            Self::Start => "first start",
+            Self::Rest => "the operator at rest",
+            Self::Sweep => "changes of every node",
+            Self::Latency => "changes of one node",
+            Self::Shutdown => "SIGTERM",
+        }
+    }
+}
 
 /// Measures memory, writes, latency and processor time of the operator against a real API server
 #[derive(Debug, Parser)]
@@ -58,6 +86,14 @@ pub(crate) struct Arguments {
     /// Changes of nodes, one at a time, whose latency is measured
     #[arg(long, value_name = "NUMBER", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
     changes: u32,
+    /// Only these groups of rows, and the API server's limit; all when it is not given
+    #[arg(
+        long,
+        value_name = "GROUP",
+        value_delimiter = ',',
+        conflicts_with = "output"
+    )]
+    only: Vec<Group>,
     /// The operator's program
     #[arg(
         long,
@@ -106,16 +142,20 @@ async fn measure(arguments: &Arguments) -> Result<()> {
     let empty = start::without_nodes(&bench).await?;
     bench.load_nodes().await?;
     let limits = limits::measure(&bench, &mut report).await?;
-    let group = start::measure(&bench, &limits, empty, &mut report).await;
-    report.group("first start", group);
-    let group = rest::measure(&bench, arguments.rest_seconds, &mut report).await;
-    report.group("the operator at rest", group);
-    let group = sweep::measure(&mut bench, &limits, &mut report).await;
-    report.group("changes of every node", group);
-    let group = latency::measure(&mut bench, arguments.changes, &mut report).await;
-    report.group("changes of one node", group);
-    let group = shutdown::measure(&mut bench, &mut report).await;
-    report.group("SIGTERM", group);
+    for group in Group::value_variants() {
+        if arguments.only.is_empty() || arguments.only.contains(group) {
+            let measured = match group {
+                Group::Start => start::measure(&bench, &limits, empty, &mut report).await,
+                Group::Rest => rest::measure(&bench, arguments.rest_seconds, &mut report).await,
+                Group::Sweep => sweep::measure(&mut bench, &limits, &mut report).await,
+                Group::Latency => {
+                    latency::measure(&mut bench, arguments.changes, &mut report).await
+                }
+                Group::Shutdown => shutdown::measure(&mut bench, &mut report).await,
+            };
+            report.group(group.title(), measured);
+        }
+    }
 
     let text = report.markdown(&bench.description());
     std::io::stdout().write_all(text.as_bytes())?;

@@ -6,6 +6,7 @@ use super::bench::{Bench, MARKER};
 use super::limits::Limits;
 use super::operator::Operator;
 use super::pace::as_f64;
+use super::processor::Processor;
 use super::report::{Report, Row, progress, thousands};
 use super::snapshot::Snapshot;
 use super::witness::{NODES, POOLS, Witness};
@@ -50,6 +51,7 @@ async fn first_start(bench: &Bench, limits: &Limits, report: &mut Report) -> Res
     let mark = bench.plane.audit().mark()?;
     let operator = bench.program.start()?;
     let row = async {
+        let processor = Processor::watch(&operator)?;
         let patience = bench.patience();
         let all = nodes.until(bench.nodes(), patience, |_| true);
         let (last_node, last_pool) = operator
@@ -58,6 +60,7 @@ async fn first_start(bench: &Bench, limits: &Limits, report: &mut Report) -> Res
             })
             .await?;
         let cpu = operator.cpu_seconds()?;
+        let shares = processor.shares(&operator)?;
         let took = (last_node.max(last_pool) - operator.started()).as_secs_f64();
         bench.settle().await?;
         let statuses = bench.writes_since(mark)?.node_statuses(MARKER);
@@ -65,7 +68,7 @@ async fn first_start(bench: &Bench, limits: &Limits, report: &mut Report) -> Res
         let a_node = as_f64(statuses) / as_f64(bench.nodes() - 1);
         anyhow::Ok(Row::held(
             format!(
-                "{took:.1} s, {ratio:.2} × the limit; {a_node:.2} status writes a node; {cpu:.1} CPU s"
+                "{took:.1} s, {ratio:.2} × the limit; {a_node:.2} status writes a node; {cpu:.1} CPU s{shares}"
             ),
             "≤ 1.25 × the limit, 1.00 status writes a node",
             ratio <= 1.25 && statuses == bench.nodes() - 1,

@@ -9,6 +9,7 @@ use super::bench::{Bench, MARKER, NEW};
 use super::limits::Limits;
 use super::operator::Operator;
 use super::pace::{as_f64, paced};
+use super::processor::Processor;
 use super::report::{Report, Row, progress};
 use super::start::held_memory;
 use super::witness::{NODES, Witness};
@@ -24,7 +25,7 @@ pub(crate) const RATE: f64 = 270.0;
 pub(crate) async fn measure(bench: &mut Bench, limits: &Limits, report: &mut Report) -> Result<()> {
     let operator = bench.program.start_ready(bench.patience()).await?;
     progress("changing the target version");
-    let row = operator.meanwhile(retarget(bench, limits)).await;
+    let row = operator.meanwhile(retarget(bench, limits, &operator)).await;
     report.add("Target version changes: every node's insight shows it", row);
     progress("draining every node");
     drain(bench, &operator, report).await;
@@ -37,21 +38,22 @@ pub(crate) async fn measure(bench: &mut Bench, limits: &Limits, report: &mut Rep
     Ok(())
 }
 
-async fn retarget(bench: &Bench, limits: &Limits) -> Result<Row> {
+async fn retarget(bench: &Bench, limits: &Limits, operator: &Operator) -> Result<Row> {
     let mut witness = Witness::start(&bench.client, NODES).await?;
     let mark = bench.plane.audit().mark()?;
-    let started = Instant::now();
+    let (started, processor) = (Instant::now(), Processor::watch(operator)?);
     bench.editor.start_update(NEW).await?;
     let pending = witness.until(bench.nodes(), bench.patience(), |status| {
         status.phase == Some(Phase::Pending) && status.desired_version.as_deref() == Some(NEW)
     });
     let took = (pending.await? - started).as_secs_f64();
+    let shares = processor.shares(operator)?;
     bench.settle().await?;
     let statuses = bench.writes_since(mark)?.node_statuses(MARKER);
     let ratio = took / limits.puts(bench.nodes());
     let a_node = as_f64(statuses) / as_f64(bench.nodes() - 1);
     Ok(Row::held(
-        format!("{took:.1} s, {ratio:.2} × the limit; {a_node:.2} writes a node"),
+        format!("{took:.1} s, {ratio:.2} × the limit; {a_node:.2} writes a node{shares}"),
         "≤ 1.25 × the limit, 1.00 writes a node",
         ratio <= 1.25 && statuses == bench.nodes() - 1,
     ))
@@ -61,13 +63,14 @@ async fn retarget(bench: &Bench, limits: &Limits) -> Result<Row> {
 struct Swept {
     lag: f64,
     rate: f64,
+    shares: String,
     busiest: usize,
     pool_writes: usize,
     refused: usize,
 }
 
 async fn drain(bench: &mut Bench, operator: &Operator, report: &mut Report) {
-    let swept = operator.meanwhile(patch_all(bench)).await;
+    let swept = operator.meanwhile(patch_all(bench, operator)).await;
     let (lag, pools) = match swept {
         Ok(swept) => (Ok(lag_row(&swept)), Ok(pools_row(&swept))),
         Err(error) => {
@@ -80,7 +83,7 @@ async fn drain(bench: &mut Bench, operator: &Operator, report: &mut Report) {
     report.add("Pool insights in that sweep", pools);
 }
 
-async fn patch_all(bench: &mut Bench) -> Result<Swept> {
+async fn patch_all(bench: &mut Bench, operator: &Operator) -> Result<Swept> {
     bench.render().await?;
     bench.settle().await?;
     let mut witness = Witness::start(&bench.client, NODES).await?;
@@ -89,14 +92,17 @@ async fn patch_all(bench: &mut Bench) -> Result<Swept> {
     let all = witness.until(count, patience, |status| {
         status.phase == Some(Phase::Draining)
     });
+    let processor = Processor::watch(operator)?;
     let patches = paced(count, RATE, |index| bench.advance(index).1);
     let (sent, seen) = tokio::try_join!(patches, all)?;
+    let shares = processor.shares(operator)?;
     let lag = sent.last().map(|last| seen.saturating_duration_since(last));
     bench.settle().await?;
     let writes = bench.writes_since(mark)?;
     Ok(Swept {
         lag: lag.unwrap_or_default().as_secs_f64(),
         rate: sent.rate(),
+        shares,
         busiest: writes.busiest_pool_second(),
         pool_writes: writes.pool_statuses(),
         refused: writes.refused(),
@@ -104,9 +110,11 @@ async fn patch_all(bench: &mut Bench) -> Result<Swept> {
 }
 
 fn lag_row(swept: &Swept) -> Row {
-    let Swept { lag, rate, .. } = swept;
+    let Swept {
+        lag, rate, shares, ..
+    } = swept;
     Row::held(
-        format!("{lag:.2} s behind, at {rate:.0}/s"),
+        format!("{lag:.2} s behind, at {rate:.0}/s{shares}"),
         "≤ 1.5 s behind",
         *lag <= 1.5,
     )

@@ -68,6 +68,8 @@ pub struct AuditEntry {
     pub request_uri: String,
     /// When the request came in, to the microsecond.
     pub received: Timestamp,
+    /// When it reached its stage: it was answered, or a watch began.
+    pub reached: Timestamp,
 }
 
 impl AuditLog {
@@ -175,6 +177,7 @@ struct Event {
     #[serde(default)]
     response_status: ResponseStatus,
     request_received_timestamp: Timestamp,
+    stage_timestamp: Timestamp,
 }
 
 #[derive(Deserialize)]
@@ -215,6 +218,7 @@ impl From<Event> for AuditEntry {
             user_agent: event.user_agent,
             request_uri: event.request_uri,
             received: event.request_received_timestamp,
+            reached: event.stage_timestamp,
         }
     }
 }
