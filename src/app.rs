@@ -1,14 +1,16 @@
 //! Puts the parts together, and takes them apart in order.
 //!
-//! Start: port, client, platform, backend, consumers, watches, operations, sync, centre. A consumer
+//! Start: port, client, lease, platform, backend, consumers, watches, operations, sync, centre. A consumer
 //! that is disabled is not there, and without any consumer neither is the centre.
 //!
-//! Stop: in the order of [`Parts`], each waiting for the one before; the port last, so that whoever
-//! asks meanwhile learns that the operator stops.
+//! Stop: in the order of [`Parts`], each waiting for the one before; then the lease is let go of, and the port
+//! closes last, so that whoever asks meanwhile learns that the operator stops.
 
 mod backend;
 pub mod config;
 mod engine;
+mod leading;
+mod lease;
 mod parts;
 mod rules;
 pub mod supervisor;
@@ -41,10 +43,12 @@ use crate::telemetry::metrics::Metrics;
 /// after which Kubernetes kills a pod.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(9);
 
-/// The parts that run, and the port, which outlives them.
+/// The parts that run, and what outlives them.
 #[derive(Default)]
 struct Running {
     parts: Parts,
+    /// The lease is let go of when nothing writes any more.
+    election: Stage,
     port: Stage,
 }
 
@@ -70,7 +74,9 @@ pub async fn run(config: RunConfig) -> anyhow::Result<()> {
     tracing::info!("Stopping");
     health.not_ready("operator", "it is stopping");
     let deadline = Instant::now() + SHUTDOWN_DEADLINE;
-    let complete = running.parts.stop(deadline).await & running.port.stop(deadline).await;
+    let complete = running.parts.stop(deadline).await
+        & running.election.stop(deadline).await
+        & running.port.stop(deadline).await;
     tracing::info!(complete, "Stopped");
     result
 }
@@ -82,7 +88,11 @@ async fn operate(
     metrics: &Arc<Metrics>,
     health: &Arc<Health>,
 ) -> anyhow::Result<()> {
-    let Running { parts, port } = running;
+    let Running {
+        parts,
+        election,
+        port,
+    } = running;
     let (engine, current_engine) = watch::channel::<Option<Arc<dyn Engine>>>(None);
     let operations = Operations::new(Limits::default(), system_clock());
     let (access, current_access) = watch::channel(None);
@@ -101,9 +111,12 @@ async fn operate(
         );
         return Err(port.ended().await.into());
     }
+    let connection = client::connect().await?;
+    let leadership = lease::stand(config, &connection, election, metrics, health)?;
     let surroundings = Surroundings {
         config,
-        connection: client::connect().await?,
+        connection,
+        leadership: &leadership,
         operations: &operations,
         metrics,
         health,
@@ -118,6 +131,11 @@ async fn operate(
             () = rules::outdated(config, provider, client) => None,
             ended = parts.ended() => Some(ended),
             ended = port.ended() => Some(ended),
+            why = leadership.lost() => {
+                // The end that Kubernetes starts this again after.
+                anyhow::bail!("The lease is lost: {why}");
+            }
+            ended = election.ended() => Some(ended),
         };
         if let Some(ended) = ended {
             return Err(ended.into());

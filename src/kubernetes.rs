@@ -5,10 +5,11 @@ pub mod access;
 pub mod backoff;
 pub mod client;
 pub mod diagnosis;
+mod fence;
+pub mod lease;
 pub mod objects;
 pub mod platform;
 pub mod relist;
-
 pub mod sync_status;
 pub mod watch;
 pub mod write;

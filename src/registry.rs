@@ -1,9 +1,10 @@
 //! What keeps and hands on: a store, the backends behind it, a set of dirty keys, a fan-out, locks,
-//! long-running operations, and when everything is compared. Generic: nothing here knows Kubernetes or what
+//! long-running operations, who of several leads, and when everything is compared. Generic: nothing here knows Kubernetes or what
 //! a node is, logs, or starts a task.
 
 pub mod backend;
 pub mod dirty;
+pub mod election;
 pub mod fanout;
 pub mod keyed_locks;
 pub mod lock_order;

@@ -134,6 +134,43 @@ impl FromStr for SyncStatusPlace {
     }
 }
 
+/// Which lease says who of several replicas writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LeaseChoice {
+    /// In a pod one in its namespace, else none.
+    Auto,
+    /// None: this is the only replica.
+    Off,
+    /// This one.
+    Lease {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
+}
+
+impl FromStr for LeaseChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('/') {
+            None if text == "auto" => Ok(Self::Auto),
+            None if text == "off" => Ok(Self::Off),
+            Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() => {
+                Ok(Self::Lease {
+                    namespace: namespace.to_owned(),
+                    name: name.to_owned(),
+                })
+            }
+            _ => Err(
+                "it is 'auto', 'off', or a namespace and a name, as in node-insights/node-insights"
+                    .to_owned(),
+            ),
+        }
+    }
+}
+
 /// How the operator runs.
 #[derive(Debug, Clone, Args)]
 pub struct RunConfig {
@@ -228,6 +265,21 @@ pub struct RunConfig {
     )]
     pub sync_status: SyncStatusPlace,
 
+    /// Lease by which one of several replicas is elected to write: `NAMESPACE/NAME`; `off` when there is
+    /// only one; or `auto`: in a pod `node-insights` in its namespace, else off
+    #[arg(
+        long,
+        env = "NODE_INSIGHTS_LEASE",
+        value_name = "LEASE",
+        default_value = "auto"
+    )]
+    pub lease: LeaseChoice,
+
+    /// How long after its last renewal the lease of a replica that is gone can be taken. A leader that cannot
+    /// renew it stops after two thirds of that; it renews it every two fifteenths
+    #[arg(long, env = "NODE_INSIGHTS_LEASE_DURATION", value_name = "DURATION", default_value = "15s", value_parser = parse_lease_duration)]
+    pub lease_duration: Duration,
+
     /// Serve a metric for each node as well, which is as many series as there are nodes
     #[arg(
         long, env = "NODE_INSIGHTS_ENABLE_NODE_METRICS", value_name = "BOOL", default_value_t = false,
@@ -290,13 +342,21 @@ fn parse_label_key(text: &str) -> Result<String, String> {
     }
 }
 
-/// A duration as people write it; less than a second would compare without a pause.
+/// A duration as people write it.
+fn parse_duration(text: &str) -> Option<Duration> {
+    Duration::try_from(text.parse::<SignedDuration>().ok()?).ok()
+}
+
+/// The lease has whole seconds; less than three of them are over before an API server that is busy answers.
+fn parse_lease_duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text)
+        .filter(|duration| (3..=600).contains(&duration.as_secs()) && duration.subsec_nanos() == 0)
+        .ok_or_else(|| "it is a number of seconds from 3s to 10m, as in 15s".to_owned())
+}
+
+/// Less than a second would compare without a pause.
 fn parse_interval(text: &str) -> Result<Duration, String> {
-    let duration = text
-        .parse::<SignedDuration>()
-        .ok()
-        .and_then(|duration| Duration::try_from(duration).ok());
-    duration
+    parse_duration(text)
         .filter(|duration| *duration >= Duration::from_secs(1))
         .ok_or_else(|| {
             "a duration has units and is a second or more, as in 90s, 10m or 1h30m".to_owned()
@@ -392,6 +452,13 @@ mod tests {
             (["--sync-interval", "10"], "as in 90s"),
             (["--sync-interval", "10ms"], "a second or more"),
             (["--sync-status", "configmap:here"], "'configmap:'"),
+            (
+                ["--lease", "on"],
+                "'auto', 'off', or a namespace and a name",
+            ),
+            (["--lease", "/name"], "as in node-insights/node-insights"),
+            (["--lease-duration", "2s"], "from 3s to 10m"),
+            (["--lease-duration", "3500ms"], "from 3s to 10m"),
         ] {
             let error = run(&args).unwrap_err();
             assert!(error.contains(hint), "{args:?}: {error}");

@@ -13,6 +13,7 @@ use crate::reconcile::inspection::{NodeView, PoolInspection};
 use crate::reconcile::jobs::{self, Job, Jobs};
 use crate::reconcile::node_state::Centre;
 use crate::registry::backend::BackendError;
+use crate::registry::election::{Leadership, Standing};
 use crate::registry::operations::{Begun, Operation, OperationHandle, OperationState, Operations};
 use crate::registry::sync::{SyncHandle, SyncStatus};
 use crate::telemetry::metrics::{Gauge, Metrics};
@@ -23,6 +24,7 @@ pub(super) struct RunningEngine {
     operations: Operations,
     sync: SyncHandle,
     queues: Vec<Queue>,
+    leadership: Leadership,
     jobs: mpsc::UnboundedSender<Job>,
     metrics: Arc<Metrics>,
 }
@@ -33,6 +35,7 @@ impl RunningEngine {
         operations: Operations,
         sync: SyncHandle,
         queues: Vec<Queue>,
+        leadership: Leadership,
         metrics: Arc<Metrics>,
     ) -> (Self, Jobs) {
         let (sender, jobs) = Jobs::new(operations.clone());
@@ -41,6 +44,7 @@ impl RunningEngine {
             operations,
             sync,
             queues,
+            leadership,
             jobs: sender,
             metrics,
         };
@@ -72,6 +76,9 @@ impl Engine for RunningEngine {
         let centre = Arc::clone(&self.centre);
         match work {
             Work::Resync => {
+                if let Standing::Standby(leader) = self.leadership.standing() {
+                    return Err(EngineError::Standby { leader });
+                }
                 let sync = self.sync.clone();
                 self.begin("resync", None, |operation| {
                     Box::pin(jobs::resync(operation, sync))

@@ -5,34 +5,33 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{env, fs};
 
-use super::config::{RunConfig, SyncStatusPlace};
+use super::config::SyncStatusPlace;
+use super::lease::pod_namespace;
 use super::sync_status_file::SyncStatusFile;
+use super::wiring::Surroundings;
 use crate::kubernetes::client::Connection;
 use crate::kubernetes::sync_status::{self, SyncStatusConfigMap};
 use crate::reconcile::compare::FullCompare;
 use crate::registry::Clock;
 use crate::registry::sync::{
-    Observe, Parts, StatusStore, StoreError, SyncPhase, SyncReason, SyncStatus,
+    Observe, Parts, StatusStore, StoreError, SyncCoordinator, SyncPhase, SyncReason, SyncStatus,
 };
 use crate::telemetry::metrics::{Compared, Metrics};
 
-/// Where a pod finds the namespace that it is in.
-const POD_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
-
-/// What the coordinator works with.
-pub(super) fn parts(
-    compare: Arc<FullCompare>,
-    config: &RunConfig,
-    connection: &Connection,
-    metrics: &Arc<Metrics>,
+/// The coordinator of this comparing.
+pub(super) fn coordinator(
+    compare: FullCompare,
+    surroundings: &Surroundings<'_>,
     clock: &Clock,
-) -> Parts {
-    Parts {
-        compare,
-        store: store(&config.sync_status, connection),
-        observe: Arc::new(Reporter(Arc::clone(metrics))),
+) -> SyncCoordinator {
+    let config = surroundings.config;
+    let parts = Parts {
+        compare: Arc::new(compare),
+        store: store(&config.sync_status, &surroundings.connection),
+        observe: Arc::new(Reporter(Arc::clone(surroundings.metrics))),
         clock: Arc::clone(clock),
-    }
+    };
+    SyncCoordinator::new(parts, config.sync_interval)
 }
 
 /// Tells logs and metrics how syncs go.
@@ -93,9 +92,9 @@ fn store(place: &SyncStatusPlace, connection: &Connection) -> Arc<dyn StatusStor
     match place {
         SyncStatusPlace::File(path) => file(path.clone()),
         SyncStatusPlace::ConfigMap { namespace, name } => config_map(namespace, name),
-        SyncStatusPlace::Auto => match fs::read_to_string(POD_NAMESPACE) {
-            Ok(namespace) => config_map(namespace.trim(), sync_status::NAME),
-            Err(_) => file(default_file(&connection.server)),
+        SyncStatusPlace::Auto => match pod_namespace() {
+            Some(namespace) => config_map(&namespace, sync_status::NAME),
+            None => file(default_file(&connection.server)),
         },
     }
 }

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::backend;
 use super::config::RunConfig;
 use super::engine::RunningEngine;
+use super::leading::{Writes, gained, lead};
 use super::parts::Parts;
 use super::sync;
 use crate::api::types::Provider;
@@ -33,8 +34,9 @@ use crate::reconcile::pool_insight::{self, PoolInsights};
 use crate::reconcile::states::States;
 use crate::reconcile::sync_gate::SyncGate;
 use crate::registry::Clock;
+use crate::registry::election::Leadership;
 use crate::registry::operations::Operations;
-use crate::registry::sync::{SyncCoordinator, SyncHandle, SyncReason};
+use crate::registry::sync::{SyncHandle, SyncReason};
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
 
@@ -47,6 +49,7 @@ const BACKEND_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 pub(super) struct Surroundings<'a> {
     pub(super) config: &'a RunConfig,
     pub(super) connection: Connection,
+    pub(super) leadership: &'a Leadership,
     pub(super) operations: &'a Operations,
     pub(super) metrics: &'a Arc<Metrics>,
     pub(super) health: &'a Arc<Health>,
@@ -61,6 +64,7 @@ pub(super) fn start(
     let Surroundings {
         config,
         connection,
+        leadership,
         operations,
         metrics,
         health,
@@ -94,8 +98,11 @@ pub(super) fn start(
         health: Arc::clone(health),
         metrics: Arc::clone(metrics),
     };
+    let (leads, writes) = watch::channel(false);
     let mut wiring = Wiring {
         config,
+        writer: connection.writer(leadership)?,
+        writes: writes.clone(),
         client: connection.client.clone(),
         parts,
         metrics,
@@ -116,33 +123,34 @@ pub(super) fn start(
         insights, queues, ..
     } = wiring;
 
-    let status = queues.iter().map(|(_, status)| status.clone()).collect();
-    let compare = FullCompare::new(
-        Arc::clone(&centre),
-        relist,
-        insights,
-        status,
-        Arc::clone(metrics),
-    );
-    let coordinator = SyncCoordinator::new(
-        sync::parts(Arc::new(compare), config, connection, metrics, &clock),
-        config.sync_interval,
-    );
+    let coordinator = {
+        let status = queues.iter().map(|(_, status)| status.clone()).collect();
+        let (centre, metrics) = (Arc::clone(&centre), Arc::clone(metrics));
+        let compare = FullCompare::new(centre, relist, insights, status, metrics);
+        sync::coordinator(compare, surroundings, &clock)
+    };
     let handle = coordinator.handle();
     let (engine, jobs) = RunningEngine::new(
         Arc::clone(&centre),
         Operations::clone(operations),
         handle.clone(),
         queues,
+        Leadership::clone(leadership),
         Arc::clone(metrics),
     );
     let engine = Arc::new(engine);
     engine.wire_gauges(metrics);
     parts.work.spawn("operations", |stop| jobs.run(stop));
-    parts.sync.spawn("sync", |stop| {
-        let centre = Arc::clone(&centre);
-        async move { coordinator.start(centre.evaluated(), stop).await }
+    parts.sync.spawn("sync", |stop| async move {
+        coordinator.start(gained(writes), stop).await;
     });
+    let leading = lead(
+        Arc::clone(&centre),
+        Leadership::clone(leadership),
+        handle.clone(),
+        leads,
+    );
+    parts.centre.spawn_until_stopped("leader", leading);
     let watches = &mut parts.watches;
     watches.spawn_until_stopped("watch restarts", ask_for_syncs(restarts, handle));
     let looked_after = look_after_backend(Arc::clone(&centre));
@@ -227,6 +235,10 @@ pub(super) type Queue = (&'static str, watch::Receiver<QueueStatus>);
 struct Wiring<'a> {
     config: &'a RunConfig,
     client: Client,
+    /// Sends nothing unless this replica may write.
+    writer: Client,
+    /// This replica writes.
+    writes: Writes,
     parts: &'a mut Parts,
     metrics: &'a Arc<Metrics>,
     health: &'a Arc<Health>,
@@ -292,7 +304,7 @@ impl Wiring<'_> {
         S: InsightStatus + Hash + Serialize + DeserializeOwned,
     {
         Arc::new(Applier::new(
-            self.client.clone(),
+            self.writer.clone(),
             Arc::clone(cache),
             Arc::clone(self.metrics),
             Arc::clone(self.health),
@@ -300,7 +312,7 @@ impl Wiring<'_> {
         ))
     }
 
-    /// Starts a consumer; it begins once every node was evaluated.
+    /// Starts a consumer; it begins once every node was evaluated and this replica leads.
     fn consume<R, F>(
         &mut self,
         name: &'static str,
@@ -311,13 +323,13 @@ impl Wiring<'_> {
         R: Fn(InsightKey) -> F + Send + Sync + 'static,
         F: Future<Output = Outcome> + Send + 'static,
     {
-        let centre: Arc<Centre> = Arc::clone(&self.feed.centre);
-        let inbox = centre.attach(name, wants)?;
+        let inbox = self.feed.centre.attach(name, wants)?;
+        let writes = self.writes.clone();
         let (status, seen) = watch::channel(QueueStatus::default());
         self.queues.push((name, seen));
         let (metrics, concurrency) = (Arc::clone(self.metrics), self.config.concurrency());
         self.parts.consumers.spawn(name, move |stop| async move {
-            if stop.run_until_cancelled(centre.evaluated()).await.is_some() {
+            if stop.run_until_cancelled(gained(writes)).await.is_some() {
                 keyed_queue::run(name, inbox, concurrency, &metrics, &status, stop, reconcile)
                     .await;
             }

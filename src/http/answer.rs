@@ -73,6 +73,9 @@ impl From<EngineError> for Refusal {
                 ..Self::new(StatusCode::NOT_FOUND, "UnknownPool", text)
             },
             EngineError::NotReady { why: _ } => Self::not_ready(text),
+            EngineError::Standby { leader: _ } => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "Standby", text)
+            }
         }
     }
 }

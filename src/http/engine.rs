@@ -61,6 +61,12 @@ pub enum EngineError {
         /// What it waits for.
         why: String,
     },
+    /// Only the replica that leads does that.
+    #[error("This replica stands by: ask the one that leads{}", leader.as_ref().map(|leader| format!(", {leader}")).unwrap_or_default())]
+    Standby {
+        /// Which that is, if it is known.
+        leader: Option<String>,
+    },
 }
 
 /// The centre, as the port sees it.

@@ -1,8 +1,11 @@
-//! The client, with the deadlines that kube does not set by itself.
+//! The clients, with the deadlines that kube does not set by itself.
 
 use std::time::Duration;
 
 use kube::{Client, Config};
+
+use super::fence;
+use crate::registry::election::Leadership;
 
 /// A read that is silent for so long is on a dead connection. Longer than [`super::watch::TIMEOUT`],
 /// after which the API server ends a silent watch by itself.
@@ -25,12 +28,35 @@ pub enum ClientError {
     BadConfig(#[source] Box<kube::Error>),
 }
 
-/// A client, and whom it talks to.
+/// A client, whom it talks to, and how to get others.
 pub struct Connection {
     /// The client.
     pub client: Client,
     /// Host and port of the API server.
     pub server: String,
+    config: Config,
+}
+
+impl Connection {
+    /// A client with connections of its own.
+    ///
+    /// # Errors
+    /// When the configuration cannot be used.
+    pub fn another(&self) -> Result<Client, ClientError> {
+        Client::try_from(self.config.clone()).map_err(bad_config)
+    }
+
+    /// A client that sends nothing unless this replica may write.
+    ///
+    /// # Errors
+    /// When the configuration cannot be used.
+    pub fn writer(&self, leadership: &Leadership) -> Result<Client, ClientError> {
+        fence::client(&self.config, leadership, CONNECT_TIMEOUT).map_err(bad_config)
+    }
+}
+
+fn bad_config(error: kube::Error) -> ClientError {
+    ClientError::BadConfig(Box::new(error))
 }
 
 /// A client from the kubeconfig, else from the pod's service account.
@@ -49,10 +75,9 @@ pub async fn connect() -> Result<Connection, ClientError> {
     // Every caller here has a backoff of its own, which also says what it is waiting for.
     config.default_retry = false;
     let server = config.cluster_url.authority().map(ToString::to_string);
-    let client =
-        Client::try_from(config).map_err(|error| ClientError::BadConfig(Box::new(error)))?;
     Ok(Connection {
-        client,
+        client: Client::try_from(config.clone()).map_err(bad_config)?,
         server: server.unwrap_or_default(),
+        config,
     })
 }

@@ -2,7 +2,7 @@
 //! after a start, the times that were known before.
 //!
 //! A status is kept as a digest: 5,000 of them as objects would be most of this program's memory. It
-//! is kept whole only until its history was taken over.
+//! is kept whole only until its history was taken over, which a replica that stands by does when it leads.
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -148,12 +148,17 @@ impl<S: InsightStatus + Hash> InsightCache<S> {
         self.names().into_iter().filter(is_gone).collect()
     }
 
-    /// What the insight said before this process started. Given away once.
+    /// What the insight said that another process wrote. Given away once.
     pub fn take_history(&self, name: &Arc<str>) -> Option<Arc<S>> {
         self.history.remove(name)
     }
 
-    /// No more history is needed: everything was evaluated once.
+    /// Names of the insights that have a history still.
+    pub fn names_with_history(&self) -> Vec<Arc<str>> {
+        self.history.keys()
+    }
+
+    /// No more history is needed: from now on this process writes.
     pub fn drop_history(&self) {
         self.keeps_history.store(false, Ordering::Release);
         for name in self.history.keys() {

@@ -75,10 +75,18 @@ impl NodeInsights {
     }
 
     async fn remove(&self, name: &Arc<str>) -> Outcome {
-        match self.applier.apply(name, None, None).await {
+        let cause = self.centre.departure(name);
+        let cause = cause.as_deref();
+        match self.applier.apply(name, None, cause).await {
             Ok(applied) => {
+                self.centre.parted(name);
                 if applied == Applied::Deleted {
-                    tracing::info!(node = &**name, "Deleted the insight of a node that is gone");
+                    tracing::info!(
+                        reconcile_id = cause.map(|cause| cause.reconcile_id),
+                        trigger = cause.map(|cause| tracing::field::display(cause.trigger)),
+                        node = &**name,
+                        "Deleted the insight of a node that is gone"
+                    );
                 }
                 Outcome::Done
             }

@@ -9,6 +9,7 @@
 //! never evaluate.
 
 mod counts;
+mod past;
 mod read;
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use self::counts::Counts;
+use self::past::Known;
 pub use self::read::OwnedPool;
 use super::insight_cache::InsightCache;
 use super::insight_key::InsightKey;
@@ -26,14 +28,14 @@ use super::states::{Evaluated, States};
 use super::sync_gate::SyncGate;
 use crate::api::NodeProgressInsightStatus;
 use crate::domain::evaluate::Evaluator;
-use crate::domain::state::{History, NodeState};
+use crate::domain::state::NodeState;
 use crate::registry::Clock;
 use crate::registry::backend::BackendError;
 use crate::registry::dirty::{Marked, Marker, Reader, dirty_set};
 use crate::registry::fanout::{Fanout, Inbox};
 use crate::registry::keyed_locks::KeyedLocks;
 use crate::registry::lock_order::Rank;
-use crate::registry::store::Change;
+use crate::registry::store::{Change, Store};
 use crate::telemetry::cause::{Cause, Step};
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::{EvaluationResult, Metrics};
@@ -57,6 +59,8 @@ pub struct Centre {
     locks: KeyedLocks<Arc<str>>,
     dirty: Marker<InsightKey, Cause>,
     fanout: Fanout<InsightKey>,
+    /// What led to the end of nodes whose insight is still to be deleted.
+    departures: Store<Arc<str>, Cause>,
     history: Option<Arc<InsightCache<NodeProgressInsightStatus>>>,
     evaluated: watch::Sender<bool>,
     counts: Counts,
@@ -88,6 +92,7 @@ impl Centre {
             locks: KeyedLocks::new(NODE_LOCKS),
             dirty,
             fanout: Fanout::default(),
+            departures: Store::new(),
             history,
             evaluated: watch::Sender::new(false),
             counts: Counts::new(Arc::clone(&metrics), Arc::clone(&clock)),
@@ -172,9 +177,6 @@ impl Centre {
             () = shutdown.cancelled() => return,
         }
         let mut postponed = self.evaluate_all(&mut dirty).await;
-        if let Some(history) = &self.history {
-            history.drop_history();
-        }
         // First this, then what is known: an insight that is touched in between is told by one of them.
         self.evaluated.send_replace(true);
         for key in known() {
@@ -279,9 +281,18 @@ impl Centre {
         name: &Arc<str>,
         cause: &Cause,
     ) -> Result<EvaluationResult, BackendError> {
+        self.reconcile_with(name, cause, |name| self.gather(name))
+    }
+
+    fn reconcile_with(
+        &self,
+        name: &Arc<str>,
+        cause: &Cause,
+        gather: impl FnOnce(&Arc<str>) -> Result<Known, BackendError>,
+    ) -> Result<EvaluationResult, BackendError> {
         let started = Instant::now();
         let span = cause.reconcile(name);
-        let known = span.in_span(Step::Gather, || self.gather(name))?;
+        let known = span.in_span(Step::Gather, || gather(name))?;
         let state = span.in_span(Step::Evaluate, || {
             self.inventory
                 .evaluate(name, known.past.as_ref(), (self.clock)())
@@ -294,38 +305,6 @@ impl Centre {
         self.metrics
             .evaluated(cause.trigger, result, started.elapsed().as_secs_f64());
         Ok(result)
-    }
-
-    /// What was known of the node before: by the last evaluation, else by its insight and by what the
-    /// backend kept. A node that was created anew has no past.
-    fn gather(&self, name: &Arc<str>) -> Result<Known, BackendError> {
-        let before = self.states.node(name)?;
-        let past = match (self.inventory.uid(name), &before) {
-            (None, _) => None,
-            (Some(uid), Some(before)) => {
-                (before.state.uid == uid).then(|| History::from(&*before.state))
-            }
-            (Some(uid), None) => self.kept_history(name, &uid)?,
-        };
-        Ok(Known { before, past })
-    }
-
-    /// What is known from before the start.
-    fn kept_history(
-        &self,
-        name: &Arc<str>,
-        uid: &Arc<str>,
-    ) -> Result<Option<History>, BackendError> {
-        let kept = self.states.kept_timeline(name, uid)?;
-        let said = self.history.as_ref().and_then(|insights| {
-            let base = insights.base(name)?;
-            let status = insights.take_history(name)?;
-            (base.owner_uid.as_ref() == Some(uid)).then_some(status)
-        });
-        Ok(match said {
-            Some(status) => Some(History::from_status(&status).with_earlier(&kept)),
-            None => History::from_timeline(&kept),
-        })
     }
 
     /// Keeps the state, if it differs.
@@ -349,7 +328,11 @@ impl Centre {
             state: Arc::clone(&state),
             cause: cause.clone(),
         };
-        Ok(match self.states.put_node(evaluated, before)? {
+        let change = self.states.put_node(evaluated, before)?;
+        if matches!(change, Change::Inserted) {
+            self.parted(name);
+        }
+        Ok(match change {
             Change::Unchanged => Committed::Unchanged,
             Change::Inserted | Change::Updated(_) => Committed::Changed(state),
         })
@@ -381,7 +364,13 @@ impl Centre {
     fn after_removal(&self, gone: &NodeState, cause: &Cause) -> Result<(), BackendError> {
         log(gone, cause, "The node is gone");
         self.counts.moved(Some(gone), None);
-        self.notify_node(&gone.name, [gone.pool_name(), None], cause)
+        // Before it is told: who is told looks for it. There is no state any more to keep it.
+        self.departures
+            .upsert(Arc::clone(&gone.name), cause.clone());
+        if !self.notify(&InsightKey::Node(Arc::clone(&gone.name))) {
+            self.parted(&gone.name);
+        }
+        self.notify_pools([gone.pool_name(), None], cause)
     }
 
     /// How long the step of an update took is what its pool is remembered by.
@@ -411,6 +400,14 @@ impl Centre {
         {
             evaluated.cause.finish();
         }
+        self.notify_pools(pools, cause)
+    }
+
+    fn notify_pools(
+        &self,
+        pools: [Option<Arc<str>>; 2],
+        cause: &Cause,
+    ) -> Result<(), BackendError> {
         for pool in pools.into_iter().flatten() {
             self.notify_pool(&pool, cause)?;
         }
@@ -441,12 +438,6 @@ impl Centre {
         });
         is_wanted
     }
-}
-
-/// What was known of a node.
-struct Known {
-    before: Option<Arc<Evaluated>>,
-    past: Option<History>,
 }
 
 /// What became of a state.

@@ -39,15 +39,9 @@ impl PartialEq for Evaluated {
     }
 }
 
-/// What last changed in a pool. Two are equal when they are the same change.
-#[derive(Debug, Clone)]
+/// What last changed in a pool.
+#[derive(Debug, Clone, PartialEq)]
 pub struct PoolChange(pub Cause);
-
-impl PartialEq for PoolChange {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.reconcile_id == other.0.reconcile_id
-    }
-}
 
 /// Keeps the states of nodes, found by pool.
 pub type NodeBackend = dyn StateBackend<Evaluated, Arc<str>>;

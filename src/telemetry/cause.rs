@@ -15,7 +15,7 @@ use tracing::{Span, debug_span};
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
-/// What set a change off. A clone is the same change, and lets go of its span on its own.
+/// What set a change off. A clone is the same change, equal to it, and lets go of its span on its own.
 #[derive(Debug, Clone)]
 pub struct Cause {
     /// Counts the causes of this process.
@@ -27,6 +27,12 @@ pub struct Cause {
     /// When this process learned of it.
     pub observed_at: Instant,
     span: Slot,
+}
+
+impl PartialEq for Cause {
+    fn eq(&self, other: &Self) -> bool {
+        self.reconcile_id == other.reconcile_id
+    }
 }
 
 impl Cause {
@@ -180,11 +186,13 @@ pub enum Trigger {
     Sync,
     /// Somebody asked for it.
     Requested,
+    /// This replica leads now, and takes over what the last leader wrote.
+    Leadership,
 }
 
 impl Trigger {
     /// Every trigger, each at the place that it has in the enum.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Node,
         Self::NodeDeleted,
         Self::MachineConfigPool,
@@ -193,6 +201,7 @@ impl Trigger {
         Self::ApiServerVersion,
         Self::Sync,
         Self::Requested,
+        Self::Leadership,
     ];
 
     /// As a label.
@@ -207,6 +216,7 @@ impl Trigger {
             Self::ApiServerVersion => "api_server_version",
             Self::Sync => "sync",
             Self::Requested => "requested",
+            Self::Leadership => "leadership",
         }
     }
 }

@@ -12,6 +12,7 @@ use prometheus::{Registry, TextEncoder};
 use self::asked::AskedMetrics;
 pub use self::asked::Gauge;
 use self::insights::InsightMetrics;
+use self::leader::LeaderMetrics;
 pub use self::maker::Description;
 use self::maker::Maker;
 pub use self::nodes::EvaluationResult;
@@ -23,6 +24,7 @@ use self::watches::WatchMetrics;
 
 mod asked;
 mod insights;
+mod leader;
 mod maker;
 mod nodes;
 mod states;
@@ -38,6 +40,7 @@ pub struct Metrics {
     insights: InsightMetrics,
     watches: WatchMetrics,
     sync: SyncMetrics,
+    leader: LeaderMetrics,
     states: StateMetrics,
 }
 
@@ -66,6 +69,7 @@ impl Metrics {
             insights: InsightMetrics::new(&make)?,
             watches: WatchMetrics::new(&make)?,
             sync: SyncMetrics::new(&make)?,
+            leader: LeaderMetrics::new(&make)?,
             states: StateMetrics::new(&make)?,
             descriptions: make.into_descriptions(),
             registry,

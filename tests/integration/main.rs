@@ -12,6 +12,7 @@
 
 mod backend;
 mod dumps;
+mod election;
 mod invariants;
 mod kubectl;
 mod kubernetes;

@@ -234,6 +234,35 @@ async fn the_subcommand_waits_for_a_resync_and_for_one_pool() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_standby_compares_nothing_and_says_who_does() -> Result<()> {
+    let world = world().await?;
+    let args = ["--lease", "node-insights/node-insights"];
+    let (leader, _) = operator(&world, &args).await?;
+    eventually("it leads", SOON, async || {
+        let leads = leader.metric("leader_election_master_status", &[]).await?;
+        Ok((leads == 1).then_some(()))
+    })
+    .await?;
+    let (_standby, port) = operator(&world, &args).await?;
+    let admin = token(&world, "admin").await?;
+    let refused = port.comes_to("/operations/resync", &admin, 503).await?;
+    let lease = [
+        "get",
+        "lease",
+        "node-insights",
+        "-o",
+        "jsonpath={.spec.holderIdentity}",
+    ];
+    let holder = world
+        .plane
+        .kubectl(&[&lease[..], &["-n", "node-insights"]].concat())
+        .await?;
+    assert!(refused.contains("This replica stands by"), "{refused}");
+    assert!(!holder.is_empty() && refused.contains(&holder), "{refused}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_export_has_a_line_for_each_node() -> Result<()> {
     let world = world().await?;
     let (_operator, port) = operator(&world, &[]).await?;

@@ -103,32 +103,33 @@ async fn the_operator_may_do_what_it_does_and_no_more() {
         let attributes = json!({"nonResourceAttributes": {"path": path, "verb": verb}});
         assert_eq!(review(&plane, attributes).await, is_so, "{verb} {path}");
     }
-    // The one ConfigMap in its own namespace.
-    for (verb, namespace, name, is_allowed) in [
-        ("create", "node-insights", "", true),
-        ("get", "node-insights", "node-insights-sync-status", true),
-        ("update", "node-insights", "node-insights-sync-status", true),
-        ("get", "node-insights", "another", false),
-        ("list", "node-insights", "", false),
-        (
-            "delete",
-            "node-insights",
-            "node-insights-sync-status",
-            false,
-        ),
-        ("get", "default", "node-insights-sync-status", false),
-        ("create", "default", "", false),
-    ] {
-        let attributes = json!({
-            "group": "", "version": "*", "resource": "configmaps",
-            "verb": verb, "namespace": namespace, "name": name
-        });
-        let spec = json!({"resourceAttributes": attributes});
-        assert_eq!(
-            review(&plane, spec).await,
-            is_allowed,
-            "{verb} {namespace}/{name}"
-        );
+    // The one ConfigMap and the one Lease in its own namespace.
+    let kinds = [
+        ("", "configmaps", "node-insights-sync-status"),
+        ("coordination.k8s.io", "leases", "node-insights"),
+    ];
+    for (group, resource, own) in kinds {
+        for (verb, namespace, name, is_allowed) in [
+            ("create", "node-insights", "", true),
+            ("get", "node-insights", own, true),
+            ("update", "node-insights", own, true),
+            ("get", "node-insights", "another", false),
+            ("list", "node-insights", "", false),
+            ("delete", "node-insights", own, false),
+            ("get", "default", own, false),
+            ("create", "default", "", false),
+        ] {
+            let attributes = json!({
+                "group": group, "version": "*", "resource": resource,
+                "verb": verb, "namespace": namespace, "name": name
+            });
+            let spec = json!({"resourceAttributes": attributes});
+            assert_eq!(
+                review(&plane, spec).await,
+                is_allowed,
+                "{verb} {resource} {namespace}/{name}"
+            );
+        }
     }
 }
 

@@ -20,6 +20,7 @@ use crate::reconcile::kept::PhaseDurations;
 use crate::reconcile::states::{Evaluated, PoolChange, States};
 use crate::registry::backend::BackendError;
 use crate::registry::store::{Counter, Snapshot};
+use crate::telemetry::cause::Cause;
 
 /// A pool, and the UID of the object that it comes from, if there is one.
 pub type OwnedPool = (PoolView, Option<Arc<str>>);
@@ -73,6 +74,16 @@ impl Centre {
                 id.map(|id| (view(id, nodes), None))
             }
         })
+    }
+
+    /// What led to the end of a node, until [`Centre::parted`].
+    pub fn departure(&self, name: &Arc<str>) -> Option<Arc<Cause>> {
+        self.departures.get(name)
+    }
+
+    /// Nothing is left of a node that is gone.
+    pub fn parted(&self, name: &Arc<str>) {
+        self.departures.remove(name);
     }
 
     /// Names of all pools.

@@ -105,10 +105,11 @@ impl Bench {
             .observe(&cause, |inventory| inventory.apply_node(node.build()));
     }
 
-    fn remove(&self, name: &str) {
+    fn remove(&self, name: &str) -> Cause {
         let cause = Cause::new(Trigger::NodeDeleted, "2");
         self.centre
             .observe(&cause, |inventory| inventory.remove_node(&name.into()));
+        cause
     }
 
     /// Everything that is dirty is evaluated when the centre has stopped.
@@ -336,6 +337,34 @@ async fn a_state_whose_node_is_gone_is_reaped_and_who_looks_at_it_is_told() {
             (vec!["ghost".to_owned()], vec!["blue.pool".to_owned()])
         );
         assert_eq!(bench.centre.reap(&cause).unwrap(), 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_led_to_the_end_of_a_node_is_known_until_nothing_is_left_of_it() {
+    on_every_backend(async |backends| {
+        let mut bench = Bench::start(backends);
+        let name: Arc<str> = "a".into();
+        bench.apply(member("a", "blue"));
+        bench.settle(1).await;
+        assert!(bench.centre.departure(&name).is_none());
+
+        let cause = bench.remove("a");
+        bench.settle(2).await;
+        let departure = bench.centre.departure(&name).unwrap();
+        assert_eq!(departure.reconcile_id, cause.reconcile_id);
+        bench.centre.parted(&name);
+        assert!(bench.centre.departure(&name).is_none());
+
+        // Who comes back under the name has not gone.
+        bench.apply(member("a", "blue"));
+        bench.settle(3).await;
+        bench.remove("a");
+        bench.settle(4).await;
+        bench.apply(member("a", "blue"));
+        bench.settle(5).await;
+        assert!(bench.centre.departure(&name).is_none());
     })
     .await;
 }

@@ -47,7 +47,13 @@ impl Schedule {
     /// Why there is a sync to begin now, if there is.
     pub(super) fn should_sync(&self, now: Instant) -> Option<SyncReason> {
         let Some(last) = self.last else {
-            return Some(SyncReason::Start);
+            // A replica that stood by does not start.
+            let leads = self.asked.contains_key(&SyncReason::LeadershipGained);
+            return Some(if leads {
+                SyncReason::LeadershipGained
+            } else {
+                SyncReason::Start
+            });
         };
         match self.strongest() {
             Some(
@@ -143,6 +149,9 @@ mod tests {
         schedule.ask(SyncReason::WatchRestarted);
         schedule.ask(SyncReason::AskedFor);
         assert_eq!(schedule.should_sync(now), Some(SyncReason::Start));
+        schedule.ask(SyncReason::LeadershipGained);
+        let reason = schedule.should_sync(now);
+        assert_eq!(reason, Some(SyncReason::LeadershipGained));
     }
 
     #[test]

@@ -164,6 +164,7 @@ fn every_trigger_is_listed_at_its_place() {
         Trigger::ApiServerVersion => 5,
         Trigger::Sync => 6,
         Trigger::Requested => 7,
+        Trigger::Leadership => 8,
     };
     for (at, trigger) in Trigger::ALL.into_iter().enumerate() {
         assert_eq!(trigger as usize, at, "{trigger}");

@@ -26,4 +26,5 @@ pub mod wait;
 pub use audit::{AuditEntry, AuditLog, AuditMark, writes};
 pub use control_plane::{ControlPlane, ControlPlaneBuilder, KeptControlPlane};
 pub use process::{Exit, Process};
+pub use rustix::process::Signal;
 pub use wait::eventually;

@@ -1,0 +1,108 @@
+//! By which lease one of several replicas is elected, and who is told.
+
+use std::sync::Arc;
+use std::{env, fs};
+
+use super::config::{LeaseChoice, RunConfig};
+use super::supervisor::Stage;
+use crate::kubernetes::client::{ClientError, Connection};
+use crate::kubernetes::lease::{self, LeaseObject};
+use crate::reconcile::clock::system_clock;
+use crate::registry::election::{
+    Election, Leadership, LeaseError, ObserveElection, Standing, Timing,
+};
+use crate::telemetry::health::Health;
+use crate::telemetry::metrics::Metrics;
+
+/// Where a pod finds the namespace that it is in.
+const POD_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
+/// Name under which `/readyz` shows whether the lease can be used.
+const CHECK: &str = "lease";
+
+/// The namespace of the pod that this process runs in, if it does.
+pub(super) fn pod_namespace() -> Option<String> {
+    let namespace = fs::read_to_string(POD_NAMESPACE).ok()?;
+    Some(namespace.trim().to_owned()).filter(|namespace| !namespace.is_empty())
+}
+
+/// Takes part in the election, if there shall be one, until `election` stops, which must be after
+/// everything that writes; what says whether this replica may.
+///
+/// # Errors
+/// When there can be no client.
+pub(super) fn stand(
+    config: &RunConfig,
+    connection: &Connection,
+    election: &mut Stage,
+    metrics: &Arc<Metrics>,
+    health: &Arc<Health>,
+) -> Result<Leadership, ClientError> {
+    let lease = match &config.lease {
+        LeaseChoice::Off => None,
+        LeaseChoice::Auto => pod_namespace().map(|namespace| (namespace, lease::NAME.to_owned())),
+        LeaseChoice::Lease { namespace, name } => Some((namespace.clone(), name.clone())),
+    };
+    let Some((namespace, name)) = lease else {
+        metrics.leads(true);
+        tracing::info!("There is no leader election: this is taken for the only replica");
+        return Ok(Leadership::unconditional());
+    };
+    let identity = identity();
+    tracing::info!(identity, lease = %format_args!("{namespace}/{name}"), "Taking part in the leader election");
+    health.not_ready(CHECK, "not looked at yet");
+    let election_of = Election::new(
+        // Of its own: what others send holds up no renewal.
+        LeaseObject::new(connection.another()?, &namespace, &name),
+        &identity,
+        Timing::of(config.lease_duration),
+        system_clock(),
+        Arc::new(Reporter {
+            metrics: Arc::clone(metrics),
+            health: Arc::clone(health),
+        }),
+    );
+    let leadership = election_of.leadership();
+    election.spawn("lease", |stop| election_of.run(stop));
+    Ok(leadership)
+}
+
+/// What no other process has or had: a pod keeps its name when its container starts again.
+fn identity() -> String {
+    let host = env::var("POD_NAME")
+        .or_else(|_| fs::read_to_string("/proc/sys/kernel/hostname"))
+        .unwrap_or_default();
+    format!("{}_{:016x}", host.trim(), fastrand::u64(..))
+}
+
+/// Tells logs, metrics and `/readyz` how the election goes.
+struct Reporter {
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+}
+
+impl ObserveElection for Reporter {
+    fn stands(&self, standing: &Standing) {
+        self.metrics.leads(*standing == Standing::Leader);
+        match standing {
+            Standing::Leader => tracing::info!("This replica leads: it writes from now on"),
+            Standing::Standby(Some(leader)) => {
+                tracing::info!(leader, "Another replica leads: this one stands by");
+            }
+            Standing::Standby(None) => tracing::info!("This replica stands by"),
+            Standing::Lost(error) => {
+                tracing::error!(error, "The lease is lost: this replica writes no more");
+            }
+        }
+    }
+
+    fn looked(&self, outcome: Result<(), &LeaseError>, is_leader: bool) {
+        let Err(error) = outcome else {
+            self.health.ready(CHECK);
+            return;
+        };
+        self.metrics.lease_failed();
+        if self.health.not_ready(CHECK, error.to_string()) {
+            tracing::warn!(%error, is_leader, "Using the lease fails");
+        }
+    }
+}

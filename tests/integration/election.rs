@@ -1,0 +1,462 @@
+//! Several replicas: one writes, and it is never two. What is done to them is real: processes are killed and
+//! stopped, the network is cut, the lease is deleted and edited. Who wrote when is the API server's audit
+//! log's to say: each replica has a service account of its own.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::{Api, ResourceExt};
+use node_insights::api::types::ConditionStatus;
+use node_insights_harness::openshift::{Cluster, Pool};
+use node_insights_harness::{AuditEntry, AuditMark, Signal, eventually, writes};
+use serde_json::{Value, json};
+
+use crate::support::line::Line;
+use crate::support::{Operator, SOON, World, condition};
+
+const OLD: &str = "4.19.14";
+const NAMESPACE: &str = "node-insights";
+const LEASE: &str = "node-insights";
+const NODES: usize = 8;
+/// The shortest lease that there is: faults that outlast it take seconds.
+const SHORT: &[&str] = &[
+    "--lease",
+    "node-insights/node-insights",
+    "--lease-duration",
+    "3s",
+];
+const USUAL: &[&str] = &["--lease", "node-insights/node-insights"];
+/// Longer than the short lease: whoever was away for so long has lost it.
+const PAST_THE_LEASE: Duration = Duration::from_millis(4500);
+
+/// A replica with an account and a line of its own.
+struct Replica {
+    user: String,
+    line: Line,
+    operator: Option<Operator>,
+    args: &'static [&'static str],
+}
+
+impl Replica {
+    async fn start(world: &World, name: &str, args: &'static [&'static str]) -> Result<Self> {
+        let account = json!({"name": name, "namespace": NAMESPACE});
+        let group = "rbac.authorization.k8s.io";
+        let subject = json!([{"kind": "ServiceAccount", "name": name, "namespace": NAMESPACE}]);
+        let binding = |kind: &str, role: &str, metadata: Value| {
+            json!({
+                "apiVersion": format!("{group}/v1"), "kind": kind, "metadata": metadata,
+                "roleRef": {"apiGroup": group, "kind": role, "name": "node-insights"},
+                "subjects": subject,
+            })
+        };
+        let objects = [
+            json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account}),
+            binding("ClusterRoleBinding", "ClusterRole", json!({"name": name})),
+            binding("RoleBinding", "Role", account.clone()),
+        ];
+        for object in objects {
+            // JSON is YAML.
+            world.plane.apply_yaml(&object.to_string()).await?;
+        }
+        let kubeconfig = world
+            .plane
+            .service_account_kubeconfig(NAMESPACE, name)
+            .await?;
+        let mut replica = Self {
+            user: format!("system:serviceaccount:{NAMESPACE}:{name}"),
+            line: Line::to(&kubeconfig).await?,
+            operator: None,
+            args,
+        };
+        replica.run(world).await?;
+        Ok(replica)
+    }
+
+    /// Starts it, if it does not run.
+    async fn run(&mut self, world: &World) -> Result<()> {
+        self.line.mend();
+        if let Some(operator) = &self.operator
+            && operator.process.exited()?.is_none()
+        {
+            return Ok(());
+        }
+        let dir = world.plane.dir();
+        let operator = Operator::start(&self.line.kubeconfig, self.args, dir).await?;
+        operator.ready().await?;
+        self.operator = Some(operator);
+        Ok(())
+    }
+
+    fn operator(&self) -> Result<&Operator> {
+        self.operator.as_ref().context("the replica does not run")
+    }
+
+    async fn leads(&self) -> bool {
+        let Ok(operator) = self.operator() else {
+            return false;
+        };
+        let status = operator.metric("leader_election_master_status", &[]).await;
+        // Stopped, or gone.
+        status.is_ok_and(|status| status == 1)
+    }
+
+    async fn until_it_leads(&self) -> Result<()> {
+        eventually(&format!("{} leads", self.user), SOON, async || {
+            Ok(self.leads().await.then_some(()))
+        })
+        .await
+    }
+
+    async fn until_it_ends(&mut self) -> Result<String> {
+        let operator = self.operator.take().context("the replica does not run")?;
+        let exit = operator.process.wait_timeout(SOON).await?;
+        ensure!(!exit.success(), "a leader that loses its lease fails");
+        Ok(operator.process.read_stderr())
+    }
+}
+
+async fn world() -> Result<World> {
+    let cluster = Cluster::builder(OLD)
+        .pool(Pool::new("worker", NODES))
+        .build()?;
+    World::openshift(&cluster).await
+}
+
+/// The resource version of every insight: it changes with every write.
+async fn versions(world: &World) -> Result<BTreeMap<String, Option<String>>> {
+    let nodes = world.node_insights().await?.into_iter();
+    let pools = world.pool_insights().await?.into_iter();
+    let nodes = nodes.map(|(name, insight)| (format!("npi/{name}"), insight.resource_version()));
+    let pools = pools.map(|(name, insight)| (format!("ppi/{name}"), insight.resource_version()));
+    Ok(nodes.chain(pools).collect())
+}
+
+/// Insights that were written since `mark`, by whom.
+fn insight_writes(world: &World, mark: AuditMark) -> Result<Vec<AuditEntry>> {
+    let entries = world.plane.audit().since(mark)?;
+    let of_insights = |entry: &&AuditEntry| entry.api_group == "nodeinsights.dev";
+    Ok(writes(&entries)
+        .into_iter()
+        .filter(of_insights)
+        .cloned()
+        .collect())
+}
+
+#[tokio::test]
+async fn a_standby_writes_nothing_and_takes_over_without_moving_a_time_when_the_leader_ends()
+-> Result<()> {
+    let world = world().await?;
+    let mut first = Replica::start(&world, "first", USUAL).await?;
+    first.until_it_leads().await?;
+    world.all_reported(NODES).await?;
+    world
+        .pool_becomes("worker", "all done", |pool| pool.progress == "8/8")
+        .await?;
+
+    let second = Replica::start(&world, "second", USUAL).await?;
+    // What the leader writes while the other one stands by, in seconds that differ from the other's own.
+    world
+        .editor
+        .set_state("worker-0", "Degraded", "disk full")
+        .await?;
+    world
+        .node_becomes("worker-0", "degraded", |status| {
+            condition(&status.conditions, "Degraded").status == ConditionStatus::True
+        })
+        .await?;
+    world
+        .pool_becomes("worker", "degraded", |pool| {
+            condition(&pool.conditions, "Healthy").status == ConditionStatus::False
+        })
+        .await?;
+    let mark = world.plane.audit().mark()?;
+    let before = versions(&world).await?;
+
+    let (status, body) = second.operator()?.get("/readyz").await?;
+    assert_eq!(status, 200, "a standby is ready: {body}");
+    assert!(!second.leads().await);
+    let began = Instant::now();
+    let operator = first.operator.take().context("it runs")?;
+    assert!(operator.stop().await?.success());
+    second.until_it_leads().await?;
+    println!(
+        "The standby led {:?} after SIGTERM to the leader",
+        began.elapsed()
+    );
+    eventually("the compare of the new leader", SOON, async || {
+        let labels = ["reason=\"leadership_gained\"", "result=\"success\""];
+        let compared = second
+            .operator()?
+            .metric("node_insights_sync_attempts_total", &labels)
+            .await?;
+        Ok((compared == 1).then_some(()))
+    })
+    .await?;
+    assert_eq!(
+        versions(&world).await?,
+        before,
+        "nothing was written, so no time was moved"
+    );
+    assert_eq!(insight_writes(&world, mark)?, []);
+
+    world.editor.set_state("worker-0", "Done", "").await?;
+    world
+        .node_becomes("worker-0", "not degraded", |status| {
+            condition(&status.conditions, "Degraded").status == ConditionStatus::False
+        })
+        .await?;
+    eventually("the write in the audit log", SOON, async || {
+        Ok(insight_writes(&world, mark)?
+            .iter()
+            .any(|entry| entry.user == second.user)
+            .then_some(()))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_operator_that_may_not_use_the_lease_writes_nothing_and_says_what_to_grant() -> Result<()>
+{
+    let world = world().await?;
+    let kubeconfig = world
+        .plane
+        .service_account_kubeconfig(NAMESPACE, "node-insights")
+        .await?;
+    let args = ["--lease", "default/node-insights"];
+    let mark = world.plane.audit().mark()?;
+    let operator = Operator::start(&kubeconfig, &args, world.plane.dir()).await?;
+    let why = operator.says_why("[-] lease: ").await?;
+    let why = if why.contains("kubectl auth can-i") {
+        why
+    } else {
+        operator
+            .says_why("kubectl auth can-i get leases/node-insights -n default")
+            .await?
+    };
+    assert!(why.contains("grant it in the namespace default"), "{why}");
+    operator.says_why("[+] first evaluation: ok").await?;
+    assert_eq!(insight_writes(&world, mark)?, []);
+    Ok(())
+}
+
+/// What is done to a leader, or to its lease.
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    /// As a power failure does.
+    Kill,
+    /// Nothing of it runs until the lease is over; then it goes on where it was.
+    Stop,
+    /// Nothing gets through until the lease is over; then everything does.
+    Partition,
+    /// Somebody deletes the lease.
+    DeleteLease,
+    /// Somebody gives the lease to somebody.
+    EditHolder,
+    /// Whoever renewed it seems to live in another hour.
+    EditTimes,
+}
+
+impl Fault {
+    const ALL: [Self; 6] = [
+        Self::Kill,
+        Self::Stop,
+        Self::Partition,
+        Self::DeleteLease,
+        Self::EditHolder,
+        Self::EditTimes,
+    ];
+}
+
+/// How many faults; all kinds twice unless `NODE_INSIGHTS_FAULTS` says otherwise.
+fn faults() -> Result<usize> {
+    match std::env::var("NODE_INSIGHTS_FAULTS") {
+        Ok(number) => number.parse().context("NODE_INSIGHTS_FAULTS is a number"),
+        Err(_) => Ok(2 * Fault::ALL.len()),
+    }
+}
+
+#[tokio::test]
+async fn no_replica_writes_that_does_not_hold_the_lease_whatever_happens_to_it() -> Result<()> {
+    let world = Arc::new(world().await?);
+    let leases: Api<Lease> = Api::namespaced(world.client.clone(), NAMESPACE);
+    let mark = world.plane.audit().mark()?;
+    let mut replicas = [
+        Replica::start(&world, "first", SHORT).await?,
+        Replica::start(&world, "second", SHORT).await?,
+    ];
+    let done = Arc::new(AtomicBool::new(false));
+    let load = tokio::spawn(change_nodes(Arc::clone(&world), Arc::clone(&done)));
+
+    for (number, fault) in Fault::ALL.into_iter().cycle().take(faults()?).enumerate() {
+        let leader = leader(&replicas).await?;
+        let (one, other) = replicas.split_at_mut(1);
+        let [leader, standby] = if leader == 0 {
+            [&mut one[0], &mut other[0]]
+        } else {
+            [&mut other[0], &mut one[0]]
+        };
+        inflict(fault, number, &leases, leader, standby)
+            .await
+            .with_context(|| format!("fault {number}: {fault:?}"))?;
+        leader.run(&world).await?;
+        standby.run(&world).await?;
+        writes_go_on(&world)
+            .await
+            .with_context(|| format!("after fault {number}: {fault:?}"))?;
+    }
+
+    done.store(true, Ordering::Relaxed);
+    load.await??;
+    let (written, stray) = strays(&world, mark, &replicas)?;
+    println!(
+        "{} faults, {written} writes of insights, {} by a replica that did not hold the lease",
+        faults()?,
+        stray.len()
+    );
+    assert!(stray.is_empty(), "{stray:#?}");
+    assert!(
+        written > 20 * faults()?,
+        "there was too little to write: {written}"
+    );
+    Ok(())
+}
+
+async fn inflict(
+    fault: Fault,
+    number: usize,
+    leases: &Api<Lease>,
+    leader: &mut Replica,
+    standby: &Replica,
+) -> Result<()> {
+    match fault {
+        Fault::Kill => {
+            let operator = leader.operator.take().context("it runs")?;
+            operator.kill().await?;
+            standby.until_it_leads().await
+        }
+        Fault::Stop => {
+            leader.operator()?.process.signal(Signal::STOP)?;
+            // A fault that lasts this long, nothing that is waited for.
+            tokio::time::sleep(PAST_THE_LEASE).await;
+            leader.operator()?.process.signal(Signal::CONT)?;
+            let said = leader.until_it_ends().await?;
+            ensure!(said.contains("The lease is lost"), "{said}");
+            standby.until_it_leads().await
+        }
+        Fault::Partition => {
+            leader.line.cut();
+            let said = leader.until_it_ends().await?;
+            ensure!(said.contains("could not be renewed"), "{said}");
+            standby.until_it_leads().await?;
+            leader.line.mend();
+            Ok(())
+        }
+        Fault::DeleteLease => {
+            leases.delete(LEASE, &DeleteParams::default()).await?;
+            eventually("the leader has made the lease again", SOON, async || {
+                Ok(leases.get_opt(LEASE).await?.map(|_| ()))
+            })
+            .await?;
+            ensure!(leader.leads().await, "the lease stays with its holder");
+            Ok(())
+        }
+        Fault::EditHolder => {
+            let holders = [json!(null), json!(""), json!("nobody"), json!(standby.user)];
+            let holder = &holders[number / Fault::ALL.len() % holders.len()];
+            patch(leases, json!({"holderIdentity": holder})).await?;
+            let said = leader.until_it_ends().await?;
+            ensure!(said.contains("The lease is lost"), "{said}");
+            standby.until_it_leads().await
+        }
+        Fault::EditTimes => {
+            let hour = if number.is_multiple_of(2) {
+                "2020-01-01T00:00:00.000000Z"
+            } else {
+                "2090-01-01T00:00:00.000000Z"
+            };
+            patch(leases, json!({"renewTime": hour, "acquireTime": hour})).await?;
+            eventually("the leader has renewed the lease", SOON, async || {
+                let spec = leases.get(LEASE).await?.spec.unwrap_or_default();
+                let renewed = spec.renew_time.context("no time")?;
+                Ok((renewed.0.to_string() != hour.replace(".000000", "")).then_some(()))
+            })
+            .await?;
+            ensure!(leader.leads().await, "times in the lease are for people");
+            Ok(())
+        }
+    }
+}
+
+async fn patch(leases: &Api<Lease>, spec: Value) -> Result<()> {
+    let patch = Patch::Merge(json!({"spec": spec}));
+    leases.patch(LEASE, &PatchParams::default(), &patch).await?;
+    Ok(())
+}
+
+/// Which one leads; only one may.
+async fn leader(replicas: &[Replica; 2]) -> Result<usize> {
+    eventually("one replica leads", SOON, async || {
+        match (replicas[0].leads().await, replicas[1].leads().await) {
+            (true, false) => Ok(Some(0)),
+            (false, true) => Ok(Some(1)),
+            (false, false) => Ok(None),
+            (true, true) => bail!("both lead"),
+        }
+    })
+    .await
+}
+
+/// Changes nodes without a pause, so that there is always something being written.
+async fn change_nodes(world: Arc<World>, done: Arc<AtomicBool>) -> Result<()> {
+    for number in 0.. {
+        if done.load(Ordering::Relaxed) {
+            break;
+        }
+        let node = format!("worker-{}", number % NODES);
+        world
+            .editor
+            .cordon(&node, (number / NODES).is_multiple_of(2))
+            .await?;
+    }
+    Ok(())
+}
+
+/// Waits until an insight was written that was not yet when this was called.
+async fn writes_go_on(world: &World) -> Result<()> {
+    let mark = world.plane.audit().mark()?;
+    eventually("an insight is written", SOON, async || {
+        Ok((!insight_writes(world, mark)?.is_empty()).then_some(()))
+    })
+    .await
+}
+
+/// How many insights were written, and which writes came in when somebody else had taken or renewed the
+/// lease last.
+fn strays(
+    world: &World,
+    mark: AuditMark,
+    replicas: &[Replica; 2],
+) -> Result<(usize, Vec<AuditEntry>)> {
+    let entries = world.plane.audit().since(mark)?;
+    let is_ours = |entry: &&AuditEntry| replicas.iter().any(|replica| replica.user == entry.user);
+    let mut terms: Vec<_> = writes(&entries)
+        .into_iter()
+        .filter(|entry| entry.resource == "leases")
+        .filter(is_ours)
+        .map(|entry| (entry.reached, entry.user.clone()))
+        .collect();
+    terms.sort();
+    let written = insight_writes(world, mark)?;
+    let is_stray = |entry: &AuditEntry| {
+        let last = terms.partition_point(|(reached, _)| *reached <= entry.received);
+        let holder = last.checked_sub(1).map(|index| &terms[index].1);
+        holder != Some(&entry.user)
+    };
+    let count = written.len();
+    Ok((count, written.into_iter().filter(is_stray).collect()))
+}
