@@ -12,6 +12,7 @@ mod engine;
 mod leading;
 mod lease;
 mod parts;
+mod ports;
 mod rules;
 pub mod supervisor;
 mod sync;
@@ -21,7 +22,7 @@ mod wiring;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -30,8 +31,8 @@ use self::config::RunConfig;
 use self::parts::Parts;
 use self::supervisor::Stage;
 use self::wiring::Surroundings;
+use crate::http::Port;
 use crate::http::engine::Engine;
-use crate::http::{self, Port};
 use crate::kubernetes::access::Access;
 use crate::kubernetes::client;
 use crate::reconcile::clock::system_clock;
@@ -98,12 +99,11 @@ async fn operate(
     let (access, current_access) = watch::channel(None);
     let shown = Port {
         metrics: Arc::clone(metrics),
-        health: Arc::clone(health),
         operations: operations.clone(),
         engine: current_engine,
         access: current_access,
     };
-    serve(config, port, shown).await?;
+    ports::open(config, port, health, shown)?;
     if !config.enable_node_insights && !config.enable_pool_insights {
         health.ready("operator");
         tracing::warn!(
@@ -150,39 +150,4 @@ async fn operate(
         health.clear();
         metrics.forget_nodes();
     }
-}
-
-/// Opens the port, and the one for debugging if there shall be one, and answers on both.
-async fn serve(config: &RunConfig, port: &mut Stage, shown: Port) -> anyhow::Result<()> {
-    let (listener, address) = http::bind(config.metrics_address).await.with_context(|| {
-        format!(
-            "Cannot listen on {}: choose another address with --metrics-address",
-            config.metrics_address
-        )
-    })?;
-    tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "Serving metrics and health");
-    let engine = shown.engine.clone();
-    port.spawn("http", |stop| async move {
-        if let Err(error) = http::serve(listener, shown, stop).await {
-            tracing::error!(%error, "Serving metrics and health failed");
-        }
-    });
-
-    let Some(address) = config.debug_address else {
-        return Ok(());
-    };
-    let (listener, address) = http::bind(address).await.with_context(|| {
-        format!("Cannot listen on {address}: choose another address with --debug-address")
-    })?;
-    if address.ip().is_loopback() {
-        tracing::info!(%address, "Serving /debug");
-    } else {
-        tracing::warn!(%address, "Serving /debug to whoever reaches this address: every state can be read there");
-    }
-    port.spawn("debug", |stop| async move {
-        if let Err(error) = http::serve_debug(listener, engine, stop).await {
-            tracing::error!(%error, "Serving /debug failed");
-        }
-    });
-    Ok(())
 }

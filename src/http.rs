@@ -1,6 +1,7 @@
-//! The HTTP ports: one with `/metrics`, `/livez`, `/readyz` and `/operations`, and one with `/debug`.
+//! The HTTP ports: one with `/metrics` and `/operations`, by HTTPS in a pod; one with `/livez` and `/readyz`;
+//! and one with `/debug`.
 //!
-//! Owns nothing but connections. Both answer before there is a centre to ask, and say that it is not
+//! Owns nothing but connections. All answer before there is a centre to ask, and say that it is not
 //! there yet. Who may do what is decided by [`Access`]; which routes ask it, `operations` says.
 
 mod answer;
@@ -8,8 +9,9 @@ mod debug;
 pub mod engine;
 mod operations;
 mod request;
+pub mod tls;
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,13 +21,17 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use tokio::net::TcpListener;
+use axum_server::Handle;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use self::answer::{Refusal, no_such_method, no_such_path};
 use self::engine::{CurrentEngine, Engine};
+use self::request::Scraper;
+use self::tls::Certificate;
 use crate::kubernetes::access::Access;
 use crate::registry::operations::Operations;
 use crate::telemetry::health::Health;
@@ -35,13 +41,16 @@ use crate::telemetry::metrics::Metrics;
 /// all, must not hold up the end of the operator.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 
+/// How long a client may take to send the head of its request.
+const HEADER_DEADLINE: Duration = Duration::from_secs(10);
+/// Bytes that a head may have: twice the longest token and what goes with it.
+const HEADER_LIMIT: usize = 64 << 10;
+
 /// What the port shows and asks.
 #[derive(Clone)]
 pub struct Port {
     /// Shown at `/metrics`.
     pub metrics: Arc<Metrics>,
-    /// Shown at `/readyz`.
-    pub health: Arc<Health>,
     /// Shown and cancelled at `/operations`.
     pub operations: Operations,
     /// Starts operations.
@@ -54,6 +63,8 @@ pub struct Port {
 #[derive(Clone)]
 struct Shared {
     port: Port,
+    /// It speaks HTTPS, and asks who reads the metrics.
+    is_secured: bool,
     /// The port closes.
     stop: CancellationToken,
 }
@@ -62,33 +73,54 @@ struct Shared {
 ///
 /// # Errors
 /// When the address is not of this machine, or taken.
-pub async fn bind(address: SocketAddr) -> std::io::Result<(TcpListener, SocketAddr)> {
-    let listener = TcpListener::bind(address).await?;
+pub fn bind(address: SocketAddr) -> std::io::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(address)?;
+    // Else accepting would hold up a thread of the runtime.
+    listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
     Ok((listener, address))
 }
 
-/// Answers everything but `/debug` until `shutdown`, and within a second from then on no more.
+/// Answers `/metrics` and `/operations` until `shutdown`, and within a second from then on no more; by HTTPS
+/// where there is a certificate, and then `/metrics` only to whoever may.
 ///
 /// # Errors
-/// When the port breaks.
+/// When the port breaks; so below.
 pub async fn serve(
     listener: TcpListener,
+    certificate: Option<Certificate>,
     port: Port,
     shutdown: CancellationToken,
 ) -> std::io::Result<()> {
     let router = Router::new()
         .route("/metrics", get(show_metrics))
-        .route("/livez", get(|| async { "ok\n" }))
-        .route("/readyz", get(show_readiness))
         .merge(operations::routes())
-        .fallback(async |uri: Uri| no_such_path(&uri, "/metrics, /livez, /readyz and /operations"))
+        .fallback(async |uri: Uri| no_such_path(&uri, "/metrics and /operations"))
         .method_not_allowed_fallback(async |method: Method, uri: Uri| no_such_method(&method, &uri))
         .with_state(Shared {
             port,
+            is_secured: certificate.is_some(),
             stop: shutdown.clone(),
         });
-    answer(listener, router, shutdown).await
+    answer(listener, certificate.as_ref(), router, shutdown).await
+}
+
+/// Answers `/livez` and `/readyz` until `shutdown`, and within a second from then on no more.
+///
+/// # Errors
+/// When the port breaks.
+pub async fn serve_health(
+    listener: TcpListener,
+    health: Arc<Health>,
+    shutdown: CancellationToken,
+) -> std::io::Result<()> {
+    let router = Router::new()
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(show_readiness))
+        .fallback(async |uri: Uri| no_such_path(&uri, "/livez and /readyz"))
+        .method_not_allowed_fallback(async |method: Method, uri: Uri| no_such_method(&method, &uri))
+        .with_state(health);
+    answer(listener, None, router, shutdown).await
 }
 
 /// Answers `/debug` until `shutdown`, and within a second from then on no more.
@@ -101,23 +133,52 @@ pub async fn serve_debug(
     shutdown: CancellationToken,
 ) -> std::io::Result<()> {
     let router = debug::router(engine, shutdown.clone());
-    answer(listener, router, shutdown).await
+    answer(listener, None, router, shutdown).await
 }
 
 async fn answer(
     listener: TcpListener,
+    certificate: Option<&Certificate>,
     router: Router,
     shutdown: CancellationToken,
 ) -> std::io::Result<()> {
-    let serving =
-        axum::serve(listener, router).with_graceful_shutdown(shutdown.clone().cancelled_owned());
+    let handle = Handle::new();
+    let serving = async {
+        let service = router.into_make_service();
+        match certificate {
+            None => {
+                let mut server = axum_server::from_tcp(listener)?.handle(handle.clone());
+                limit(server.http_builder());
+                server.serve(service).await
+            }
+            Some(certificate) => {
+                let config = certificate.config();
+                let server = axum_server::from_tcp_rustls(listener, config)?;
+                let mut server = server.handle(handle.clone());
+                limit(server.http_builder());
+                server.serve(service).await
+            }
+        }
+    };
+    let closing = async {
+        shutdown.cancelled().await;
+        handle.graceful_shutdown(Some(CLOSE_DEADLINE));
+        // The server may not have begun to listen to its handle.
+        sleep(CLOSE_DEADLINE * 2).await;
+    };
     tokio::select! {
         served = serving => served,
-        () = async {
-            shutdown.cancelled().await;
-            sleep(CLOSE_DEADLINE).await;
-        } => Ok(()),
+        () = closing => Ok(()),
     }
+}
+
+/// Whoever connects and says nothing, or too much, is not listened to for long.
+fn limit(builder: &mut Builder<TokioExecutor>) {
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_DEADLINE)
+        .max_buf_size(HEADER_LIMIT);
 }
 
 /// The engine there is now.
@@ -127,15 +188,15 @@ fn engine(current: &CurrentEngine) -> Result<Arc<dyn Engine>, Refusal> {
     })
 }
 
-async fn show_metrics(State(shared): State<Shared>) -> Response {
+async fn show_metrics(_: Scraper, State(shared): State<Shared>) -> Response {
     match shared.port.metrics.render() {
         Ok(text) => ([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
 }
 
-async fn show_readiness(State(shared): State<Shared>) -> Response {
-    let (ready, report) = shared.port.health.report();
+async fn show_readiness(State(health): State<Arc<Health>>) -> Response {
+    let (ready, report) = health.report();
     let status = if ready {
         StatusCode::OK
     } else {

@@ -54,6 +54,8 @@ impl Program {
             "run",
             "--metrics-address",
             "127.0.0.1:0",
+            "--health-address",
+            "127.0.0.1:0",
             "--log-format",
             "json",
         ];
@@ -66,7 +68,7 @@ impl Program {
         Ok(Operator {
             process,
             started,
-            address: OnceCell::new(),
+            ports: OnceCell::new(),
         })
     }
 
@@ -85,7 +87,13 @@ impl Program {
 pub(crate) struct Operator {
     process: Process,
     started: Instant,
-    address: OnceCell<String>,
+    ports: OnceCell<Ports>,
+}
+
+/// Where its ports are.
+struct Ports {
+    health: String,
+    metrics: String,
 }
 
 impl Operator {
@@ -99,7 +107,7 @@ impl Operator {
     /// # Errors
     /// When it ends, or is not ready within `patience`.
     pub(crate) async fn ready(&self, patience: Duration) -> Result<Duration> {
-        let address = self.address().await?;
+        let address = &self.ports().await?.health;
         let ready = eventually("the operator is ready", patience, async || {
             match get(address, "/readyz").await? {
                 (200, _) => Ok(Some(self.started.elapsed())),
@@ -114,7 +122,7 @@ impl Operator {
     /// # Errors
     /// When it does not answer so.
     pub(crate) async fn page(&self, path: &str) -> Result<String> {
-        match get(self.address().await?, path).await? {
+        match get(&self.ports().await?.metrics, path).await? {
             (200, body) => Ok(body),
             (status, body) => bail!("{path} answers {status}: {body}"),
         }
@@ -185,18 +193,25 @@ impl Operator {
         Ok(took)
     }
 
-    /// The address of its port, from the first lines that it logs.
-    async fn address(&self) -> Result<&str> {
+    /// The addresses of its ports, from the first lines that it logs.
+    async fn ports(&self) -> Result<&Ports> {
         let find = async || {
-            let found = eventually("the operator's port", PORT_DEADLINE, async || {
-                Ok(self.process.read_stderr().lines().find_map(|line| {
-                    let line: Value = serde_json::from_str(line).ok()?;
-                    line["address"].as_str().map(str::to_owned)
-                }))
+            let found = eventually("the operator's ports", PORT_DEADLINE, async || {
+                let log = self.process.read_stderr();
+                let lines = log
+                    .lines()
+                    .filter_map(|line| serde_json::from_str(line).ok());
+                let lines: Vec<Value> = lines.collect();
+                let of = |what: &str| {
+                    let mut lines = lines.iter().filter(|line| line["message"] == what);
+                    lines.find_map(|line| line["address"].as_str().map(str::to_owned))
+                };
+                let found = of("Serving health").zip(of("Serving metrics and operations"));
+                Ok(found.map(|(health, metrics)| Ports { health, metrics }))
             });
             self.meanwhile(found).await
         };
-        Ok(self.address.get_or_try_init(find).await?)
+        self.ports.get_or_try_init(find).await
     }
 }
 

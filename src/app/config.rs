@@ -2,14 +2,16 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand};
 use jiff::SignedDuration;
 
+pub use self::choices::{LeaseChoice, Platform, StateBackendChoice, SyncStatusPlace, TlsChoice};
 use crate::domain::evaluate::kubernetes::WELL_KNOWN_POOL_LABELS;
 use crate::telemetry::logging::{LogFormat, parse_filter};
+
+mod choices;
 
 /// Says, for every node and pool of a cluster, whether it is being updated, how far it is, from what
 /// to what, since when, and what holds it up.
@@ -60,115 +62,20 @@ pub struct ResyncConfig {
     )]
     pub server: String,
 
+    /// File with the certificates, in PEM, that the operator's may be signed by, or be itself; without it,
+    /// those that the machine trusts
+    #[arg(long, env = "NODE_INSIGHTS_CERTIFICATE_AUTHORITY", value_name = "FILE")]
+    pub certificate_authority: Option<PathBuf>,
+
+    /// Take any certificate for the operator's, as behind `kubectl port-forward`, where the API server has
+    /// chosen the pod: whoever else answers gets the token
+    #[arg(long, conflicts_with = "certificate_authority")]
+    pub insecure_skip_tls_verify: bool,
+
     /// File with a token of the cluster; without it, the environment variable
     /// `NODE_INSIGHTS_TOKEN`, else the token of the pod's service account
     #[arg(long, env = "NODE_INSIGHTS_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-}
-
-/// Which platform's rules judge the nodes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Platform {
-    /// OpenShift when its APIs are served, else Kubernetes
-    Auto,
-    /// OpenShift: the Machine Config Operator updates the nodes
-    Openshift,
-    /// Any Kubernetes
-    Kubernetes,
-}
-
-/// Where states are kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StateBackendChoice {
-    /// In memory.
-    Memory,
-    /// In memory, and what no evaluation finds out anew in this file.
-    File(PathBuf),
-}
-
-impl FromStr for StateBackendChoice {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once(':') {
-            None if text == "memory" => Ok(Self::Memory),
-            Some(("file", path)) if !path.is_empty() => Ok(Self::File(path.into())),
-            _ => Err("it is 'memory', or 'file:' and a path, as in file:/var/lib/node-insights/state.redb".to_owned()),
-        }
-    }
-}
-
-/// Where the status of the last compare is kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SyncStatusPlace {
-    /// In a pod a ConfigMap, else a file.
-    Auto,
-    /// In this file.
-    File(PathBuf),
-    /// In this ConfigMap.
-    ConfigMap {
-        /// Its namespace.
-        namespace: String,
-        /// Its name.
-        name: String,
-    },
-}
-
-impl FromStr for SyncStatusPlace {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let place = match text.split_once(':') {
-            None if text == "auto" => Some(Self::Auto),
-            Some(("file", path)) if !path.is_empty() => Some(Self::File(path.into())),
-            Some(("configmap", object)) => object
-                .split_once('/')
-                .filter(|(namespace, name)| !namespace.is_empty() && !name.is_empty())
-                .map(|(namespace, name)| Self::ConfigMap {
-                    namespace: namespace.to_owned(),
-                    name: name.to_owned(),
-                }),
-            _ => None,
-        };
-        place.ok_or_else(|| "it is 'auto', 'file:' and a path, or 'configmap:' and a namespace and a name, as in configmap:node-insights/sync-status".to_owned())
-    }
-}
-
-/// Which lease says who of several replicas writes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LeaseChoice {
-    /// In a pod one in its namespace, else none.
-    Auto,
-    /// None: this is the only replica.
-    Off,
-    /// This one.
-    Lease {
-        /// Its namespace.
-        namespace: String,
-        /// Its name.
-        name: String,
-    },
-}
-
-impl FromStr for LeaseChoice {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once('/') {
-            None if text == "auto" => Ok(Self::Auto),
-            None if text == "off" => Ok(Self::Off),
-            Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() => {
-                Ok(Self::Lease {
-                    namespace: namespace.to_owned(),
-                    name: name.to_owned(),
-                })
-            }
-            _ => Err(
-                "it is 'auto', 'off', or a namespace and a name, as in node-insights/node-insights"
-                    .to_owned(),
-            ),
-        }
-    }
 }
 
 /// How the operator runs.
@@ -192,7 +99,7 @@ pub struct RunConfig {
     )]
     pub enable_pool_insights: bool,
 
-    /// Address of the HTTP port with /metrics, /livez, /readyz and /operations; port 0 takes a free one
+    /// Address of the HTTP port with /metrics and /operations; port 0 takes a free one
     #[arg(
         long,
         env = "NODE_INSIGHTS_METRICS_ADDRESS",
@@ -201,6 +108,27 @@ pub struct RunConfig {
         value_parser = parse_address
     )]
     pub metrics_address: SocketAddr,
+
+    /// Whether that port speaks HTTPS, and lets nobody read /metrics who may not by the cluster's rules: a
+    /// folder with tls.crt and tls.key, which are read anew when they change; `self-signed`; `off`; or
+    /// `auto`: in a pod self-signed, else off
+    #[arg(
+        long,
+        env = "NODE_INSIGHTS_METRICS_TLS",
+        value_name = "TLS",
+        default_value = "auto"
+    )]
+    pub metrics_tls: TlsChoice,
+
+    /// Address of the HTTP port with /livez and /readyz, open to everybody; port 0 takes a free one
+    #[arg(
+        long,
+        env = "NODE_INSIGHTS_HEALTH_ADDRESS",
+        value_name = "ADDRESS:PORT",
+        default_value = "0.0.0.0:8081",
+        value_parser = parse_address
+    )]
+    pub health_address: SocketAddr,
 
     /// How log lines look
     #[arg(long, env = "NODE_INSIGHTS_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
@@ -456,6 +384,7 @@ mod tests {
                 ["--lease", "on"],
                 "'auto', 'off', or a namespace and a name",
             ),
+            (["--metrics-tls", "on"], "or the path of a folder"),
             (["--lease", "/name"], "as in node-insights/node-insights"),
             (["--lease-duration", "2s"], "from 3s to 10m"),
             (["--lease-duration", "3500ms"], "from 3s to 10m"),

@@ -1,6 +1,7 @@
 //! A running operator, as seen from outside. Each question has a deadline; an answer is read up to a
 //! limit and never trusted to be what was asked for: something else may listen there.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::body::to_bytes;
@@ -8,9 +9,12 @@ use http::header::{AUTHORIZATION, HeaderValue};
 use http::{Method, Request, StatusCode, Uri};
 use kube::client::Body;
 use kube::{Client, Config};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use serde::Deserialize;
 use tokio::time::timeout;
 
+use crate::app::config::ResyncConfig;
 use crate::kubernetes::diagnosis::root_cause;
 use crate::registry::operations::{Operation, OperationId};
 
@@ -34,13 +38,22 @@ pub enum OperatorError {
         /// What was given.
         server: String,
     },
+    /// There is no certificate to compare with.
+    #[error("Cannot read certificates in PEM from {}, which --certificate-authority names: {why}", path.display())]
+    BadAuthority {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
     /// The token cannot be sent.
     #[error("What was given as a token is none: it has characters that no token has")]
     BadToken,
     /// Nobody answers.
     #[error(
         "Cannot reach the operator at {server}: {why}; does it run there? From outside of the cluster: \
-         kubectl port-forward -n node-insights deployment/node-insights 8080, or name another place with --server"
+         kubectl port-forward -n node-insights deployment/node-insights 8443, and --server https://127.0.0.1:8443 \
+         --insecure-skip-tls-verify; or name another place with --server"
     )]
     Unreachable {
         /// Where.
@@ -77,6 +90,42 @@ pub(super) struct Started {
     pub(super) ran: bool,
 }
 
+/// Whose certificate is taken for the operator's.
+pub(super) enum Trust {
+    /// One that an authority has signed which this machine trusts.
+    Machine,
+    /// One that a certificate in this file has signed, or one of these.
+    File(PathBuf),
+    /// Any.
+    Anybody,
+}
+
+impl Trust {
+    pub(super) fn of(config: &ResyncConfig) -> Self {
+        match &config.certificate_authority {
+            Some(path) => Self::File(path.clone()),
+            None if config.insecure_skip_tls_verify => Self::Anybody,
+            None => Self::Machine,
+        }
+    }
+}
+
+fn certificates(path: &Path) -> Result<Vec<Vec<u8>>, OperatorError> {
+    let bad = |why: String| OperatorError::BadAuthority {
+        path: path.to_owned(),
+        why,
+    };
+    let found = CertificateDer::pem_file_iter(path).map_err(|error| bad(error.to_string()))?;
+    let found = found.map(|found| found.map(|found| found.to_vec()));
+    let found: Vec<_> = found
+        .collect::<Result<_, _>>()
+        .map_err(|error| bad(error.to_string()))?;
+    if found.is_empty() {
+        return Err(bad("there is none".to_owned()));
+    }
+    Ok(found)
+}
+
 pub(super) struct Operator {
     client: Client,
     server: String,
@@ -90,7 +139,7 @@ struct Refusal {
 
 impl Operator {
     /// The operator whose HTTP port is at `server`. Does not connect.
-    pub(super) fn at(server: &str) -> Result<Self, OperatorError> {
+    pub(super) fn at(server: &str, trust: &Trust) -> Result<Self, OperatorError> {
         let bad = || OperatorError::BadServer {
             server: server.to_owned(),
         };
@@ -105,6 +154,14 @@ impl Operator {
         if is_plain {
             // Else the authorities of the machine are read, and it is an error when there are none.
             config.root_cert = Some(Vec::new());
+        }
+        match trust {
+            Trust::Machine => {}
+            Trust::File(path) => config.root_cert = Some(certificates(path)?),
+            Trust::Anybody => {
+                config.root_cert = Some(Vec::new());
+                config.accept_invalid_certs = true;
+            }
         }
         Ok(Self {
             client: Client::try_from(config).map_err(|_| bad())?,

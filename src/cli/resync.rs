@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::operator::{Operator, OperatorError, Started, plain};
+use super::operator::{Operator, OperatorError, Started, Trust, plain};
 use super::progress::Progress;
 use super::token::{self, TokenError};
 use crate::app::config::ResyncConfig;
@@ -60,7 +60,7 @@ pub enum ResyncError {
 /// # Errors
 /// When it was not started, and, for who waits, when it did not succeed.
 pub async fn run(config: &ResyncConfig) -> Result<ExitCode, ResyncError> {
-    let operator = Operator::at(&config.server)?;
+    let operator = Operator::at(&config.server, &Trust::of(config))?;
     let token = token::find(config.token_file.as_deref())?;
     let Started { operation, ran } = operator.start(config.pool.as_deref(), &token).await?;
     let id = &operation.id;

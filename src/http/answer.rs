@@ -101,7 +101,7 @@ impl From<Denied> for Refusal {
                 StatusCode::FORBIDDEN,
                 "Forbidden",
                 format!(
-                    "{denied}: the ClusterRole node-insights-operate grants it (kubectl create clusterrolebinding)"
+                    "{denied}: a ClusterRole grants it, node-insights-metrics-reader for /metrics and node-insights-operate for /operations (kubectl create clusterrolebinding)"
                 ),
             ),
             Denied::Unknown(_) => Self::new(

@@ -11,6 +11,7 @@ use axum::http::request::Parts;
 
 use super::Shared;
 use super::answer::{Refusal, unauthorized};
+use crate::kubernetes::access::Memory;
 
 /// No name of a node or pool is longer, nor is a number.
 const VALUE_LIMIT: usize = 253;
@@ -22,16 +23,35 @@ impl FromRequestParts<Shared> for Permitted {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, Refusal> {
-        let token = bearer(&parts.headers)?;
-        let access = shared.port.access.borrow().clone().ok_or_else(|| {
-            Refusal::not_ready(
-                "Not yet: the operator has no connection to the API server, which says who may do this; try again, or see /readyz",
-            )
-        })?;
-        let verb = parts.method.as_str().to_ascii_lowercase();
-        access.allowed(token, &verb, parts.uri.path()).await?;
+        permit(parts, shared, Memory::OF_OPERATIONS).await?;
         Ok(Self)
     }
+}
+
+/// Whoever asks may read the metrics: on a port that speaks HTTPS by the cluster's rules, else anybody.
+pub(super) struct Scraper;
+
+impl FromRequestParts<Shared> for Scraper {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, Refusal> {
+        if shared.is_secured {
+            permit(parts, shared, Memory::OF_SCRAPES).await?;
+        }
+        Ok(Self)
+    }
+}
+
+async fn permit(parts: &Parts, shared: &Shared, memory: Memory) -> Result<(), Refusal> {
+    let token = bearer(&parts.headers)?;
+    let access = shared.port.access.borrow().clone().ok_or_else(|| {
+        Refusal::not_ready(
+            "Not yet: the operator has no connection to the API server, which says who may do this; try again, or see /readyz",
+        )
+    })?;
+    let verb = parts.method.as_str().to_ascii_lowercase();
+    let path = parts.uri.path();
+    Ok(access.allowed(token, &verb, path, memory).await?)
 }
 
 fn bearer(headers: &HeaderMap) -> Result<&str, Refusal> {

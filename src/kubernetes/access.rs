@@ -4,8 +4,9 @@
 //! a `SubjectAccessReview` whether that user may do the verb on the path, so what opens the port is granted
 //! by RBAC like everything else. What cannot be found out is denied.
 //!
-//! Owns the memory of what was allowed a moment ago, under digests: no token is kept, logged or part of
-//! an error. What was denied is not remembered, so that whoever was just granted something is let in.
+//! Owns the memory of what was answered a moment ago, under digests: no token is kept, logged or part of
+//! an error. For how long an answer holds depends on what is asked ([`Memory`]); what could not be found out
+//! is asked again.
 
 use std::time::Duration;
 
@@ -26,11 +27,7 @@ use crate::registry::store::Store;
 
 /// Both reviews take milliseconds; whoever asks is waiting.
 const DEADLINE: Duration = Duration::from_secs(5);
-/// How long what was allowed is remembered: a permission or token that is withdrawn is of no use 10 s
-/// later (the API server itself remembers tokens for as long), and whoever asks in a loop costs the API
-/// server two reviews in 10 s.
-const REMEMBERED_FOR: Duration = Duration::from_secs(10);
-/// How much is remembered: far more than people ask for in that time. Each takes some 50 bytes.
+/// How much is remembered: far more than is asked for in that time. Each takes some 100 bytes.
 const MOST_REMEMBERED: usize = 1024;
 /// Reviews in flight at once: a flood of wrong tokens must not become one at the API server, where it
 /// would hold up the operator's own writes.
@@ -78,13 +75,44 @@ pub enum Denied {
     Unknown(Diagnosis),
 }
 
+/// For how long an answer is remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// One that allows.
+    pub allowed: Duration,
+    /// One that denies.
+    pub denied: Duration,
+}
+
+impl Memory {
+    /// For what somebody does: a permission or token that is withdrawn is of no use 10 s later (the API
+    /// server itself remembers tokens for as long), whoever asks in a loop costs the API server two reviews
+    /// in 10 s, and whoever was just granted something is let in.
+    pub const OF_OPERATIONS: Self = Self {
+        allowed: Duration::from_secs(10),
+        denied: Duration::ZERO,
+    };
+    /// For what is read every half minute for years, as controller-runtime has it.
+    pub const OF_SCRAPES: Self = Self {
+        allowed: Duration::from_mins(5),
+        denied: Duration::from_secs(30),
+    };
+}
+
+/// An answer that is remembered.
+#[derive(Debug, Clone, PartialEq)]
+struct Answer {
+    until: Instant,
+    denied: Option<Denied>,
+}
+
 type Digest = [u8; SHA256_OUTPUT_LEN];
 
 /// Asks the API server who may do what at the operator's port.
 pub struct Access {
     client: Client,
-    /// Until when a token may do a verb on a path.
-    allowed: Store<Digest, Instant>,
+    /// Whether a token may do a verb on a path.
+    answers: Store<Digest, Answer>,
     reviews: Semaphore,
 }
 
@@ -94,7 +122,7 @@ impl Access {
     pub fn new(client: Client) -> Self {
         Self {
             client,
-            allowed: Store::new(),
+            answers: Store::new(),
             reviews: Semaphore::new(REVIEWS),
         }
     }
@@ -104,19 +132,31 @@ impl Access {
     ///
     /// # Errors
     /// Whenever that is not certain; the error says why.
-    pub async fn allowed(&self, token: &str, verb: &str, path: &str) -> Result<(), Denied> {
+    pub async fn allowed(
+        &self,
+        token: &str,
+        verb: &str,
+        path: &str,
+        memory: Memory,
+    ) -> Result<(), Denied> {
         if !is_token(token) {
             return Err(Denied::NoToken);
         }
         let digest = digest(token, verb, path);
-        if self.remembers(&digest) {
-            return Ok(());
+        if let Some(answer) = self.answers.get(&digest)
+            && Instant::now() < answer.until
+        {
+            return answer.denied.clone().map_or(Ok(()), Err);
         }
-        timeout(DEADLINE, self.review(token, verb, path))
+        let answer = timeout(DEADLINE, self.review(token, verb, path))
             .await
-            .unwrap_or_else(|_| Err(Denied::Unknown(no_answer())))?;
-        self.remember(digest);
-        Ok(())
+            .unwrap_or_else(|_| Err(Denied::Unknown(no_answer())));
+        match &answer {
+            Ok(()) => self.remember(digest, None, memory.allowed),
+            Err(Denied::Unknown(_)) => {}
+            Err(denied) => self.remember(digest, Some(denied.clone()), memory.denied),
+        }
+        answer
     }
 
     async fn review(&self, token: &str, verb: &str, path: &str) -> Result<(), Denied> {
@@ -190,19 +230,18 @@ impl Access {
             .map_err(|error| Denied::Unknown(diagnose(&error, attempt)))
     }
 
-    fn remembers(&self, digest: &Digest) -> bool {
+    fn remember(&self, digest: Digest, denied: Option<Denied>, how_long: Duration) {
+        if how_long.is_zero() {
+            return;
+        }
         let now = Instant::now();
-        self.allowed.get(digest).is_some_and(|until| now < *until)
-    }
-
-    fn remember(&self, digest: Digest) {
-        let now = Instant::now();
-        if self.allowed.count() >= MOST_REMEMBERED {
-            self.allowed.evict_where(|_, until| *until <= now);
+        if self.answers.count() >= MOST_REMEMBERED {
+            self.answers.evict_where(|_, answer| answer.until <= now);
         }
         // Still full: whoever is not remembered is asked about again, and that is all.
-        if self.allowed.count() < MOST_REMEMBERED {
-            self.allowed.upsert(digest, now + REMEMBERED_FOR);
+        if self.answers.count() < MOST_REMEMBERED {
+            let until = now + how_long;
+            self.answers.upsert(digest, Answer { until, denied });
         }
     }
 }

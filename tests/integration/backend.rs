@@ -180,7 +180,10 @@ async fn a_disk_without_room_for_the_state_file_is_said_at_the_start() -> Result
         backend(&path),
         world.plane.dir().join("sync.json").display(),
     );
-    let envs = [("KUBECONFIG", &*kubeconfig.to_string_lossy())];
+    let envs = [
+        ("KUBECONFIG", &*kubeconfig.to_string_lossy()),
+        ("NODE_INSIGHTS_HEALTH_ADDRESS", "127.0.0.1:0"),
+    ];
     let operator = node_insights_harness::Process::spawn(
         "node-insights",
         Path::new("/bin/bash"),

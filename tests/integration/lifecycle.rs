@@ -147,7 +147,7 @@ async fn a_wrong_start_ends_with_an_exit_code_and_what_to_do() -> Result<()> {
     let nowhere = nowhere.to_string_lossy();
     let taken = std::net::TcpListener::bind("127.0.0.1:0")?;
     let taken = taken.local_addr()?.to_string();
-    let cases: [(&[&str], i32, &str); 5] = [
+    let cases: [(&[&str], i32, &str); 6] = [
         (
             &["run", "--platform", "nomad"],
             2,
@@ -159,6 +159,11 @@ async fn a_wrong_start_ends_with_an_exit_code_and_what_to_do() -> Result<()> {
             &["run", "--metrics-address", &taken],
             1,
             "choose another address with --metrics-address",
+        ),
+        (
+            &["run", "--metrics-tls", "/nowhere"],
+            1,
+            "give a folder with tls.crt and tls.key",
         ),
         (
             &["run", "--metrics-address", "127.0.0.1:0"],

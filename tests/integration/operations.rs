@@ -12,7 +12,7 @@ use node_insights_harness::openshift::{Cluster, Pool};
 use node_insights_harness::{Exit, eventually};
 use serde_json::Value;
 
-use crate::support::{Operator, SOON, World, spawn};
+use crate::support::{Operator, SERVING, SOON, World, spawn};
 
 /// A cluster of three nodes and two accounts: `admin` may operate, and `guest` may not.
 async fn world() -> Result<World> {
@@ -59,7 +59,7 @@ impl Port {
     }
 
     async fn main(operator: &Operator) -> Result<Self> {
-        Self::of(operator, "Serving metrics and health").await
+        Self::of(operator, SERVING).await
     }
 
     fn url(&self) -> String {

@@ -28,6 +28,9 @@ pub mod line;
 /// Long enough for a loaded machine; a wait ends as soon as what it waits for is there.
 pub const SOON: Duration = Duration::from_mins(1);
 
+/// The line that names the port with metrics and operations.
+pub const SERVING: &str = "Serving metrics and operations";
+
 /// The user that the operator is to the API server.
 pub const OPERATOR_USER: &str = "system:serviceaccount:node-insights:node-insights";
 
@@ -220,7 +223,8 @@ pub fn condition<'a>(conditions: &'a [Condition], name: &str) -> &'a Condition {
 /// A running operator.
 pub struct Operator {
     pub process: Process,
-    address: String,
+    health: String,
+    metrics: String,
 }
 
 impl Operator {
@@ -231,16 +235,23 @@ impl Operator {
             &[("KUBECONFIG", &kubeconfig.to_string_lossy())],
             log_dir,
         )?;
-        let address = eventually("the operator's port", SOON, async || {
+        let (health, metrics) = eventually("the operator's ports", SOON, async || {
             if let Some(exit) = process.exited()? {
                 bail!("the operator ended with {exit}: {}", process.read_stderr());
             }
-            Ok(log_lines(&process)
-                .into_iter()
-                .find_map(|line| line["address"].as_str().map(str::to_owned)))
+            let lines = log_lines(&process);
+            let of = |what: &str| {
+                let mut lines = lines.iter().filter(|line| line["message"] == what);
+                lines.find_map(|line| line["address"].as_str().map(str::to_owned))
+            };
+            Ok(of("Serving health").zip(of(SERVING)))
         })
         .await?;
-        Ok(Self { process, address })
+        Ok(Self {
+            process,
+            health,
+            metrics,
+        })
     }
 
     /// Starts the operator and waits until it is ready.
@@ -291,7 +302,13 @@ impl Operator {
     }
 
     pub async fn get(&self, path: &str) -> Result<(u16, String)> {
-        let mut stream = TcpStream::connect(&self.address).await?;
+        let is_health = ["/livez", "/readyz"].contains(&path);
+        let address = if is_health {
+            &self.health
+        } else {
+            &self.metrics
+        };
+        let mut stream = TcpStream::connect(address).await?;
         stream
             .write_all(format!("GET {path} HTTP/1.0\r\nHost: operator\r\n\r\n").as_bytes())
             .await?;
@@ -345,7 +362,10 @@ pub fn spawn(args: &[&str], envs: &[(&str, &str)], log_dir: &Path) -> Result<Pro
     let program = PathBuf::from(env!("CARGO_BIN_EXE_node-insights"));
     // What it keeps goes beside its log, not into the user's state folder.
     let log_path = log_dir.to_string_lossy();
-    let mut all = vec![("XDG_STATE_HOME", &*log_path)];
+    let mut all = vec![
+        ("XDG_STATE_HOME", &*log_path),
+        ("NODE_INSIGHTS_HEALTH_ADDRESS", "127.0.0.1:0"),
+    ];
     all.extend(envs);
     Process::spawn("node-insights", &program, args, &all, log_dir)
 }

@@ -132,7 +132,7 @@ async fn a_path_where_nothing_is_says_what_there_is() {
         "/debug/states",
     ] {
         let answer = world.ask("GET", path, Some(ADMIN)).await;
-        answer.refuses(404, "UnknownPath", "/livez, /readyz and /operations");
+        answer.refuses(404, "UnknownPath", "/metrics and /operations");
     }
 }
 
@@ -150,7 +150,7 @@ async fn what_is_too_long_for_a_request_costs_its_connection_and_nothing_else() 
         "an answer",
         std::time::Duration::from_secs(10),
         async || {
-            let answer = world.ask("GET", "/livez", None).await;
+            let answer = world.ask("GET", "/metrics", None).await;
             Ok((answer.status == 200).then_some(()))
         },
     );

@@ -13,13 +13,13 @@ use jiff::Timestamp;
 use kube::client::Body;
 use kube::{Client, Config};
 use node_insights::http::engine::{Engine, EngineError, Rows, Start, Work};
+use node_insights::http::tls::Certificate;
 use node_insights::http::{self, Port};
 use node_insights::kubernetes::access::Access;
 use node_insights::registry::operations::{
     Begun, Limits, Operation, OperationHandle, OperationState, Operations,
 };
 use node_insights::registry::sync::SyncStatus;
-use node_insights::telemetry::health::Health;
 use node_insights::telemetry::metrics::Metrics;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -135,6 +135,15 @@ impl World {
     }
 
     pub async fn with_nodes(nodes: usize) -> Self {
+        Self::with(nodes, None).await
+    }
+
+    /// With HTTPS, by this certificate.
+    pub async fn secured(certificate: Certificate) -> Self {
+        Self::with(4, Some(certificate)).await
+    }
+
+    async fn with(nodes: usize, certificate: Option<Certificate>) -> Self {
         let clock = Arc::new(|| Timestamp::from_second(1_700_000_000).unwrap());
         let operations = Operations::new(Limits::default(), clock);
         let centre = Arc::new(Centre {
@@ -150,18 +159,21 @@ impl World {
         let engine: Arc<dyn Engine> = centre.clone();
         let (engine, current_engine) = watch::channel(Some(engine));
         let anywhere = "127.0.0.1:0".parse().unwrap();
-        let (listener, port) = http::bind(anywhere).await.unwrap();
-        let (debug_listener, debug) = http::bind(anywhere).await.unwrap();
+        let (listener, port) = http::bind(anywhere).unwrap();
+        let (debug_listener, debug) = http::bind(anywhere).unwrap();
         let shown = Port {
             metrics: Arc::new(Metrics::new().unwrap()),
-            health: Arc::new(Health::default()),
             operations: operations.clone(),
             engine: current_engine.clone(),
             access: current_access,
         };
         let [one, other] = [stop.clone(), stop.clone()];
         let tasks = [
-            tokio::spawn(async move { http::serve(listener, shown, one).await.unwrap() }),
+            tokio::spawn(async move {
+                http::serve(listener, certificate, shown, one)
+                    .await
+                    .unwrap();
+            }),
             tokio::spawn(async move {
                 http::serve_debug(debug_listener, current_engine, other)
                     .await
@@ -224,6 +236,12 @@ impl World {
         }
     }
 
+    /// From now on this API server says who may do what.
+    pub fn access_by(&self, api_server: SocketAddr) {
+        let access = Access::new(client(api_server));
+        self.access.send_replace(Some(Arc::new(access)));
+    }
+
     pub fn state(&self, id: &str) -> OperationState {
         self.operations.show(id).unwrap().state
     }
@@ -258,14 +276,19 @@ impl Answer {
 }
 
 pub async fn send(address: SocketAddr, request: ::http::Request<Body>) -> Answer {
-    let answer = client(address).send(request).await.unwrap();
+    send_with(&client(address), request).await.unwrap()
+}
+
+/// What came back, if anything did.
+pub async fn send_with(client: &Client, request: ::http::Request<Body>) -> kube::Result<Answer> {
+    let answer = client.send(request).await?;
     let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
     let body = answer.into_body().collect_bytes().await.unwrap();
-    Answer {
+    Ok(Answer {
         status,
         headers,
         text: String::from_utf8(body.to_vec()).unwrap(),
-    }
+    })
 }
 
 /// kube's client, for anything that speaks HTTP at `address`.
@@ -278,14 +301,15 @@ pub fn client(address: SocketAddr) -> Client {
 
 /// Serves `router` until the test ends.
 pub async fn listen(router: Router) -> SocketAddr {
-    let (listener, address) = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let (listener, address) = http::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = tokio::net::TcpListener::from_std(listener).unwrap();
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
     address
 }
 
 /// An address where nobody listens.
 pub async fn nobody() -> SocketAddr {
-    let (_closed, address) = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let (_closed, address) = http::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     address
 }
 

@@ -14,3 +14,4 @@ mod debug;
 mod fakes;
 mod operations;
 mod resync;
+mod secured;

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use axum::Router;
+use node_insights::http::tls::Certificate;
 use node_insights::registry::operations::OperationState;
 use node_insights_harness::{Exit, Process, eventually};
 use tempfile::TempDir;
@@ -244,4 +245,29 @@ async fn a_wrong_flag_is_a_mistake_of_usage() {
     let resync = Resync::start(&["--pol", "worker"], ADMIN);
     assert_eq!(resync.code().await, 2);
     assert!(resync.stderr().contains("--pool"), "{}", resync.stderr());
+}
+
+#[tokio::test]
+async fn by_https_it_takes_the_certificate_that_it_is_given_or_any_if_it_is_told_to() {
+    let dir = tempfile::tempdir().unwrap();
+    crate::secured::issue(dir.path());
+    let certificate = Certificate::of_files(dir.path()).unwrap();
+    let world = World::secured(certificate).await;
+    let server = format!("https://localhost:{}", world.port.port());
+    let file = dir.path().join("tls.crt");
+    let file = file.to_string_lossy();
+    for trust in [
+        &["--certificate-authority", &*file][..],
+        &["--insecure-skip-tls-verify"],
+    ] {
+        let resync = Resync::start(&[&["--server", &server], trust].concat(), ADMIN);
+        assert_eq!(resync.code().await, 0, "{}", resync.stderr());
+    }
+    // Nobody else gets the token.
+    crate::secured::issue(dir.path());
+    let args = ["--server", &server, "--certificate-authority", &file];
+    Resync::start(&args, ADMIN).fails("certificate").await;
+    let args = ["--server", &server, "--certificate-authority", "/nowhere"];
+    let hint = "from /nowhere, which --certificate-authority names";
+    Resync::start(&args, ADMIN).fails(hint).await;
 }

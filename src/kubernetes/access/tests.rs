@@ -14,6 +14,13 @@ use tower::service_fn;
 use super::*;
 
 const TOKEN: &str = "header.payload.signature";
+const MEMORY: Memory = Memory::OF_OPERATIONS;
+
+impl Access {
+    async fn may(&self, token: &str, verb: &str, path: &str) -> Result<(), Denied> {
+        self.allowed(token, verb, path, MEMORY).await
+    }
+}
 
 /// What the API server was asked, in order.
 type Asked = Arc<Mutex<Vec<(String, Value)>>>;
@@ -65,7 +72,7 @@ fn count(asked: &Asked) -> usize {
 #[tokio::test]
 async fn the_api_server_is_asked_whose_the_token_is_and_then_what_that_user_may() {
     let (access, asked) = open();
-    let allowed = access.allowed(TOKEN, "post", "/operations/resync").await;
+    let allowed = access.may(TOKEN, "post", "/operations/resync").await;
     assert_eq!(allowed, Ok(()));
     let asked = asked.lock().unwrap();
     let [(tokens, whose), (accesses, what)] = &asked[..] else {
@@ -96,7 +103,7 @@ async fn a_token_that_is_not_known_is_not_accepted_and_nothing_else_is_asked() {
     ] {
         let body = json!({"metadata": {}, "spec": {}, "status": status});
         let (access, asked) = access(move |_| (201, body.clone()));
-        let denied = access.allowed(TOKEN, "get", "/metrics").await;
+        let denied = access.may(TOKEN, "get", "/metrics").await;
         assert_eq!(denied, Err(Denied::NotAccepted));
         assert_eq!(count(&asked), 1);
     }
@@ -109,7 +116,7 @@ async fn a_user_who_may_not_is_named_with_verb_and_path() {
             "tokenreviews" => (201, authenticated()),
             _ => (201, answer.clone()),
         });
-        let denied = access.allowed(TOKEN, "delete", "/operations/x").await;
+        let denied = access.may(TOKEN, "delete", "/operations/x").await;
         let text = denied.unwrap_err().to_string();
         assert_eq!(text, "jane may not delete /operations/x");
     }
@@ -130,7 +137,7 @@ async fn whatever_goes_wrong_at_the_api_server_is_denied_and_says_what_to_do() {
             "tokenreviews" => (201, authenticated()),
             _ => (201, reviewed(true)),
         });
-        let denied = access.allowed(TOKEN, "get", "/metrics").await.unwrap_err();
+        let denied = access.may(TOKEN, "get", "/metrics").await.unwrap_err();
         assert!(matches!(denied, Denied::Unknown(_)), "{denied}");
         assert!(
             denied.to_string().contains(hint),
@@ -142,7 +149,7 @@ async fn whatever_goes_wrong_at_the_api_server_is_denied_and_says_what_to_do() {
 #[tokio::test]
 async fn an_answer_that_cannot_be_read_is_denied_and_does_not_give_the_token_away() {
     let (access, _) = access(|_| (201, json!({"spec": {"token": TOKEN}, "status": "yes"})));
-    let denied = access.allowed(TOKEN, "get", "/metrics").await.unwrap_err();
+    let denied = access.may(TOKEN, "get", "/metrics").await.unwrap_err();
     let text = format!("{denied} {denied:?}");
     assert!(text.contains("cannot be read"), "{text}");
     assert!(!text.contains(TOKEN), "{text}");
@@ -158,7 +165,7 @@ async fn an_api_server_that_does_not_answer_is_given_up() {
     let asking: Vec<_> = (0..2 * REVIEWS)
         .map(|_| {
             let access = Arc::clone(&access);
-            tokio::spawn(async move { access.allowed(TOKEN, "get", "/metrics").await })
+            tokio::spawn(async move { access.may(TOKEN, "get", "/metrics").await })
         })
         .collect();
     for one in asking {
@@ -188,11 +195,7 @@ async fn a_flood_of_tokens_is_none_at_the_api_server() {
     let asking: Vec<_> = (0..100)
         .map(|number| {
             let access = Arc::clone(&access);
-            tokio::spawn(async move {
-                access
-                    .allowed(&format!("t{number}"), "get", "/metrics")
-                    .await
-            })
+            tokio::spawn(async move { access.may(&format!("t{number}"), "get", "/metrics").await })
         })
         .collect();
     for one in asking {
@@ -206,25 +209,25 @@ async fn what_is_no_token_is_refused_without_asking() {
     let (access, asked) = open();
     let long = "x".repeat(TOKEN_LIMIT + 1);
     for token in ["", "two words", "a\nb", "ü", "a\u{0}", &long] {
-        let denied = access.allowed(token, "get", "/metrics").await;
+        let denied = access.may(token, "get", "/metrics").await;
         assert_eq!(denied, Err(Denied::NoToken));
     }
     assert_eq!(count(&asked), 0);
     let longest = "x".repeat(TOKEN_LIMIT);
-    assert_eq!(access.allowed(&longest, "get", "/metrics").await, Ok(()));
+    assert_eq!(access.may(&longest, "get", "/metrics").await, Ok(()));
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_was_allowed_is_remembered_for_some_seconds_and_no_longer() {
     let (access, asked) = open();
-    access.allowed(TOKEN, "post", "/a").await.unwrap();
+    access.may(TOKEN, "post", "/a").await.unwrap();
     assert_eq!(count(&asked), 2);
     let moment = Duration::from_millis(1);
-    advance(REMEMBERED_FOR.checked_sub(moment).unwrap()).await;
-    access.allowed(TOKEN, "post", "/a").await.unwrap();
+    advance(MEMORY.allowed.checked_sub(moment).unwrap()).await;
+    access.may(TOKEN, "post", "/a").await.unwrap();
     assert_eq!(count(&asked), 2);
     advance(moment).await;
-    access.allowed(TOKEN, "post", "/a").await.unwrap();
+    access.may(TOKEN, "post", "/a").await.unwrap();
     assert_eq!(count(&asked), 4);
 }
 
@@ -238,7 +241,7 @@ async fn what_was_allowed_opens_nothing_else() {
         (TOKEN, "post", "/a/b"),
     ];
     for (number, (token, verb, path)) in tries.into_iter().enumerate() {
-        access.allowed(token, verb, path).await.unwrap();
+        access.may(token, verb, path).await.unwrap();
         assert_eq!(count(&asked), 2 * (number + 1), "{token} {verb} {path}");
     }
 }
@@ -254,8 +257,8 @@ async fn who_was_denied_and_is_then_granted_it_is_let_in_at_once() {
         let first = asked_so_far.fetch_add(1, Ordering::Relaxed) == 0;
         (201, reviewed(!first))
     });
-    assert!(access.allowed(TOKEN, "post", "/a").await.is_err());
-    assert_eq!(access.allowed(TOKEN, "post", "/a").await, Ok(()));
+    assert!(access.may(TOKEN, "post", "/a").await.is_err());
+    assert_eq!(access.may(TOKEN, "post", "/a").await, Ok(()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -264,13 +267,61 @@ async fn what_is_remembered_does_not_grow_without_end() {
     let ask = async |from: usize, number: usize| {
         for path in from..from + number {
             let path = format!("/{path}");
-            access.allowed(TOKEN, "get", &path).await.unwrap();
+            access.may(TOKEN, "get", &path).await.unwrap();
         }
     };
     ask(0, MOST_REMEMBERED + 10).await;
-    assert_eq!(access.allowed.count(), MOST_REMEMBERED);
-    advance(REMEMBERED_FOR).await;
+    assert_eq!(access.answers.count(), MOST_REMEMBERED);
+    advance(MEMORY.allowed).await;
     ask(0, 10).await;
-    assert_eq!(access.allowed.count(), 10, "what is old made room");
+    assert_eq!(access.answers.count(), 10, "what is old made room");
     assert_eq!(count(&asked), 2 * (MOST_REMEMBERED + 20));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_may_scrape_is_asked_about_every_five_minutes_and_who_may_not_every_half_minute() {
+    let scrape = async |access: &Access| {
+        let memory = Memory::OF_SCRAPES;
+        access.allowed(TOKEN, "get", "/metrics", memory).await
+    };
+    let (minute, second) = (Duration::from_mins(1), Duration::from_secs(1));
+    let (access, asked) = open();
+    scrape(&access).await.unwrap();
+    advance(4 * minute + 59 * second).await;
+    scrape(&access).await.unwrap();
+    assert_eq!(count(&asked), 2);
+    advance(second).await;
+    scrape(&access).await.unwrap();
+    assert_eq!(count(&asked), 4);
+
+    let (access, asked) = self::access(|resource| match resource {
+        "tokenreviews" => (201, authenticated()),
+        _ => (201, reviewed(false)),
+    });
+    for _ in 0..2 {
+        let text = scrape(&access).await.unwrap_err().to_string();
+        assert_eq!(text, "jane may not get /metrics");
+    }
+    assert_eq!(count(&asked), 2);
+    advance(30 * second).await;
+    assert!(scrape(&access).await.is_err());
+    assert_eq!(count(&asked), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_could_not_be_found_out_is_asked_again() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let so_far = Arc::clone(&calls);
+    let (access, _) = access(move |resource| match resource {
+        "tokenreviews" if so_far.fetch_add(1, Ordering::Relaxed) == 0 => (500, json!({})),
+        "tokenreviews" => (201, authenticated()),
+        _ => (201, reviewed(true)),
+    });
+    let memory = Memory::OF_SCRAPES;
+    let denied = access.allowed(TOKEN, "get", "/metrics", memory).await;
+    assert!(matches!(denied, Err(Denied::Unknown(_))), "{denied:?}");
+    assert_eq!(
+        access.allowed(TOKEN, "get", "/metrics", memory).await,
+        Ok(())
+    );
 }

@@ -52,6 +52,7 @@ impl Operator {
         let mut envs = vec![
             ("KUBECONFIG", kubeconfig.as_ref()),
             ("XDG_STATE_HOME", folder.as_ref()),
+            ("NODE_INSIGHTS_HEALTH_ADDRESS", "127.0.0.1:0"),
         ];
         if let Some((namespace, _)) = &account {
             envs.push(("POD_NAMESPACE", namespace));

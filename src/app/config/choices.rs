@@ -1,0 +1,139 @@
+//! What flags offer to choose from, as it is written.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::ValueEnum;
+
+/// Which platform's rules judge the nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Platform {
+    /// OpenShift when its APIs are served, else Kubernetes
+    Auto,
+    /// OpenShift: the Machine Config Operator updates the nodes
+    Openshift,
+    /// Any Kubernetes
+    Kubernetes,
+}
+
+/// Where states are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StateBackendChoice {
+    /// In memory.
+    Memory,
+    /// In memory, and what no evaluation finds out anew in this file.
+    File(PathBuf),
+}
+
+impl FromStr for StateBackendChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            None if text == "memory" => Ok(Self::Memory),
+            Some(("file", path)) if !path.is_empty() => Ok(Self::File(path.into())),
+            _ => Err("it is 'memory', or 'file:' and a path, as in file:/var/lib/node-insights/state.redb".to_owned()),
+        }
+    }
+}
+
+/// Where the status of the last compare is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SyncStatusPlace {
+    /// In a pod a ConfigMap, else a file.
+    Auto,
+    /// In this file.
+    File(PathBuf),
+    /// In this ConfigMap.
+    ConfigMap {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
+}
+
+impl FromStr for SyncStatusPlace {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let place = match text.split_once(':') {
+            None if text == "auto" => Some(Self::Auto),
+            Some(("file", path)) if !path.is_empty() => Some(Self::File(path.into())),
+            Some(("configmap", object)) => object
+                .split_once('/')
+                .filter(|(namespace, name)| !namespace.is_empty() && !name.is_empty())
+                .map(|(namespace, name)| Self::ConfigMap {
+                    namespace: namespace.to_owned(),
+                    name: name.to_owned(),
+                }),
+            _ => None,
+        };
+        place.ok_or_else(|| "it is 'auto', 'file:' and a path, or 'configmap:' and a namespace and a name, as in configmap:node-insights/sync-status".to_owned())
+    }
+}
+
+/// Whether the port with metrics and operations speaks HTTPS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TlsChoice {
+    /// In a pod with a certificate made at the start, else not.
+    Auto,
+    /// It does not.
+    Off,
+    /// With a certificate made at the start.
+    SelfSigned,
+    /// With the certificate in this folder.
+    Files(PathBuf),
+}
+
+impl FromStr for TlsChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "off" => Ok(Self::Off),
+            "self-signed" => Ok(Self::SelfSigned),
+            // Else a word that was mistyped would be taken for a folder.
+            path if path.contains('/') => Ok(Self::Files(path.into())),
+            _ => Err("it is 'auto', 'off', 'self-signed', or the path of a folder, as in /etc/node-insights/tls".to_owned()),
+        }
+    }
+}
+
+/// Which lease says who of several replicas writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LeaseChoice {
+    /// In a pod one in its namespace, else none.
+    Auto,
+    /// None: this is the only replica.
+    Off,
+    /// This one.
+    Lease {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
+}
+
+impl FromStr for LeaseChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('/') {
+            None if text == "auto" => Ok(Self::Auto),
+            None if text == "off" => Ok(Self::Off),
+            Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() => {
+                Ok(Self::Lease {
+                    namespace: namespace.to_owned(),
+                    name: name.to_owned(),
+                })
+            }
+            _ => Err(
+                "it is 'auto', 'off', or a namespace and a name, as in node-insights/node-insights"
+                    .to_owned(),
+            ),
+        }
+    }
+}

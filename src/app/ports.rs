@@ -1,0 +1,100 @@
+//! Opens the ports and answers on them.
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use anyhow::Context;
+
+use super::config::{RunConfig, TlsChoice};
+use super::lease::pod_namespace;
+use super::supervisor::Stage;
+use crate::http::tls::{Certificate, TlsError};
+use crate::http::{self, Port};
+use crate::telemetry::health::Health;
+
+/// Opens the ports that there shall be. They outlive everything else, so that whoever asks meanwhile learns
+/// how it is.
+///
+/// # Errors
+/// When an address is taken, or a certificate cannot be used.
+pub(super) fn open(
+    config: &RunConfig,
+    ports: &mut Stage,
+    health: &Arc<Health>,
+    shown: Port,
+) -> anyhow::Result<()> {
+    let (listener, address) = bind(config.health_address, "--health-address")?;
+    tracing::info!(%address, "Serving health");
+    let health = Arc::clone(health);
+    ports.spawn("health", |stop| async move {
+        said(http::serve_health(listener, health, stop).await, "health");
+    });
+
+    let certificate =
+        certificate(&config.metrics_tls).context("Cannot serve HTTPS: see --metrics-tls")?;
+    let (listener, address) = bind(config.metrics_address, "--metrics-address")?;
+    let (version, https) = (env!("CARGO_PKG_VERSION"), certificate.is_some());
+    tracing::info!(%address, https, version, "Serving metrics and operations");
+    let engine = shown.engine.clone();
+    if let Some(certificate) = certificate.clone() {
+        ports.spawn_until_stopped("certificate", certificate.follow());
+    }
+    ports.spawn("metrics", |stop| async move {
+        let served = http::serve(listener, certificate, shown, stop).await;
+        said(served, "metrics and operations");
+    });
+
+    let Some(address) = config.debug_address else {
+        return Ok(());
+    };
+    let (listener, address) = bind(address, "--debug-address")?;
+    if address.ip().is_loopback() {
+        tracing::info!(%address, "Serving /debug");
+    } else {
+        tracing::warn!(%address, "Serving /debug to whoever reaches this address: every state can be read there");
+    }
+    ports.spawn("debug", |stop| async move {
+        said(http::serve_debug(listener, engine, stop).await, "/debug");
+    });
+    Ok(())
+}
+
+fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<(TcpListener, SocketAddr)> {
+    http::bind(address)
+        .with_context(|| format!("Cannot listen on {address}: choose another address with {flag}"))
+}
+
+/// That the task has ended ends the process; this says why.
+fn said(served: std::io::Result<()>, what: &str) {
+    if let Err(error) = served {
+        tracing::error!(%error, "Serving {what} failed");
+    }
+}
+
+fn certificate(choice: &TlsChoice) -> Result<Option<Certificate>, TlsError> {
+    match choice {
+        TlsChoice::Auto if pod_namespace().is_none() => Ok(None),
+        TlsChoice::Off => Ok(None),
+        TlsChoice::Auto | TlsChoice::SelfSigned => Certificate::self_signed(names()).map(Some),
+        TlsChoice::Files(dir) => Certificate::of_files(dir).map(Some),
+    }
+}
+
+/// What this process is called by those who reach it.
+fn names() -> Vec<String> {
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = host.trim();
+    // One that is no name of the DNS can be in no certificate.
+    let is_name = !host.is_empty()
+        && host
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte));
+    let mut names = vec![
+        "localhost".to_owned(),
+        "127.0.0.1".to_owned(),
+        "::1".to_owned(),
+    ];
+    names.extend(is_name.then(|| host.to_owned()));
+    names
+}
