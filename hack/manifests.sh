@@ -12,15 +12,13 @@ helm=$(hack/helm.sh 4)
 
 # One template of the chart as a file of its own, without what says that Helm takes care of it.
 write() {
-  local template=$1 file=$folder/$2
+  local template=$1 file=$folder/$2 text
+  text=$("$helm" template node-insights charts/node-insights --namespace node-insights \
+    --show-only "templates/$template" \
+    | sed -e '1{/^---$/d}' -e '/^# Source: /d' -e '/^ *helm\.sh\/chart: /d' \
+      -e '/^ *app\.kubernetes\.io\/managed-by: Helm$/d')
   mkdir -p "$(dirname "$file")"
-  {
-    echo "# Generated from charts/node-insights/templates/$template by \`make manifests\`."
-    "$helm" template node-insights charts/node-insights --namespace node-insights \
-      --show-only "templates/$template" \
-      | sed -e '1{/^---$/d}' -e '/^# Source: /d' -e '/^ *helm\.sh\/chart: /d' \
-        -e '/^ *app\.kubernetes\.io\/managed-by: Helm$/d' -e '${/^$/d}'
-  } > "$file"
+  printf '%s\n' "# Generated from charts/node-insights/templates/$template by \`make manifests\`." "$text" > "$file"
 }
 
 write serviceaccount.yaml rbac/service_account.yaml

@@ -55,6 +55,7 @@ async fn only_the_operator_and_who_is_named_may_write_insights() -> Result<()> {
             write_status(&plane, &boss).await,
             delete(&plane, &boss).await,
             label(&plane, &boss).await,
+            create_pool_insight(&plane, &boss).await,
         ];
         for result in refused {
             let error = result.unwrap_err().to_string();
@@ -147,6 +148,19 @@ async fn create(plane: &ControlPlane, kubeconfig: &Path, name: &str, flag: &str)
         plane,
         kubeconfig,
         &["create", flag, "-f", &file.to_string_lossy()],
+    )
+    .await
+}
+
+async fn create_pool_insight(plane: &ControlPlane, kubeconfig: &Path) -> Result<String> {
+    let file = plane.dir().join("pool.yaml");
+    let insight =
+        "{apiVersion: nodeinsights.dev/v1alpha1, kind: PoolProgressInsight, metadata: {name: a}}";
+    fs::write(&file, insight)?;
+    as_account(
+        plane,
+        kubeconfig,
+        &["create", "-f", &file.to_string_lossy()],
     )
     .await
 }

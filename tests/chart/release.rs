@@ -52,6 +52,11 @@ async fn life(plane: &ControlPlane, helm: &Helm) -> Result<()> {
     assert_eq!(image(plane).await?, "node-insights:0.0.9");
     assert!(!has_short_name(plane).await?);
 
+    // One to a cluster: the definitions are the first one's.
+    let second = helm.run(&["install", "second", &chart(), "--namespace", "default"]);
+    let error = second.unwrap_err().to_string();
+    assert!(error.contains("invalid ownership metadata"), "{error}");
+
     let insight = "{apiVersion: nodeinsights.dev/v1alpha1, kind: NodeProgressInsight, \
                    metadata: {name: worker-0}}";
     plane.apply_yaml(insight).await?;

@@ -144,6 +144,23 @@ fn a_monitor_is_made_where_the_cluster_knows_it_or_when_told_to() -> Result<()> 
 }
 
 #[test]
+fn what_is_older_than_1_33_is_refused_and_what_providers_append_is_not() -> Result<()> {
+    for major in Major::BOTH {
+        let helm = Helm::offline(major)?;
+        for (version, is_taken) in [
+            ("v1.32.9", false),
+            ("v1.33.0", true),
+            ("v1.33.1-eks-94953ac", true),
+            ("v1.34.2+k3s1", true),
+        ] {
+            let result = helm.template(&["--kube-version", version]);
+            assert_eq!(result.is_ok(), is_taken, "{major} {version}: {result:?}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
 fn the_image_is_named_by_its_parts() -> Result<()> {
     let version = env!("CARGO_PKG_VERSION");
     let helm = Helm::offline(Major::Four)?;
