@@ -35,8 +35,9 @@ build: ## Build the operator for release
 	$(CARGO) build --release --locked --bin node-insights
 
 .PHONY: crds
-crds: ## Generate crds/ from the Rust types
+crds: ## Generate crds/, and the chart's copy of it, from the Rust types
 	$(CARGO) run --quiet --bin node-insights -- crds --output-dir crds
+	cp crds/*.yaml charts/node-insights/files/crds/
 
 .PHONY: docs
 docs: ## Write the tables of flags, fields and metrics into the README
@@ -78,8 +79,17 @@ image: ## Build the container image (needs Docker); IMAGE=name:tag
 	docker build --build-arg REVISION="$$(git rev-parse HEAD)" --tag "$(IMAGE)" .
 
 .PHONY: manifests
-manifests: ## Print what `kubectl apply -k config/default` applies
-	@"$$(hack/control-plane.sh kubectl)" kustomize config/default
+manifests: ## Generate config/ from the chart
+	@hack/manifests.sh
+
+.PHONY: snapshots
+snapshots: ## Render the chart into tests/chart/snapshots, for a look at what a change of it changes
+	UPDATE_SNAPSHOTS=1 $(CARGO) test --quiet --test chart rendered_is_what_was_reviewed
+
+.PHONY: helm
+helm: ## Find, or build once, Helm 3 and 4, and print where
+	@hack/helm.sh 3
+	@hack/helm.sh 4
 
 .PHONY: clean
 clean: ## Remove what cargo built; the user's cache folder stays

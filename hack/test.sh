@@ -26,6 +26,9 @@ FETCH_SECONDS=120
 # tests start; each is looked for before it is built.
 control_plane() { hack/control-plane.sh kube-apiserver etcd kubectl kube-controller-manager; }
 
+# For the tests of the chart.
+helm() { hack/helm.sh 3 && hack/helm.sh 4; }
+
 format() { cargo fmt --all --check; }
 
 # What users run has no feature, so that is read by itself.
@@ -91,7 +94,7 @@ for name in "$@"; do
 done
 hack/prerequisites.sh git lints || exit 1
 
-case " $* " in *' tests '*) run control_plane ;; esac
+case " $* " in *' tests '*) run control_plane; run helm ;; esac
 for name in "$@"; do run "$name"; done
 
 printf '\n=== Summary, %d s\n' "$SECONDS"

@@ -16,7 +16,7 @@ use node_insights_harness::openshift::{Cluster, Pool};
 use node_insights_harness::{AuditEntry, AuditMark, Signal, eventually, writes};
 use serde_json::{Value, json};
 
-use crate::support::line::Line;
+use crate::line::Line;
 use crate::support::{Operator, SOON, World, condition};
 
 const OLD: &str = "4.19.14";

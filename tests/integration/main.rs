@@ -17,6 +17,7 @@ mod invariants;
 mod kubectl;
 mod kubernetes;
 mod lifecycle;
+mod line;
 mod obstacles;
 mod openshift;
 mod operations;

@@ -23,8 +23,6 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-pub mod line;
-
 /// Long enough for a loaded machine; a wait ends as soon as what it waits for is there.
 pub const SOON: Duration = Duration::from_mins(1);
 

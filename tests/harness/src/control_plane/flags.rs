@@ -6,7 +6,8 @@ use crate::certificates::Identity;
 /// The controllers that tests rely on, and no other. Deliberately absent: the node lifecycle, taint
 /// eviction and pod garbage collection controllers, which would mark every node without a kubelet
 /// as not ready and take its pods away.
-const CONTROLLERS: &str = "garbage-collector-controller,\
+const CONTROLLERS: &str = "clusterrole-aggregation-controller,\
+                           garbage-collector-controller,\
                            namespace-controller,\
                            serviceaccount-controller,\
                            serviceaccount-token-controller";

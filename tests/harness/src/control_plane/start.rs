@@ -38,7 +38,7 @@ pub struct ControlPlaneBuilder {
 
 impl ControlPlaneBuilder {
     /// Whether to run the kube-controller-manager as well: garbage collection by owner, deletion of
-    /// namespaces, service accounts and their tokens. Off by default.
+    /// namespaces, aggregated roles, service accounts and their tokens. Off by default.
     ///
     /// The garbage collector looks for new kinds every 30 s: for custom resources, apply the
     /// definitions first and call [`ControlPlane::start_controller_manager`] after.

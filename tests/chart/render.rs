@@ -1,0 +1,307 @@
+//! What the chart renders from which values, without a cluster.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use crate::helm::{Case, Helm, Major, chart, objects, one};
+use crate::support::project;
+
+/// Set to write the snapshots instead of comparing them.
+const UPDATE: &str = "UPDATE_SNAPSHOTS";
+
+#[test]
+fn lint_finds_nothing() -> Result<()> {
+    for major in Major::BOTH {
+        let helm = Helm::offline(major)?;
+        for case in Case::accepted()? {
+            helm.run(&["lint", "--strict", &chart(), "--values", &case.path])?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_rendered_is_what_was_reviewed() -> Result<()> {
+    let mut differing = Vec::new();
+    for major in Major::BOTH {
+        let helm = Helm::offline(major)?;
+        for case in Case::accepted()? {
+            let rendered = helm.template(&["--values", &case.path])?;
+            let rendered = without_definitions(&rendered);
+            let path = snapshot(&case.name);
+            if std::env::var_os(UPDATE).is_some() && major == Major::Four {
+                fs::write(&path, &rendered)?;
+            } else if fs::read_to_string(&path).unwrap_or_default() != rendered {
+                differing.push(format!("{major}: {}", path.display()));
+            }
+        }
+    }
+    assert!(
+        differing.is_empty(),
+        "the chart renders something else than these say; `make snapshots` writes them, `git diff` \
+         shows the difference: {differing:#?}"
+    );
+    Ok(())
+}
+
+#[test]
+fn what_cannot_work_is_refused_with_the_reason() -> Result<()> {
+    for major in Major::BOTH {
+        let helm = Helm::offline(major)?;
+        for case in Case::refused()? {
+            let text = fs::read_to_string(&case.path)?;
+            let reason = text
+                .lines()
+                .next()
+                .and_then(|line| line.strip_prefix("# Refused: "))
+                .expect("the first line says with which words it is refused");
+            let Err(error) = helm.template(&["--values", &case.path]) else {
+                panic!("{major} renders {}", case.name);
+            };
+            let said = error.to_string();
+            assert!(said.contains(reason), "{major}, {}: {said}", case.name);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_definitions_are_those_in_crds() -> Result<()> {
+    for major in Major::BOTH {
+        let rendered = objects(&Helm::offline(major)?.template(&[])?)?;
+        for entry in fs::read_dir(project().join("crds"))? {
+            let path = entry?.path();
+            if path.extension().is_none_or(|end| end != "yaml") {
+                continue;
+            }
+            let [published] = &objects(&fs::read_to_string(&path)?)?[..] else {
+                panic!("{} has one definition", path.display());
+            };
+            let name = published["metadata"]["name"].as_str().unwrap();
+            let definition = one(&rendered, "CustomResourceDefinition", name);
+            assert!(
+                with_floats(&definition["spec"]) == with_floats(&published["spec"]),
+                "{major}: {name} is not that of crds/"
+            );
+            assert_eq!(
+                definition["metadata"]["annotations"]["helm.sh/resource-policy"],
+                "keep"
+            );
+        }
+        let rendered = objects(&Helm::offline(major)?.template(&["--set", "crds.keep=false"])?)?;
+        let definition = one(
+            &rendered,
+            "CustomResourceDefinition",
+            "nodeprogressinsights.nodeinsights.dev",
+        );
+        assert_eq!(definition["metadata"]["annotations"], Value::Null);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_monitor_is_made_where_the_cluster_knows_it_or_when_told_to() -> Result<()> {
+    const API: [&str; 2] = ["--api-versions", "monitoring.coreos.com/v1"];
+    for major in Major::BOTH {
+        let helm = Helm::offline(major)?;
+        let count = |args: &[&str], kind: &str| -> Result<usize> {
+            let rendered = objects(&helm.template(args)?)?;
+            Ok(rendered.iter().filter(|it| it["kind"] == kind).count())
+        };
+        for (value, kind) in [
+            ("serviceMonitor", "ServiceMonitor"),
+            ("podMonitor", "PodMonitor"),
+        ] {
+            let on = format!("metrics.{value}.enabled=true");
+            let token = format!("metrics.{value}.authorization.credentials.name=token");
+            let set = ["--set", &on, "--set", &token];
+            let mode = |mode: &str| format!("metrics.{value}.mode={mode}");
+            let (skip, fail, always) = (
+                mode("skipIfMissing"),
+                mode("failIfMissing"),
+                mode("alwaysRender"),
+            );
+            assert_eq!(count(&API, kind)?, 0, "off by default");
+            for (mode, api, made) in [
+                (&skip, false, Some(0)),
+                (&skip, true, Some(1)),
+                (&fail, false, None),
+                (&fail, true, Some(1)),
+                (&always, false, Some(1)),
+            ] {
+                let mut args = [&set[..], &["--set", mode]].concat();
+                if api {
+                    args.extend(API);
+                }
+                assert_eq!(count(&args, kind).ok(), made, "{major} {mode} {api}");
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_older_than_1_33_is_refused_and_what_providers_append_is_not() -> Result<()> {
+    for major in Major::BOTH {
+        let helm = Helm::offline(major)?;
+        for (version, is_taken) in [
+            ("v1.32.9", false),
+            ("v1.33.0", true),
+            ("v1.33.1-eks-94953ac", true),
+            ("v1.34.2+k3s1", true),
+        ] {
+            let result = helm.template(&["--kube-version", version]);
+            assert_eq!(result.is_ok(), is_taken, "{major} {version}: {result:?}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_image_is_named_by_its_parts() -> Result<()> {
+    let version = env!("CARGO_PKG_VERSION");
+    let helm = Helm::offline(Major::Four)?;
+    for (set, image) in [
+        ("logLevel=info", format!("node-insights:{version}")),
+        (
+            "image.registry=r.example",
+            format!("r.example/node-insights:{version}"),
+        ),
+        (
+            "image.registry=no.example,global.imageRegistry=r.example",
+            format!("r.example/node-insights:{version}"),
+        ),
+        ("image.repository=a/b,image.tag=c", "a/b:c".to_owned()),
+        (
+            "image.digest=sha256:2c26b46b68ffc68ff99b453c1d304134",
+            format!("node-insights:{version}@sha256:2c26b46b68ffc68ff99b453c1d304134"),
+        ),
+    ] {
+        let rendered = objects(&helm.template(&["--set", set])?)?;
+        let deployment = one(&rendered, "Deployment", "");
+        let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+        assert_eq!(container["image"], image, "{set}");
+        let doctor = one(&rendered, "Pod", "-doctor");
+        assert_eq!(doctor["spec"]["containers"][0]["image"], image, "{set}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_release_of_another_name_has_objects_of_its_own_name() -> Result<()> {
+    let helm = Helm::offline(Major::Four)?;
+    let rendered = helm.run(&["template", "blue", &chart(), "--namespace", "green"])?;
+    let mut names = Vec::new();
+    for object in objects(&rendered)? {
+        if object["kind"] == "CustomResourceDefinition" {
+            continue;
+        }
+        let name = object["metadata"]["name"].as_str().unwrap().to_owned();
+        assert!(name.starts_with("blue-node-insights"), "{name}");
+        let namespace = &object["metadata"]["namespace"];
+        assert!(namespace.is_null() || namespace == "green", "{name}");
+        assert_eq!(
+            object["metadata"]["labels"]["app.kubernetes.io/instance"],
+            "blue"
+        );
+        names.push(name);
+    }
+    assert!(names.len() > 10, "{names:?}");
+    // As long as a name can be: the Service's is the shortest that is allowed.
+    let long = "a".repeat(53);
+    let rendered = helm.run(&["template", &long, &chart()])?;
+    for object in objects(&rendered)? {
+        let name = object["metadata"]["name"].as_str().unwrap().to_owned();
+        let limit = match object["kind"].as_str().unwrap() {
+            "Service" | "Pod" | "Deployment" => 63,
+            _ => 253,
+        };
+        assert!(name.len() <= limit && !name.ends_with('-'), "{name}");
+    }
+    Ok(())
+}
+
+#[test]
+fn one_replica_has_no_budget_and_two_have_one() -> Result<()> {
+    let helm = Helm::offline(Major::Four)?;
+    for (set, budgets, strategy) in [
+        (
+            "replicaCount=2",
+            1,
+            json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1, "maxSurge": 0}}),
+        ),
+        (
+            "replicaCount=1",
+            0,
+            json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}),
+        ),
+        (
+            "replicaCount=1,leaderElection.enabled=false",
+            0,
+            json!({"type": "Recreate"}),
+        ),
+        (
+            "podDisruptionBudget.enabled=false",
+            0,
+            json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1, "maxSurge": 0}}),
+        ),
+    ] {
+        let rendered = objects(&helm.template(&["--set", set])?)?;
+        let found = rendered
+            .iter()
+            .filter(|object| object["kind"] == "PodDisruptionBudget")
+            .count();
+        assert_eq!(found, budgets, "{set}");
+        assert_eq!(
+            one(&rendered, "Deployment", "")["spec"]["strategy"],
+            strategy,
+            "{set}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn no_pod_tolerates_a_cordon() -> Result<()> {
+    for case in Case::accepted()? {
+        let rendered = Helm::offline(Major::Four)?.template(&["--values", &case.path])?;
+        assert!(
+            !rendered.contains("node.kubernetes.io/unschedulable"),
+            "{}",
+            case.name
+        );
+    }
+    Ok(())
+}
+
+fn snapshot(name: &str) -> PathBuf {
+    project().join(format!("tests/chart/snapshots/{name}.yaml"))
+}
+
+/// What was rendered but the definitions, which are compared with `crds/`, and but empty lines: Helm 3 and
+/// Helm 4 leave different ones.
+fn without_definitions(rendered: &str) -> String {
+    let documents = rendered.split_inclusive("\n---\n");
+    documents
+        .filter(|document| !document.contains("\nkind: CustomResourceDefinition\n"))
+        .flat_map(str::lines)
+        .filter(|line| !line.is_empty())
+        .flat_map(|line| [line, "\n"])
+        .collect()
+}
+
+/// The same with every number as a float: `100` and `100.0` are the same number.
+fn with_floats(value: &Value) -> Value {
+    match value {
+        Value::Number(number) => json!(number.as_f64()),
+        Value::Array(items) => items.iter().map(with_floats).collect(),
+        Value::Object(map) => map
+            .iter()
+            .map(|(key, value)| (key.clone(), with_floats(value)))
+            .collect(),
+        other => other.clone(),
+    }
+}

@@ -1,0 +1,109 @@
+//! The roles for people: who may read insights, read metrics, and start operations.
+
+use anyhow::Result;
+use k8s_openapi::api::authorization::v1::SubjectAccessReview;
+use kube::Api;
+use kube::api::PostParams;
+use node_insights_harness::{ControlPlane, eventually};
+use serde_json::{Value, json};
+
+use crate::helm::{Helm, Major};
+use crate::support::SOON;
+
+/// As OpenShift has it: a role that is put together of what is labelled for it.
+const CLUSTER_READER: &str = "
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata:
+  name: cluster-reader
+aggregationRule:
+  clusterRoleSelectors:
+    - matchLabels:
+        rbac.authorization.k8s.io/aggregate-to-cluster-reader: \"true\"
+rules: []
+";
+
+#[tokio::test]
+async fn who_may_view_the_cluster_sees_insights_and_nobody_writes_them() -> Result<()> {
+    let plane = ControlPlane::builder()
+        .controller_manager(true)
+        .start()
+        .await?;
+    plane.apply_yaml(CLUSTER_READER).await?;
+    let readers = "metrics.readers[0].kind=User,metrics.readers[0].name=scraper";
+    Helm::of(Major::Four, &plane)?.install(&["--set", readers])?;
+    let roles = ["view", "edit", "admin", "cluster-reader"];
+    for role in roles {
+        let (role, user) = (format!("--clusterrole={role}"), format!("--user={role}"));
+        let binding = ["create", "clusterrolebinding", &user[7..], &role, &user];
+        plane.kubectl(&binding).await?;
+    }
+    for role in roles {
+        eventually(&format!("{role} may list insights"), SOON, async || {
+            Ok(may(&plane, role, &insights("list")).await?.then_some(()))
+        })
+        .await?;
+        for (verb, is_allowed) in [
+            ("get", true),
+            ("watch", true),
+            ("create", false),
+            ("update", false),
+            ("delete", false),
+        ] {
+            assert_eq!(
+                may(&plane, role, &insights(verb)).await?,
+                is_allowed,
+                "{role} {verb}"
+            );
+        }
+        // Not even an admin of every namespace may start operations or read metrics.
+        assert!(!may(&plane, role, &path("post", "/operations/resync")).await?);
+        assert!(!may(&plane, role, &path("get", "/metrics")).await?);
+    }
+
+    let operate = "--clusterrole=node-insights-operate";
+    plane
+        .kubectl(&["create", "clusterrolebinding", "ops", operate, "--user=ops"])
+        .await?;
+    for (user, verb, url, is_allowed) in [
+        ("ops", "post", "/operations/resync", true),
+        ("ops", "delete", "/operations/1", true),
+        ("ops", "get", "/operations/1/result", true),
+        ("ops", "get", "/metrics", false),
+        ("scraper", "get", "/metrics", true),
+        ("scraper", "post", "/operations/resync", false),
+        ("guest", "get", "/metrics", false),
+    ] {
+        eventually(
+            &format!("{user}: {verb} {url} is {is_allowed}"),
+            SOON,
+            async || {
+                let allowed = may(&plane, user, &path(verb, url)).await?;
+                Ok((allowed == is_allowed).then_some(()))
+            },
+        )
+        .await?;
+    }
+    Ok(())
+}
+
+fn insights(verb: &str) -> Value {
+    json!({"resourceAttributes": {
+        "group": "nodeinsights.dev", "resource": "nodeprogressinsights", "verb": verb
+    }})
+}
+
+fn path(verb: &str, path: &str) -> Value {
+    json!({"nonResourceAttributes": {"path": path, "verb": verb}})
+}
+
+/// Asks the API server whether a user is allowed that.
+async fn may(plane: &ControlPlane, user: &str, what: &Value) -> Result<bool> {
+    let mut spec = what.clone();
+    spec["user"] = user.into();
+    spec["groups"] = json!(["system:authenticated"]);
+    let review = serde_json::from_value(json!({"metadata": {}, "spec": spec}))?;
+    let reviews: Api<SubjectAccessReview> = Api::all(plane.client());
+    let answer = reviews.create(&PostParams::default(), &review).await?;
+    Ok(answer.status.is_some_and(|status| status.allowed))
+}

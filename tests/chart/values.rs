@@ -1,0 +1,197 @@
+//! The values: each is documented, checked and used, and the chart is of the operator's version.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+use anyhow::Result;
+use serde_json::Value;
+
+use crate::helm::chart;
+use crate::support::project;
+
+/// What the schema allows beyond the values that there are.
+const FOR_OTHER_CHARTS: &str = "enabled";
+
+#[test]
+fn every_value_is_in_the_schema_and_in_the_readme_and_there_is_no_other() -> Result<()> {
+    let values: Value = serde_saphyr::from_str(&read("values.yaml")?)?;
+    let schema: Value = serde_json::from_str(&read("values.schema.json")?)?;
+    let mut of_values = BTreeSet::new();
+    paths_of_values(&schema, &schema, &values, "", &mut of_values);
+    let mut of_schema = BTreeSet::new();
+    paths_of_schema(&schema, &schema, "", &mut of_schema);
+    of_schema.remove(FOR_OTHER_CHARTS);
+    assert!(of_values.len() > 60, "{of_values:#?}");
+    assert_eq!(of_schema, of_values, "left the schema, right values.yaml");
+
+    let readme = read("README.md")?;
+    let (_, table) = readme.split_once("\n## Values\n").unwrap();
+    let rows = table.lines().filter_map(|line| line.strip_prefix("| `"));
+    let of_readme: BTreeSet<String> = rows
+        .clone()
+        .filter_map(|row| Some(row.split_once('`')?.0.to_owned()))
+        .collect();
+    assert_eq!(of_readme, of_values, "left the README, right values.yaml");
+
+    // Where the README shows a default as code, it is the default.
+    let shown: BTreeMap<&str, &str> = rows
+        .filter_map(|row| {
+            let (path, rest) = row.split_once("` | ")?;
+            let (default, _) = rest.split_once(" |")?;
+            let code = default.strip_prefix('`')?.strip_suffix('`')?;
+            Some((path, code))
+        })
+        .collect();
+    assert!(shown.len() > 50, "{shown:#?}");
+    for (path, code) in shown {
+        let pointer = format!("/{}", path.replace('.', "/"));
+        let default: Value = serde_saphyr::from_str(code)?;
+        assert_eq!(values.pointer(&pointer), Some(&default), "{path}");
+    }
+    Ok(())
+}
+
+#[test]
+fn every_value_is_used_by_a_template() -> Result<()> {
+    let mut templates = String::new();
+    for folder in ["templates", "templates/tests"] {
+        for entry in fs::read_dir(format!("{}/{folder}", chart()))? {
+            let path = entry?.path();
+            if path.is_file() {
+                templates.push_str(&fs::read_to_string(path)?);
+            }
+        }
+    }
+    let schema: Value = serde_json::from_str(&read("values.schema.json")?)?;
+    let mut paths = BTreeSet::new();
+    paths_of_schema(&schema, &schema, "", &mut paths);
+    paths.remove(FOR_OTHER_CHARTS);
+    for path in paths {
+        // Both monitors are read by the same lines.
+        let field = path.rsplit('.').next().unwrap();
+        let is_used = templates.contains(&format!(".Values.{path}"))
+            || (path.contains("Monitor.") && templates.contains(&format!(".monitor.{field}")));
+        assert!(is_used, "no template reads {path}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_schema_lets_no_unknown_value_in() -> Result<()> {
+    let schema: Value = serde_json::from_str(&read("values.schema.json")?)?;
+    let mut open = Vec::new();
+    find_open(&schema, "", &mut open);
+    // Other charts have globals of their own; these two say only what must not be in them.
+    open.retain(|path| {
+        !path.ends_with("/global")
+            && !path.contains("/extraEnv/")
+            && !path.contains("/extraVolumes/")
+    });
+    assert_eq!(open, Vec::<String>::new());
+    Ok(())
+}
+
+#[test]
+fn the_chart_has_the_version_of_the_operator() -> Result<()> {
+    let about: Value = serde_saphyr::from_str(&read("Chart.yaml")?)?;
+    for field in ["version", "appVersion"] {
+        assert_eq!(about[field], env!("CARGO_PKG_VERSION"), "{field}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_charts_copy_of_the_definitions_is_that_of_crds() -> Result<()> {
+    let files = |folder: &str| -> Result<BTreeMap<String, String>> {
+        let mut files = BTreeMap::new();
+        for entry in fs::read_dir(project().join(folder))? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|end| end == "yaml") {
+                let name = path.file_name().unwrap().to_string_lossy().into_owned();
+                files.insert(name, fs::read_to_string(&path)?);
+            }
+        }
+        Ok(files)
+    };
+    let (copies, definitions) = (files("charts/node-insights/files/crds")?, files("crds")?);
+    assert_eq!(definitions.len(), 2);
+    // Not assert_eq: whole definitions side by side help nobody.
+    assert!(copies == definitions, "run `make crds`");
+    Ok(())
+}
+
+fn read(file: &str) -> Result<String> {
+    Ok(fs::read_to_string(format!("{}/{file}", chart()))?)
+}
+
+/// The schema that a `$ref` leads to, else the schema itself.
+fn resolve<'a>(root: &'a Value, schema: &'a Value) -> &'a Value {
+    schema["$ref"].as_str().map_or(schema, |reference| {
+        let pointer = reference.strip_prefix('#').unwrap();
+        root.pointer(pointer)
+            .unwrap_or_else(|| panic!("{reference} is not in the schema"))
+    })
+}
+
+/// The values that are no group of others. What the schema does not take apart is one value.
+fn paths_of_values(
+    root: &Value,
+    schema: &Value,
+    value: &Value,
+    path: &str,
+    found: &mut BTreeSet<String>,
+) {
+    let schema = resolve(root, schema);
+    match (value.as_object(), schema["properties"].as_object()) {
+        (Some(map), Some(properties)) => {
+            for (key, value) in map {
+                let schema = properties.get(key).unwrap_or(&Value::Null);
+                paths_of_values(root, schema, value, &join(path, key), found);
+            }
+        }
+        _ => {
+            found.insert(path.to_owned());
+        }
+    }
+}
+
+fn paths_of_schema(root: &Value, schema: &Value, path: &str, found: &mut BTreeSet<String>) {
+    let schema = resolve(root, schema);
+    match schema["properties"].as_object() {
+        Some(properties) => {
+            for (key, schema) in properties {
+                paths_of_schema(root, schema, &join(path, key), found);
+            }
+        }
+        None => {
+            found.insert(path.to_owned());
+        }
+    }
+}
+
+fn join(path: &str, key: &str) -> String {
+    if path.is_empty() {
+        key.to_owned()
+    } else {
+        format!("{path}.{key}")
+    }
+}
+
+/// Schemas that name properties, and let in others as well.
+fn find_open(schema: &Value, path: &str, open: &mut Vec<String>) {
+    match schema {
+        Value::Object(map) => {
+            if map.contains_key("properties")
+                && map.get("type") == Some(&Value::from("object"))
+                && map.get("additionalProperties") != Some(&Value::Bool(false))
+            {
+                open.push(path.to_owned());
+            }
+            for (key, schema) in map {
+                find_open(schema, &format!("{path}/{key}"), open);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| find_open(item, path, open)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
