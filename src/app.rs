@@ -8,11 +8,13 @@
 
 mod backend;
 pub mod config;
+pub mod doctor;
 mod engine;
 mod leading;
 mod lease;
 mod parts;
 mod ports;
+mod requirements;
 mod rules;
 pub mod supervisor;
 mod sync;
@@ -35,6 +37,7 @@ use crate::http::Port;
 use crate::http::engine::Engine;
 use crate::kubernetes::access::Access;
 use crate::kubernetes::client;
+use crate::kubernetes::requirements::Requirements;
 use crate::reconcile::clock::system_clock;
 use crate::registry::operations::{Limits, Operations};
 use crate::telemetry::health::Health;
@@ -127,6 +130,9 @@ async fn operate(
         let provider = rules::provider(config, client, health).await;
         let rules = rules::of(provider, config);
         engine.send_replace(Some(wiring::start(&surroundings, rules, parts)?));
+        let needs = Requirements::new(client.clone(), requirements::scope(config, provider));
+        let following = requirements::follow(needs, Arc::clone(health));
+        parts.watches.spawn_until_stopped("requirements", following);
         let ended = tokio::select! {
             () = rules::outdated(config, provider, client) => None,
             ended = parts.ended() => Some(ended),

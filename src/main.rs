@@ -10,7 +10,7 @@ use clap::Parser;
 use node_insights::api::crd;
 use node_insights::app::{
     self,
-    config::{Cli, Command, CrdsConfig, ResyncConfig},
+    config::{Cli, Command, CrdsConfig, DoctorConfig, ResyncConfig},
 };
 use node_insights::cli;
 use node_insights::telemetry::logging;
@@ -19,6 +19,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(config) => run(*config).map(|()| ExitCode::SUCCESS),
         Command::Crds(config) => print_crds(&config).map(|()| ExitCode::SUCCESS),
+        Command::Doctor(config) => doctor(&config),
         Command::Resync(config) => resync(&config),
     };
     match result {
@@ -51,6 +52,16 @@ fn resync(config: &ResyncConfig) -> anyhow::Result<ExitCode> {
     // A name that nobody resolves must not hold up the end.
     runtime.shutdown_background();
     Ok(result?)
+}
+
+fn doctor(config: &DoctorConfig) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("Cannot start the runtime")?;
+    let result = runtime.block_on(app::doctor::run(config));
+    runtime.shutdown_background();
+    result
 }
 
 fn print_crds(config: &CrdsConfig) -> anyhow::Result<()> {

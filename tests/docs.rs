@@ -32,6 +32,7 @@ fn the_readme_has_the_flags_fields_and_metrics_of_the_code() {
     for (name, table) in [
         ("flags", flags("run")),
         ("resync flags", flags("resync")),
+        ("doctor flags", flags("doctor")),
         ("node fields", fields(&nodes)),
         ("pool fields", fields(&pools)),
         ("metrics", metrics()),

@@ -7,7 +7,9 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use jiff::SignedDuration;
 
-pub use self::choices::{LeaseChoice, Platform, StateBackendChoice, SyncStatusPlace, TlsChoice};
+pub use self::choices::{
+    LeaseChoice, Output, Platform, StateBackendChoice, SyncStatusPlace, TlsChoice,
+};
 use crate::domain::evaluate::kubernetes::WELL_KNOWN_POOL_LABELS;
 use crate::telemetry::logging::{LogFormat, parse_filter};
 
@@ -30,6 +32,8 @@ pub enum Command {
     Run(Box<RunConfig>),
     /// Print the CustomResourceDefinitions as YAML
     Crds(CrdsConfig),
+    /// Check that the cluster has what the operator needs: definitions, permissions, a version
+    Doctor(DoctorConfig),
     /// Have a running operator compare everything, or evaluate one pool again
     Resync(ResyncConfig),
 }
@@ -40,6 +44,36 @@ pub struct CrdsConfig {
     /// Write one file a definition into this folder instead of printing
     #[arg(long, value_name = "DIR")]
     pub output_dir: Option<PathBuf>,
+}
+
+/// What to check, as the operator runs.
+#[derive(Debug, Clone, Args)]
+pub struct DoctorConfig {
+    /// Platform whose objects are read
+    #[arg(long, env = "NODE_INSIGHTS_PLATFORM", value_enum, default_value_t = Platform::Auto)]
+    pub platform: Platform,
+
+    /// The operator's lease, as given to run
+    #[arg(
+        long,
+        env = "NODE_INSIGHTS_LEASE",
+        value_name = "LEASE",
+        default_value = "auto"
+    )]
+    pub lease: LeaseChoice,
+
+    /// Where the operator keeps the status of the last compare, as given to run
+    #[arg(
+        long,
+        env = "NODE_INSIGHTS_SYNC_STATUS",
+        value_name = "PLACE",
+        default_value = "auto"
+    )]
+    pub sync_status: SyncStatusPlace,
+
+    /// How the findings are printed
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
 }
 
 /// What a running operator shall do, and where it is.
@@ -311,7 +345,7 @@ mod tests {
             .command
         {
             Command::Run(config) => Ok(*config),
-            Command::Crds(_) | Command::Resync(_) => Err("not run".to_owned()),
+            Command::Crds(_) | Command::Resync(_) | Command::Doctor(_) => Err("not run".to_owned()),
         }
     }
 

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::{env, fs};
 
-use super::config::{LeaseChoice, RunConfig};
+use super::config::RunConfig;
 use super::supervisor::Stage;
 use crate::kubernetes::client::{ClientError, Connection};
-use crate::kubernetes::lease::{self, LeaseObject};
+use crate::kubernetes::lease::LeaseObject;
 use crate::reconcile::clock::system_clock;
 use crate::registry::election::{
     Election, Leadership, LeaseError, ObserveElection, Standing, Timing,
@@ -14,16 +14,8 @@ use crate::registry::election::{
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
 
-/// Where a pod finds the namespace that it is in.
-const POD_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 /// Name under which `/readyz` shows whether the lease can be used.
 const CHECK: &str = "lease";
-
-/// The namespace of the pod that this process runs in, if it does.
-pub(super) fn pod_namespace() -> Option<String> {
-    let namespace = fs::read_to_string(POD_NAMESPACE).ok()?;
-    Some(namespace.trim().to_owned()).filter(|namespace| !namespace.is_empty())
-}
 
 /// Takes part in the election, if there shall be one, until `election` stops, which must be after
 /// everything that writes; what says whether this replica may.
@@ -37,12 +29,7 @@ pub(super) fn stand(
     metrics: &Arc<Metrics>,
     health: &Arc<Health>,
 ) -> Result<Leadership, ClientError> {
-    let lease = match &config.lease {
-        LeaseChoice::Off => None,
-        LeaseChoice::Auto => pod_namespace().map(|namespace| (namespace, lease::NAME.to_owned())),
-        LeaseChoice::Lease { namespace, name } => Some((namespace.clone(), name.clone())),
-    };
-    let Some((namespace, name)) = lease else {
+    let Some((namespace, name)) = config.lease.object() else {
         metrics.leads(true);
         tracing::info!("There is no leader election: this is taken for the only replica");
         return Ok(Leadership::unconditional());

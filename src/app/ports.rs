@@ -7,10 +7,10 @@ use std::sync::Arc;
 use anyhow::Context;
 
 use super::config::{RunConfig, TlsChoice};
-use super::lease::pod_namespace;
 use super::supervisor::Stage;
 use crate::http::tls::{Certificate, TlsError};
 use crate::http::{self, Port};
+use crate::kubernetes::pod;
 use crate::telemetry::health::Health;
 
 /// Opens the ports that there shall be. They outlive everything else, so that whoever asks meanwhile learns
@@ -74,7 +74,7 @@ fn said(served: std::io::Result<()>, what: &str) {
 
 fn certificate(choice: &TlsChoice) -> Result<Option<Certificate>, TlsError> {
     match choice {
-        TlsChoice::Auto if pod_namespace().is_none() => Ok(None),
+        TlsChoice::Auto if pod::namespace().is_none() => Ok(None),
         TlsChoice::Off => Ok(None),
         TlsChoice::Auto | TlsChoice::SelfSigned => Certificate::self_signed(names()).map(Some),
         TlsChoice::Files(dir) => Certificate::of_files(dir).map(Some),

@@ -6,11 +6,10 @@ use std::time::Duration;
 use std::{env, fs};
 
 use super::config::SyncStatusPlace;
-use super::lease::pod_namespace;
 use super::sync_status_file::SyncStatusFile;
 use super::wiring::Surroundings;
 use crate::kubernetes::client::Connection;
-use crate::kubernetes::sync_status::{self, SyncStatusConfigMap};
+use crate::kubernetes::sync_status::SyncStatusConfigMap;
 use crate::reconcile::compare::FullCompare;
 use crate::registry::Clock;
 use crate::registry::sync::{
@@ -84,19 +83,16 @@ fn small(count: u64) -> usize {
 
 /// Where the status is kept.
 fn store(place: &SyncStatusPlace, connection: &Connection) -> Arc<dyn StatusStore> {
-    let config_map = |namespace: &str, name: &str| -> Arc<dyn StatusStore> {
+    if let Some((namespace, name)) = place.config_map() {
         let client = connection.client.clone();
-        Arc::new(SyncStatusConfigMap::new(client, namespace, name))
-    };
-    let file = |path: PathBuf| -> Arc<dyn StatusStore> { Arc::new(SyncStatusFile::new(path)) };
-    match place {
-        SyncStatusPlace::File(path) => file(path.clone()),
-        SyncStatusPlace::ConfigMap { namespace, name } => config_map(namespace, name),
-        SyncStatusPlace::Auto => match pod_namespace() {
-            Some(namespace) => config_map(&namespace, sync_status::NAME),
-            None => file(default_file(&connection.server)),
-        },
+        return Arc::new(SyncStatusConfigMap::new(client, &namespace, &name));
     }
+    Arc::new(SyncStatusFile::new(match place {
+        SyncStatusPlace::File(path) => path.clone(),
+        SyncStatusPlace::Auto | SyncStatusPlace::ConfigMap { .. } => {
+            default_file(&connection.server)
+        }
+    }))
 }
 
 /// In the user's state folder, one file a cluster.

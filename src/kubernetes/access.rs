@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
-use super::diagnosis::{Attempt, Diagnosis, Problem, diagnose};
+use super::diagnosis::{Attempt, Diagnosis, diagnose};
 use crate::registry::store::Store;
 
 /// Both reviews take milliseconds; whoever asks is waiting.
@@ -150,7 +150,7 @@ impl Access {
         }
         let answer = timeout(DEADLINE, self.review(token, verb, path))
             .await
-            .unwrap_or_else(|_| Err(Denied::Unknown(no_answer())));
+            .unwrap_or_else(|_| Err(Denied::Unknown(Diagnosis::no_answer(DEADLINE))));
         match &answer {
             Ok(()) => self.remember(digest, None, memory.allowed),
             Err(Denied::Unknown(_)) => {}
@@ -261,17 +261,6 @@ fn digest(token: &str, verb: &str, path: &str) -> Digest {
     let mut digest = Digest::default();
     digest.copy_from_slice(context.finish().as_ref());
     digest
-}
-
-fn no_answer() -> Diagnosis {
-    Diagnosis {
-        problem: Problem::Unreachable,
-        what: format!(
-            "The API server did not answer within {} s",
-            DEADLINE.as_secs()
-        ),
-        remedy: "check that it runs, and try again".to_owned(),
-    }
 }
 
 #[cfg(test)]

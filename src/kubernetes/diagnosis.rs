@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::time::Duration;
 
 /// What is wrong and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +18,21 @@ pub struct Diagnosis {
 impl fmt::Display for Diagnosis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}; {}", self.what, self.remedy)
+    }
+}
+
+impl Diagnosis {
+    /// There was no answer within `deadline`, which is in whole seconds.
+    #[must_use]
+    pub fn no_answer(deadline: Duration) -> Self {
+        Self {
+            problem: Problem::Unreachable,
+            what: format!(
+                "The API server did not answer within {} s",
+                deadline.as_secs()
+            ),
+            remedy: "check that it runs, and try again".to_owned(),
+        }
     }
 }
 

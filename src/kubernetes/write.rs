@@ -204,14 +204,6 @@ impl<S: InsightStatus + Serialize + DeserializeOwned> Writer<S> {
 }
 
 async fn within<T>(deadline: Duration, work: impl Future<Output = T>) -> Result<T, WriteError> {
-    tokio::time::timeout(deadline, work).await.map_err(|_| {
-        WriteError::Blocked(Diagnosis {
-            problem: Problem::Unreachable,
-            what: format!(
-                "The API server did not answer within {} s",
-                deadline.as_secs()
-            ),
-            remedy: "check that it runs; the operator tries again".to_owned(),
-        })
-    })
+    let answered = tokio::time::timeout(deadline, work).await;
+    answered.map_err(|_| WriteError::Blocked(Diagnosis::no_answer(deadline)))
 }

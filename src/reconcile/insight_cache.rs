@@ -97,17 +97,23 @@ impl<S: InsightStatus + Hash> InsightCache<S> {
     /// none: a watch may lag behind our own writes.
     pub fn apply(&self, insight: WatchedInsight<S>) -> bool {
         let keeps_history = self.keeps_history.load(Ordering::Acquire);
-        self.take_in(insight, keeps_history)
-    }
-
-    /// Takes in an insight as this process wrote it: what it says is no history.
-    pub fn apply_own(&self, insight: WatchedInsight<S>) {
-        self.take_in(insight, false);
-    }
-
-    fn take_in(&self, insight: WatchedInsight<S>, as_history: bool) -> bool {
-        let name: Arc<str> = insight.name_any().into();
         let base = Base::of(&insight);
+        self.take_in(insight, base, keeps_history)
+    }
+
+    /// Takes in an insight as this process wrote it, with the status that it `sent`: what it says is no
+    /// history. An API server whose definition is older keeps less of a status than was sent, and would be
+    /// sent the rest for ever.
+    pub fn apply_own(&self, insight: WatchedInsight<S>, sent: Option<&S>) {
+        let base = Base {
+            digest: sent.map(digest),
+            ..Base::of(&insight)
+        };
+        self.take_in(insight, base, false);
+    }
+
+    fn take_in(&self, insight: WatchedInsight<S>, base: Base, as_history: bool) -> bool {
+        let name: Arc<str> = insight.name_any().into();
         if self
             .bases
             .get(&name)

@@ -21,6 +21,7 @@ mod line;
 mod obstacles;
 mod openshift;
 mod operations;
+mod requirements;
 mod scale;
 mod support;
 mod sync;

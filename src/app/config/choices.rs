@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use clap::ValueEnum;
 
+use crate::kubernetes::{lease, pod, sync_status};
+
 /// Which platform's rules judge the nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Platform {
@@ -14,6 +16,15 @@ pub enum Platform {
     Openshift,
     /// Any Kubernetes
     Kubernetes,
+}
+
+/// How findings are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people
+    Table,
+    /// For programs
+    Json,
 }
 
 /// Where states are kept.
@@ -51,6 +62,18 @@ pub enum SyncStatusPlace {
         /// Its name.
         name: String,
     },
+}
+
+impl SyncStatusPlace {
+    /// Namespace and name of the ConfigMap, if it is one.
+    #[must_use]
+    pub fn config_map(&self) -> Option<(String, String)> {
+        match self {
+            Self::Auto => Some((pod::namespace()?, sync_status::NAME.to_owned())),
+            Self::File(_) => None,
+            Self::ConfigMap { namespace, name } => Some((namespace.clone(), name.clone())),
+        }
+    }
 }
 
 impl FromStr for SyncStatusPlace {
@@ -115,6 +138,18 @@ pub enum LeaseChoice {
         /// Its name.
         name: String,
     },
+}
+
+impl LeaseChoice {
+    /// Namespace and name of the lease, if there is one.
+    #[must_use]
+    pub fn object(&self) -> Option<(String, String)> {
+        match self {
+            Self::Auto => Some((pod::namespace()?, lease::NAME.to_owned())),
+            Self::Off => None,
+            Self::Lease { namespace, name } => Some((namespace.clone(), name.clone())),
+        }
+    }
 }
 
 impl FromStr for LeaseChoice {

@@ -1,0 +1,140 @@
+//! `node-insights doctor`: whether the cluster has what the operator needs, seen by whoever asks. Run with the
+//! operator's account, it says what the operator lacks; with another one, what that one lacks.
+//!
+//! What was found goes to stdout, as a table or as JSON; how to mend what fails stands below the table. Ends
+//! with 0 when nothing is missing, and with 1 when something is or could not be found out.
+
+use std::io::{Write as _, stdout};
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::config::{DoctorConfig, Output, Platform};
+use crate::api::types::Provider;
+use crate::kubernetes::client;
+use crate::kubernetes::diagnosis::{Attempt, diagnose};
+use crate::kubernetes::platform::detect;
+use crate::kubernetes::requirements::{Finding, Outcome, Requirements, Scope};
+
+/// Looks, and prints what it found.
+///
+/// # Errors
+/// When there is no kubeconfig and no service account, and when stdout cannot be written to.
+pub async fn run(config: &DoctorConfig) -> anyhow::Result<ExitCode> {
+    let client = client::connect().await?.client;
+    let (provider, platform) = match config.platform {
+        Platform::Openshift => (Some(Provider::OpenShift), None),
+        Platform::Kubernetes => (Some(Provider::Kubernetes), None),
+        Platform::Auto => match detect(&client).await {
+            Ok(provider) => (Some(provider), None),
+            Err(error) => (None, Some(undetected(&error))),
+        },
+    };
+    let scope = Scope {
+        provider,
+        lease: config.lease.object(),
+        sync_status: config.sync_status.config_map(),
+    };
+    let mut findings = Requirements::new(client, scope).all().await;
+    findings.extend(platform);
+    let text = match config.output {
+        Output::Table => table(&findings),
+        Output::Json => serde_json::to_string_pretty(&json!({
+            "ok": findings.iter().all(|finding| finding.outcome.is_ok()),
+            "findings": findings,
+        }))?,
+    };
+    writeln!(stdout(), "{text}")?;
+    Ok(if findings.iter().all(|finding| finding.outcome.is_ok()) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn undetected(error: &kube::Error) -> Finding {
+    let attempt = Attempt {
+        verbs: "get",
+        resource: "the path /apis",
+        group: "",
+    };
+    let diagnosis = diagnose(error, attempt);
+    Finding {
+        check: "platform".to_owned(),
+        outcome: Outcome::Unknown {
+            what: diagnosis.what,
+            remedy: diagnosis.remedy,
+        },
+    }
+}
+
+/// A line each, what is wrong first spelled out and then with what to do about it.
+fn table(findings: &[Finding]) -> String {
+    let width = findings
+        .iter()
+        .map(|finding| finding.check.chars().count())
+        .max();
+    let width = width.unwrap_or_default();
+    let mut lines = vec![format!("{:<width$}  RESULT", "CHECK")];
+    let mut remedies = Vec::new();
+    for Finding { check, outcome } in findings {
+        let (result, what) = match outcome {
+            Outcome::Ok { what } => ("ok", what),
+            Outcome::Failed { what, remedy } => {
+                remedies.push((check, remedy));
+                ("FAILED", what)
+            }
+            Outcome::Unknown { what, remedy } => {
+                remedies.push((check, remedy));
+                ("UNKNOWN", what)
+            }
+        };
+        lines.push(format!("{check:<width$}  {result:<7}  {what}"));
+    }
+    lines.push(match remedies.len() {
+        0 => "\nNothing is missing.".to_owned(),
+        number => format!("\n{number} of {} failed. What to do:", findings.len()),
+    });
+    for (check, remedy) in remedies {
+        lines.push(format!("  {check}\n    {remedy}"));
+    }
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_has_a_line_for_each_check_and_a_remedy_for_each_failure() {
+        let finding = |check: &str, outcome| Finding {
+            check: check.to_owned(),
+            outcome,
+        };
+        let fine = finding(
+            "API server",
+            Outcome::Ok {
+                what: "it is v1.36.3".to_owned(),
+            },
+        );
+        let failed = finding(
+            "permission: list nodes",
+            Outcome::Failed {
+                what: "it is not granted".to_owned(),
+                remedy: "grant it".to_owned(),
+            },
+        );
+        assert_eq!(
+            table(&[fine.clone(), failed]),
+            "\
+CHECK                   RESULT
+API server              ok       it is v1.36.3
+permission: list nodes  FAILED   it is not granted
+
+1 of 2 failed. What to do:
+  permission: list nodes
+    grant it"
+        );
+        assert!(table(&[fine]).ends_with("Nothing is missing."));
+    }
+}

@@ -1,0 +1,213 @@
+//! What this version needs of a cluster, and whether it is there: definitions that have the fields that it
+//! writes, and permissions. Asks, and changes nothing.
+
+mod definitions;
+mod permissions;
+
+use std::fmt;
+use std::future::Future;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::future::{BoxFuture, FutureExt};
+use futures::stream::FuturesOrdered;
+use kube::Client;
+use serde::Serialize;
+
+use self::definitions::definitions;
+use self::permissions::permissions;
+use super::diagnosis::{Attempt, Diagnosis, diagnose};
+use super::platform::api_server_version;
+use crate::api::types::Provider;
+
+/// The oldest minor release of Kubernetes 1 that is supported.
+const OLDEST_MINOR: u32 = 33;
+/// Each question takes milliseconds.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// What is asked for.
+#[derive(Debug, Clone, Default)]
+pub struct Scope {
+    /// Whose objects are read.
+    pub provider: Option<Provider>,
+    /// Namespace and name of the lease, if there is one.
+    pub lease: Option<(String, String)>,
+    /// Namespace and name of the ConfigMap with the status of the last compare, if it is in one.
+    pub sync_status: Option<(String, String)>,
+}
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What was looked at, as in `permission: list nodes`.
+    pub check: String,
+    /// What came of it.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+/// What came of a check.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "result", rename_all = "camelCase")]
+pub enum Outcome {
+    /// It is as it must be.
+    Ok {
+        /// What is there.
+        what: String,
+    },
+    /// It is not.
+    Failed {
+        /// What is wrong.
+        what: String,
+        /// What to do about it.
+        remedy: String,
+    },
+    /// It could not be found out.
+    Unknown {
+        /// Why.
+        what: String,
+        /// What to do about that.
+        remedy: String,
+    },
+}
+
+impl Outcome {
+    /// Whether it is as it must be.
+    #[must_use]
+    pub fn is_ok(&self) -> bool {
+        matches!(self, Self::Ok { .. })
+    }
+
+    /// Whether it is known not to be as it must be.
+    #[must_use]
+    pub fn is_failed(&self) -> bool {
+        matches!(self, Self::Failed { .. })
+    }
+
+    fn ok(what: impl Into<String>) -> Self {
+        Self::Ok { what: what.into() }
+    }
+
+    fn unknown(diagnosis: Diagnosis) -> Self {
+        Self::Unknown {
+            what: diagnosis.what,
+            remedy: diagnosis.remedy,
+        }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.outcome {
+            Outcome::Ok { what } => write!(f, "{}: {what}", self.check),
+            Outcome::Failed { what, remedy } | Outcome::Unknown { what, remedy } => {
+                write!(f, "{}: {what}; {remedy}", self.check)
+            }
+        }
+    }
+}
+
+/// A question that is being asked.
+type Question<'a> = BoxFuture<'a, Finding>;
+
+/// Looks whether what is needed is there.
+pub struct Requirements {
+    client: Client,
+    scope: Scope,
+}
+
+impl Requirements {
+    /// What `scope` needs, for the account of `client`.
+    #[must_use]
+    pub fn new(client: Client, scope: Scope) -> Self {
+        Self { client, scope }
+    }
+
+    /// Everything; the findings in a fixed order.
+    pub async fn all(&self) -> Vec<Finding> {
+        let mut questions = vec![server(&self.client).boxed()];
+        questions.extend(definitions(&self.client));
+        questions.extend(permissions(&self.client, &self.scope));
+        ask(questions).await
+    }
+
+    /// Whether the definitions are as new as this version.
+    pub async fn definitions(&self) -> Vec<Finding> {
+        ask(definitions(&self.client)).await
+    }
+
+    /// Whether everything is permitted.
+    pub async fn permissions(&self) -> Vec<Finding> {
+        ask(permissions(&self.client, &self.scope)).await
+    }
+}
+
+/// Beside one another.
+async fn ask(questions: Vec<Question<'_>>) -> Vec<Finding> {
+    questions
+        .into_iter()
+        .collect::<FuturesOrdered<_>>()
+        .collect()
+        .await
+}
+
+async fn server(client: &Client) -> Finding {
+    let attempt = Attempt {
+        verbs: "get",
+        resource: "the path /version",
+        group: "",
+    };
+    let outcome = match within(attempt, api_server_version(client)).await {
+        Ok(version) if is_supported(&version) => Outcome::ok(format!("it is {version}")),
+        Ok(version) => Outcome::Failed {
+            what: format!("it is {version}, and 1.{OLDEST_MINOR} is the oldest that is supported"),
+            remedy: "update the cluster".to_owned(),
+        },
+        Err(diagnosis) => Outcome::unknown(diagnosis),
+    };
+    Finding {
+        check: "API server".to_owned(),
+        outcome,
+    }
+}
+
+fn is_supported(version: &str) -> bool {
+    let mut parts = version
+        .trim_start_matches('v')
+        .split('.')
+        .map(str::parse::<u32>);
+    match (parts.next(), parts.next()) {
+        (Some(Ok(1)), Some(Ok(minor))) => minor >= OLDEST_MINOR,
+        // What is not understood is not what is wrong.
+        _ => true,
+    }
+}
+
+async fn within<T>(
+    attempt: Attempt,
+    call: impl Future<Output = kube::Result<T>>,
+) -> Result<T, Diagnosis> {
+    match tokio::time::timeout(DEADLINE, call).await {
+        Ok(answer) => answer.map_err(|error| diagnose(&error, attempt)),
+        Err(_) => Err(Diagnosis::no_answer(DEADLINE)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_that_is_too_old_is_told_from_one_that_is_not_understood() {
+        for (version, expected) in [
+            ("v1.33.0", true),
+            ("v1.36.3-eks-94953ac", true),
+            ("v1.32.9", false),
+            ("v2.0.0", true),
+            ("", true),
+            ("v1.x", true),
+        ] {
+            assert_eq!(is_supported(version), expected, "{version}");
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Whether this account may do what the operator does, verb by verb. What is listed here is what the chart
+//! grants.
+
+use futures::FutureExt;
+use k8s_openapi::api::authorization::v1::{
+    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
+};
+use kube::api::PostParams;
+use kube::{Api, Client};
+
+use super::{Finding, Outcome, Question, Scope, within};
+use crate::api::insight::{GROUP, InsightStatus};
+use crate::api::openshift::{MACHINE_CONFIG_GROUP, MACHINE_CONFIG_POOLS};
+use crate::api::types::Provider;
+use crate::api::{NodeProgressInsightStatus, PoolProgressInsightStatus};
+use crate::kubernetes::diagnosis::Attempt;
+
+const ATTEMPT: Attempt = Attempt {
+    verbs: "create",
+    resource: "selfsubjectaccessreviews",
+    group: "authorization.k8s.io",
+};
+
+const READ: &[&str] = &["list", "watch"];
+const OWN: &[&str] = &["get", "list", "watch", "create", "delete"];
+const INSIGHTS: [&str; 2] = [
+    NodeProgressInsightStatus::PLURAL,
+    PoolProgressInsightStatus::PLURAL,
+];
+
+/// One permission.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Permission {
+    group: &'static str,
+    resource: &'static str,
+    subresource: &'static str,
+    verb: &'static str,
+    /// Empty for the whole cluster.
+    namespace: String,
+    /// Empty for all.
+    name: String,
+}
+
+/// A question for each permission.
+pub(super) fn permissions<'a>(client: &'a Client, scope: &Scope) -> Vec<Question<'a>> {
+    let needed = needed(scope).into_iter();
+    needed.map(|needed| ask(client, needed).boxed()).collect()
+}
+
+fn needed(scope: &Scope) -> Vec<Permission> {
+    let mut needed = Vec::new();
+    let mut add = |group, resource, subresource, verbs: &[&'static str], place: (&str, &str)| {
+        needed.extend(verbs.iter().map(|verb| Permission {
+            group,
+            resource,
+            subresource,
+            verb,
+            namespace: place.0.to_owned(),
+            name: place.1.to_owned(),
+        }));
+    };
+    let all = ("", "");
+    add("", "nodes", "", READ, all);
+    if scope.provider == Some(Provider::OpenShift) {
+        add(MACHINE_CONFIG_GROUP, MACHINE_CONFIG_POOLS, "", READ, all);
+        add(MACHINE_CONFIG_GROUP, "machineconfigs", "", READ, all);
+        add("config.openshift.io", "clusterversions", "", READ, all);
+    }
+    for insights in INSIGHTS {
+        add(GROUP, insights, "", OWN, all);
+        add(GROUP, insights, "status", &["update"], all);
+    }
+    let (definitions, extensions) = ("customresourcedefinitions", "apiextensions.k8s.io");
+    for insights in INSIGHTS {
+        let name = format!("{insights}.{GROUP}");
+        add(extensions, definitions, "", &["get"], ("", &name));
+    }
+    add(
+        "authentication.k8s.io",
+        "tokenreviews",
+        "",
+        &["create"],
+        all,
+    );
+    add(
+        "authorization.k8s.io",
+        "subjectaccessreviews",
+        "",
+        &["create"],
+        all,
+    );
+    let objects = [
+        ("", "configmaps", &scope.sync_status),
+        ("coordination.k8s.io", "leases", &scope.lease),
+    ];
+    for (group, resource, object) in objects {
+        if let Some((namespace, name)) = object {
+            add(group, resource, "", &["create"], (namespace, ""));
+            add(group, resource, "", &["get", "update"], (namespace, name));
+        }
+    }
+    needed
+}
+
+async fn ask(client: &Client, needed: Permission) -> Finding {
+    let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let review = SelfSubjectAccessReview {
+        spec: SelfSubjectAccessReviewSpec {
+            resource_attributes: Some(ResourceAttributes {
+                group: given(needed.group),
+                resource: given(needed.resource),
+                subresource: given(needed.subresource),
+                verb: given(needed.verb),
+                namespace: given(&needed.namespace),
+                name: given(&needed.name),
+                ..ResourceAttributes::default()
+            }),
+            ..SelfSubjectAccessReviewSpec::default()
+        },
+        ..SelfSubjectAccessReview::default()
+    };
+    let api: Api<SelfSubjectAccessReview> = Api::all(client.clone());
+    let params = PostParams::default();
+    let outcome = match within(ATTEMPT, api.create(&params, &review)).await {
+        Ok(answer) if answer.status.as_ref().is_some_and(|status| status.allowed) => {
+            Outcome::ok("granted")
+        }
+        Ok(_) => Outcome::Failed {
+            what: "it is not granted".to_owned(),
+            remedy: format!(
+                "grant it (helm upgrade, or kubectl apply -k config/rbac), or check with: kubectl auth can-i {}",
+                needed.as_kubectl_has_it()
+            ),
+        },
+        Err(diagnosis) => Outcome::unknown(diagnosis),
+    };
+    Finding {
+        check: format!("permission: {needed}"),
+        outcome,
+    }
+}
+
+impl Permission {
+    /// What `kubectl auth can-i` wants to be told.
+    fn as_kubectl_has_it(&self) -> String {
+        let mut text = format!("{} {}", self.verb, self.full_resource());
+        if !self.name.is_empty() {
+            text.push('/');
+            text.push_str(&self.name);
+        }
+        if !self.subresource.is_empty() {
+            text.push_str(" --subresource=");
+            text.push_str(self.subresource);
+        }
+        if !self.namespace.is_empty() {
+            text.push_str(" -n ");
+            text.push_str(&self.namespace);
+        }
+        text
+    }
+
+    fn full_resource(&self) -> String {
+        match self.group {
+            "" => self.resource.to_owned(),
+            group => format!("{}.{group}", self.resource),
+        }
+    }
+}
+
+impl std::fmt::Display for Permission {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.verb, self.full_resource())?;
+        if !self.subresource.is_empty() {
+            write!(f, "/{}", self.subresource)?;
+        }
+        if !self.name.is_empty() {
+            write!(f, " {}", self.name)?;
+        }
+        if !self.namespace.is_empty() {
+            write!(f, " in {}", self.namespace)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(scope: &Scope) -> Vec<String> {
+        needed(scope).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn only_what_is_used_is_asked_for() {
+        let least = texts(&Scope::default());
+        assert!(least.contains(&"watch nodes".to_owned()));
+        assert!(
+            !least
+                .iter()
+                .any(|text| text.contains("openshift") || text.contains("leases"))
+        );
+        let most = texts(&Scope {
+            provider: Some(Provider::OpenShift),
+            lease: Some(("here".to_owned(), "node-insights".to_owned())),
+            sync_status: Some(("here".to_owned(), "status".to_owned())),
+        });
+        for text in [
+            "list clusterversions.config.openshift.io",
+            "create leases.coordination.k8s.io in here",
+            "update leases.coordination.k8s.io node-insights in here",
+            "get configmaps status in here",
+            "update nodeprogressinsights.nodeinsights.dev/status",
+        ] {
+            assert!(most.contains(&text.to_owned()), "{text}: {most:?}");
+        }
+    }
+
+    #[test]
+    fn how_to_check_it_by_hand_is_what_kubectl_understands() {
+        let needed = needed(&Scope {
+            lease: Some(("here".to_owned(), "mine".to_owned())),
+            ..Scope::default()
+        });
+        let texts: Vec<String> = needed.iter().map(Permission::as_kubectl_has_it).collect();
+        for text in [
+            "update nodeprogressinsights.nodeinsights.dev --subresource=status",
+            "update leases.coordination.k8s.io/mine -n here",
+            "list nodes",
+        ] {
+            assert!(texts.contains(&text.to_owned()), "{text}: {texts:?}");
+        }
+    }
+}

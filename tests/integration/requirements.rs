@@ -1,0 +1,196 @@
+//! What the operator needs of a cluster: `node-insights doctor` names what is missing and how to mend it, and so
+//! does an operator that runs, which goes on as soon as it is mended.
+
+use anyhow::{Context as _, Result};
+use k8s_openapi::api::rbac::v1::ClusterRole;
+use kube::Api;
+use kube::api::PostParams;
+use node_insights_harness::openshift::{Cluster, Pool};
+use node_insights_harness::{Exit, eventually};
+use serde_json::Value;
+
+use crate::support::{SOON, World, count, project, spawn};
+
+const NODES: &str = "nodeprogressinsights.nodeinsights.dev";
+/// As the chart has it.
+const PLACES: [&str; 4] = [
+    "--lease",
+    "node-insights/node-insights",
+    "--sync-status",
+    "configmap:node-insights/node-insights-sync-status",
+];
+
+async fn world() -> Result<World> {
+    let cluster = Cluster::builder("4.19.14")
+        .pool(Pool::new("worker", 2))
+        .build()?;
+    World::openshift(&cluster).await
+}
+
+/// What `doctor` says as the operator's account, and how it ends.
+async fn doctor(world: &World, args: &[&str]) -> Result<(Exit, String)> {
+    let plane = &world.plane;
+    let kubeconfig = plane
+        .service_account_kubeconfig("node-insights", "node-insights")
+        .await?;
+    let args = [&["doctor"], &PLACES[..], args].concat();
+    let process = spawn(
+        &args,
+        &[("KUBECONFIG", &kubeconfig.to_string_lossy())],
+        plane.dir(),
+    )?;
+    let exit = process.wait_timeout(SOON).await?;
+    assert_eq!(process.read_stderr(), "");
+    Ok((exit, process.read_stdout()))
+}
+
+/// Takes a field out of the definition in the cluster, as an older version of it has it.
+async fn make_old(world: &World) -> Result<()> {
+    let path = project().join(format!(
+        "crds/nodeinsights.dev_{}.yaml",
+        "nodeprogressinsights"
+    ));
+    let text = std::fs::read_to_string(path)?;
+    let mut old: Value = serde_saphyr::from_str(&text)?;
+    let status = "/spec/versions/0/schema/openAPIV3Schema/properties/status";
+    let status = old
+        .pointer_mut(status)
+        .context("a definition without a status")?;
+    let fields = status["properties"].as_object_mut().context("no fields")?;
+    fields.remove("timeline").context("no timeline")?;
+    let required = status["required"]
+        .as_array_mut()
+        .context("nothing is required")?;
+    required.retain(|field| field != "timeline");
+    world.plane.apply_yaml(&old.to_string()).await
+}
+
+/// Takes a verb out of what the operator may do with nodes.
+async fn take_watch_away(world: &World) -> Result<()> {
+    let api: Api<ClusterRole> = Api::all(world.client.clone());
+    let mut role = api.get("node-insights").await?;
+    for rule in role.rules.iter_mut().flatten() {
+        if rule.resources.as_deref() == Some(&["nodes".to_owned()]) {
+            rule.verbs.retain(|verb| verb != "watch");
+        }
+    }
+    role.metadata.managed_fields = None;
+    api.replace("node-insights", &PostParams::default(), &role)
+        .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn doctor_finds_nothing_where_nothing_is_missing() -> Result<()> {
+    let world = world().await?;
+    let (exit, said) = doctor(&world, &[]).await?;
+    assert_eq!(exit, Exit::Code(0), "{said}");
+    assert!(said.ends_with("Nothing is missing.\n"), "{said}");
+    for check in [
+        "API server",
+        "definition: nodeprogressinsights.nodeinsights.dev",
+        "permission: watch clusterversions.config.openshift.io",
+        "permission: update leases.coordination.k8s.io node-insights in node-insights",
+        "permission: get configmaps node-insights-sync-status in node-insights",
+    ] {
+        let line = said.lines().find(|line| line.starts_with(check));
+        assert!(
+            line.is_some_and(|line| line.contains("  ok  ")),
+            "{check}: {said}"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn doctor_names_what_is_missing_and_what_to_do() -> Result<()> {
+    let world = world().await?;
+    make_old(&world).await?;
+    take_watch_away(&world).await?;
+    let (exit, said) = eventually("the permission is gone", SOON, async || {
+        let (exit, said) = doctor(&world, &[]).await?;
+        Ok(said.contains("\n2 of ").then_some((exit, said)))
+    })
+    .await?;
+    assert_eq!(exit, Exit::Code(1), "{said}");
+    for text in [
+        "FAILED   it is too old: it has no status.timeline",
+        "kubectl apply -f crds/",
+        "permission: watch nodes",
+        "kubectl auth can-i watch nodes",
+    ] {
+        assert!(said.contains(text), "{text}: {said}");
+    }
+
+    let (exit, said) = doctor(&world, &["-o", "json"]).await?;
+    assert_eq!(exit, Exit::Code(1));
+    let json: Value = serde_json::from_str(&said)?;
+    assert_eq!(json["ok"], false);
+    let findings = json["findings"].as_array().context("findings")?;
+    let failed: Vec<&Value> = findings
+        .iter()
+        .filter(|finding| finding["result"] == "failed")
+        .collect();
+    assert_eq!(failed.len(), 2, "{said}");
+    assert_eq!(failed[0]["check"], format!("definition: {NODES}"));
+    assert!(failed.iter().all(|finding| finding["remedy"].is_string()));
+    Ok(())
+}
+
+#[tokio::test]
+async fn doctor_says_that_it_reaches_nobody() -> Result<()> {
+    let mut world = world().await?;
+    let plane = &mut world.plane;
+    let kubeconfig = plane
+        .service_account_kubeconfig("node-insights", "node-insights")
+        .await?;
+    plane.stop_api_server().await?;
+    let process = spawn(
+        &["doctor"],
+        &[("KUBECONFIG", &kubeconfig.to_string_lossy())],
+        plane.dir(),
+    )?;
+    assert_eq!(process.wait_timeout(SOON).await?, Exit::Code(1));
+    let said = process.read_stdout();
+    assert!(
+        said.contains("UNKNOWN  The API server cannot be reached"),
+        "{said}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_operator_says_that_a_definition_is_too_old_and_goes_on_when_it_is_not() -> Result<()> {
+    let world = world().await?;
+    make_old(&world).await?;
+    let operator = world.operator(&["--sync-interval", "2s"]).await?;
+    let why = operator.says_why("[-] crds: ").await?;
+    assert!(why.contains("it has no status.timeline"), "{why}");
+    assert!(why.contains("kubectl apply -f crds/"), "{why}");
+    // What can be written is written, once: what the API server drops is not sent again and again.
+    let phase = "jsonpath={.status.phase}";
+    eventually("the phase of worker-0", SOON, async || {
+        let said = world
+            .plane
+            .kubectl(&["get", "npi", "worker-0", "-o", phase])
+            .await?;
+        Ok((said == "Completed").then_some(()))
+    })
+    .await?;
+    let mark = world.plane.audit().mark()?;
+    eventually("two compares", SOON, async || {
+        let labels = ["reason=\"interval\"", "result=\"success\""];
+        let compared = operator
+            .metric("node_insights_sync_attempts_total", &labels)
+            .await?;
+        Ok((compared >= 2).then_some(()))
+    })
+    .await?;
+    let writes = world.operator_writes(mark)?;
+    assert_eq!(
+        count(&writes, "update", "nodeprogressinsights", "status"),
+        0
+    );
+    world.install_crds().await?;
+    operator.ready().await
+}
