@@ -136,7 +136,7 @@ impl<S: InsightStatus + Hash + Serialize + DeserializeOwned> Applier<S> {
             .writer
             .put_status(name, &base.resource_version, &status)
             .await?;
-        self.cache.apply_own(written, Some(&status));
+        self.cache.apply_own(&written, Some(&status));
         self.metrics.wrote(S::KIND, "updated");
         Ok(Applied::Written)
     }
@@ -147,7 +147,7 @@ impl<S: InsightStatus + Hash + Serialize + DeserializeOwned> Applier<S> {
         owner: Option<&OwnerReference>,
     ) -> Result<Arc<Base>, WriteError> {
         let created = self.writer.create(name, owner).await?;
-        self.cache.apply_own(created, None);
+        self.cache.apply_own(&created, None);
         self.metrics.wrote(S::KIND, "created");
         // Nobody but a deletion that was seen meanwhile takes it away again.
         self.cache.base(name).ok_or(WriteError::Gone)

@@ -96,36 +96,37 @@ impl<S: InsightStatus + Hash> InsightCache<S> {
     /// Takes in an insight as it was seen; whether that is news. What is older than what is known is
     /// none: a watch may lag behind our own writes.
     pub fn apply(&self, insight: WatchedInsight<S>) -> bool {
-        let keeps_history = self.keeps_history.load(Ordering::Acquire);
         let base = Base::of(&insight);
-        self.take_in(insight, base, keeps_history)
+        let name: Arc<str> = insight.name_any().into();
+        if self.knows(&name, |known| known >= base.revision()) {
+            return false;
+        }
+        self.bases.upsert(Arc::clone(&name), base);
+        let keeps_history = self.keeps_history.load(Ordering::Acquire);
+        if let Some(status) = insight.status.filter(|_| keeps_history) {
+            self.history.upsert(name, status);
+        }
+        true
     }
 
     /// Takes in an insight as this process wrote it, with the status that it `sent`: what it says is no
     /// history. An API server whose definition is older keeps less of a status than was sent, and would be
     /// sent the rest for ever.
-    pub fn apply_own(&self, insight: WatchedInsight<S>, sent: Option<&S>) {
+    pub fn apply_own(&self, insight: &WatchedInsight<S>, sent: Option<&S>) {
         let base = Base {
             digest: sent.map(digest),
-            ..Base::of(&insight)
+            ..Base::of(insight)
         };
-        self.take_in(insight, base, false);
+        let name: Arc<str> = insight.name_any().into();
+        // The watch may have told of this very write already, and not known what was sent.
+        if !self.knows(&name, |known| known > base.revision()) {
+            self.bases.upsert(name, base);
+        }
     }
 
-    fn take_in(&self, insight: WatchedInsight<S>, base: Base, as_history: bool) -> bool {
-        let name: Arc<str> = insight.name_any().into();
-        if self
-            .bases
-            .get(&name)
-            .is_some_and(|known| known.revision() >= base.revision() && known.revision() > 0)
-        {
-            return false;
-        }
-        self.bases.upsert(Arc::clone(&name), base);
-        if let Some(status) = insight.status.filter(|_| as_history) {
-            self.history.upsert(name, status);
-        }
-        true
+    fn knows(&self, name: &Arc<str>, is_so: impl FnOnce(u64) -> bool) -> bool {
+        let known = self.bases.get(name).map(|base| base.revision());
+        known.is_some_and(|known| known > 0 && is_so(known))
     }
 
     /// Forgets an insight that was seen deleted; whether that is news. One that was created again

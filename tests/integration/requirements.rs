@@ -163,7 +163,7 @@ async fn doctor_says_that_it_reaches_nobody() -> Result<()> {
 async fn an_operator_says_that_a_definition_is_too_old_and_goes_on_when_it_is_not() -> Result<()> {
     let world = world().await?;
     make_old(&world).await?;
-    let operator = world.operator(&["--sync-interval", "2s"]).await?;
+    let operator = world.operator(&["--sync-interval", "5s"]).await?;
     let why = operator.says_why("[-] crds: ").await?;
     assert!(why.contains("it has no status.timeline"), "{why}");
     assert!(why.contains("kubectl apply -f crds/"), "{why}");
