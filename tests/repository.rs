@@ -16,6 +16,8 @@ use std::process::Command;
 
 use node_insights::api::crd;
 
+#[path = "repository/dockerfile.rs"]
+mod dockerfile;
 #[path = "repository/manifests.rs"]
 mod manifests;
 
