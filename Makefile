@@ -15,8 +15,14 @@ MACHINECONFIGS ?= 100
 REST_SECONDS ?= 60
 # UPDATE=1 writes what `make bench` measured into docs/performance.md.
 UPDATE ?=
-# Name and tag of the container image.
+# Name and tag of the container image; the processors that it is for, none meaning this machine's; and the
+# digests of the images that it is made from (see Dockerfile).
 IMAGE ?= node-insights:dev
+PLATFORMS ?=
+RUST_DIGEST ?=
+RUNTIME_DIGEST ?=
+# For which target `make sbom` lists the crates; none meaning this machine's.
+TARGET ?=
 
 .PHONY: help
 help: ## Print this
@@ -75,8 +81,21 @@ control-plane: ## Find, or build once, kube-apiserver, etcd, kubectl and kube-co
 	@hack/control-plane.sh kube-apiserver etcd kubectl kube-controller-manager
 
 .PHONY: image
-image: ## Build the container image (needs Docker); IMAGE=name:tag
-	docker build --build-arg REVISION="$$(git rev-parse HEAD)" --tag "$(IMAGE)" .
+image: ## Build the container image (needs Docker); IMAGE=name:tag PLATFORMS=linux/amd64,linux/arm64 RUST_DIGEST= RUNTIME_DIGEST=
+	docker build --tag "$(IMAGE)" $(if $(PLATFORMS),--platform "$(PLATFORMS)") \
+	  $(if $(RUST_DIGEST),--build-arg "RUST_DIGEST=$(RUST_DIGEST)") \
+	  $(if $(RUNTIME_DIGEST),--build-arg "RUNTIME_DIGEST=$(RUNTIME_DIGEST)") \
+	  --build-arg VERSION="$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)" \
+	  --build-arg REVISION="$$(git rev-parse HEAD)" \
+	  --build-arg CREATED="$$(TZ=UTC git log -1 --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd)" .
+
+.PHONY: image-check
+image-check: ## Do by hand, without Docker, what the Dockerfile does, and start the operator in the root of the image (needs root)
+	@hack/image-root.sh
+
+.PHONY: sbom
+sbom: ## List the crates that are in the binary, as CycloneDX, in target/sbom; TARGET=aarch64-unknown-linux-gnu
+	@hack/sbom.sh "$(TARGET)"
 
 .PHONY: manifests
 manifests: ## Generate config/ from the chart

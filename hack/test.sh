@@ -2,14 +2,14 @@
 # Runs the checks of this repository, all or those named, and says at the end how each one went:
 # `make test`.
 #
-#   hack/test.sh [format] [lints] [documentation] [tests] [dependencies] [advisories] [spelling]
+#   hack/test.sh [format] [lints] [documentation] [tests] [dependencies] [advisories] [sbom] [spelling]
 #
 # A check that fails does not keep the others from running. One that cannot be done here is
 # SKIPPED, with the reason: never counted as passed.
 set -uo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
-all=(format spelling dependencies advisories lints documentation tests)
+all=(format spelling dependencies advisories lints documentation sbom tests)
 [ $# -gt 0 ] || set -- "${all[@]}"
 
 # Where only this runs, a stale Cargo.lock is a mistake; at the desk cargo may bring it up to date.
@@ -50,7 +50,8 @@ deny() {
   "$tool" --workspace "$@"
 }
 
-dependencies() { deny --locked check bans licenses sources; }
+# A warning is an exception that nobody needs any more.
+dependencies() { deny --locked check -D warnings bans licenses sources; }
 
 advisories() {
   local tool
@@ -60,8 +61,11 @@ advisories() {
     return $SKIP
   fi
   # Not fetched twice: what was fetched is what is judged.
-  deny --locked check --disable-fetch advisories
+  deny --locked --offline check -D warnings advisories
 }
+
+# Writes it as well, to target/sbom.
+sbom() { hack/sbom.sh; }
 
 spelling() {
   local tool

@@ -12,18 +12,21 @@ say() { printf 'tool: %s\n' "$*" >&2; }
 # shellcheck source=hack/ticker.sh
 . "$(dirname "${BASH_SOURCE[0]}")/ticker.sh"
 
-# Version, package, and what an installation from nothing takes on 2 cores, in seconds.
+# Version, package, what an installation from nothing takes on 2 cores, in seconds, and how to ask for the
+# version.
+ask=(--version)
 case ${1:-} in
+  cargo-cyclonedx) version=0.5.9 package=cargo-cyclonedx seconds=110 ask=(cyclonedx --version) ;;
   cargo-deny) version=0.20.2 package=cargo-deny seconds=75 ;;
   typos) version=1.52.0 package=typos-cli seconds=75 ;;
-  *) say "usage: hack/tool.sh cargo-deny|typos"; exit 2 ;;
+  *) say "usage: hack/tool.sh cargo-cyclonedx|cargo-deny|typos"; exit 2 ;;
 esac
 name=$1
 root="${XDG_CACHE_HOME:-$HOME/.cache}/node-insights/tools/$package-$version"
 
 find_tool() {
   local path
-  if path=$(command -v "$name") && [ "$("$path" --version 2>/dev/null | awk '{print $NF}')" = "$version" ]; then
+  if path=$(command -v "$name") && [ "$("$path" "${ask[@]}" 2>/dev/null | awk '{print $NF}')" = "$version" ]; then
     echo "$path"
   elif [ -x "$root/bin/$name" ]; then
     echo "$root/bin/$name"

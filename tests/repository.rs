@@ -16,6 +16,8 @@ use std::process::Command;
 
 use node_insights::api::crd;
 
+#[path = "repository/dockerfile.rs"]
+mod dockerfile;
 #[path = "repository/manifests.rs"]
 mod manifests;
 
@@ -288,6 +290,7 @@ fn every_file_that_a_document_links_to_exists() {
         "ARCHITECTURE.md",
         "CHANGELOG.md",
         "CONTRIBUTING.md",
+        "SECURITY.md",
     ] {
         assert!(
             documents.iter().any(|file| file == needed),
