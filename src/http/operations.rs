@@ -1,4 +1,4 @@
-//! `/operations`: what runs long. Listing and showing is open, as `/metrics` is: there is nothing in it
+//! `/operations`: what runs long. Listing and showing is open: there is nothing in it
 //! but counts and the names of pools. Starting, cancelling, and fetching a result, which may have every
 //! state in it, need a token that the cluster's rules allow it.
 

@@ -173,3 +173,88 @@ impl<S: InsightStatus + Hash> InsightCache<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::api::NodeProgressInsightStatus;
+
+    type Insight = WatchedInsight<NodeProgressInsightStatus>;
+
+    fn status(phase: &str) -> Value {
+        let since = "2026-11-21T10:00:00Z";
+        json!({
+            "name": "n", "provider": "Kubernetes", "scope": "WorkerPool", "phase": phase,
+            "phaseStartTime": since, "conditions": [],
+            "timeline": [{"phase": phase, "startTime": since}],
+        })
+    }
+
+    fn insight(version: u64, status: &Value) -> Insight {
+        let metadata = json!({"name": "n", "uid": "u", "resourceVersion": version.to_string()});
+        let object = json!({
+            "apiVersion": "nodeinsights.dev/v1alpha1", "kind": "NodeProgressInsight",
+            "metadata": metadata, "status": status,
+        });
+        let insight: Insight = serde_json::from_value(object).unwrap();
+        assert!(status.is_null() || !insight.unreadable || status.get("timeline").is_none());
+        insight
+    }
+
+    fn parsed(status: &Value) -> NodeProgressInsightStatus {
+        serde_json::from_value(status.clone()).unwrap()
+    }
+
+    fn holds(cache: &InsightCache<NodeProgressInsightStatus>, status: &Value) -> bool {
+        let base = cache.base(&"n".into());
+        base.is_some_and(|base| base.holds(&parsed(status)))
+    }
+
+    #[test]
+    fn what_was_sent_counts_also_where_less_of_it_is_kept_and_the_watch_is_quicker() {
+        let sent = status("Draining");
+        let mut kept = sent.clone();
+        kept.as_object_mut().unwrap().remove("timeline");
+        for watch_is_quicker in [false, true] {
+            let cache = InsightCache::default();
+            cache.apply(insight(7, &Value::Null));
+            if watch_is_quicker {
+                assert!(cache.apply(insight(8, &kept)));
+                assert!(!holds(&cache, &sent));
+            }
+            cache.apply_own(&insight(8, &kept), Some(&parsed(&sent)));
+            assert!(holds(&cache, &sent));
+            // The same once more, as after a fresh list.
+            assert!(!cache.apply(insight(8, &kept)));
+            assert!(holds(&cache, &sent));
+            // Somebody else's write is another matter.
+            assert!(cache.apply(insight(9, &kept)));
+            assert!(!holds(&cache, &sent));
+        }
+    }
+
+    #[test]
+    fn an_answer_that_comes_late_does_not_go_back_behind_a_newer_event() {
+        let (old, new) = (status("Draining"), status("Updating"));
+        let cache = InsightCache::default();
+        cache.apply(insight(9, &new));
+        cache.apply_own(&insight(8, &old), Some(&parsed(&old)));
+        assert!(holds(&cache, &new));
+    }
+
+    #[test]
+    fn what_others_write_is_history_until_this_process_writes() {
+        let cache = InsightCache::default();
+        let name: Arc<str> = "n".into();
+        cache.apply(insight(7, &status("Pending")));
+        assert!(cache.take_history(&name).is_some());
+        // Another one leads, and goes on writing.
+        cache.apply(insight(8, &status("Draining")));
+        assert_eq!(cache.names_with_history(), [Arc::clone(&name)]);
+        cache.drop_history();
+        cache.apply(insight(9, &status("Updating")));
+        assert!(cache.names_with_history().is_empty());
+    }
+}

@@ -4,7 +4,8 @@
 //! A line that is logged inside the span of a change has the change's `reconcile_id`, once: its own,
 //! else the span's.
 
-use std::io;
+use std::env;
+use std::io::{self, IsTerminal as _};
 
 use clap::ValueEnum;
 use tracing::Subscriber;
@@ -74,8 +75,11 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
+    // A file and a pipe get no colours, nor does whoever wants none (no-color.org).
+    let wants_none = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let lines = fmt::layer()
         .event_format(Line::new(format))
+        .with_ansi(io::stderr().is_terminal() && !wants_none)
         .with_writer(writer);
     // Both see the spans that the filter lets through, and no others.
     match format {

@@ -82,3 +82,142 @@ impl Centre {
         (base.owner_uid.as_ref() == Some(uid)).then(|| History::from_status(&status))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    use serde_json::{Value, json};
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::api::types::Phase;
+    use crate::domain::evaluate::kubernetes::Kubernetes;
+    use crate::domain::fixtures::{NodeBuilder, at, node};
+    use crate::domain::node_status::project;
+    use crate::reconcile::insight_cache::InsightCache;
+    use crate::reconcile::states::{Backends, States, pool_of};
+    use crate::reconcile::sync_gate::SyncGate;
+    use crate::registry::Clock;
+    use crate::registry::backend::memory::MemoryBackend;
+    use crate::telemetry::health::Health;
+    use crate::telemetry::metrics::Metrics;
+
+    /// A replica that stands by, its clock, and what it knows of the insights.
+    struct Standby {
+        centre: Arc<Centre>,
+        insights: Arc<InsightCache<crate::api::NodeProgressInsightStatus>>,
+        now: Arc<AtomicI64>,
+    }
+
+    impl Standby {
+        /// Has evaluated the node.
+        async fn with(node: NodeBuilder) -> Self {
+            let (metrics, health) = (
+                Arc::new(Metrics::new().unwrap()),
+                Arc::new(Health::default()),
+            );
+            let backends = Backends {
+                kind: "memory",
+                nodes: Arc::new(MemoryBackend::new(pool_of)),
+                pools: Arc::new(MemoryBackend::new(|_| None)),
+            };
+            backends.nodes.init().unwrap();
+            backends.pools.init().unwrap();
+            let states = States::new(backends, Arc::clone(&metrics), Arc::clone(&health));
+            let now = Arc::new(AtomicI64::new(0));
+            let time = Arc::clone(&now);
+            let clock: Clock = Arc::new(move || at(time.load(Ordering::Relaxed)));
+            let insights = Arc::new(InsightCache::default());
+            let rules = Box::new(Kubernetes::new(&[], Some("v1.36.3")));
+            let history = Some(Arc::clone(&insights));
+            let (centre, dirty) = Centre::new(rules, states, history, metrics, health, clock);
+            let standby = Self {
+                centre,
+                insights,
+                now,
+            };
+            standby.see(node);
+            let (gate, centre) = (SyncGate::new([]), Arc::clone(&standby.centre));
+            tokio::spawn(async move {
+                let stop = CancellationToken::new();
+                centre.run(dirty, &gate, Vec::new, stop).await;
+            });
+            standby.centre.evaluated().await;
+            standby
+        }
+
+        fn see(&self, node: NodeBuilder) {
+            let cause = Cause::new(Trigger::Node, "1");
+            let change = |inventory: &crate::reconcile::inventory::Inventory| {
+                inventory.apply_node(node.build())
+            };
+            self.centre.observe(&cause, change);
+        }
+
+        fn state(&self) -> Arc<Evaluated> {
+            self.centre.node(&"a".into()).unwrap().unwrap()
+        }
+
+        async fn until(&self, phase: Phase) {
+            while self.state().state.phase != phase {
+                tokio::task::yield_now().await;
+            }
+        }
+
+        /// The leader writes what this replica would, but `seconds` as the start of the phase.
+        fn leader_writes(&self, version: u64, seconds: i64) {
+            let state = self.state().state.clone();
+            let mut status = serde_json::to_value(project(&state)).unwrap();
+            let start: Value = at(seconds).to_string().into();
+            status["phaseStartTime"] = start.clone();
+            let last = status["timeline"]
+                .as_array_mut()
+                .unwrap()
+                .last_mut()
+                .unwrap();
+            last["startTime"] = start;
+            let owner =
+                json!({"apiVersion": "v1", "kind": "Node", "name": "a", "uid": &*state.uid});
+            let insight = json!({
+                "apiVersion": "nodeinsights.dev/v1alpha1", "kind": "NodeProgressInsight",
+                "metadata": {
+                    "name": "a", "uid": "u", "resourceVersion": version.to_string(),
+                    "ownerReferences": [owner],
+                },
+                "status": status,
+            });
+            assert!(
+                self.insights
+                    .apply(serde_json::from_value(insight).unwrap())
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn who_takes_over_says_what_the_last_leader_said() {
+        let standby = Standby::with(node("a").kubelet("v1.36.3")).await;
+        standby.now.store(100, Ordering::Relaxed);
+        standby.see(node("a").kubelet("v1.35.0"));
+        standby.until(Phase::Pending).await;
+        assert_eq!(standby.state().state.phase_start, at(100));
+        standby.leader_writes(2, 97);
+        standby.centre.take_over().await.unwrap();
+        let state = standby.state().state.clone();
+        assert_eq!(state.phase_start, at(97));
+        assert_eq!(state.timeline.last().unwrap().start_time, at(97));
+        // From now on what others write is no history.
+        assert!(standby.insights.names_with_history().is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_the_last_leader_did_not_know_yet_is_told_as_this_replica_saw_it() {
+        let standby = Standby::with(node("a").kubelet("v1.35.0")).await;
+        standby.leader_writes(2, 7);
+        standby.now.store(100, Ordering::Relaxed);
+        standby.see(node("a").kubelet("v1.36.3"));
+        standby.until(Phase::Completed).await;
+        standby.centre.take_over().await.unwrap();
+        assert_eq!(standby.state().state.phase_start, at(100));
+    }
+}
