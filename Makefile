@@ -110,6 +110,11 @@ helm: ## Find, or build once, Helm 3 and 4, and print where
 	@hack/helm.sh 3
 	@hack/helm.sh 4
 
+.PHONY: prometheus
+prometheus: ## Find, or build once, Prometheus and promtool, and print where
+	@hack/prometheus.sh promtool
+	@hack/prometheus.sh prometheus
+
 .PHONY: clean
 clean: ## Remove what cargo built; the user's cache folder stays
 	$(CARGO) clean

@@ -42,8 +42,8 @@ for extra in "$@"; do
   esac
 done
 
-# Go is looked for by hack/control-plane.sh and hack/helm.sh, which know whether anything has to be built
-# with it.
+# Go is looked for by hack/control-plane.sh, hack/helm.sh and hack/prometheus.sh, which know whether anything
+# has to be built with it.
 if [ ${#missing[@]} -gt 0 ]; then
   echo "This machine lacks:" >&2
   printf '  %s\n' "${missing[@]}" >&2

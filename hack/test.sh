@@ -29,6 +29,9 @@ control_plane() { hack/control-plane.sh kube-apiserver etcd kubectl kube-control
 # For the tests of the chart.
 helm() { hack/helm.sh 3 && hack/helm.sh 4; }
 
+# For the tests of the alerts and of the dashboard.
+prometheus() { hack/prometheus.sh promtool && hack/prometheus.sh prometheus; }
+
 format() { cargo fmt --all --check; }
 
 # What users run has no feature, so that is read by itself.
@@ -98,7 +101,7 @@ for name in "$@"; do
 done
 hack/prerequisites.sh git lints || exit 1
 
-case " $* " in *' tests '*) run control_plane; run helm ;; esac
+case " $* " in *' tests '*) run control_plane; run helm; run prometheus ;; esac
 for name in "$@"; do run "$name"; done
 
 printf '\n=== Summary, %d s\n' "$SECONDS"

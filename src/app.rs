@@ -68,6 +68,8 @@ pub async fn run(config: RunConfig) -> anyhow::Result<()> {
         metrics.enable_node_series();
     }
     let health = Arc::new(Health::default());
+    let asked = Arc::clone(&health);
+    metrics.register_readiness(move || asked.readiness());
     let mut running = Running::default();
 
     let result = tokio::select! {

@@ -69,6 +69,15 @@ pub enum Assessment {
 }
 
 impl Assessment {
+    /// Every one.
+    pub const ALL: [Self; 5] = [
+        Self::Pending,
+        Self::Progressing,
+        Self::Completed,
+        Self::Degraded,
+        Self::Excluded,
+    ];
+
     /// The name as it stands in the API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

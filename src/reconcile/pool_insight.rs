@@ -108,6 +108,8 @@ impl PoolInsights {
     ) -> Box<dyn Fn(i64) -> PoolProgressInsightStatus + Send + Sync> {
         let status = project(view, past, 0, (self.clock)());
         self.last.upsert(Arc::clone(&view.id.name), status.clone());
+        self.metrics
+            .pool_is(&view.id.name, status.assessment, status.completion_percent);
         Box::new(move |generation| PoolProgressInsightStatus {
             observed_generation: generation,
             ..status.clone()
@@ -115,6 +117,7 @@ impl PoolInsights {
     }
 
     async fn remove(&self, name: &Arc<str>) -> Outcome {
+        self.metrics.pool_is_gone(name);
         match self.applier.apply(name, None, None).await {
             Ok(applied) => {
                 if applied == Applied::Deleted {

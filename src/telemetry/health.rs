@@ -5,6 +5,7 @@
 
 use std::fmt::Write as _;
 
+use super::metrics::Readiness;
 use crate::registry::store::{Change, Store};
 
 /// The named checks.
@@ -52,6 +53,20 @@ impl Health {
         (!checks.is_empty() && all_are_ready, text)
     }
 
+    /// The same without the reasons, for metrics.
+    #[must_use]
+    pub fn readiness(&self) -> Readiness {
+        let checks = self.checks.snapshot().values;
+        let checks: Vec<_> = checks
+            .iter()
+            .map(|check| (check.name, check.why.is_none()))
+            .collect();
+        Readiness {
+            ready: !checks.is_empty() && checks.iter().all(|(_, is_ready)| *is_ready),
+            checks,
+        }
+    }
+
     fn set(&self, name: &'static str, why: Option<String>) -> bool {
         self.checks.upsert(name, Check { name, why }) != Change::Unchanged
     }
@@ -73,8 +88,17 @@ mod tests {
             text,
             "[-] watch nodes: not listed yet\n[+] watch pools: ok\n"
         );
+        let checks = vec![("watch nodes", false), ("watch pools", true)];
+        let expected = Readiness {
+            ready: false,
+            checks,
+        };
+        assert_eq!(health.readiness(), expected);
         assert!(health.ready("watch nodes"));
         assert!(health.report().0);
+        assert!(health.readiness().ready);
+        health.clear();
+        assert_eq!(health.readiness(), Readiness::default());
     }
 
     #[test]

@@ -17,6 +17,9 @@ pub use self::maker::Description;
 use self::maker::Maker;
 pub use self::nodes::EvaluationResult;
 use self::nodes::NodeMetrics;
+use self::pools::PoolMetrics;
+pub use self::readiness::Readiness;
+use self::readiness::ReadinessMetrics;
 use self::states::StateMetrics;
 use self::sync::SyncMetrics;
 pub use self::sync::{Compared, SyncPhase};
@@ -27,6 +30,8 @@ mod insights;
 mod leader;
 mod maker;
 mod nodes;
+mod pools;
+mod readiness;
 mod states;
 mod sync;
 mod watches;
@@ -36,6 +41,8 @@ pub struct Metrics {
     registry: Registry,
     descriptions: Vec<Description>,
     nodes: NodeMetrics,
+    pools: PoolMetrics,
+    readiness: ReadinessMetrics,
     asked: AskedMetrics,
     insights: InsightMetrics,
     watches: WatchMetrics,
@@ -65,6 +72,8 @@ impl Metrics {
         ))?;
         Ok(Self {
             nodes: NodeMetrics::new(&make)?,
+            pools: PoolMetrics::new(&make)?,
+            readiness: ReadinessMetrics::new(&make)?,
             asked: AskedMetrics::new(&make)?,
             insights: InsightMetrics::new(&make)?,
             watches: WatchMetrics::new(&make)?,
@@ -80,6 +89,7 @@ impl Metrics {
     /// nodes and watches has no series, and gauges ask nobody, until there is somebody again.
     pub fn forget_nodes(&self) {
         self.nodes.forget_nodes();
+        self.pools.forget_all();
         self.asked.forget();
         self.watches.forget_nodes();
     }

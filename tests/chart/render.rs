@@ -30,7 +30,7 @@ fn what_is_rendered_is_what_was_reviewed() -> Result<()> {
         let helm = Helm::offline(major)?;
         for case in Case::accepted()? {
             let rendered = helm.template(&["--values", &case.path])?;
-            let rendered = without_definitions(&rendered);
+            let rendered = without_copies(&rendered);
             let path = snapshot(&case.name);
             if std::env::var_os(UPDATE).is_some() && major == Major::Four {
                 fs::write(&path, &rendered)?;
@@ -103,7 +103,25 @@ fn the_definitions_are_those_in_crds() -> Result<()> {
 }
 
 #[test]
-fn a_monitor_is_made_where_the_cluster_knows_it_or_when_told_to() -> Result<()> {
+fn the_dashboard_is_that_of_the_file_and_has_the_label_that_grafana_looks_for() -> Result<()> {
+    let file = fs::read_to_string(format!("{}/files/dashboard.json", chart()))?;
+    for major in Major::BOTH {
+        let rendered =
+            Helm::offline(major)?.template(&["--values", &Case::named("full-values").path])?;
+        let rendered = objects(&rendered)?;
+        let map = one(&rendered, "ConfigMap", "-dashboard");
+        assert!(map["data"]["node-insights.json"] == file.trim(), "{major}");
+        let labels = &map["metadata"]["labels"];
+        assert_eq!(labels["grafana_dashboard"], "1", "the chart's own wins");
+        assert_eq!(labels["example.com/folder"], "nodes");
+        assert_eq!(map["metadata"]["annotations"]["grafana_folder"], "Nodes");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_needs_the_prometheus_operator_is_made_where_the_cluster_knows_it_or_when_told_to()
+-> Result<()> {
     const API: [&str; 2] = ["--api-versions", "monitoring.coreos.com/v1"];
     for major in Major::BOTH {
         let helm = Helm::offline(major)?;
@@ -112,13 +130,14 @@ fn a_monitor_is_made_where_the_cluster_knows_it_or_when_told_to() -> Result<()> 
             Ok(rendered.iter().filter(|it| it["kind"] == kind).count())
         };
         for (value, kind) in [
-            ("serviceMonitor", "ServiceMonitor"),
-            ("podMonitor", "PodMonitor"),
+            ("metrics.serviceMonitor", "ServiceMonitor"),
+            ("metrics.podMonitor", "PodMonitor"),
+            ("prometheusRule", "PrometheusRule"),
         ] {
-            let on = format!("metrics.{value}.enabled=true");
-            let token = format!("metrics.{value}.authorization.credentials.name=token");
-            let set = ["--set", &on, "--set", &token];
-            let mode = |mode: &str| format!("metrics.{value}.mode={mode}");
+            let on = format!("{value}.enabled=true");
+            let token = "metrics.podMonitor.authorization.credentials.name=token";
+            let set = ["--set", &on, "--set", token];
+            let mode = |mode: &str| format!("{value}.mode={mode}");
             let (skip, fail, always) = (
                 mode("skipIfMissing"),
                 mode("failIfMissing"),
@@ -281,12 +300,15 @@ fn snapshot(name: &str) -> PathBuf {
     project().join(format!("tests/chart/snapshots/{name}.yaml"))
 }
 
-/// What was rendered but the definitions, which are compared with `crds/`, and but empty lines: Helm 3 and
-/// Helm 4 leave different ones.
-fn without_definitions(rendered: &str) -> String {
+/// What was rendered but copies of whole files, the definitions and the dashboard, which are compared with
+/// these; and but empty lines: Helm 3 and Helm 4 leave different ones.
+fn without_copies(rendered: &str) -> String {
     let documents = rendered.split_inclusive("\n---\n");
     documents
-        .filter(|document| !document.contains("\nkind: CustomResourceDefinition\n"))
+        .filter(|document| {
+            !document.contains("\nkind: CustomResourceDefinition\n")
+                && !document.contains("\n    grafana_dashboard: ")
+        })
         .flat_map(str::lines)
         .filter(|line| !line.is_empty())
         .flat_map(|line| [line, "\n"])

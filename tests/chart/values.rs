@@ -12,6 +12,9 @@ use crate::support::project;
 /// What the schema allows beyond the values that there are.
 const FOR_OTHER_CHARTS: &str = "enabled";
 
+/// What is one value to whoever reads about it, though the schema takes it apart.
+const AS_ONE: [&str; 2] = ["#/definitions/alert", "#/definitions/alertWithThreshold"];
+
 #[test]
 fn every_value_is_in_the_schema_and_in_the_readme_and_there_is_no_other() -> Result<()> {
     let values: Value = serde_saphyr::from_str(&read("values.yaml")?)?;
@@ -62,16 +65,39 @@ fn every_value_is_used_by_a_template() -> Result<()> {
             }
         }
     }
+    let alerts = read("files/alerts.yaml")?;
     let schema: Value = serde_json::from_str(&read("values.schema.json")?)?;
     let mut paths = BTreeSet::new();
     paths_of_schema(&schema, &schema, "", &mut paths);
     paths.remove(FOR_OTHER_CHARTS);
     for path in paths {
-        // Both monitors are read by the same lines.
+        // Both monitors and the rule are read by the same lines, and all alerts by the same loop.
         let field = path.rsplit('.').next().unwrap();
         let is_used = templates.contains(&format!(".Values.{path}"))
-            || (path.contains("Monitor.") && templates.contains(&format!(".monitor.{field}")));
+            || (path.contains("Monitor.") && templates.contains(&format!(".monitor.{field}")))
+            || (path.starts_with("prometheusRule.")
+                && (templates.contains(&format!(".monitor.{field}"))
+                    || alerts.contains(&format!("- alert: {field}\n"))));
         assert!(is_used, "no template reads {path}");
+    }
+    Ok(())
+}
+
+#[test]
+fn every_alert_has_its_values_and_there_are_no_others() -> Result<()> {
+    let values: Value = serde_saphyr::from_str(&read("values.yaml")?)?;
+    let values = values["prometheusRule"]["alerts"].as_object().unwrap();
+    let alerts: Vec<Value> = serde_saphyr::from_str(&read("files/alerts.yaml")?)?;
+    let names: BTreeSet<&str> = values.keys().map(String::as_str).collect();
+    let expected: BTreeSet<&str> = alerts
+        .iter()
+        .filter_map(|alert| alert["alert"].as_str())
+        .collect();
+    assert_eq!(names, expected, "left values.yaml, right files/alerts.yaml");
+    for alert in &alerts {
+        let name = alert["alert"].as_str().unwrap();
+        let reads = alert["expr"].as_str().unwrap().contains("$threshold");
+        assert_eq!(values[name].get("threshold").is_some(), reads, "{name}");
     }
     Ok(())
 }
@@ -133,6 +159,12 @@ fn resolve<'a>(root: &'a Value, schema: &'a Value) -> &'a Value {
     })
 }
 
+fn is_one_value(schema: &Value) -> bool {
+    schema["$ref"]
+        .as_str()
+        .is_some_and(|to| AS_ONE.contains(&to))
+}
+
 /// The values that are no group of others. What the schema does not take apart is one value.
 fn paths_of_values(
     root: &Value,
@@ -141,6 +173,10 @@ fn paths_of_values(
     path: &str,
     found: &mut BTreeSet<String>,
 ) {
+    if is_one_value(schema) {
+        found.insert(path.to_owned());
+        return;
+    }
     let schema = resolve(root, schema);
     match (value.as_object(), schema["properties"].as_object()) {
         (Some(map), Some(properties)) => {
@@ -156,6 +192,10 @@ fn paths_of_values(
 }
 
 fn paths_of_schema(root: &Value, schema: &Value, path: &str, found: &mut BTreeSet<String>) {
+    if is_one_value(schema) {
+        found.insert(path.to_owned());
+        return;
+    }
     let schema = resolve(root, schema);
     match schema["properties"].as_object() {
         Some(properties) => {

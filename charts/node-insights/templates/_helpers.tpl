@@ -73,8 +73,8 @@ server-side apply refuses that.
 {{- end }}
 
 {{/*
-Whether a monitor is rendered, by its mode: "true" or nothing. Takes the root, the values of the monitor
-and its kind.
+Whether an object for the Prometheus Operator is rendered, by its mode: "true" or nothing. Takes the root,
+the values of the object and where they are.
 */}}
 {{- define "node-insights.monitor" -}}
 {{- if .monitor.enabled }}
@@ -82,9 +82,17 @@ and its kind.
 {{- if or $served (eq .monitor.mode "alwaysRender") }}
 {{- true }}
 {{- else if eq .monitor.mode "failIfMissing" }}
-{{- fail (printf "metrics.%s.enabled is true, and the cluster does not serve monitoring.coreos.com/v1: install the Prometheus Operator first, or set metrics.%s.mode to skipIfMissing" .name .name) }}
+{{- fail (printf "%s.enabled is true, and the cluster does not serve monitoring.coreos.com/v1: install the Prometheus Operator first, or set %s.mode to skipIfMissing" .name .name) }}
 {{- end }}
 {{- end }}
+{{- end }}
+
+{{/* A duration of hours, minutes and seconds, as in 1h30m, in seconds. */}}
+{{- define "node-insights.seconds" -}}
+{{- $hours := regexFind "[0-9]+h" . | trimSuffix "h" | int64 }}
+{{- $minutes := regexFind "[0-9]+m" . | trimSuffix "m" | int64 }}
+{{- $seconds := regexFind "[0-9]+s" . | trimSuffix "s" | int64 }}
+{{- add (mul $hours 3600) (mul $minutes 60) $seconds }}
 {{- end }}
 
 {{/* What both monitors say of how to scrape. Takes what node-insights.monitor takes. */}}

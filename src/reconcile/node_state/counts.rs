@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::api::types::Phase;
+use crate::api::types::{ConditionStatus, Phase};
 use crate::domain::state::NodeState;
 use crate::registry::Clock;
 use crate::registry::store::Store;
@@ -41,6 +41,7 @@ impl Counts {
                 }
             }
         }
+        self.degraded(before, after);
         if let Some(name) = before.or(after).map(|state| &state.name) {
             let before = before.map(|state| (pool(state), state.phase));
             let after = after.map(|state| (pool(state), state.phase));
@@ -63,6 +64,20 @@ impl Counts {
         }
     }
 
+    fn degraded(&self, before: Option<&NodeState>, after: Option<&NodeState>) {
+        let place =
+            |state: Option<&NodeState>| state.map(|state| (state.pool.clone(), fails(state)));
+        if place(before) == place(after) {
+            return;
+        }
+        for (state, delta) in [(before, -1), (after, 1)] {
+            if let Some(state) = state {
+                let delta = if fails(state) { delta } else { 0 };
+                self.metrics.count_degraded(pool(state), delta);
+            }
+        }
+    }
+
     /// When the node that is longest in a phase entered it.
     pub(super) fn oldest(&self, phase: Phase) -> Option<Timestamp> {
         self.unfinished.first_of(&phase).map(|(since, _)| since)
@@ -76,6 +91,10 @@ impl Counts {
 
 fn pool(state: &NodeState) -> Option<&str> {
     state.pool.as_ref().map(|pool| &*pool.name)
+}
+
+fn fails(state: &NodeState) -> bool {
+    state.degraded.status == ConditionStatus::True
 }
 
 fn entered(state: &NodeState) -> Entered {

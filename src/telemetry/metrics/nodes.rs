@@ -66,6 +66,7 @@ pub(super) struct NodeMetrics {
     evaluations: [Evaluations; Trigger::ALL.len()],
     evaluation_duration: Histogram,
     nodes: IntGaugeVec,
+    degraded: IntGaugeVec,
     phase_duration: HistogramVec,
     each: IntGaugeVec,
     each_is_shown: AtomicBool,
@@ -90,6 +91,11 @@ impl NodeMetrics {
                 "Nodes by pool and phase.",
                 &["pool", "phase"],
             )?,
+            degraded: make.gauges(
+                "node_insights_degraded_nodes",
+                "Nodes that report a failure of their update, by pool. Alert on more than 0 for minutes while the pool is not Completed.",
+                &["pool"],
+            )?,
             phase_duration: make.histograms(
                 "node_insights_phase_duration_seconds",
                 "How long nodes were in a phase, observed when they leave it. Alert on a p90 of Draining near 3600.",
@@ -107,6 +113,7 @@ impl NodeMetrics {
 
     pub(super) fn forget_nodes(&self) {
         self.nodes.reset();
+        self.degraded.reset();
         self.each.reset();
     }
 }
@@ -132,8 +139,17 @@ impl Metrics {
             .add(delta);
     }
 
+    /// A node that reports a failure left a pool, or entered one; 0 only shows that the pool is there.
+    pub fn count_degraded(&self, pool: Option<&str>, delta: i64) {
+        self.nodes
+            .degraded
+            .with_label_values(&[pool.unwrap_or_default()])
+            .add(delta);
+    }
+
     /// A pool is gone: its series go too.
     pub fn forget_pool(&self, pool: &str) {
+        let _ = self.nodes.degraded.remove_label_values(&[pool]);
         for phase in Phase::ALL {
             // It is an error to remove a series that never was; that is fine here.
             let _ = self

@@ -5,12 +5,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use super::*;
+use crate::api::pool::Assessment;
 use crate::api::types::Phase;
 use crate::telemetry::cause::Trigger;
 
 const POOLS: [&str; 4] = ["master", "infra", "edge", "worker"];
 /// As in the design's budget.
 const SERIES_LIMIT: usize = 400;
+
+const CHECKS: [&str; 12] = [
+    "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12",
+];
 
 /// The value of a series; `None` when there is none.
 fn value(metrics: &Metrics, series: &str) -> Option<i64> {
@@ -52,6 +57,7 @@ fn drive(metrics: &Metrics, nodes: usize) {
         let mut before = None;
         for phase in Phase::ALL {
             moves(metrics, &node, before, Some((pool, phase)));
+            metrics.count_degraded(pool, 1);
             metrics.left_phase(phase, 60.0);
             before = Some((pool, phase));
         }
@@ -68,6 +74,15 @@ fn drive(metrics: &Metrics, nodes: usize) {
             metrics.written_after(kind, 0.01);
         }
     }
+    for pool in POOLS {
+        metrics.pool_is(pool, Assessment::Pending, 0);
+        metrics.pool_is(pool, Assessment::Progressing, 50);
+    }
+    // As many as an operator of an OpenShift cluster has.
+    metrics.register_readiness(|| Readiness {
+        ready: true,
+        checks: CHECKS.map(|check| (check, true)).to_vec(),
+    });
     for kind in [
         "nodes",
         "machineconfigpools",
@@ -149,6 +164,63 @@ fn each_node_has_a_series_only_when_asked_for_and_it_goes_with_the_node() {
     assert!(!metrics.render().unwrap().contains("node=\"b\""));
     metrics.forget_nodes();
     assert!(!metrics.render().unwrap().contains("node=\"a\""));
+}
+
+#[test]
+fn a_pool_has_one_assessment_and_nothing_is_left_of_one_that_is_gone() {
+    let metrics = Metrics::new().unwrap();
+    let of = |assessment: &str| {
+        let labels = format!("{{assessment=\"{assessment}\",pool=\"worker\"}}");
+        value(&metrics, &format!("node_insights_pool_assessment{labels}"))
+    };
+    let completion = "node_insights_pool_completion_percent{pool=\"worker\"}";
+    metrics.pool_is("worker", Assessment::Progressing, 33);
+    assert_eq!((of("Progressing"), of("Completed")), (Some(1), None));
+    assert_eq!(value(&metrics, completion), Some(33));
+    metrics.pool_is("worker", Assessment::Completed, 100);
+    assert_eq!((of("Progressing"), of("Completed")), (None, Some(1)));
+    assert_eq!(value(&metrics, completion), Some(100));
+    metrics.pool_is_gone("worker");
+    assert!(!metrics.render().unwrap().contains("worker"));
+    metrics.pool_is("worker", Assessment::Pending, 0);
+    metrics.forget_nodes();
+    assert!(!metrics.render().unwrap().contains("worker"));
+}
+
+#[test]
+fn degraded_nodes_are_counted_by_pool_and_go_with_it() {
+    let metrics = Metrics::new().unwrap();
+    let of = |pool: &str| {
+        let name = format!("node_insights_degraded_nodes{{pool=\"{pool}\"}}");
+        value(&metrics, &name)
+    };
+    metrics.count_degraded(Some("worker"), 0);
+    assert_eq!(of("worker"), Some(0));
+    metrics.count_degraded(Some("worker"), 1);
+    metrics.count_degraded(None, 1);
+    assert_eq!((of("worker"), of("")), (Some(1), Some(1)));
+    metrics.forget_pool("worker");
+    assert_eq!((of("worker"), of("")), (None, Some(1)));
+}
+
+#[test]
+fn readiness_is_asked_for_and_a_check_that_is_forgotten_has_no_series() {
+    let metrics = Metrics::new().unwrap();
+    let of = |name: &str| value(&metrics, name);
+    let check = |name: &str| of(&format!("node_insights_check_ready{{check=\"{name}\"}}"));
+    assert_eq!(of("node_insights_ready"), None);
+    metrics.register_readiness(|| Readiness {
+        ready: false,
+        checks: vec![("nodes", true), ("platform", false)],
+    });
+    assert_eq!(of("node_insights_ready"), Some(0));
+    assert_eq!((check("nodes"), check("platform")), (Some(1), Some(0)));
+    metrics.register_readiness(|| Readiness {
+        ready: true,
+        checks: vec![("nodes", true)],
+    });
+    assert_eq!(of("node_insights_ready"), Some(1));
+    assert_eq!((check("nodes"), check("platform")), (Some(1), None));
 }
 
 #[test]

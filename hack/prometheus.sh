@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# Finds, or builds once, a Prometheus or its promtool, and prints its path.
+#
+#   hack/prometheus.sh promtool|prometheus
+#
+# Looked for on the PATH (of the major version that is pinned: one before it selects ranges differently),
+# then in the user's cache folder. What is in neither is built there, from the Go module in
+# tests/prometheus. Progress goes to stderr, so stdout is only the path.
+set -euo pipefail
+
+say() { printf 'prometheus: %s\n' "$*" >&2; }
+die() { say "$*"; exit 1; }
+# shellcheck source=hack/ticker.sh
+. "$(dirname "${BASH_SOURCE[0]}")/ticker.sh"
+
+name=${1:-}
+# What a build from nothing takes on 2 cores.
+case $name in
+  promtool) seconds=180 ;;
+  prometheus) seconds=240 ;;
+  *) say "usage: hack/prometheus.sh promtool|prometheus"; exit 2 ;;
+esac
+module=$(cd "$(dirname "${BASH_SOURCE[0]}")/../tests/prometheus" && pwd)
+package=github.com/prometheus/prometheus
+tag=$(awk -v module="$package" '{ sub(/^require[ \t]+/, "") } $1 == module { print $2; exit }' "$module/go.mod")
+# As a Go module Prometheus 3.15.0 is called v0.315.0: its major versions would else be part of the path.
+version=$(sed -nE 's/^v0\.([0-9])0?([0-9]+)\.([0-9]+)$/\1.\2.\3/p' <<<"$tag")
+[ -n "$version" ] || die "Cannot read the version from $module/go.mod"
+cache="${XDG_CACHE_HOME:-$HOME/.cache}/node-insights/tools/prometheus-$version"
+
+find_program() {
+  local path have
+  if path=$(command -v "$name") \
+    && have=$("$path" --version 2>&1 | sed -nE '1s/^.*version ([0-9]+)\..*$/\1/p') \
+    && [ "$have" = "${version%%.*}" ]; then
+    echo "$path"
+  elif [ -x "$cache/$name" ]; then
+    echo "$cache/$name"
+  fi
+}
+
+# Go 1.21 is the first that fetches the toolchain which the module asks for.
+check_go() {
+  local have install="Install it
+  (Debian 13 or newer: apt-get install golang-go; else https://go.dev/dl/), or put $name ${version%%.*} on the PATH."
+  command -v go >/dev/null || die "Building $name $version needs Go 1.21 or newer, and there is none. $install"
+  have=$(cd / && go env GOVERSION)
+  have=${have#go}
+  [ "$(printf '%s\n' 1.21 "$have" | sort -V | head -n 1)" = 1.21 ] \
+    || die "Building $name $version needs Go 1.21 or newer, and this is $have. $install"
+}
+
+build() {
+  local started=$SECONDS
+  check_go
+  # Nobody builds but the holder of the lock, so what lies here is of a build that was interrupted.
+  rm -f "$cache"/.*.new
+  say "Building $name $version into $cache, once; about $seconds s on 2 cores"
+  start_ticker "Still building $name $version" "$seconds"
+  trap 'stop_ticker; rm -f "$cache"/.*.new' EXIT
+  # GOTOOLCHAIN=auto: an older Go fetches the toolchain that the module asks for. Without the tag, the client
+  # libraries of every cloud are compiled in, to discover targets there; these tests name theirs.
+  (cd "$module" && GOTOOLCHAIN=auto GOFLAGS=-mod=readonly CGO_ENABLED=0 \
+    go build -trimpath -tags remove_all_sd -ldflags "-s -w -X github.com/prometheus/common/version.Version=$version" \
+    -o "$cache/.$name.new" "$package/cmd/$name") >&2 9>&- \
+    || die "Building $name $version failed; the lines above are what Go said"
+  mv "$cache/.$name.new" "$cache/$name" # a rename: nobody ever sees half a program
+  stop_ticker
+  say "Built $name $version in $((SECONDS - started)) s"
+}
+
+path=$(find_program)
+if [ -z "$path" ]; then
+  mkdir -p "$cache"
+  exec 9>"$cache/.lock"
+  flock 9 # another run may be building it: wait for that one instead of building twice
+  path=$(find_program)
+  [ -n "$path" ] || { build; path="$cache/$name"; }
+  exec 9>&-
+fi
+echo "$path"
