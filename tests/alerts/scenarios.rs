@@ -33,11 +33,12 @@ const OPERATOR: [&str; 10] = [
     "self-signed",
     "--sync-status",
     "configmap:node-insights/node-insights-sync-status",
+    // Also the longest that a compare may take: less is too little on a machine that is busy.
     "--sync-interval",
-    "2s",
+    "5s",
 ];
 /// What else than `for` is hours in a cluster and seconds here.
-const THRESHOLDS: &str = "syncInterval=2s,\
+const THRESHOLDS: &str = "syncInterval=5s,\
     prometheusRule.alerts.NodeInsightsNodeStuckInPhase.threshold=8,\
     prometheusRule.alerts.NodeInsightsPoolStalled.threshold=8,\
     prometheusRule.alerts.NodeInsightsWatchStale.threshold=10,\

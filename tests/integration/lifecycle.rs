@@ -6,7 +6,7 @@ use anyhow::Result;
 use node_insights::api::pool::Assessment;
 use node_insights::api::types::Phase;
 use node_insights_harness::openshift::{Cluster, Pool};
-use node_insights_harness::{Exit, Process};
+use node_insights_harness::{Exit, Process, eventually};
 
 use crate::support::{SOON, World, spawn};
 
@@ -27,13 +27,16 @@ async fn a_change_can_be_followed_by_its_reconcile_id_from_trigger_to_written_in
     world.editor.start_update("4.20.3").await?;
     world.node_reaches("worker-0", Phase::Pending).await?;
     operator.ready().await?;
-    let log = operator.log();
-    let written = log
-        .iter()
-        .rfind(|line| {
+    // The insight can be seen a moment before the operator knows that it is written.
+    let (log, written) = eventually("the write is logged", SOON, async || {
+        let log = operator.log();
+        let written = log.iter().rfind(|line| {
             line["message"] == "Wrote the insight of a node" && line["node"] == "worker-0"
-        })
-        .expect("the write is logged");
+        });
+        let written = written.filter(|line| line["phase"] == "Pending").cloned();
+        Ok(written.map(|written| (log, written)))
+    })
+    .await?;
     for key in [
         "node",
         "pool",

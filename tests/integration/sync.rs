@@ -130,7 +130,15 @@ async fn a_status_that_cannot_be_kept_is_said_and_stops_no_compare() -> Result<(
         error.contains("configmaps") && error.contains("default")
     });
     assert!(said, "{:?}", operator.process.read_stderr());
-    operator.ready().await
+    // It works, and says what it lacks.
+    let why = operator.says_why("[-] permissions: ").await?;
+    assert!(
+        why.contains("permission: create configmaps in default"),
+        "{why}"
+    );
+    let others = why.lines().filter(|line| line.starts_with("[-]")).count();
+    assert_eq!(others, 1, "{why}");
+    Ok(())
 }
 
 #[tokio::test]
