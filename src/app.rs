@@ -136,13 +136,15 @@ async fn operate(
         let following = requirements::follow(needs, Arc::clone(health));
         parts.watches.spawn_until_stopped("requirements", following);
         let ended = tokio::select! {
-            () = rules::outdated(config, provider, client) => None,
-            ended = parts.ended() => Some(ended),
-            ended = port.ended() => Some(ended),
+            // In this order: the task of a lease that is lost has ended as well, which says less.
+            biased;
             why = leadership.lost() => {
                 // The end that Kubernetes starts this again after.
                 anyhow::bail!("The lease is lost: {why}");
             }
+            () = rules::outdated(config, provider, client) => None,
+            ended = parts.ended() => Some(ended),
+            ended = port.ended() => Some(ended),
             ended = election.ended() => Some(ended),
         };
         if let Some(ended) = ended {

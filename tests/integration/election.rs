@@ -137,7 +137,13 @@ impl Replica {
         let operator = self.operator.take().context("the replica does not run")?;
         let exit = operator.process.wait_timeout(SOON).await?;
         ensure!(!exit.success(), "a leader that loses its lease fails");
-        Ok(operator.process.read_stderr())
+        let said = operator.process.read_stderr();
+        // In its last words, and not in the log alone.
+        let last = said
+            .lines()
+            .any(|line| line.starts_with("node-insights: The lease is lost"));
+        ensure!(last, "{said}");
+        Ok(said)
     }
 }
 
