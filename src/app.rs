@@ -3,7 +3,7 @@
 //! Start: port, client, lease, platform, backend, consumers, watches, operations, sync, centre. A consumer
 //! that is disabled is not there, and without any consumer neither is the centre.
 //!
-//! Stop: in the order of [`Parts`], each waiting for the one before; then the lease is let go of, and the port
+//! Stop: in the order of [`Parts`], each waiting for the one before; then Events, then the lease is let go of, and the port
 //! closes last, so that whoever asks meanwhile learns that the operator stops.
 
 mod backend;
@@ -12,6 +12,7 @@ pub mod doctor;
 mod engine;
 mod leading;
 mod lease;
+mod notes;
 mod parts;
 mod ports;
 mod requirements;
@@ -30,6 +31,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use self::config::RunConfig;
+use self::notes::Notes;
 use self::parts::Parts;
 use self::supervisor::Stage;
 use self::wiring::Surroundings;
@@ -37,8 +39,11 @@ use crate::http::Port;
 use crate::http::engine::Engine;
 use crate::kubernetes::access::Access;
 use crate::kubernetes::client;
+use crate::kubernetes::events::EventWriter;
+use crate::kubernetes::pod;
 use crate::kubernetes::requirements::Requirements;
 use crate::reconcile::clock::system_clock;
+use crate::reconcile::events::Events;
 use crate::registry::operations::{Limits, Operations};
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
@@ -51,6 +56,8 @@ const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(9);
 #[derive(Default)]
 struct Running {
     parts: Parts,
+    /// What is written is told.
+    events: Stage,
     /// The lease is let go of when nothing writes any more.
     election: Stage,
     port: Stage,
@@ -81,6 +88,7 @@ pub async fn run(config: RunConfig) -> anyhow::Result<()> {
     health.not_ready("operator", "it is stopping");
     let deadline = Instant::now() + SHUTDOWN_DEADLINE;
     let complete = running.parts.stop(deadline).await
+        & running.events.stop(deadline).await
         & running.election.stop(deadline).await
         & running.port.stop(deadline).await;
     tracing::info!(complete, "Stopped");
@@ -96,6 +104,7 @@ async fn operate(
 ) -> anyhow::Result<()> {
     let Running {
         parts,
+        events: telling,
         election,
         port,
     } = running;
@@ -117,23 +126,36 @@ async fn operate(
         return Err(port.ended().await.into());
     }
     let connection = client::connect().await?;
-    let leadership = lease::stand(config, &connection, election, metrics, health)?;
+    let client = connection.client.clone();
+    let events = if config.needs.enable_events {
+        let writer = EventWriter::new(client.clone(), &pod::host());
+        let (events, teller) = Events::new(writer, Arc::clone(metrics));
+        telling.spawn("events", |stop| teller.run(stop));
+        events
+    } else {
+        Events::off(Arc::clone(metrics))
+    };
+    let notes = Notes::new(config, events.clone());
+    let leadership = lease::stand(config, &connection, election, &notes, metrics, health)?;
     let surroundings = Surroundings {
         config,
         connection,
         leadership: &leadership,
         operations: &operations,
+        events: &events,
         metrics,
         health,
     };
-    let client = &surroundings.connection.client;
     access.send_replace(Some(Arc::new(Access::new(client.clone()))));
     loop {
-        let provider = rules::provider(config, client, health).await;
+        let provider = rules::provider(config, &client, health).await;
         let rules = rules::of(provider, config);
         engine.send_replace(Some(wiring::start(&surroundings, rules, parts)?));
-        let needs = Requirements::new(client.clone(), requirements::scope(config, provider));
-        let following = requirements::follow(needs, Arc::clone(health));
+        let needs = Requirements::new(
+            client.clone(),
+            requirements::scope(&config.needs, Some(provider)),
+        );
+        let following = requirements::follow(needs, Arc::clone(health), notes.clone());
         parts.watches.spawn_until_stopped("requirements", following);
         let ended = tokio::select! {
             // In this order: the task of a lease that is lost has ended as well, which says less.
@@ -142,9 +164,10 @@ async fn operate(
                 // The end that Kubernetes starts this again after.
                 anyhow::bail!("The lease is lost: {why}");
             }
-            () = rules::outdated(config, provider, client) => None,
+            () = rules::outdated(config, provider, &client) => None,
             ended = parts.ended() => Some(ended),
             ended = port.ended() => Some(ended),
+            ended = telling.ended() => Some(ended),
             ended = election.ended() => Some(ended),
         };
         if let Some(ended) = ended {

@@ -14,6 +14,7 @@ pub mod facts;
 #[cfg(test)]
 pub(crate) mod fixtures;
 pub mod labels;
+pub mod milestones;
 pub mod node_status;
 pub mod pool;
 pub mod pool_status;

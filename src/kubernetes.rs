@@ -5,6 +5,7 @@ pub mod access;
 pub mod backoff;
 pub mod client;
 pub mod diagnosis;
+pub mod events;
 mod fence;
 pub mod lease;
 pub mod objects;

@@ -8,6 +8,7 @@
 pub mod applier;
 pub mod clock;
 pub mod compare;
+pub mod events;
 pub mod feeds;
 pub mod insight_cache;
 pub mod insight_key;

@@ -40,12 +40,17 @@ impl Writes {
     }
 
     /// Everything that was written, by verb and resource; without leases, which a replica renews for
-    /// as long as it lives, and without the insights of these names.
+    /// as long as it lives, and without the insights of these names and the Events about them.
     pub(crate) fn others(&self, except: &[&str]) -> BTreeMap<String, usize> {
         let mut counts = BTreeMap::new();
         let written = self.0.iter().filter(|entry| entry.is_write());
         for entry in written.filter(|entry| entry.resource != "leases") {
-            if except.contains(&entry.name.as_str()) && [NODES, POOLS].contains(&&*entry.resource) {
+            let about = match &*entry.resource {
+                NODES | POOLS => Some(&*entry.name),
+                "events" => entry.name.rsplit_once('.').map(|(about, _)| about),
+                _ => None,
+            };
+            if about.is_some_and(|about| except.contains(&about)) {
                 continue;
             }
             let what = [&*entry.verb, &*entry.resource, &*entry.subresource];

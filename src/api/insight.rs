@@ -5,10 +5,13 @@
 
 use std::borrow::Cow;
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::types::Phase;
 
 /// API group of both insight kinds.
 pub const GROUP: &str = "nodeinsights.dev";
@@ -35,6 +38,22 @@ pub trait InsightStatus:
     const COLUMNS: &'static [Column];
     /// Description of the kind, for `kubectl explain`.
     const DESCRIPTION: &'static str;
+
+    /// What it says of the progress of a node, if it is about one.
+    fn said(&self) -> Option<Said> {
+        None
+    }
+}
+
+/// What an insight says of the progress of a node, as far as what comes next is told from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Said {
+    /// The phase.
+    pub phase: Phase,
+    /// Since when.
+    pub phase_start: Timestamp,
+    /// Whether the node was degraded.
+    pub degraded: bool,
 }
 
 /// One column of `kubectl get`.

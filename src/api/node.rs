@@ -4,8 +4,10 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::insight::{Column, Insight, InsightStatus};
-use super::types::{Condition, DesiredVersionSource, Phase, PoolRef, Provider, Scope, UpdateKind};
+use super::insight::{Column, Insight, InsightStatus, Said};
+use super::types::{
+    Condition, ConditionStatus, DesiredVersionSource, Phase, PoolRef, Provider, Scope, UpdateKind,
+};
 
 /// How far the update of one node is.
 pub type NodeProgressInsight = Insight<NodeProgressInsightStatus>;
@@ -110,4 +112,15 @@ impl InsightStatus for NodeProgressInsightStatus {
         Column::wide("Message", "string", ".status.message"),
     ];
     const DESCRIPTION: &'static str = "NodeProgressInsight says how far the update of one node is. It is written by node-insights; editing it changes nothing.";
+
+    fn said(&self) -> Option<Said> {
+        let is_degraded = |each: &Condition| {
+            each.type_ == condition::DEGRADED && each.status == ConditionStatus::True
+        };
+        Some(Said {
+            phase: self.phase,
+            phase_start: self.phase_start_time,
+            degraded: self.conditions.iter().any(is_degraded),
+        })
+    }
 }

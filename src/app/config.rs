@@ -46,14 +46,27 @@ pub struct CrdsConfig {
     pub output_dir: Option<PathBuf>,
 }
 
-/// What to check, as the operator runs.
+/// What to check, and how it is shown.
 #[derive(Debug, Clone, Args)]
 pub struct DoctorConfig {
-    /// Platform whose objects are read
+    /// As the operator has it.
+    #[command(flatten)]
+    pub needs: NeedsConfig,
+
+    /// How the findings are printed
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+}
+
+/// What decides which permissions the operator needs.
+#[derive(Debug, Clone, Args)]
+pub struct NeedsConfig {
+    /// Platform whose rules judge the nodes
     #[arg(long, env = "NODE_INSIGHTS_PLATFORM", value_enum, default_value_t = Platform::Auto)]
     pub platform: Platform,
 
-    /// The operator's lease, as given to run
+    /// Lease by which one of several replicas is elected to write: `NAMESPACE/NAME`; `off` when there is
+    /// only one; or `auto`: in a pod `node-insights` in its namespace, else off
     #[arg(
         long,
         env = "NODE_INSIGHTS_LEASE",
@@ -62,7 +75,8 @@ pub struct DoctorConfig {
     )]
     pub lease: LeaseChoice,
 
-    /// Where the operator keeps the status of the last compare, as given to run
+    /// Where the status of the last compare is kept: `file:PATH`, `configmap:NAMESPACE/NAME`, or
+    /// `auto`: in a pod a ConfigMap in its namespace, else a file in the user's state folder
     #[arg(
         long,
         env = "NODE_INSIGHTS_SYNC_STATUS",
@@ -71,9 +85,12 @@ pub struct DoctorConfig {
     )]
     pub sync_status: SyncStatusPlace,
 
-    /// How the findings are printed
-    #[arg(short, long, value_enum, default_value_t = Output::Table)]
-    pub output: Output,
+    /// Write Events about what happens to nodes, and to the operator itself
+    #[arg(
+        long, env = "NODE_INSIGHTS_ENABLE_EVENTS", value_name = "BOOL", default_value_t = true,
+        action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true"
+    )]
+    pub enable_events: bool,
 }
 
 /// What a running operator shall do, and where it is.
@@ -115,9 +132,9 @@ pub struct ResyncConfig {
 /// How the operator runs.
 #[derive(Debug, Clone, Args)]
 pub struct RunConfig {
-    /// Platform whose rules judge the nodes
-    #[arg(long, env = "NODE_INSIGHTS_PLATFORM", value_enum, default_value_t = Platform::Auto)]
-    pub platform: Platform,
+    /// What decides which permissions are needed.
+    #[command(flatten)]
+    pub needs: NeedsConfig,
 
     /// Write NodeProgressInsights
     #[arg(
@@ -216,26 +233,6 @@ pub struct RunConfig {
     /// How often everything is compared with the cluster and repaired, give or take a tenth
     #[arg(long, env = "NODE_INSIGHTS_SYNC_INTERVAL", value_name = "DURATION", default_value = "10m", value_parser = parse_interval)]
     pub sync_interval: Duration,
-
-    /// Where the status of the last compare is kept: `file:PATH`, `configmap:NAMESPACE/NAME`, or
-    /// `auto`: in a pod a ConfigMap in its namespace, else a file in the user's state folder
-    #[arg(
-        long,
-        env = "NODE_INSIGHTS_SYNC_STATUS",
-        value_name = "PLACE",
-        default_value = "auto"
-    )]
-    pub sync_status: SyncStatusPlace,
-
-    /// Lease by which one of several replicas is elected to write: `NAMESPACE/NAME`; `off` when there is
-    /// only one; or `auto`: in a pod `node-insights` in its namespace, else off
-    #[arg(
-        long,
-        env = "NODE_INSIGHTS_LEASE",
-        value_name = "LEASE",
-        default_value = "auto"
-    )]
-    pub lease: LeaseChoice,
 
     /// How long after its last renewal the lease of a replica that is gone can be taken. A leader that cannot
     /// renew it stops after two thirds of that; it renews it every two fifteenths

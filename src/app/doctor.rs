@@ -10,11 +10,12 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::config::{DoctorConfig, Output, Platform};
+use super::requirements;
 use crate::api::types::Provider;
 use crate::kubernetes::client;
 use crate::kubernetes::diagnosis::{Attempt, diagnose};
 use crate::kubernetes::platform::detect;
-use crate::kubernetes::requirements::{Finding, Outcome, Requirements, Scope};
+use crate::kubernetes::requirements::{Finding, Outcome, Requirements};
 
 /// Looks, and prints what it found.
 ///
@@ -22,7 +23,7 @@ use crate::kubernetes::requirements::{Finding, Outcome, Requirements, Scope};
 /// When there is no kubeconfig and no service account, and when stdout cannot be written to.
 pub async fn run(config: &DoctorConfig) -> anyhow::Result<ExitCode> {
     let client = client::connect().await?.client;
-    let (provider, platform) = match config.platform {
+    let (provider, platform) = match config.needs.platform {
         Platform::Openshift => (Some(Provider::OpenShift), None),
         Platform::Kubernetes => (Some(Provider::Kubernetes), None),
         Platform::Auto => match detect(&client).await {
@@ -30,11 +31,7 @@ pub async fn run(config: &DoctorConfig) -> anyhow::Result<ExitCode> {
             Err(error) => (None, Some(undetected(&error))),
         },
     };
-    let scope = Scope {
-        provider,
-        lease: config.lease.object(),
-        sync_status: config.sync_status.config_map(),
-    };
+    let scope = requirements::scope(&config.needs, provider);
     let mut findings = Requirements::new(client, scope).all().await;
     findings.extend(platform);
     let text = match config.output {

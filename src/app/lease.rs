@@ -1,12 +1,13 @@
 //! By which lease one of several replicas is elected, and who is told.
 
 use std::sync::Arc;
-use std::{env, fs};
 
 use super::config::RunConfig;
+use super::notes::Notes;
 use super::supervisor::Stage;
 use crate::kubernetes::client::{ClientError, Connection};
 use crate::kubernetes::lease::LeaseObject;
+use crate::kubernetes::pod;
 use crate::reconcile::clock::system_clock;
 use crate::registry::election::{
     Election, Leadership, LeaseError, ObserveElection, Standing, Timing,
@@ -26,10 +27,11 @@ pub(super) fn stand(
     config: &RunConfig,
     connection: &Connection,
     election: &mut Stage,
+    notes: &Notes,
     metrics: &Arc<Metrics>,
     health: &Arc<Health>,
 ) -> Result<Leadership, ClientError> {
-    let Some((namespace, name)) = config.lease.object() else {
+    let Some((namespace, name)) = config.needs.lease.object() else {
         metrics.leads(true);
         tracing::info!("There is no leader election: this is taken for the only replica");
         return Ok(Leadership::unconditional());
@@ -44,6 +46,8 @@ pub(super) fn stand(
         Timing::of(config.lease_duration),
         system_clock(),
         Arc::new(Reporter {
+            identity: identity.clone(),
+            notes: notes.clone(),
             metrics: Arc::clone(metrics),
             health: Arc::clone(health),
         }),
@@ -55,14 +59,13 @@ pub(super) fn stand(
 
 /// What no other process has or had: a pod keeps its name when its container starts again.
 fn identity() -> String {
-    let host = env::var("POD_NAME")
-        .or_else(|_| fs::read_to_string("/proc/sys/kernel/hostname"))
-        .unwrap_or_default();
-    format!("{}_{:016x}", host.trim(), fastrand::u64(..))
+    format!("{}_{:016x}", pod::host(), fastrand::u64(..))
 }
 
-/// Tells logs, metrics and `/readyz` how the election goes.
+/// Tells logs, metrics, Events and `/readyz` how the election goes.
 struct Reporter {
+    identity: String,
+    notes: Notes,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
 }
@@ -71,7 +74,10 @@ impl ObserveElection for Reporter {
     fn stands(&self, standing: &Standing) {
         self.metrics.leads(*standing == Standing::Leader);
         match standing {
-            Standing::Leader => tracing::info!("This replica leads: it writes from now on"),
+            Standing::Leader => {
+                tracing::info!("This replica leads: it writes from now on");
+                self.notes.leads(&self.identity);
+            }
             Standing::Standby(Some(leader)) => {
                 tracing::info!(leader, "Another replica leads: this one stands by");
             }

@@ -21,7 +21,7 @@ const INTERVAL: Duration = Duration::from_secs(30);
 
 /// The platform that was asked for, else the one that the cluster is; waits until that is known.
 pub(super) async fn provider(config: &RunConfig, client: &Client, health: &Health) -> Provider {
-    let provider = match config.platform {
+    let provider = match config.needs.platform {
         Platform::Openshift => Provider::OpenShift,
         Platform::Kubernetes => Provider::Kubernetes,
         Platform::Auto => wait_for_detection(client, health).await,
@@ -50,7 +50,7 @@ pub(super) fn of(provider: Provider, config: &RunConfig) -> Box<dyn Evaluator> {
 /// Waits until `provider` is not what the cluster is any more; for ever when the user chose it, and
 /// for OpenShift, whose APIs do not go away.
 pub(super) async fn outdated(config: &RunConfig, provider: Provider, client: &Client) {
-    if config.platform != Platform::Auto || provider == Provider::OpenShift {
+    if config.needs.platform != Platform::Auto || provider == Provider::OpenShift {
         std::future::pending::<()>().await;
     }
     loop {

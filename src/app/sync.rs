@@ -26,7 +26,7 @@ pub(super) fn coordinator(
     let config = surroundings.config;
     let parts = Parts {
         compare: Arc::new(compare),
-        store: store(&config.sync_status, &surroundings.connection),
+        store: store(&config.needs.sync_status, &surroundings.connection),
         observe: Arc::new(Reporter(Arc::clone(surroundings.metrics))),
         clock: Arc::clone(clock),
     };

@@ -24,6 +24,7 @@ use crate::kubernetes::relist::Relist;
 use crate::reconcile::applier::Applier;
 use crate::reconcile::clock::system_clock;
 use crate::reconcile::compare::{FullCompare, Insights};
+use crate::reconcile::events::Events;
 use crate::reconcile::feeds::{self, Feed, check};
 use crate::reconcile::insight_cache::InsightCache;
 use crate::reconcile::insight_key::InsightKey;
@@ -51,6 +52,7 @@ pub(super) struct Surroundings<'a> {
     pub(super) connection: Connection,
     pub(super) leadership: &'a Leadership,
     pub(super) operations: &'a Operations,
+    pub(super) events: &'a Events,
     pub(super) metrics: &'a Arc<Metrics>,
     pub(super) health: &'a Arc<Health>,
 }
@@ -66,6 +68,7 @@ pub(super) fn start(
         connection,
         leadership,
         operations,
+        events,
         metrics,
         health,
     } = surroundings;
@@ -105,6 +108,7 @@ pub(super) fn start(
         writes: writes.clone(),
         client: connection.client.clone(),
         parts,
+        events,
         metrics,
         health,
         feed,
@@ -240,6 +244,7 @@ struct Wiring<'a> {
     /// This replica writes.
     writes: Writes,
     parts: &'a mut Parts,
+    events: &'a Events,
     metrics: &'a Arc<Metrics>,
     health: &'a Arc<Health>,
     feed: Feed,
@@ -256,6 +261,7 @@ impl Wiring<'_> {
             Arc::clone(&self.feed.centre),
             self.applier(cache, CHECK_NODE_WRITES),
             Arc::clone(cache),
+            self.events.clone(),
             Arc::clone(self.metrics),
         ));
         self.insights.push(Arc::clone(&nodes) as Arc<dyn Insights>);

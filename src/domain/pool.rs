@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::labels::Selector;
+use super::text::fnv1a;
 use crate::api::openshift::{MACHINE_CONFIG_GROUP, MACHINE_CONFIG_POOLS};
 use crate::api::types::{PoolRef, Scope};
 
@@ -114,13 +115,6 @@ fn object_name(text: &str, suffix: &str) -> String {
             .trim_start_matches('-')
             .to_owned()
     }
-}
-
-/// FNV-1a: a hash that is the same in every version of every program, as a name has to be.
-fn fnv1a(text: &str) -> u32 {
-    text.bytes().fold(0x811c_9dc5, |hash, byte| {
-        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-    })
 }
 
 /// What is known of a MachineConfigPool.

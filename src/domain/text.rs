@@ -53,6 +53,13 @@ pub fn word(text: &str, limit: usize) -> Option<String> {
     }
 }
 
+/// FNV-1a: a hash that is the same in every version of every program, as a name has to be.
+pub(crate) fn fnv1a(text: &str) -> u32 {
+    text.bytes().fold(0x811c_9dc5, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    })
+}
+
 fn is_unwanted(c: char) -> bool {
     c.is_control() && c != '\n'
 }

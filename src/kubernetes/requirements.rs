@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::future::{BoxFuture, FutureExt};
-use futures::stream::FuturesOrdered;
+use futures::stream;
 use kube::Client;
 use serde::Serialize;
 
@@ -22,6 +22,8 @@ use crate::api::types::Provider;
 
 /// The oldest minor release of Kubernetes 1 that is supported.
 const OLDEST_MINOR: u32 = 33;
+/// Questions beside one another. Each of them needs a connection, and connections are memory.
+const AT_ONCE: usize = 4;
 /// Each question takes milliseconds.
 const DEADLINE: Duration = Duration::from_secs(5);
 
@@ -34,6 +36,8 @@ pub struct Scope {
     pub lease: Option<(String, String)>,
     /// Namespace and name of the ConfigMap with the status of the last compare, if it is in one.
     pub sync_status: Option<(String, String)>,
+    /// Whether Events are written.
+    pub events: bool,
 }
 
 /// What was found.
@@ -142,13 +146,8 @@ impl Requirements {
     }
 }
 
-/// Beside one another.
 async fn ask(questions: Vec<Question<'_>>) -> Vec<Finding> {
-    questions
-        .into_iter()
-        .collect::<FuturesOrdered<_>>()
-        .collect()
-        .await
+    stream::iter(questions).buffered(AT_ONCE).collect().await
 }
 
 async fn server(client: &Client) -> Finding {

@@ -14,7 +14,7 @@ use tracing::{Instrument, Span};
 
 use super::insight_cache::{Base, InsightCache};
 use super::keyed_queue::Outcome;
-use crate::api::insight::InsightStatus;
+use crate::api::insight::{InsightStatus, Said};
 use crate::kubernetes::write::{WriteError, Writer};
 use crate::telemetry::cause::{Cause, Step};
 use crate::telemetry::health::Health;
@@ -34,7 +34,10 @@ pub enum Applied {
     /// Nothing: there is no difference.
     Unchanged,
     /// The status was written.
-    Written,
+    Written {
+        /// What it said before of a node's progress, if it said anything.
+        before: Option<Said>,
+    },
     /// The insight was deleted.
     Deleted,
 }
@@ -138,7 +141,7 @@ impl<S: InsightStatus + Hash + Serialize + DeserializeOwned> Applier<S> {
             .await?;
         self.cache.apply_own(&written, Some(&status));
         self.metrics.wrote(S::KIND, "updated");
-        Ok(Applied::Written)
+        Ok(Applied::Written { before: base.said })
     }
 
     async fn create(

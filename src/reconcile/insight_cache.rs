@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use kube::ResourceExt;
 
-use crate::api::insight::InsightStatus;
+use crate::api::insight::{InsightStatus, Said};
 use crate::kubernetes::objects::WatchedInsight;
 use crate::registry::store::Store;
 
@@ -26,12 +26,14 @@ pub struct Base {
     pub owner_uid: Option<Arc<str>>,
     /// Its generation.
     pub generation: i64,
+    /// What its status says of a node's progress.
+    pub said: Option<Said>,
     /// Digest of its status; `None` when there is none that this version can read.
     digest: Option<u64>,
 }
 
 impl Base {
-    fn of<S: Hash>(insight: &WatchedInsight<S>) -> Self {
+    fn of<S: InsightStatus + Hash>(insight: &WatchedInsight<S>) -> Self {
         let metadata = insight.metadata();
         Self {
             resource_version: metadata
@@ -42,6 +44,7 @@ impl Base {
             uid: metadata.uid.as_deref().unwrap_or_default().into(),
             owner_uid: insight.owner_uid.clone(),
             generation: metadata.generation.unwrap_or_default(),
+            said: insight.status.as_ref().and_then(InsightStatus::said),
             digest: insight.status.as_ref().map(digest),
         }
     }
@@ -115,6 +118,7 @@ impl<S: InsightStatus + Hash> InsightCache<S> {
     pub fn apply_own(&self, insight: &WatchedInsight<S>, sent: Option<&S>) {
         let base = Base {
             digest: sent.map(digest),
+            said: sent.and_then(InsightStatus::said),
             ..Base::of(insight)
         };
         let name: Arc<str> = insight.name_any().into();

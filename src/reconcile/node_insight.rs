@@ -3,17 +3,23 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use super::applier::{Applied, Applier, Target};
 use super::compare::Insights;
+use super::events::Events;
 use super::insight_cache::{InsightCache, digest};
 use super::insight_key::InsightKey;
 use super::keyed_queue::Outcome;
 use super::node_state::Centre;
 use super::states::Evaluated;
 use crate::api::NodeProgressInsightStatus;
+use crate::api::insight::{API_VERSION, InsightStatus as _, Said};
+use crate::domain::milestones::{self, Milestone};
 use crate::domain::node_status::project;
+use crate::domain::state::NodeState;
+use crate::kubernetes::events::{Note, Severity};
 use crate::registry::backend::BackendError;
 use crate::telemetry::metrics::Metrics;
 
@@ -31,22 +37,26 @@ pub struct NodeInsights {
     centre: Arc<Centre>,
     applier: Arc<Applier<NodeProgressInsightStatus>>,
     cache: Arc<InsightCache<NodeProgressInsightStatus>>,
+    events: Events,
     metrics: Arc<Metrics>,
 }
 
 impl NodeInsights {
-    /// Reads from `centre`, writes with `applier`.
+    /// Reads from `centre`, writes with `applier`, and tells `events` what an insight says that it did not say
+    /// before.
     #[must_use]
     pub fn new(
         centre: Arc<Centre>,
         applier: Arc<Applier<NodeProgressInsightStatus>>,
         cache: Arc<InsightCache<NodeProgressInsightStatus>>,
+        events: Events,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
             centre,
             applier,
             cache,
+            events,
             metrics,
         }
     }
@@ -65,8 +75,11 @@ impl NodeInsights {
         };
         let (target, cause) = (target(&evaluated), Some(&evaluated.cause));
         match self.applier.apply(&name, Some(target), cause).await {
-            Ok(Applied::Written) => {
+            Ok(Applied::Written { before }) => {
                 self.record(&evaluated);
+                if let Some(before) = before {
+                    self.tell(before, &evaluated.state);
+                }
                 Outcome::Done
             }
             Ok(Applied::Unchanged | Applied::Deleted) => Outcome::Done,
@@ -109,6 +122,40 @@ impl NodeInsights {
             reason = state.updating.reason,
             "Wrote the insight of a node"
         );
+    }
+
+    fn tell(&self, before: Said, state: &NodeState) {
+        for (milestone, at) in milestones::since(before, state) {
+            let base = self.cache.base(&state.name);
+            let insight = ObjectReference {
+                api_version: Some(API_VERSION.to_owned()),
+                kind: Some(NodeProgressInsightStatus::KIND.to_owned()),
+                name: Some(state.name.to_string()),
+                uid: base.map(|base| base.uid.to_string()),
+                ..ObjectReference::default()
+            };
+            let node = ObjectReference {
+                api_version: Some("v1".to_owned()),
+                kind: Some("Node".to_owned()),
+                name: Some(state.name.to_string()),
+                uid: Some(state.uid.to_string()),
+                ..ObjectReference::default()
+            };
+            self.events.tell(Note {
+                severity: match milestone {
+                    Milestone::NodeDegraded => Severity::Warning,
+                    Milestone::UpdateStarted
+                    | Milestone::DrainStarted
+                    | Milestone::UpdateCompleted => Severity::Normal,
+                },
+                reason: milestone.as_str(),
+                action: "Updating",
+                text: milestone.text(state),
+                at,
+                regarding: insight,
+                related: Some(node),
+            });
+        }
     }
 }
 

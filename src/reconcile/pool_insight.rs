@@ -90,7 +90,7 @@ impl PoolInsights {
             status,
         };
         match self.applier.apply(&name, Some(target), cause).await {
-            Ok(Applied::Written) => {
+            Ok(Applied::Written { .. }) => {
                 self.record(&name, &view, cause);
                 Outcome::DoneFor(PACE)
             }

@@ -13,7 +13,7 @@ use crate::helm::{Helm, Major, NAME};
 use crate::support::{OPERATOR_USER, SERVING, SOON, World, spawn};
 
 /// What is granted and not used by the run below, each with its reason.
-const SPECIAL: [(&str, &str, &str, &str); 4] = [
+const SPECIAL: [(&str, &str, &str, &str); 2] = [
     (
         "nodeinsights.dev",
         "nodeprogressinsights",
@@ -25,18 +25,6 @@ const SPECIAL: [(&str, &str, &str, &str); 4] = [
         "poolprogressinsights",
         "get",
         "after a conflict only",
-    ),
-    (
-        "events.k8s.io",
-        "events",
-        "create",
-        "for what happens to a node, where Events are written",
-    ),
-    (
-        "events.k8s.io",
-        "events",
-        "patch",
-        "for what happens to it again",
     ),
 ];
 

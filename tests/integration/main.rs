@@ -13,6 +13,7 @@
 mod backend;
 mod dumps;
 mod election;
+mod events;
 mod invariants;
 mod kubectl;
 mod kubernetes;

@@ -2,9 +2,10 @@
 //! does an operator that runs, which goes on as soon as it is mended.
 
 use anyhow::{Context as _, Result};
+use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use kube::Api;
-use kube::api::PostParams;
+use kube::api::{ListParams, PostParams};
 use node_insights_harness::openshift::{Cluster, Pool};
 use node_insights_harness::{Exit, eventually};
 use serde_json::Value;
@@ -193,4 +194,40 @@ async fn an_operator_says_that_a_definition_is_too_old_and_goes_on_when_it_is_no
     );
     world.install_crds().await?;
     operator.ready().await
+}
+
+#[tokio::test]
+async fn an_operator_in_a_pod_tells_of_its_pod_what_the_cluster_lacks() -> Result<()> {
+    let world = world().await?;
+    make_old(&world).await?;
+    let plane = &world.plane;
+    let kubeconfig = plane
+        .service_account_kubeconfig("node-insights", "node-insights")
+        .await?;
+    // As the chart sets them.
+    let envs = [
+        ("KUBECONFIG", &*kubeconfig.to_string_lossy()),
+        ("POD_NAMESPACE", "node-insights"),
+        ("POD_NAME", "node-insights-7d9f-abcde"),
+        ("POD_UID", "5f3c1c1e-0000-4000-8000-000000000000"),
+    ];
+    let args = ["run", "--metrics-address", "127.0.0.1:0"];
+    let process = spawn(&args, &envs, plane.dir())?;
+    let api: Api<Event> = Api::namespaced(world.client.clone(), "node-insights");
+    let event = eventually("the Event", SOON, async || {
+        let events = api.list(&ListParams::default()).await?.items;
+        let mut events = events.into_iter();
+        Ok(events.find(|event| event.reason.as_deref() == Some("DefinitionsOutdated")))
+    })
+    .await?;
+    assert_eq!(event.type_.as_deref(), Some("Warning"));
+    let note = event.note.unwrap_or_default();
+    assert!(note.contains("it has no status.timeline"), "{note}");
+    let regarding = event.regarding.unwrap_or_default();
+    assert_eq!(regarding.kind.as_deref(), Some("Pod"));
+    assert_eq!(regarding.uid.as_deref(), Some(envs[3].1));
+    assert_eq!(event.reporting_instance.as_deref(), Some(envs[2].1));
+    process.terminate()?;
+    assert!(process.wait_timeout(SOON).await?.success());
+    Ok(())
 }

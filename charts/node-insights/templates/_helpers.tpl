@@ -129,3 +129,14 @@ relabelings:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
+
+{{/*
+Flags that decide which permissions the operator needs, of the operator and of doctor.
+*/}}
+{{- define "node-insights.needs" -}}
+{{- $fullname := include "node-insights.fullname" . -}}
+- --platform={{ .Values.platform }}
+- --lease={{ .Values.leaderElection.enabled | ternary (printf "$(POD_NAMESPACE)/%s" $fullname) "off" }}
+- --sync-status=configmap:$(POD_NAMESPACE)/{{ $fullname }}-sync-status
+- --enable-events={{ .Values.events.enabled }}
+{{- end }}

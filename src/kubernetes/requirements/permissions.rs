@@ -14,6 +14,7 @@ use crate::api::openshift::{MACHINE_CONFIG_GROUP, MACHINE_CONFIG_POOLS};
 use crate::api::types::Provider;
 use crate::api::{NodeProgressInsightStatus, PoolProgressInsightStatus};
 use crate::kubernetes::diagnosis::Attempt;
+use crate::kubernetes::events;
 
 const ATTEMPT: Attempt = Attempt {
     verbs: "create",
@@ -89,6 +90,15 @@ fn needed(scope: &Scope) -> Vec<Permission> {
         &["create"],
         all,
     );
+    if scope.events {
+        add(
+            events::GROUP,
+            "events",
+            "",
+            &["create"],
+            (events::OF_THE_CLUSTER, ""),
+        );
+    }
     let objects = [
         ("", "configmaps", &scope.sync_status),
         ("coordination.k8s.io", "leases", &scope.lease),
@@ -204,12 +214,14 @@ mod tests {
             provider: Some(Provider::OpenShift),
             lease: Some(("here".to_owned(), "node-insights".to_owned())),
             sync_status: Some(("here".to_owned(), "status".to_owned())),
+            events: true,
         });
         for text in [
             "list clusterversions.config.openshift.io",
             "create leases.coordination.k8s.io in here",
             "update leases.coordination.k8s.io node-insights in here",
             "get configmaps status in here",
+            "create events.events.k8s.io in default",
             "update nodeprogressinsights.nodeinsights.dev/status",
         ] {
             assert!(most.contains(&text.to_owned()), "{text}: {most:?}");

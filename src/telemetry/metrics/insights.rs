@@ -18,6 +18,7 @@ pub(super) struct InsightMetrics {
     wait: HistogramVec,
     writes: IntCounterVec,
     event_to_write: HistogramVec,
+    events: IntCounterVec,
 }
 
 impl InsightMetrics {
@@ -54,6 +55,11 @@ impl InsightMetrics {
                 "Time from learning of a change until the insight that shows it is written.",
                 &["kind"],
                 &LATENCY_BUCKETS,
+            )?,
+            events: make.counters(
+                "node_insights_events_total",
+                "Events of the cluster by outcome (created, known: it was there already, failed, dropped: more than 2 a second in the long run). Look into the log when failed grows.",
+                &["outcome"],
             )?,
         })
     }
@@ -101,5 +107,10 @@ impl Metrics {
             .event_to_write
             .with_label_values(&[kind])
             .observe(seconds);
+    }
+
+    /// What became of an Event.
+    pub fn told(&self, outcome: &str) {
+        self.insights.events.with_label_values(&[outcome]).inc();
     }
 }

@@ -15,7 +15,7 @@ impl LeaderMetrics {
     pub(super) fn new(make: &Maker<'_>) -> Result<Self> {
         let status = make.gauges(
             "leader_election_master_status",
-            "1 when this replica writes, 0 when it stands by; the label is the lease. Alert when the sum over all replicas is not 1 for longer than a minute.",
+            "1 when this replica writes, 0 when it stands by; the label is this program, whatever the lease is called, as other programs have the same metric. Alert when the sum over all replicas is not 1 for longer than a minute.",
             &["name"],
         )?;
         Ok(Self {

@@ -67,6 +67,9 @@ fn drive(metrics: &Metrics, nodes: usize) {
             metrics.notification_read(consumer, 0.01);
             metrics.pending(consumer, index);
         }
+        for outcome in ["created", "known", "failed", "dropped"] {
+            metrics.told(outcome);
+        }
         for kind in ["NodeProgressInsight", "PoolProgressInsight"] {
             for outcome in ["created", "updated", "deleted", "conflict", "failed"] {
                 metrics.wrote(kind, outcome);

@@ -1,0 +1,123 @@
+//! What happens to a node that people want to be told of: the start and the end of its update, the start of
+//! its drain, and that it is degraded.
+//!
+//! Read from what an insight says now and what it said before, so it does not depend on who wrote it before,
+//! or on how many changes went by unwritten in between.
+
+use jiff::Timestamp;
+
+use super::state::NodeState;
+use crate::api::insight::Said;
+use crate::api::node::TimelineEntry;
+use crate::api::types::{ConditionStatus, Phase};
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Milestone {
+    /// The node's turn has come.
+    UpdateStarted,
+    /// Its workloads are being moved away.
+    DrainStarted,
+    /// Something is wrong with it, or with its update.
+    NodeDegraded,
+    /// It was being updated, and now runs what it shall run.
+    UpdateCompleted,
+}
+
+impl Milestone {
+    /// Every milestone.
+    pub const ALL: [Self; 4] = [
+        Self::UpdateStarted,
+        Self::DrainStarted,
+        Self::NodeDegraded,
+        Self::UpdateCompleted,
+    ];
+
+    /// The name that Events have for it, as their reason.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::UpdateStarted => "UpdateStarted",
+            Self::DrainStarted => "DrainStarted",
+            Self::NodeDegraded => "NodeDegraded",
+            Self::UpdateCompleted => "UpdateCompleted",
+        }
+    }
+
+    /// The same for people.
+    #[must_use]
+    pub fn text(self, state: &NodeState) -> String {
+        let version = state.version.as_deref();
+        let desired = state.desired.as_ref().map(|desired| &*desired.version);
+        match self {
+            Self::UpdateStarted => match (version, desired) {
+                (Some(from), Some(to)) if from != to => {
+                    format!("The update of the node from {from} to {to} has started")
+                }
+                (Some(version), Some(_)) => {
+                    format!("An update of the node has started; it stays at {version}")
+                }
+                _ => "An update of the node has started".to_owned(),
+            },
+            Self::DrainStarted => "Workloads are being moved away from the node".to_owned(),
+            Self::NodeDegraded => {
+                let (reason, message) = (state.degraded.reason, &state.degraded.message);
+                format!("{reason}: {message}")
+            }
+            Self::UpdateCompleted => match version {
+                Some(version) => format!("The node is updated; it runs {version}"),
+                None => "The node is updated".to_owned(),
+            },
+        }
+    }
+}
+
+/// What has happened to the node since its insight `said` that, oldest first, and when.
+#[must_use]
+pub fn since(said: Said, state: &NodeState) -> Vec<(Milestone, Timestamp)> {
+    let mut passed = Vec::new();
+    let first_unsaid = first_unsaid(said, &state.timeline);
+    let mut is_under_way = false;
+    for (index, entry) in state.timeline.iter().enumerate() {
+        let mut pass = |milestone| {
+            if index >= first_unsaid {
+                passed.push((milestone, entry.start_time));
+            }
+        };
+        if entry.phase.is_in_progress() && !is_under_way {
+            pass(Milestone::UpdateStarted);
+        }
+        if entry.phase == Phase::Draining {
+            pass(Milestone::DrainStarted);
+        }
+        if entry.phase == Phase::Completed && is_under_way {
+            pass(Milestone::UpdateCompleted);
+        }
+        // Between its steps an update is held up at times, and is the same update.
+        is_under_way = match entry.phase {
+            Phase::Draining | Phase::Updating | Phase::Rebooting => true,
+            Phase::Completed => false,
+            Phase::Pending | Phase::Paused | Phase::Unknown => is_under_way,
+        };
+    }
+    if state.degraded.status == ConditionStatus::True && !said.degraded {
+        passed.push((Milestone::NodeDegraded, state.degraded.since));
+    }
+    passed.sort_by_key(|(_, at)| *at);
+    passed
+}
+
+/// The first phase that the insight did not say yet. Times are whole seconds, and two phases may begin in one.
+fn first_unsaid(said: Said, timeline: &[TimelineEntry]) -> usize {
+    let last_said = timeline
+        .iter()
+        .rposition(|entry| entry.phase == said.phase && entry.start_time == said.phase_start);
+    match last_said {
+        Some(index) => index + 1,
+        // Somebody edited it, or too much has happened since.
+        None => timeline.partition_point(|entry| entry.start_time <= said.phase_start),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,148 @@
+//! What is told of a node, and what not.
+
+use super::Milestone::{DrainStarted, NodeDegraded, UpdateCompleted, UpdateStarted};
+use super::*;
+use crate::api::insight::InsightStatus as _;
+use crate::domain::evaluate::Evaluator;
+use crate::domain::evaluate::evaluate;
+use crate::domain::evaluate::openshift::OpenShift;
+use crate::domain::facts::DaemonState;
+use crate::domain::fixtures::{NEW, NodeBuilder, OLD, at, openshift, pool, worker};
+use crate::domain::node_status::project;
+use crate::domain::state::History;
+
+/// A node whose states follow one another.
+struct Node {
+    state: NodeState,
+}
+
+impl Node {
+    fn first(node: NodeBuilder) -> Self {
+        let state = evaluated(node, None, 0);
+        Self { state }
+    }
+
+    fn then(mut self, node: NodeBuilder, now: i64) -> Self {
+        let past = History::from(&self.state);
+        self.state = evaluated(node, Some(&past), now);
+        self
+    }
+
+    /// As its insight says it now.
+    fn said(&self) -> Said {
+        project(&self.state).said().unwrap()
+    }
+
+    fn passed(&self, said: Said) -> Vec<(Milestone, i64)> {
+        let seconds = |at: Timestamp| at.as_second();
+        since(said, &self.state)
+            .into_iter()
+            .map(|(milestone, when)| (milestone, seconds(when) - seconds(at(0))))
+            .collect()
+    }
+}
+
+fn evaluated(node: NodeBuilder, past: Option<&History>, now: i64) -> NodeState {
+    let (node, cluster) = (node.build(), openshift([pool("worker", NEW)]));
+    let membership = OpenShift.membership(&node, &cluster);
+    evaluate(&OpenShift, &node, &membership, &cluster, past, at(now))
+}
+
+fn draining() -> NodeBuilder {
+    worker(OLD, NEW).cordoned()
+}
+
+fn step(daemon: DaemonState) -> NodeBuilder {
+    worker(OLD, NEW).daemon(daemon)
+}
+
+fn done() -> NodeBuilder {
+    worker(NEW, NEW)
+}
+
+#[test]
+fn an_update_starts_drains_and_completes_and_each_is_told_when_it_is_news() {
+    let idle = Node::first(worker(OLD, OLD));
+    let said = idle.said();
+    assert_eq!(idle.passed(said), []);
+    let node = idle.then(draining(), 10);
+    assert_eq!(node.passed(said), [(UpdateStarted, 10), (DrainStarted, 10)]);
+    let said = node.said();
+    assert_eq!(node.passed(said), [], "it was told");
+    let node = node.then(step(DaemonState::Rebooting), 20);
+    assert_eq!(
+        node.passed(said),
+        [],
+        "the insight says it, and nobody waits for it"
+    );
+    let said = node.said();
+    let node = node.then(done(), 30);
+    assert_eq!(node.passed(said), [(UpdateCompleted, 30)]);
+}
+
+#[test]
+fn what_went_by_between_two_writes_is_told_with_its_time() {
+    let idle = Node::first(worker(OLD, OLD));
+    let said = idle.said();
+    let node = idle
+        .then(draining(), 10)
+        .then(step(DaemonState::Rebooting), 20)
+        .then(done(), 30);
+    assert_eq!(
+        node.passed(said),
+        [
+            (UpdateStarted, 10),
+            (DrainStarted, 10),
+            (UpdateCompleted, 30)
+        ]
+    );
+}
+
+#[test]
+fn two_phases_that_begin_in_the_same_second_are_both_told() {
+    let node = Node::first(worker(OLD, OLD)).then(draining(), 10);
+    let said = node.said();
+    let node = node.then(done(), 10);
+    assert_eq!(node.passed(said), [(UpdateCompleted, 10)]);
+}
+
+#[test]
+fn a_node_that_is_seen_in_the_middle_of_its_update_was_not_seen_starting() {
+    let node = Node::first(draining());
+    assert_eq!(node.passed(node.said()), []);
+    let said = node.said();
+    let node = node.then(done(), 30);
+    assert_eq!(node.passed(said), [(UpdateCompleted, 30)]);
+}
+
+#[test]
+fn a_node_whose_target_is_taken_back_before_its_turn_came_was_not_updated() {
+    let node = Node::first(worker(OLD, OLD)).then(worker(OLD, NEW), 10);
+    let said = node.said();
+    let node = node.then(worker(OLD, OLD), 20);
+    assert_eq!(node.passed(said), []);
+}
+
+#[test]
+fn a_node_is_degraded_once_however_its_reason_changes() {
+    let idle = Node::first(worker(OLD, OLD));
+    let said = idle.said();
+    let node = idle.then(step(DaemonState::Degraded).reason("no disk"), 10);
+    assert!(node.passed(said).contains(&(NodeDegraded, 10)));
+    let said = node.said();
+    let node = node.then(step(DaemonState::Degraded).reason("no space"), 20);
+    assert_eq!(node.passed(said), []);
+}
+
+#[test]
+fn after_an_insight_was_edited_only_what_is_newer_is_told() {
+    let node = Node::first(worker(OLD, OLD))
+        .then(draining(), 10)
+        .then(done(), 30);
+    let edited = Said {
+        phase: Phase::Paused,
+        phase_start: at(20),
+        degraded: false,
+    };
+    assert_eq!(node.passed(edited), [(UpdateCompleted, 30)]);
+}

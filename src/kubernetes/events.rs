@@ -1,0 +1,205 @@
+//! Tells people what happened, as Events of the cluster.
+//!
+//! An Event is named after what it tells, so that telling it again, after a restart or by the replica that takes
+//! over, is refused by the API server and changes nothing. That is also why kube's own recorder, whose names are
+//! new each time, is not what is used.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::api::{ObjectMeta, PostParams};
+use kube::{Api, Client};
+
+use super::diagnosis::{Attempt, Diagnosis, diagnose};
+use super::write::FIELD_MANAGER;
+use crate::domain::text;
+
+/// Group of the resource.
+pub const GROUP: &str = "events.k8s.io";
+/// The namespace of Events about what is in no namespace, which the API server insists on.
+pub const OF_THE_CLUSTER: &str = "default";
+/// Stands as the source in every Event.
+const CONTROLLER: &str = "nodeinsights.dev/node-insights";
+/// An Event takes milliseconds.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// Longest name of an object.
+const NAME_LIMIT: usize = 253;
+/// Longest name of whoever tells.
+const INSTANCE_LIMIT: usize = 128;
+
+/// How much it matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// All is well.
+    Normal,
+    /// Somebody should look.
+    Warning,
+}
+
+/// What is told.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Note {
+    /// How much it matters.
+    pub severity: Severity,
+    /// What happened, in CamelCase.
+    pub reason: &'static str,
+    /// What was being done, in CamelCase.
+    pub action: &'static str,
+    /// The same for people; is cut to a line.
+    pub text: String,
+    /// When it happened.
+    pub at: Timestamp,
+    /// What it is about.
+    pub regarding: ObjectReference,
+    /// What that belongs to.
+    pub related: Option<ObjectReference>,
+}
+
+/// What became of a note.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// It is an Event now.
+    Created,
+    /// It was one already.
+    Known,
+}
+
+/// Writes Events.
+pub struct EventWriter {
+    client: Client,
+    instance: String,
+}
+
+impl EventWriter {
+    /// Writes as `instance`, which is the name of a process.
+    #[must_use]
+    pub fn new(client: Client, instance: &str) -> Self {
+        Self {
+            client,
+            instance: text::word(instance, INSTANCE_LIMIT).unwrap_or_else(|| "unknown".to_owned()),
+        }
+    }
+
+    /// Writes a note as an Event.
+    ///
+    /// # Errors
+    /// When the API server does not take it, or does not answer.
+    pub async fn write(&self, note: &Note) -> Result<Told, Diagnosis> {
+        let event = self.event(note);
+        let namespace = event.metadata.namespace.as_deref();
+        let api: Api<Event> =
+            Api::namespaced(self.client.clone(), namespace.unwrap_or(OF_THE_CLUSTER));
+        let params = PostParams {
+            field_manager: Some(FIELD_MANAGER.into()),
+            ..PostParams::default()
+        };
+        let Ok(created) = tokio::time::timeout(DEADLINE, api.create(&params, &event)).await else {
+            return Err(Diagnosis::no_answer(DEADLINE));
+        };
+        match created {
+            Ok(_) => Ok(Told::Created),
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(Told::Known),
+            Err(error) => Err(diagnose(
+                &error,
+                Attempt {
+                    verbs: "create",
+                    resource: "events",
+                    group: GROUP,
+                },
+            )),
+        }
+    }
+
+    fn event(&self, note: &Note) -> Event {
+        let Note {
+            severity,
+            reason,
+            action,
+            text,
+            at,
+            regarding,
+            related,
+        } = note;
+        let severity = match severity {
+            Severity::Normal => "Normal",
+            Severity::Warning => "Warning",
+        };
+        let namespace = regarding.namespace.as_deref().unwrap_or(OF_THE_CLUSTER);
+        Event {
+            metadata: ObjectMeta {
+                name: Some(name(note)),
+                namespace: Some(namespace.to_owned()),
+                ..ObjectMeta::default()
+            },
+            type_: Some(severity.to_owned()),
+            reason: Some((*reason).to_owned()),
+            action: Some((*action).to_owned()),
+            note: Some(text::summary(text)),
+            event_time: Some(MicroTime(*at)),
+            regarding: Some(regarding.clone()),
+            related: related.clone(),
+            reporting_controller: Some(CONTROLLER.to_owned()),
+            reporting_instance: Some(self.instance.clone()),
+            ..Event::default()
+        }
+    }
+}
+
+/// The same for the same thing, at the same time, that happened to the same object.
+fn name(note: &Note) -> String {
+    let about = note.regarding.name.as_deref().unwrap_or_default();
+    let uid = note.regarding.uid.as_deref().unwrap_or_default();
+    let told = format!("{about}/{uid}/{}/{}", note.reason, note.at.as_second());
+    let suffix = format!(".{:08x}", text::fnv1a(&told));
+    let about: String = about.chars().take(NAME_LIMIT - suffix.len()).collect();
+    let about = about.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
+    format!("{about}{suffix}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn note(name: &str, second: i64) -> Note {
+        Note {
+            severity: Severity::Normal,
+            reason: "DrainStarted",
+            action: "Draining",
+            text: "Workloads\nare being moved away".to_owned(),
+            at: Timestamp::from_second(second).unwrap(),
+            regarding: ObjectReference {
+                name: Some(name.to_owned()),
+                ..ObjectReference::default()
+            },
+            related: None,
+        }
+    }
+
+    #[test]
+    fn what_happens_twice_has_two_names_and_what_is_told_twice_has_one() {
+        assert_eq!(name(&note("a", 1)), name(&note("a", 1)));
+        assert_ne!(name(&note("a", 1)), name(&note("a", 2)));
+        let other = Note {
+            reason: "UpdateStarted",
+            ..note("a", 1)
+        };
+        assert_ne!(name(&note("a", 1)), name(&other));
+    }
+
+    #[test]
+    fn the_name_fits_whatever_the_node_is_called() {
+        assert!(name(&note("worker-1.example.com", 1)).starts_with("worker-1.example.com."));
+        let (long, longer) = (
+            format!("{}-a", "n".repeat(250)),
+            format!("{}-b", "n".repeat(250)),
+        );
+        assert_eq!(name(&note(&"n".repeat(253), 1)).len(), 253);
+        assert_ne!(name(&note(&long, 1)), name(&note(&longer, 1)));
+        // A part of a name ends with a letter or a digit.
+        let cut_at_a_dash = name(&note(&format!("{}-{}", "n".repeat(243), "n".repeat(9)), 1));
+        assert!(!cut_at_a_dash.contains("-."), "{cut_at_a_dash}");
+    }
+}
