@@ -4,7 +4,7 @@
 //! Owns where each node stands, so that every change is one that is visible.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use http::Request;
@@ -185,9 +185,7 @@ impl Bench {
             return Ok(());
         }
         for pool in POOLS {
-            let config = config_name(pool, &[NEW]);
-            self.editor.add_config(&config, pool, Some(NEW)).await?;
-            self.editor.set_pool_configuration(pool, &config).await?;
+            self.editor.render(pool, NEW).await?;
         }
         Ok(())
     }
@@ -230,23 +228,28 @@ impl Bench {
     /// difference: changes one more node, and that node once more. Its first change may overtake what
     /// waits, if it waits itself since long; its second is the last in the queue.
     pub(crate) async fn settle(&self) -> Result<()> {
-        let node = self.editor.nodes().api().get(MARKER).await?;
-        let is_cordoned = node.spec.and_then(|spec| spec.unschedulable);
-        let is_cordoned = is_cordoned.unwrap_or(false);
         let mut witness = Witness::start(&self.client, NODES).await?;
-        for cordon in [!is_cordoned, is_cordoned] {
-            self.editor.cordon(MARKER, cordon).await?;
-            loop {
-                let sighting = witness.next(self.patience()).await.context("settling")?;
-                let shown = sighting
-                    .status
-                    .is_some_and(|status| status.has_reason(CORDONED) == cordon);
-                if sighting.name == MARKER && shown {
-                    break;
-                }
-            }
+        for _ in 0..2 {
+            self.flip_marker(&mut witness).await.context("settling")?;
         }
         Ok(())
+    }
+
+    /// Changes one node and waits until its insight shows it; when that was.
+    pub(crate) async fn flip_marker(&self, witness: &mut Witness) -> Result<Instant> {
+        let node = self.editor.nodes().api().get(MARKER).await?;
+        let is_cordoned = node.spec.and_then(|spec| spec.unschedulable);
+        let cordon = !is_cordoned.unwrap_or(false);
+        self.editor.cordon(MARKER, cordon).await?;
+        loop {
+            let sighting = witness.next(self.patience()).await?;
+            let shown = sighting
+                .status
+                .is_some_and(|status| status.has_reason(CORDONED) == cordon);
+            if sighting.name == MARKER && shown {
+                return Ok(sighting.at);
+            }
+        }
     }
 
     /// What the operator wrote since `mark`.

@@ -30,6 +30,7 @@ use self::bench::Bench;
 use self::report::Report;
 
 mod bench;
+mod failover;
 mod latency;
 mod limits;
 mod operator;
@@ -57,6 +58,8 @@ enum Group {
     Latency,
     /// SIGTERM
     Shutdown,
+    /// A second replica
+    Failover,
 }
 
 impl Group {
@@ -67,6 +70,7 @@ impl Group {
             Self::Sweep => "changes of every node",
             Self::Latency => "changes of one node",
             Self::Shutdown => "SIGTERM",
+            Self::Failover => "a second replica",
         }
     }
 }
@@ -152,6 +156,7 @@ async fn measure(arguments: &Arguments) -> Result<()> {
                     latency::measure(&mut bench, arguments.changes, &mut report).await
                 }
                 Group::Shutdown => shutdown::measure(&mut bench, &mut report).await,
+                Group::Failover => Box::pin(failover::measure(&bench, &mut report)).await,
             };
             report.group(group.title(), measured);
         }

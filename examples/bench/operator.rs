@@ -13,6 +13,8 @@ use tokio::sync::OnceCell;
 /// Namespace and name of its service account: what it is to the API server.
 pub(crate) const ACCOUNT: (&str, &str) = ("node-insights", "node-insights");
 
+/// The metric that says which replica writes.
+const LEADS: &str = "leader_election_master_status{";
 /// How long it may take to open its port: it does so before it talks to the API server.
 const PORT_DEADLINE: Duration = Duration::from_secs(30);
 /// Twice what is promised: a longer one is said, not cut off.
@@ -49,8 +51,16 @@ impl Program {
     /// # Errors
     /// When it cannot be started.
     pub(crate) fn start(&self) -> Result<Operator> {
+        self.start_with(&[])
+    }
+
+    /// The same, with `flags` beside the default ones.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub(crate) fn start_with(&self, flags: &[&str]) -> Result<Operator> {
         let started = Instant::now();
-        let args = [
+        let usual = [
             "run",
             "--metrics-address",
             "127.0.0.1:0",
@@ -59,6 +69,7 @@ impl Program {
             "--log-format",
             "json",
         ];
+        let args = usual.iter().chain(flags).copied();
         // What it keeps goes beside its log, not into the user's state folder.
         let envs = [
             ("KUBECONFIG", &*self.kubeconfig.to_string_lossy()),
@@ -115,6 +126,21 @@ impl Operator {
             }
         });
         self.meanwhile(ready).await
+    }
+
+    /// Waits until it is the one that writes.
+    ///
+    /// # Errors
+    /// When it ends, or does not write within `patience`.
+    pub(crate) async fn leads(&self, patience: Duration) -> Result<()> {
+        let leads = eventually("the operator leads", patience, async || {
+            let metrics = self.page("/metrics").await?;
+            let status = metrics.lines().find(|line| line.starts_with(LEADS));
+            Ok(status
+                .is_some_and(|line| line.ends_with(" 1"))
+                .then_some(()))
+        });
+        self.meanwhile(leads).await
     }
 
     /// What it answers on `path`, with status 200.
@@ -191,6 +217,16 @@ impl Operator {
             bail!("it ended with {exit}: {}", self.process.stderr_tail());
         }
         Ok(took)
+    }
+
+    /// Kills it, and waits until it is gone.
+    ///
+    /// # Errors
+    /// When it does not go.
+    pub(crate) async fn kill(self) -> Result<()> {
+        self.process.kill()?;
+        self.process.wait_timeout(EXIT_DEADLINE).await?;
+        Ok(())
     }
 
     /// The addresses of its ports, from the first lines that it logs.

@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::types::Phase;
 
@@ -54,6 +55,14 @@ pub struct Said {
     pub phase_start: Timestamp,
     /// Whether the node was degraded.
     pub degraded: bool,
+}
+
+/// The rule for a status that whoever reads it may rely on, as a definition has it.
+pub(super) fn desired_version_has_a_source() -> Value {
+    json!({
+        "rule": "has(self.desiredVersion) == has(self.desiredVersionSource)",
+        "message": "desiredVersion and desiredVersionSource must be there together"
+    })
 }
 
 /// One column of `kubectl get`.

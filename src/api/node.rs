@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::insight::{Column, Insight, InsightStatus, Said};
+use super::insight::{Column, Insight, InsightStatus, Said, desired_version_has_a_source};
 use super::types::{
     Condition, ConditionStatus, DesiredVersionSource, Phase, PoolRef, Provider, Scope, UpdateKind,
 };
@@ -15,6 +15,13 @@ pub type NodeProgressInsight = Insight<NodeProgressInsightStatus>;
 /// What is known of the update of the node.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    {
+        "rule": "size(self.timeline) == 0 || self.timeline[size(self.timeline) - 1].phase == self.phase",
+        "message": "the last phase of timeline must be phase"
+    },
+    desired_version_has_a_source()
+]))]
 pub struct NodeProgressInsightStatus {
     /// Name of the node.
     #[schemars(length(min = 1, max = 253))]

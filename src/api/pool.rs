@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::insight::{Column, Insight, InsightStatus};
+use super::insight::{Column, Insight, InsightStatus, desired_version_has_a_source};
 use super::types::{Condition, DesiredVersionSource, PoolRef, Provider, Scope};
 
 /// How far the update of one pool is.
@@ -12,6 +12,7 @@ pub type PoolProgressInsight = Insight<PoolProgressInsightStatus>;
 /// What is known of the update of the pool.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [desired_version_has_a_source()]))]
 pub struct PoolProgressInsightStatus {
     /// Name of the pool, as its owner knows it.
     #[schemars(length(min = 1, max = 253))]

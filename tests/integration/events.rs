@@ -9,7 +9,7 @@ use k8s_openapi::api::events::v1::Event;
 use kube::Api;
 use kube::api::ListParams;
 use node_insights::api::types::{ConditionStatus, Phase};
-use node_insights_harness::openshift::{Cluster, Pool, config_name};
+use node_insights_harness::openshift::{Cluster, Pool};
 use node_insights_harness::{eventually, kubernetes};
 
 use crate::support::{OPERATOR_USER, SOON, World, condition, count};
@@ -64,16 +64,7 @@ async fn told(world: &World, namespace: &str, text: &str) -> Result<Event> {
 /// Starts an update of the cluster; the configuration that workers get.
 async fn start_update(world: &World) -> Result<String> {
     world.editor.start_update(NEW).await?;
-    let config = config_name("worker", &[NEW]);
-    world
-        .editor
-        .add_config(&config, "worker", Some(NEW))
-        .await?;
-    world
-        .editor
-        .set_pool_configuration("worker", &config)
-        .await?;
-    Ok(config)
+    world.editor.render("worker", NEW).await
 }
 
 #[tokio::test]

@@ -154,24 +154,34 @@ async fn the_api_server_refuses_a_status_that_breaks_the_schema() -> Result<()> 
     let object =
         "{apiVersion: nodeinsights.dev/v1alpha1, kind: NodeProgressInsight, metadata: {name: a}}";
     world.plane.apply_yaml(object).await?;
-    for (patch, hint) in [
+    let whole = r#"{"status":{
+        "name":"a","provider":"Kubernetes","scope":"WorkerPool",
+        "phase":"Completed","phaseStartTime":"2026-11-21T10:00:00Z","conditions":[],
+        "timeline":[{"phase":"Completed","startTime":"2026-11-21T10:00:00Z"}]
+    }}"#;
+    patch(&world, whole).await?;
+    for (wrong, hint) in [
         (r#"{"status":{"phase":"Dancing"}}"#, "Unsupported value"),
-        (r#"{"status":{"completionPercent":1}}"#, "Required value"),
+        (r#"{"status":{"conditions":null}}"#, "Required value"),
+        (
+            r#"{"status":{"phase":"Draining"}}"#,
+            "the last phase of timeline must be phase",
+        ),
+        (
+            r#"{"status":{"desiredVersion":"v1.36.3"}}"#,
+            "desiredVersion and desiredVersionSource must be there together",
+        ),
     ] {
-        let refused = world
-            .plane
-            .kubectl(&[
-                "patch",
-                "npi",
-                "a",
-                "--subresource=status",
-                "--type=merge",
-                "-p",
-                patch,
-            ])
-            .await;
+        let refused = patch(&world, wrong).await;
         let error = format!("{:#}", refused.expect_err("the schema does not allow it"));
         assert!(error.contains(hint), "{error}");
     }
     Ok(())
+}
+
+/// Changes the status of the insight `a`.
+async fn patch(world: &World, patch: &str) -> Result<String> {
+    let to = ["patch", "npi", "a", "--subresource=status", "--type=merge"];
+    let args = [&to[..], &["-p", patch]].concat();
+    world.plane.kubectl(&args).await
 }

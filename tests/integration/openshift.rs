@@ -3,7 +3,7 @@
 use anyhow::Result;
 use node_insights::api::pool::Assessment;
 use node_insights::api::types::{ConditionStatus, Phase, UpdateKind};
-use node_insights_harness::openshift::{Cluster, Pool, config_name};
+use node_insights_harness::openshift::{Cluster, Pool};
 use serde_json::json;
 
 use crate::support::{World, condition};
@@ -61,12 +61,7 @@ async fn each_change_of_the_cluster_evaluates_exactly_the_nodes_that_it_affects(
     assert_eq!(operator.evaluations(Some("machine_config_pool")).await?, 8);
 
     // The pool's configuration: the nodes of that pool.
-    let config = config_name("infra", &[NEW]);
-    world.editor.add_config(&config, "infra", Some(NEW)).await?;
-    world
-        .editor
-        .set_pool_configuration("infra", &config)
-        .await?;
+    let config = world.editor.render("infra", NEW).await?;
     let infra = &cluster.nodes_of("infra")[0];
     world
         .node_becomes(infra, "Pending", |node| node.phase == Phase::Pending)
@@ -153,15 +148,7 @@ async fn a_degraded_node_with_a_long_reason_is_written_whole_and_in_short() -> R
     let _operator = world.operator(&[]).await?;
     world.all_reported(9).await?;
     world.editor.start_update(NEW).await?;
-    let config = config_name("worker", &[NEW]);
-    world
-        .editor
-        .add_config(&config, "worker", Some(NEW))
-        .await?;
-    world
-        .editor
-        .set_pool_configuration("worker", &config)
-        .await?;
+    let config = world.editor.render("worker", NEW).await?;
     let line = "failed to run command nice (6 tries): [timed out waiting for the condition]\n";
     let reason: String = line.repeat(30).chars().take(2000).collect();
     world

@@ -24,6 +24,7 @@ mod layout;
 mod port;
 mod programs;
 mod start;
+mod token;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -171,6 +172,19 @@ impl ControlPlane {
             &Credentials::Token(&token),
         )?;
         Ok(path)
+    }
+
+    /// A token of a service account, which must exist, that has expired.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such account.
+    pub async fn expired_token(&self, namespace: &str, name: &str) -> Result<String> {
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.client(), namespace);
+        let account = accounts.get(name).await?;
+        let uid = account.metadata.uid.unwrap_or_default();
+        let key = self.layout.certificates.service_account_key();
+        token::expired(&key, namespace, name, &uid)
     }
 
     /// Applies the documents of `yaml`: see [`apply::apply_yaml`].

@@ -1,6 +1,7 @@
 //! The command lines of the three servers.
 
 use super::layout::Layout;
+use super::token;
 use crate::certificates::Identity;
 
 /// The controllers that tests rely on, and no other. Deliberately absent: the node lifecycle, taint
@@ -63,7 +64,7 @@ pub(crate) fn api_server(layout: &Layout, port: u16, extra: &[String]) -> Vec<St
             "disable-admission-plugins",
             "ServiceAccount,TaintNodesByCondition",
         ),
-        flag("service-account-issuer", "https://kubernetes.default.svc"),
+        flag("service-account-issuer", token::ISSUER),
         flag(
             "service-account-key-file",
             certificates.service_account_public_key().display(),

@@ -6,7 +6,7 @@ use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 
 use super::objects::{self, PoolCounts, condition, history_entry};
-use super::{PREFIX, VERSION, node};
+use super::{PREFIX, VERSION, config_name, node};
 use crate::kubernetes::node::now;
 use crate::kubernetes::{Nodes, Ready};
 use crate::load::Kind;
@@ -212,6 +212,17 @@ impl Editor {
             Err(error) => Err(error).with_context(|| format!("Creating the configuration {name}")),
             Ok(_) => Ok(()),
         }
+    }
+
+    /// Gives a pool the configuration of the release `version`; its name.
+    ///
+    /// # Errors
+    /// See [`Editor`].
+    pub async fn render(&self, pool: &str, version: &str) -> Result<String> {
+        let config = config_name(pool, &[version]);
+        self.add_config(&config, pool, Some(version)).await?;
+        self.set_pool_configuration(pool, &config).await?;
+        Ok(config)
     }
 
     /// Deletes a configuration.
