@@ -3,8 +3,8 @@
 //! Start: port, client, lease, platform, backend, consumers, watches, operations, sync, centre. A consumer
 //! that is disabled is not there, and without any consumer neither is the centre.
 //!
-//! Stop: in the order of [`Parts`], each waiting for the one before; then Events, then the lease is let go of, and the port
-//! closes last, so that whoever asks meanwhile learns that the operator stops.
+//! Stop: in the order of [`Parts`], each waiting for the one before; then what waits is told as Events, the lease
+//! is let go of, and the port closes last, so that whoever asks meanwhile learns that the operator stops.
 
 mod backend;
 pub mod config;

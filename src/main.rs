@@ -35,8 +35,8 @@ fn main() -> ExitCode {
 fn run(config: app::config::RunConfig) -> anyhow::Result<()> {
     // Dropped after the runtime, when nothing is left to be said.
     let _telemetry = logging::init(config.log_format, &config.log_level)?;
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+    // One thread: the work is waiting for the API server, and each thread that allocates costs a heap of its own.
+    tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("Cannot start the runtime")?

@@ -1,6 +1,6 @@
 //! Rows of changes of one node: from sending its PATCH until a second watcher sees its insight.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -40,6 +40,10 @@ pub(crate) async fn measure(bench: &mut Bench, changes: u32, report: &mut Report
     report.add(
         "The API server alone: PATCH of a node sent until the node is seen, one at a time",
         alone(bench, changes).await,
+    );
+    report.add(
+        &format!("The same at {RATE:.0} changes a second"),
+        alone_many_a_second(bench).await,
     );
     let operator = bench.program.start_ready(bench.patience()).await?;
     bench.render().await?;
@@ -83,6 +87,33 @@ async fn alone(bench: &Bench, changes: usize) -> Result<Row> {
     Ok(Row::plain(format!(
         "p50 {p50:.1}, p99 {p99:.1}, max {max:.1} ms ({} changes)",
         latencies.count()
+    )))
+}
+
+/// One of the two writes that a change is, as often as the operator is asked for both.
+async fn alone_many_a_second(bench: &Bench) -> Result<Row> {
+    let mut witness = Witness::of_nodes(&bench.client).await?;
+    let mut waiting: HashMap<&str, VecDeque<Instant>> = HashMap::new();
+    let sent = paced(OPEN_CHANGES, RATE, |index| {
+        let node = bench.name(index % bench.nodes());
+        waiting.entry(node).or_default().push_back(Instant::now());
+        bench.editor.nodes().heartbeat(node)
+    })
+    .await?;
+    let mut latencies = Vec::with_capacity(OPEN_CHANGES);
+    while latencies.len() < OPEN_CHANGES {
+        let sighting = witness.next(PATIENCE).await?;
+        let oldest = waiting.get_mut(&*sighting.name);
+        if let Some(sent) = oldest.and_then(VecDeque::pop_front) {
+            latencies.push(sighting.at.saturating_duration_since(sent));
+        }
+    }
+    let latencies = Durations::new(latencies);
+    let [p50, p99, max] = [50, 99, 100].map(|percent| latencies.percentile_ms(percent));
+    Ok(Row::plain(format!(
+        "p50 {p50:.1}, p99 {p99:.1}, max {max:.1} ms ({} changes at {:.0}/s)",
+        thousands(latencies.count()),
+        sent.rate()
     )))
 }
 
