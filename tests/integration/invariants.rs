@@ -254,7 +254,11 @@ async fn an_insight_that_is_edited_or_deleted_by_hand_is_repaired() -> Result<()
     let nodes: Api<NodeProgressInsight> = Api::all(world.client.clone());
     let pools: Api<PoolProgressInsight> = Api::all(world.client.clone());
 
-    let edit = json!({"status": {"phase": "Rebooting", "message": "by hand"}});
+    let long_ago = "2026-01-01T00:00:00Z";
+    let edit = json!({"status": {
+        "phase": "Rebooting", "phaseStartTime": long_ago, "message": "by hand",
+        "timeline": [{"phase": "Rebooting", "startTime": long_ago}],
+    }});
     nodes
         .patch_status("worker-0", &PatchParams::default(), &Patch::Merge(edit))
         .await?;
