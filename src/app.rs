@@ -1,6 +1,6 @@
 //! Puts the parts together, and takes them apart in order.
 //!
-//! Start: port, client, lease, platform, backend, consumers, watches, operations, sync, centre. A consumer
+//! Start: port, client, Events, lease, platform, backend, consumers, watches, operations, sync, centre. A consumer
 //! that is disabled is not there, and without any consumer neither is the centre.
 //!
 //! Stop: in the order of [`Parts`], each waiting for the one before; then what waits is told as Events, the lease

@@ -25,14 +25,6 @@ pub enum Milestone {
 }
 
 impl Milestone {
-    /// Every milestone.
-    pub const ALL: [Self; 4] = [
-        Self::UpdateStarted,
-        Self::DrainStarted,
-        Self::NodeDegraded,
-        Self::UpdateCompleted,
-    ];
-
     /// The name that Events have for it, as their reason.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

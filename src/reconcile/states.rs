@@ -85,6 +85,21 @@ impl States {
         states
     }
 
+    /// States that only memory keeps, for tests.
+    #[cfg(test)]
+    pub(crate) fn in_memory(metrics: &Arc<Metrics>, health: &Arc<Health>) -> Self {
+        use crate::registry::backend::memory::MemoryBackend;
+
+        let backends = Backends {
+            kind: "memory",
+            nodes: Arc::new(MemoryBackend::new(pool_of)),
+            pools: Arc::new(MemoryBackend::new(|_| None)),
+        };
+        backends.nodes.init().unwrap();
+        backends.pools.init().unwrap();
+        Self::new(backends, Arc::clone(metrics), Arc::clone(health))
+    }
+
     /// The state of a node.
     ///
     /// # Errors

@@ -6,9 +6,8 @@ use super::*;
 use crate::domain::evaluate::kubernetes::Kubernetes;
 use crate::domain::fixtures::{at, node};
 use crate::kubernetes::diagnosis::{Diagnosis, Problem};
-use crate::reconcile::states::{Backends, States, pool_of};
+use crate::reconcile::states::States;
 use crate::reconcile::sync_gate::SyncGate;
-use crate::registry::backend::memory::MemoryBackend;
 use crate::registry::fanout::Inbox;
 use crate::registry::sync::{
     Observe, Parts, StatusStore, StoreError, SyncCoordinator, SyncHandle, SyncPhase, SyncStatus,
@@ -74,14 +73,7 @@ impl Bench {
             Arc::new(Metrics::new().unwrap()),
             Arc::new(Health::default()),
         );
-        let backends = Backends {
-            kind: "memory",
-            nodes: Arc::new(MemoryBackend::new(pool_of)),
-            pools: Arc::new(MemoryBackend::new(|_| None)),
-        };
-        backends.nodes.init().unwrap();
-        backends.pools.init().unwrap();
-        let states = States::new(backends, Arc::clone(&metrics), Arc::clone(&health));
+        let states = States::in_memory(&metrics, &health);
         let rules = Box::new(Kubernetes::new(&[], Some("v1.36.3")));
         let clock: crate::registry::Clock = Arc::new(|| at(0));
         let (centre, dirty) = Centre::new(

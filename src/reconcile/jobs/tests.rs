@@ -5,10 +5,9 @@ use std::time::Duration;
 use super::*;
 use crate::domain::evaluate::kubernetes::Kubernetes;
 use crate::domain::fixtures::{at, node};
-use crate::reconcile::states::{Backends, States, pool_of};
+use crate::reconcile::states::States;
 use crate::reconcile::sync_gate::SyncGate;
 use crate::registry::Clock;
-use crate::registry::backend::memory::MemoryBackend;
 use crate::registry::operations::{Begun, Limits, Operation};
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
@@ -25,14 +24,7 @@ async fn centre_with(nodes: usize) -> Arc<Centre> {
         Arc::new(Metrics::new().unwrap()),
         Arc::new(Health::default()),
     );
-    let backends = Backends {
-        kind: "memory",
-        nodes: Arc::new(MemoryBackend::new(pool_of)),
-        pools: Arc::new(MemoryBackend::new(|_| None)),
-    };
-    backends.nodes.init().unwrap();
-    backends.pools.init().unwrap();
-    let states = States::new(backends, Arc::clone(&metrics), Arc::clone(&health));
+    let states = States::in_memory(&metrics, &health);
     let rules = Box::new(Kubernetes::new(&[POOL.to_owned()], Some("v1.36.3")));
     let (centre, dirty) = Centre::new(rules, states, None, metrics, health, clock());
     for index in 0..=nodes {

@@ -96,10 +96,9 @@ mod tests {
     use crate::domain::fixtures::{NodeBuilder, at, node};
     use crate::domain::node_status::project;
     use crate::reconcile::insight_cache::InsightCache;
-    use crate::reconcile::states::{Backends, States, pool_of};
+    use crate::reconcile::states::States;
     use crate::reconcile::sync_gate::SyncGate;
     use crate::registry::Clock;
-    use crate::registry::backend::memory::MemoryBackend;
     use crate::telemetry::health::Health;
     use crate::telemetry::metrics::Metrics;
 
@@ -117,14 +116,7 @@ mod tests {
                 Arc::new(Metrics::new().unwrap()),
                 Arc::new(Health::default()),
             );
-            let backends = Backends {
-                kind: "memory",
-                nodes: Arc::new(MemoryBackend::new(pool_of)),
-                pools: Arc::new(MemoryBackend::new(|_| None)),
-            };
-            backends.nodes.init().unwrap();
-            backends.pools.init().unwrap();
-            let states = States::new(backends, Arc::clone(&metrics), Arc::clone(&health));
+            let states = States::in_memory(&metrics, &health);
             let now = Arc::new(AtomicI64::new(0));
             let time = Arc::clone(&now);
             let clock: Clock = Arc::new(move || at(time.load(Ordering::Relaxed)));
