@@ -22,6 +22,8 @@ target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 context=$target/image/context
 root=$target/image/root
 scratch=$target/image/scratch
+# Of its own: cargo would take this binary for the one of the repository, also after the repository has changed.
+builds=$target/image/target
 
 # What the binary may need of gcr.io/distroless/cc-debian12: libraries of Debian's libc6 and libgcc-s1.
 has_library() {
@@ -54,11 +56,11 @@ build() {
   line=$(sed -n 's/^ *\(cargo build .*\)$/\1/p' Dockerfile)
   [ "$(wc -l <<< "$line")" = 1 ] && [ -n "$line" ] || die "The Dockerfile has not exactly one line with cargo build"
   say "Running as the Dockerfile does: $line"
-  (cd "$context" && CARGO_TARGET_DIR=$target FEATURES='' bash -euc "$line")
+  (cd "$context" && CARGO_TARGET_DIR=$builds FEATURES='' bash -euc "$line")
 }
 
 assemble() {
-  local binary=$target/release/node-insights library
+  local binary=$builds/release/node-insights library
   rm -rf "$root"
   mkdir -p "$root"
   cp "$binary" "$root/node-insights"

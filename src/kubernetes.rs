@@ -14,5 +14,6 @@ pub mod pod;
 pub mod relist;
 pub mod requirements;
 pub mod sync_status;
+mod transport;
 pub mod watch;
 pub mod write;

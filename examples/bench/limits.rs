@@ -6,14 +6,15 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use http::Request;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use node_insights::api::insight::API_VERSION;
 use node_insights_harness::eventually;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::bench::Bench;
@@ -31,8 +32,9 @@ const WARM_UP: usize = 100;
 /// The service account that writes them.
 const LIMITS_ACCOUNT: &str = "limits";
 
-/// Requests a second.
+/// Requests a second, at the start of the run.
 pub(crate) struct Limits {
+    load: Load,
     creates: f64,
     puts: f64,
 }
@@ -43,9 +45,27 @@ impl Limits {
         as_f64(count) / self.creates + as_f64(count) / self.puts
     }
 
-    /// Seconds that so many status PUTs take at best.
-    pub(crate) fn puts(&self, count: usize) -> f64 {
-        as_f64(count) / self.puts
+    /// How many statuses a second can be replaced by others, now: what the machine does changes by the
+    /// minute, and a status that is there already costs the API server a comparison. Leaves nothing behind,
+    /// and nothing else deleted.
+    ///
+    /// # Errors
+    /// When the API server refuses a write.
+    pub(crate) async fn replaced_now(&self, bench: &Bench) -> Result<f64> {
+        let load = &self.load;
+        let _witness = Witness::start(&bench.client, NODES).await?;
+        let (_, created) = in_flight(0..OBJECTS, |index| load.create(index)).await?;
+        let put = async |versions: &[(usize, String)], phase| {
+            in_flight(0..OBJECTS, |at| {
+                let (index, version) = &versions[at];
+                load.put(*index, version, phase)
+            })
+            .await
+        };
+        let (_, versions) = put(&created, "Pending").await?;
+        let (rate, _) = put(&versions, "Completed").await?;
+        in_flight(0..OBJECTS, |index| load.delete(index)).await?;
+        Ok(rate)
     }
 }
 
@@ -67,7 +87,7 @@ pub(crate) async fn measure(bench: &Bench, report: &mut Report) -> Result<Limits
     let versions: Vec<_> = warm.into_iter().collect();
     in_flight(0..versions.len(), |index| {
         let (index, version) = &versions[index];
-        load.put(*index, version)
+        load.put(*index, version, "Completed")
     })
     .await?;
 
@@ -75,13 +95,17 @@ pub(crate) async fn measure(bench: &Bench, report: &mut Report) -> Result<Limits
         in_flight(WARM_UP..WARM_UP + OBJECTS, |index| load.create(index)).await?;
     let (puts, _) = in_flight(0..OBJECTS, |index| {
         let (index, version) = &versions[index];
-        load.put(*index, version)
+        load.put(*index, version, "Completed")
     })
     .await?;
     let (patches, _) = in_flight(WARM_UP..WARM_UP + OBJECTS, |index| load.patch(index)).await?;
     bench.delete_insights().await?;
 
-    let limits = Limits { creates, puts };
+    let limits = Limits {
+        load,
+        creates,
+        puts,
+    };
     let nodes = bench.nodes();
     let measured = format!(
         "{creates:.0} creates/s, {puts:.0} status PUTs/s, {patches:.0} status merge patches/s; {} creates and \
@@ -94,6 +118,17 @@ pub(crate) async fn measure(bench: &Bench, report: &mut Report) -> Result<Limits
         Ok(Row::plain(measured)),
     );
     Ok(limits)
+}
+
+#[derive(Deserialize)]
+struct Written {
+    metadata: WrittenMeta,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WrittenMeta {
+    resource_version: String,
 }
 
 /// A client with a service account's token, and what it writes.
@@ -144,21 +179,26 @@ impl Load {
     async fn create(&self, index: usize) -> Result<(usize, String)> {
         let body = serde_json::to_vec(&insight(index))?;
         let request = self.request.create(&PostParams::default(), body)?;
-        let answer: Value = serde_json::from_str(&self.send(request).await?)?;
-        let version = answer["metadata"]["resourceVersion"].as_str();
-        let version = version.context("an object without a resource version")?;
-        Ok((index, version.to_owned()))
+        Ok((index, self.write(request).await?))
     }
 
-    async fn put(&self, index: usize, version: &str) -> Result<()> {
+    /// Replaces the status of an object; its number and its resource version.
+    async fn put(&self, index: usize, version: &str, phase: &str) -> Result<(usize, String)> {
         let mut object = insight(index);
         object["metadata"]["resourceVersion"] = version.into();
-        object["status"] = status(index, "Completed");
+        object["status"] = status(index, phase);
         let (name, body) = (name(index), serde_json::to_vec(&object)?);
         let params = PostParams::default();
         let request = self
             .request
             .replace_subresource("status", &name, &params, body)?;
+        Ok((index, self.write(request).await?))
+    }
+
+    async fn delete(&self, index: usize) -> Result<()> {
+        let request = self
+            .request
+            .delete(&name(index), &DeleteParams::default())?;
         self.send(request).await.map(|_| ())
     }
 
@@ -170,6 +210,12 @@ impl Load {
             .request
             .patch_subresource("status", &name, &params, &patch)?;
         self.send(request).await.map(|_| ())
+    }
+
+    /// Sends it; the resource version of the answer, of which no more is read.
+    async fn write(&self, request: Request<Vec<u8>>) -> Result<String> {
+        let answer: Written = serde_json::from_str(&self.send(request).await?)?;
+        Ok(answer.metadata.resource_version)
     }
 
     async fn send(&self, request: Request<Vec<u8>>) -> Result<String> {

@@ -23,9 +23,10 @@ pub(crate) const RATE: f64 = 270.0;
 /// # Errors
 /// When the operator does not start or stop.
 pub(crate) async fn measure(bench: &mut Bench, limits: &Limits, report: &mut Report) -> Result<()> {
+    let limit = limits.replaced_now(bench).await?;
     let operator = bench.program.start_ready(bench.patience()).await?;
     progress("changing the target version");
-    let row = operator.meanwhile(retarget(bench, limits, &operator)).await;
+    let row = operator.meanwhile(retarget(bench, limit, &operator)).await;
     report.add("Target version changes: every node's insight shows it", row);
     progress("draining every node");
     drain(bench, &operator, report).await;
@@ -38,7 +39,7 @@ pub(crate) async fn measure(bench: &mut Bench, limits: &Limits, report: &mut Rep
     Ok(())
 }
 
-async fn retarget(bench: &Bench, limits: &Limits, operator: &Operator) -> Result<Row> {
+async fn retarget(bench: &Bench, limit: f64, operator: &Operator) -> Result<Row> {
     let mut witness = Witness::start(&bench.client, NODES).await?;
     let mark = bench.plane.audit().mark()?;
     let (started, processor) = (Instant::now(), Processor::watch(operator)?);
@@ -50,10 +51,13 @@ async fn retarget(bench: &Bench, limits: &Limits, operator: &Operator) -> Result
     let shares = processor.shares(operator)?;
     bench.settle().await?;
     let statuses = bench.writes_since(mark)?.node_statuses(MARKER);
-    let ratio = took / limits.puts(bench.nodes());
+    let ratio = took * limit / as_f64(bench.nodes());
     let a_node = as_f64(statuses) / as_f64(bench.nodes() - 1);
     Ok(Row::held(
-        format!("{took:.1} s, {ratio:.2} × the limit; {a_node:.2} writes a node{shares}"),
+        format!(
+            "{took:.1} s, {ratio:.2} × the limit, {limit:.0} statuses/s replaced just before; {a_node:.2} writes \
+             a node{shares}"
+        ),
         "≤ 1.25 × the limit, 1.00 writes a node",
         ratio <= 1.25 && statuses == bench.nodes() - 1,
     ))

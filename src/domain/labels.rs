@@ -17,8 +17,10 @@ pub struct Labels(Box<str>);
 impl Labels {
     /// The labels of `pairs`; two sets of the same labels in another order are not equal, so callers
     /// pass them sorted.
-    pub fn new<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
-        let mut text = String::new();
+    pub fn new<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str), IntoIter: Clone>) -> Self {
+        let pairs = pairs.into_iter();
+        let length = |(key, value): (&str, &str)| key.len() + value.len() + 2;
+        let mut text = String::with_capacity(pairs.clone().map(length).sum());
         for (key, value) in pairs {
             if key.contains(SEPARATOR) || value.contains(SEPARATOR) {
                 continue;

@@ -1,5 +1,7 @@
 //! A node's state as the status of its insight.
 
+use std::borrow::Cow;
+
 use super::state::{NodeState, NodeStateCondition};
 use super::text;
 use crate::api::node::{NodeProgressInsightStatus, condition};
@@ -8,7 +10,7 @@ use crate::api::types::{Condition, ConditionStatus, Phase, TIMELINE_LIMIT};
 /// The status of the insight of a node in `state`.
 #[must_use]
 pub fn project(state: &NodeState) -> NodeProgressInsightStatus {
-    let word = |text: &str| text::word(text, 253);
+    let word = |text: &str| text::word(text, 253).map(Cow::into_owned);
     NodeProgressInsightStatus {
         name: state.name.to_string(),
         pool_ref: state.pool.as_ref().map(|pool| pool.reference.clone()),

@@ -2,6 +2,7 @@
 //!
 //! Percentages come from counts, never counts from percentages.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -134,6 +135,7 @@ pub fn project(
             }
         })
         .collect();
+    let word = |text: &str| text::word(text, 253).map(Cow::into_owned);
     PoolProgressInsightStatus {
         name: view.id.reference.name.clone(),
         pool_ref: view.id.reference.clone(),
@@ -143,8 +145,8 @@ pub fn project(
         completion_percent: counts.percent(assessment),
         progress,
         summaries: counts.summaries(),
-        version: version(view).and_then(|version| text::word(&version, 253)),
-        desired_version: desired.and_then(|desired| text::word(&desired.version, 253)),
+        version: version(view).as_deref().and_then(word),
+        desired_version: desired.and_then(|desired| word(&desired.version)),
         desired_version_source: desired.map(|desired| desired.source),
         observed_generation,
         conditions,

@@ -3,6 +3,8 @@
 //! Annotations and reasons come from outside: lengths are capped, control characters go, and nothing
 //! is ever cut in the middle of a character.
 
+use std::borrow::Cow;
+
 use crate::api::types::{MESSAGE_LIMIT, SUMMARY_LIMIT};
 
 /// Stands for what was cut off.
@@ -43,14 +45,13 @@ pub fn summary(text: &str) -> String {
 /// A short word (a version, a boot ID, a name): no control characters, trimmed, at most `limit`
 /// characters; `None` when nothing is left.
 #[must_use]
-pub fn word(text: &str, limit: usize) -> Option<String> {
+pub fn word(text: &str, limit: usize) -> Option<Cow<'_, str>> {
+    if text.len() <= limit && !text.chars().any(char::is_control) {
+        return Some(Cow::Borrowed(text.trim())).filter(|word| !word.is_empty());
+    }
     let word: String = text.chars().filter(|c| !c.is_control()).collect();
     let word = word.trim();
-    if word.is_empty() {
-        None
-    } else {
-        Some(word.chars().take(limit).collect())
-    }
+    (!word.is_empty()).then(|| word.chars().take(limit).collect())
 }
 
 /// FNV-1a: a hash that is the same in every version of every program, as a name has to be.

@@ -1,17 +1,10 @@
-//! The clients, with the deadlines that kube does not set by itself.
-
-use std::time::Duration;
+//! The clients, and how they reach the API server.
 
 use kube::{Client, Config};
 
-use super::fence;
+use super::fence::Fenced;
+use super::transport;
 use crate::registry::election::Leadership;
-
-/// A read that is silent for so long is on a dead connection. Longer than [`super::watch::TIMEOUT`],
-/// after which the API server ends a silent watch by itself.
-const READ_TIMEOUT: Duration = Duration::from_secs(75);
-/// Connecting takes milliseconds; an address that does not answer must not hold up a retry.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +14,11 @@ pub enum ClientError {
         "Cannot find out how to reach the API server: set KUBECONFIG to a kubeconfig file, or run in a pod with a service account"
     )]
     NoConfig(#[source] Box<kube::config::InferConfigError>),
+    /// A way to the API server that there is no support for.
+    #[error(
+        "Cannot reach the API server through the proxy '{0}': proxies are not supported; run this where the API server can be reached, without proxy-url in the kubeconfig and HTTPS_PROXY in the environment"
+    )]
+    Proxy(String),
     /// The configuration cannot be used.
     #[error(
         "Cannot use the configuration of the API server: check the certificates and the address in the kubeconfig"
@@ -38,12 +36,25 @@ pub struct Connection {
 }
 
 impl Connection {
+    fn new(config: Config) -> Result<Self, ClientError> {
+        if let Some(proxy) = &config.proxy_url {
+            // Not the whole address: a password may stand in it.
+            return Err(ClientError::Proxy(proxy.host().unwrap_or_default().into()));
+        }
+        let server = config.cluster_url.authority().map(ToString::to_string);
+        Ok(Self {
+            client: transport::client(&config, Ok).map_err(bad_config)?,
+            server: server.unwrap_or_default(),
+            config,
+        })
+    }
+
     /// A client with connections of its own.
     ///
     /// # Errors
     /// When the configuration cannot be used.
     pub fn another(&self) -> Result<Client, ClientError> {
-        Client::try_from(self.config.clone()).map_err(bad_config)
+        transport::client(&self.config, Ok).map_err(bad_config)
     }
 
     /// A client that sends nothing unless this replica may write.
@@ -51,7 +62,11 @@ impl Connection {
     /// # Errors
     /// When the configuration cannot be used.
     pub fn writer(&self, leadership: &Leadership) -> Result<Client, ClientError> {
-        fence::client(&self.config, leadership, CONNECT_TIMEOUT).map_err(bad_config)
+        let leadership = leadership.clone();
+        transport::client(&self.config, move |stream| {
+            Fenced::new(stream, leadership.clone())
+        })
+        .map_err(bad_config)
     }
 }
 
@@ -65,19 +80,23 @@ fn bad_config(error: kube::Error) -> ClientError {
 /// When there is neither, or when they cannot be used. Does not connect, so an API server that is
 /// away is no error.
 pub async fn connect() -> Result<Connection, ClientError> {
-    let mut config = Config::infer()
+    Config::infer()
         .await
-        .map_err(|error| ClientError::NoConfig(Box::new(error)))?;
-    config.connect_timeout = Some(CONNECT_TIMEOUT);
-    config.read_timeout = Some(READ_TIMEOUT);
-    // Else the time that a pooled connection was idle counts against the next answer on it.
-    config.reset_reader_on_write = true;
-    // Every caller here has a backoff of its own, which also says what it is waiting for.
-    config.default_retry = false;
-    let server = config.cluster_url.authority().map(ToString::to_string);
-    Ok(Connection {
-        client: Client::try_from(config.clone()).map_err(bad_config)?,
-        server: server.unwrap_or_default(),
-        config,
-    })
+        .map_err(|error| ClientError::NoConfig(Box::new(error)))
+        .and_then(Connection::new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxy_is_refused_by_name_and_without_its_password() {
+        let proxy = "http://user:secret@proxy.example:3128";
+        let mut config = Config::new("https://127.0.0.1:6443".parse().unwrap());
+        config.proxy_url = Some(proxy.parse().unwrap());
+        let error = Connection::new(config).err().unwrap().to_string();
+        assert!(error.contains("'proxy.example'"), "{error}");
+        assert!(!error.contains("secret"), "{error}");
+    }
 }

@@ -4,6 +4,7 @@
 //! over, is refused by the API server and changes nothing. That is also why kube's own recorder, whose names are
 //! new each time, is not what is used.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -79,7 +80,8 @@ impl EventWriter {
     pub fn new(client: Client, instance: &str) -> Self {
         Self {
             client,
-            instance: text::word(instance, INSTANCE_LIMIT).unwrap_or_else(|| "unknown".to_owned()),
+            instance: text::word(instance, INSTANCE_LIMIT)
+                .map_or_else(|| "unknown".to_owned(), Cow::into_owned),
         }
     }
 

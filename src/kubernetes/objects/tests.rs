@@ -1,13 +1,19 @@
 //! Objects as an API server sends them, and as it should not.
 
+use jiff::Timestamp;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::api::node::NodeProgressInsightStatus;
+use crate::api::types::ConditionStatus;
 use crate::domain::evaluate::openshift::OpenShift;
 use crate::domain::evaluate::{Evaluator, evaluate};
+use crate::domain::facts::{
+    Cordon, DaemonState, MachineConfigFacts, NodeCondition, NodeConditions, Removal,
+};
 use crate::domain::fixtures::openshift;
+use crate::domain::labels::Labels;
 use crate::domain::node_status::project;
 use crate::domain::state::{History, NodeState};
 

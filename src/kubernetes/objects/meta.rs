@@ -1,0 +1,63 @@
+//! Metadata of an object, as far as it matters.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::ops::Deref;
+
+use kube::api::ObjectMeta;
+use serde::Deserialize;
+
+/// Text of the object, borrowed unless it has escapes.
+#[derive(Deserialize, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(transparent)]
+pub(super) struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl Deref for Text<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Labels or annotations.
+pub(super) type Texts<'a> = BTreeMap<Text<'a>, Text<'a>>;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct RawMeta<'a> {
+    #[serde(default, borrow)]
+    pub(super) name: Text<'a>,
+    #[serde(default, borrow)]
+    pub(super) uid: Text<'a>,
+    #[serde(default, borrow)]
+    pub(super) resource_version: Text<'a>,
+    #[serde(default)]
+    pub(super) generation: Option<i64>,
+    #[serde(default, borrow)]
+    pub(super) labels: Option<Texts<'a>>,
+    #[serde(default, borrow)]
+    pub(super) annotations: Option<Texts<'a>>,
+    #[serde(default, borrow)]
+    pub(super) deletion_timestamp: Option<Text<'a>>,
+    #[serde(default, borrow)]
+    pub(super) owner_references: Option<Vec<RawOwner<'a>>>,
+}
+
+impl RawMeta<'_> {
+    pub(super) fn to_object_meta(&self) -> ObjectMeta {
+        ObjectMeta {
+            name: Some((*self.name).to_owned()),
+            uid: Some((*self.uid).to_owned()),
+            resource_version: Some((*self.resource_version).to_owned()),
+            generation: self.generation,
+            ..ObjectMeta::default()
+        }
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct RawOwner<'a> {
+    #[serde(borrow)]
+    pub(super) uid: Text<'a>,
+}
