@@ -1,5 +1,6 @@
 //! The state of a node: a judgement, and since when it has held.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -56,7 +57,7 @@ pub struct Finding {
     /// Why, in CamelCase.
     pub reason: &'static str,
     /// Why, for people.
-    pub message: String,
+    pub message: Cow<'static, str>,
     /// Since when, if something in the cluster says so.
     pub since: Option<Timestamp>,
 }
@@ -66,7 +67,7 @@ impl Finding {
     pub fn new(
         status: impl Into<ConditionStatus>,
         reason: &'static str,
-        message: impl Into<String>,
+        message: impl Into<Cow<'static, str>>,
     ) -> Self {
         Self {
             status: status.into(),
@@ -218,19 +219,17 @@ fn dated(finding: Finding, past: Option<Since>, now: Timestamp) -> NodeStateCond
         status,
         reason,
         // Messages quote names, and names come from outside.
-        message: text::message(&message).into_boxed_str(),
+        message: text::message(&message).into(),
         since,
     }
 }
 
 fn timeline(past: Option<&History>, entry: TimelineEntry) -> Box<[TimelineEntry]> {
-    let mut timeline = past.map(|past| past.timeline.to_vec()).unwrap_or_default();
-    if timeline.last() != Some(&entry) {
-        timeline.push(entry);
-    }
-    timeline
-        .split_off(timeline.len().saturating_sub(TIMELINE_KEPT))
-        .into_boxed_slice()
+    let before = past.map_or(&[][..], |past| &past.timeline);
+    let new = Some(entry).filter(|entry| before.last() != Some(entry));
+    let kept = TIMELINE_KEPT - usize::from(new.is_some());
+    let from = before.len().saturating_sub(kept);
+    before[from..].iter().copied().chain(new).collect()
 }
 
 /// Since when a condition has had its status.

@@ -13,13 +13,13 @@ const ELLIPSIS: char = '…';
 /// The text for a condition's message: line breaks stay, other control characters become blanks, at
 /// most [`MESSAGE_LIMIT`] characters.
 #[must_use]
-pub fn message(text: &str) -> String {
+pub fn message(text: &str) -> Cow<'_, str> {
     let text = text.trim_matches(|c: char| c.is_whitespace() || c.is_control());
-    if text.len() <= MESSAGE_LIMIT && !text.chars().any(is_unwanted) {
-        return text.to_owned();
+    if text.len() <= MESSAGE_LIMIT && (is_plain(text) || !text.chars().any(is_unwanted)) {
+        return Cow::Borrowed(text);
     }
     let cleaned = text.chars().map(|c| if is_unwanted(c) { ' ' } else { c });
-    cut(cleaned, MESSAGE_LIMIT)
+    Cow::Owned(cut(cleaned, MESSAGE_LIMIT))
 }
 
 /// The text in one line, words separated by single blanks, at most [`SUMMARY_LIMIT`] characters.
@@ -38,6 +38,9 @@ pub fn summary(text: &str) -> String {
         if line.len() > 4 * SUMMARY_LIMIT {
             break;
         }
+    }
+    if line.len() <= SUMMARY_LIMIT {
+        return line;
     }
     cut(line.chars(), SUMMARY_LIMIT)
 }
@@ -59,6 +62,11 @@ pub(crate) fn fnv1a(text: &str) -> u32 {
     text.bytes().fold(0x811c_9dc5, |hash, byte| {
         (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
     })
+}
+
+/// Visible ASCII and blanks, as nearly all texts are: cheaper to see than the rest.
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
 }
 
 fn is_unwanted(c: char) -> bool {

@@ -4,6 +4,7 @@
 //! updated, the node waits. Sources: openshift/machine-config-operator `pkg/helpers/helpers.go`
 //! (membership) and `pkg/controller/node/status.go` (done, unavailable).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::{Evaluator, availability};
@@ -261,12 +262,15 @@ fn degraded(facts: &MachineConfigFacts) -> Finding {
     let message = facts
         .reason
         .as_deref()
-        .map(text::message)
+        .map(|reason| text::message(reason).into_owned())
         .filter(|message| !message.is_empty());
     Finding::new(
         true,
         reason,
-        message.unwrap_or_else(|| "The Machine Config Daemon does not say why".to_owned()),
+        message.map_or(
+            Cow::Borrowed("The Machine Config Daemon does not say why"),
+            Cow::Owned,
+        ),
     )
 }
 

@@ -182,7 +182,7 @@ fn machine_config(annotations: &Texts<'_>) -> MachineConfigFacts {
             Some("state") => facts.state = DaemonState::parse(value),
             Some("reason") => {
                 let reason = text::message(value);
-                facts.reason = (!reason.is_empty()).then(|| reason.into_boxed_str());
+                facts.reason = (!reason.is_empty()).then(|| reason.into());
             }
             Some("desiredDrain") => desired_drain = Some(&**value),
             Some("lastAppliedDrain") => last_applied_drain = Some(&**value),
