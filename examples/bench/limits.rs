@@ -55,15 +55,8 @@ impl Limits {
         let load = &self.load;
         let _witness = Witness::start(&bench.client, NODES).await?;
         let (_, created) = in_flight(0..OBJECTS, |index| load.create(index)).await?;
-        let put = async |versions: &[(usize, String)], phase| {
-            in_flight(0..OBJECTS, |at| {
-                let (index, version) = &versions[at];
-                load.put(*index, version, phase)
-            })
-            .await
-        };
-        let (_, versions) = put(&created, "Pending").await?;
-        let (rate, _) = put(&versions, "Completed").await?;
+        let (_, versions) = load.put_all(&created, "Pending").await?;
+        let (rate, _) = load.put_all(&versions, "Completed").await?;
         in_flight(0..OBJECTS, |index| load.delete(index)).await?;
         Ok(rate)
     }
@@ -84,20 +77,11 @@ pub(crate) async fn measure(bench: &Bench, report: &mut Report) -> Result<Limits
     })
     .await?;
     let (_, warm) = in_flight(1..WARM_UP, |index| load.create(index)).await?;
-    let versions: Vec<_> = warm.into_iter().collect();
-    in_flight(0..versions.len(), |index| {
-        let (index, version) = &versions[index];
-        load.put(*index, version, "Completed")
-    })
-    .await?;
+    load.put_all(&warm, "Completed").await?;
 
     let (creates, versions) =
         in_flight(WARM_UP..WARM_UP + OBJECTS, |index| load.create(index)).await?;
-    let (puts, _) = in_flight(0..OBJECTS, |index| {
-        let (index, version) = &versions[index];
-        load.put(*index, version, "Completed")
-    })
-    .await?;
+    let (puts, _) = load.put_all(&versions, "Completed").await?;
     let (patches, _) = in_flight(WARM_UP..WARM_UP + OBJECTS, |index| load.patch(index)).await?;
     bench.delete_insights().await?;
 
@@ -193,6 +177,19 @@ impl Load {
             .request
             .replace_subresource("status", &name, &params, body)?;
         Ok((index, self.write(request).await?))
+    }
+
+    /// Replaces the status of each, 8 in flight: how many a second, and the resource versions.
+    async fn put_all(
+        &self,
+        versions: &[(usize, String)],
+        phase: &str,
+    ) -> Result<(f64, Vec<(usize, String)>)> {
+        in_flight(0..versions.len(), |at| {
+            let (index, version) = &versions[at];
+            self.put(*index, version, phase)
+        })
+        .await
     }
 
     async fn delete(&self, index: usize) -> Result<()> {

@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::Uri;
+use http::{Request, Uri};
 use hyper_util::client::legacy::Client as HyperClient;
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -19,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tower::{BoxError, Service, ServiceBuilder, service_fn};
+use tracing::{Instrument, debug_span};
 
 /// Connecting takes milliseconds; an address that does not answer must not hold up a retry.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
@@ -64,12 +65,19 @@ where
         })
     });
     let client: HyperClient<_, Body> = HyperClient::builder(TokioExecutor::new()).build(connector);
+    let requests = service_fn(move |request: Request<Body>| {
+        let (method, url) = (request.method(), request.uri());
+        // Not one of the spans of a change: lists and watches belong to none.
+        let span = debug_span!(target: "http", "HTTP", %method, %url);
+        span.in_scope(|| tracing::debug!(target: "http", "Sending"));
+        client.request(request).instrument(span)
+    });
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer()?)
         .layer(config.extra_headers_layer()?)
         .map_err(BoxError::from)
-        .service(client);
+        .service(requests);
     Ok(Client::new(service, config.default_namespace.clone()))
 }
 
