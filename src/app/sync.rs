@@ -15,6 +15,7 @@ use crate::registry::Clock;
 use crate::registry::sync::{
     Observe, Parts, StatusStore, StoreError, SyncCoordinator, SyncPhase, SyncReason, SyncStatus,
 };
+use crate::telemetry::health::Health;
 use crate::telemetry::metrics::{Compared, Metrics};
 
 /// The coordinator of this comparing.
@@ -27,18 +28,27 @@ pub(super) fn coordinator(
     let parts = Parts {
         compare: Arc::new(compare),
         store: store(&config.needs.sync_status, &surroundings.connection),
-        observe: Arc::new(Reporter(Arc::clone(surroundings.metrics))),
+        observe: Arc::new(Reporter {
+            metrics: Arc::clone(surroundings.metrics),
+            health: Arc::clone(surroundings.health),
+        }),
         clock: Arc::clone(clock),
     };
     SyncCoordinator::new(parts, config.sync_interval)
 }
 
-/// Tells logs and metrics how syncs go.
-struct Reporter(Arc<Metrics>);
+/// Name under which `/readyz` shows whether the last compare was complete.
+const CHECK: &str = "full compare";
+
+/// Tells logs, metrics and `/readyz` how syncs go.
+struct Reporter {
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+}
 
 impl Observe for Reporter {
     fn started(&self, reason: SyncReason) {
-        self.0.sync_started();
+        self.metrics.sync_started();
         tracing::debug!(reason = reason.as_str(), "Comparing everything");
     }
 
@@ -49,17 +59,22 @@ impl Observe for Reporter {
             differences: small(status.differences_found),
             repaired: small(status.differences_repaired),
         });
-        self.0.sync_ended(reason, took.as_secs_f64(), compared);
+        self.metrics
+            .sync_ended(reason, took.as_secs_f64(), compared);
         let seconds = took.as_secs_f64();
         if let Some(error) = &status.message {
+            if !status.is_cancelled() {
+                self.health.not_ready(CHECK, error);
+            }
             tracing::warn!(
                 reason,
                 attempts = status.attempts,
                 seconds,
                 error,
-                "Comparing everything failed; it is tried again at the next interval"
+                "Comparing everything failed; it is tried again within a minute, then ever later"
             );
         } else {
+            self.health.ready(CHECK);
             tracing::info!(
                 reason,
                 nodes = status.nodes_compared,
@@ -72,7 +87,7 @@ impl Observe for Reporter {
     }
 
     fn persist_failed(&self, error: &StoreError) {
-        self.0.sync_not_persisted();
+        self.metrics.sync_not_persisted();
         tracing::warn!(%error, "Keeping the status of the compare failed");
     }
 }

@@ -36,6 +36,7 @@ use crate::reconcile::states::States;
 use crate::reconcile::sync_gate::SyncGate;
 use crate::registry::Clock;
 use crate::registry::election::Leadership;
+use crate::registry::fanout::Inbox;
 use crate::registry::operations::Operations;
 use crate::registry::sync::{SyncHandle, SyncReason};
 use crate::telemetry::health::Health;
@@ -45,6 +46,8 @@ const CHECK_NODE_WRITES: &str = "writing nodeprogressinsights";
 const CHECK_POOL_WRITES: &str = "writing poolprogressinsights";
 /// How often is looked how the backend is.
 const BACKEND_CHECK_INTERVAL: Duration = Duration::from_secs(5);
+/// A backend that fails does so for all: it is asked again after so long.
+const ATTACH_AGAIN: Duration = Duration::from_secs(1);
 
 /// What every start has in common.
 pub(super) struct Surroundings<'a> {
@@ -116,11 +119,11 @@ pub(super) fn start(
         queues: Vec::new(),
     };
     if let Some(cache) = &node_cache {
-        wiring.node_insights(cache)?;
+        wiring.node_insights(cache);
     }
     if let Some(cache) = &pool_cache {
         let (centre, clock) = (Arc::clone(&centre), Arc::clone(&clock));
-        wiring.pool_insights(centre, cache, clock)?;
+        wiring.pool_insights(centre, cache, clock);
     }
     wiring.watch_cluster(provider);
     let Wiring {
@@ -130,7 +133,14 @@ pub(super) fn start(
     let coordinator = {
         let status = queues.iter().map(|(_, status)| status.clone()).collect();
         let (centre, metrics) = (Arc::clone(&centre), Arc::clone(metrics));
-        let compare = FullCompare::new(centre, relist, insights, status, metrics);
+        let compare = FullCompare::new(
+            centre,
+            relist,
+            insights,
+            status,
+            metrics,
+            config.sync_interval,
+        );
         sync::coordinator(compare, surroundings, &clock)
     };
     let handle = coordinator.handle();
@@ -162,23 +172,35 @@ pub(super) fn start(
         .centre
         .spawn_until_stopped("state backend", looked_after);
     parts.centre.spawn("node_state", move |stop| async move {
-        let known = || known(node_cache.as_deref(), pool_cache.as_deref());
-        centre.run(dirty, &gate, known, stop).await;
+        centre.run(dirty, &gate, stop).await;
     });
     Ok(engine)
 }
 
-/// Keys of the insights that there are.
-fn known(
-    nodes: Option<&InsightCache<NodeProgressInsightStatus>>,
-    pools: Option<&InsightCache<PoolProgressInsightStatus>>,
-) -> Vec<InsightKey> {
-    let nodes = nodes.into_iter().flat_map(InsightCache::names);
-    let pools = pools.into_iter().flat_map(InsightCache::names);
-    nodes
-        .map(InsightKey::Node)
-        .chain(pools.map(InsightKey::Pool))
-        .collect()
+/// Names what has an insight in the API server.
+fn names<S: InsightStatus + Hash>(
+    cache: &Arc<InsightCache<S>>,
+    key: fn(Arc<str>) -> InsightKey,
+) -> impl Fn() -> Vec<InsightKey> + use<S> {
+    let cache = Arc::clone(cache);
+    move || cache.names().into_iter().map(key).collect()
+}
+
+/// Adds a consumer to the centre, as soon as the backend lets it.
+async fn attach(
+    centre: &Centre,
+    name: &'static str,
+    wants: fn(&InsightKey) -> bool,
+) -> Inbox<InsightKey> {
+    loop {
+        match centre.attach(name, wants) {
+            Ok(inbox) => return inbox,
+            Err(error) => {
+                tracing::error!(consumer = name, %error, "Beginning to write is put off: the state backend fails");
+                tokio::time::sleep(ATTACH_AGAIN).await;
+            }
+        }
+    }
 }
 
 /// After a watch that failed works again, something may have been missed.
@@ -253,10 +275,7 @@ struct Wiring<'a> {
 }
 
 impl Wiring<'_> {
-    fn node_insights(
-        &mut self,
-        cache: &Arc<InsightCache<NodeProgressInsightStatus>>,
-    ) -> anyhow::Result<()> {
+    fn node_insights(&mut self, cache: &Arc<InsightCache<NodeProgressInsightStatus>>) {
         let nodes = Arc::new(NodeInsights::new(
             Arc::clone(&self.feed.centre),
             self.applier(cache, CHECK_NODE_WRITES),
@@ -265,17 +284,17 @@ impl Wiring<'_> {
             Arc::clone(self.metrics),
         ));
         self.insights.push(Arc::clone(&nodes) as Arc<dyn Insights>);
-        self.consume(node_insight::NAME, node_insight::wants, move |key| {
+        let known = names(cache, InsightKey::Node);
+        self.consume(node_insight::NAME, node_insight::wants, known, move |key| {
             let nodes = Arc::clone(&nodes);
             async move { nodes.reconcile(key).await }
-        })?;
+        });
         self.watch_insights(
             "watch nodeprogressinsights",
             check::NODE_INSIGHTS,
             cache,
             InsightKey::Node,
         );
-        Ok(())
     }
 
     fn pool_insights(
@@ -283,7 +302,7 @@ impl Wiring<'_> {
         centre: Arc<Centre>,
         cache: &Arc<InsightCache<PoolProgressInsightStatus>>,
         clock: Clock,
-    ) -> anyhow::Result<()> {
+    ) {
         let pools = Arc::new(PoolInsights::new(
             centre,
             self.applier(cache, CHECK_POOL_WRITES),
@@ -292,17 +311,17 @@ impl Wiring<'_> {
             clock,
         ));
         self.insights.push(Arc::clone(&pools) as Arc<dyn Insights>);
-        self.consume(pool_insight::NAME, pool_insight::wants, move |key| {
+        let known = names(cache, InsightKey::Pool);
+        self.consume(pool_insight::NAME, pool_insight::wants, known, move |key| {
             let pools = Arc::clone(&pools);
             async move { pools.reconcile(key).await }
-        })?;
+        });
         self.watch_insights(
             "watch poolprogressinsights",
             check::POOL_INSIGHTS,
             cache,
             InsightKey::Pool,
         );
-        Ok(())
     }
 
     fn applier<S>(&self, cache: &Arc<InsightCache<S>>, check: &'static str) -> Arc<Applier<S>>
@@ -318,29 +337,36 @@ impl Wiring<'_> {
         ))
     }
 
-    /// Starts a consumer; it begins once every node was evaluated and this replica leads.
+    /// Starts a consumer; it begins once every node was evaluated and this replica leads, with every key that
+    /// is known to the store or, as `known`, to the API server. Before that nothing is kept for it.
     fn consume<R, F>(
         &mut self,
         name: &'static str,
         wants: fn(&InsightKey) -> bool,
+        known: impl Fn() -> Vec<InsightKey> + Send + 'static,
         reconcile: R,
-    ) -> anyhow::Result<()>
-    where
+    ) where
         R: Fn(InsightKey) -> F + Send + Sync + 'static,
         F: Future<Output = Outcome> + Send + 'static,
     {
-        let inbox = self.feed.centre.attach(name, wants)?;
-        let writes = self.writes.clone();
-        let (status, seen) = watch::channel(QueueStatus::default());
+        let (writes, centre) = (self.writes.clone(), Arc::clone(&self.feed.centre));
+        let (status, seen) = watch::channel(QueueStatus {
+            standby: true,
+            ..QueueStatus::default()
+        });
         self.queues.push((name, seen));
         let (metrics, concurrency) = (Arc::clone(self.metrics), self.config.concurrency());
         self.parts.consumers.spawn(name, move |stop| async move {
-            if stop.run_until_cancelled(gained(writes)).await.is_some() {
+            let attached = async {
+                gained(writes).await;
+                attach(&centre, name, wants).await
+            };
+            if let Some(inbox) = stop.run_until_cancelled(attached).await {
+                centre.tell(name, known());
                 keyed_queue::run(name, inbox, concurrency, &metrics, &status, stop, reconcile)
                     .await;
             }
         });
-        Ok(())
     }
 
     fn watch_insights<S>(

@@ -1,79 +1,152 @@
 //! Asks every watch for a fresh list, and hears what the watches had missed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout_at};
 
-use super::diagnosis::Diagnosis;
+use super::diagnosis::{Diagnosis, Problem};
+use crate::registry::lock_order::{OrderedMutex, Rank};
+
+/// A kind whose watch fails may work again with its next attempt, at most 5 s later, and is listed then anyway.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How many changes a fresh list had that the watch had not told, or why there is no list.
 pub type Relisted = Result<usize, Diagnosis>;
 
+/// What came of asking for fresh lists.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Fresh {
+    /// How many changes they had that the watches had not told.
+    pub missed: usize,
+    /// Kinds of which there is no list, and why.
+    pub unlisted: BTreeMap<&'static str, Diagnosis>,
+}
+
 /// Asks for fresh lists.
 pub struct Relist {
     request: watch::Sender<Option<Request>>,
+    kinds: Arc<OrderedMutex<Vec<&'static str>>>,
 }
 
 impl Default for Relist {
     fn default() -> Self {
         Self {
             request: watch::Sender::new(None),
+            kinds: Arc::new(OrderedMutex::new(Rank::LEAF, Vec::new())),
         }
     }
 }
 
 impl Relist {
-    /// A watch that answers from now on, until it is dropped.
+    /// A watch of this kind that answers from now on, until it is dropped.
     #[must_use]
-    pub fn listener(&self) -> Listener {
-        Listener(self.request.subscribe())
+    pub fn listener(&self, kind: &'static str) -> Listener {
+        self.kinds.lock().push(kind);
+        Listener {
+            kind,
+            requests: self.request.subscribe(),
+            kinds: Arc::clone(&self.kinds),
+        }
     }
 
-    /// Asks every listener; waits for all answers. How many changes were missed in all.
-    ///
-    /// # Errors
-    /// The first that says why it has no list.
-    pub async fn ask(&self) -> Relisted {
+    /// Asks every listener; waits for all answers, but no longer than this.
+    pub async fn ask(&self, within: Duration) -> Fresh {
         let (answer, mut answers) = mpsc::unbounded_channel();
-        let listeners = self.request.receiver_count();
-        self.request.send_replace(Some(Request { answer }));
-        let mut missed = 0;
-        for _ in 0..listeners {
+        let asked = Instant::now();
+        let mut missing = self.kinds.lock().clone();
+        self.request.send_replace(Some(Request { answer, asked }));
+        let mut fresh = Fresh::default();
+        while !missing.is_empty() {
             // The request that is kept in the channel holds it open.
-            missed += answers.recv().await.unwrap_or(Ok(0))?;
+            let Ok(Some((kind, relisted))) = timeout_at(asked + within, answers.recv()).await
+            else {
+                break;
+            };
+            missing.retain(|of| *of != kind);
+            match relisted {
+                Ok(missed) => fresh.missed += missed,
+                Err(why) => {
+                    fresh.unlisted.insert(kind, why);
+                }
+            }
         }
         self.request.send_replace(None);
-        Ok(missed)
+        for kind in missing {
+            fresh.unlisted.insert(kind, unanswered(kind, within));
+        }
+        fresh
+    }
+}
+
+fn unanswered(kind: &str, within: Duration) -> Diagnosis {
+    Diagnosis {
+        problem: Problem::Unreachable,
+        what: format!("Listing {kind} took longer than {} s", within.as_secs()),
+        remedy: "check the load of the API server; the operator tries again".to_owned(),
     }
 }
 
 /// Somebody waits for a fresh list.
 #[derive(Debug, Clone)]
 pub struct Request {
-    answer: mpsc::UnboundedSender<Relisted>,
+    answer: mpsc::UnboundedSender<(&'static str, Relisted)>,
+    asked: Instant,
 }
 
-impl Request {
+/// A request to one kind.
+#[derive(Debug)]
+pub struct Wanted {
+    kind: &'static str,
+    request: Request,
+}
+
+impl Wanted {
     /// There is a list, or why not.
     pub fn answer(self, relisted: Relisted) {
         // Who asked does not wait any longer.
-        let _ = self.answer.send(relisted);
+        let _ = self.request.answer.send((self.kind, relisted));
+    }
+
+    /// Whether that there is no list is to be said, rather than to wait for one.
+    #[must_use]
+    pub fn is_overdue(&self) -> bool {
+        self.request.asked.elapsed() >= PATIENCE
     }
 }
 
 /// Hears that a fresh list is wanted.
-pub struct Listener(watch::Receiver<Option<Request>>);
+pub struct Listener {
+    kind: &'static str,
+    requests: watch::Receiver<Option<Request>>,
+    kinds: Arc<OrderedMutex<Vec<&'static str>>>,
+}
 
 impl Listener {
     /// Waits for a request; for ever once nobody can ask any more.
-    pub async fn asked(&mut self) -> Request {
+    pub async fn asked(&mut self) -> Wanted {
         loop {
-            if self.0.changed().await.is_err() {
+            if self.requests.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
-            if let Some(request) = self.0.borrow_and_update().clone() {
-                return request;
+            let request = self.requests.borrow_and_update().clone();
+            if let Some(request) = request {
+                return Wanted {
+                    kind: self.kind,
+                    request,
+                };
             }
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let mut kinds = self.kinds.lock();
+        if let Some(place) = kinds.iter().position(|kind| *kind == self.kind) {
+            kinds.swap_remove(place);
         }
     }
 }

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::backoff;
 use super::diagnosis::{Attempt, Diagnosis, Problem, diagnose};
-use super::relist::{Listener, Overlap, Request};
+use super::relist::{Listener, Overlap, Wanted};
 
 /// After how many seconds the API server ends a watch, and a fresh one begins. With the client's read
 /// timeout it bounds how long a dead connection goes unnoticed.
@@ -32,6 +32,9 @@ const GRACE: Duration = Duration::from_secs(1);
 /// What a watch sees.
 #[derive(Debug)]
 pub enum Seen<K> {
+    /// An object that is in a list, which was asked for then: what was known before is older, whatever the
+    /// versions look like.
+    Found(K, Instant),
     /// An object that is new or has changed.
     Applied(K),
     /// An object that is gone.
@@ -55,17 +58,19 @@ type Watch<S> = Pin<Box<S>>;
 /// A watch that takes over.
 struct Successor<S> {
     watch: Watch<S>,
+    /// When its list was asked for.
+    asked: Instant,
     overlap: Overlap,
     /// Until when the old watch is listened to; none while the list is not complete.
     until: Option<Instant>,
-    request: Request,
+    request: Wanted,
 }
 
 /// What happens next.
 enum Next<K> {
     Event(Option<watcher::Result<Event<K>>>),
     Successor(Option<watcher::Result<Event<K>>>),
-    Asked(Request),
+    Asked(Wanted),
     TakeOver,
 }
 
@@ -82,9 +87,11 @@ pub async fn follow<K, S>(
     S: Stream<Item = watcher::Result<Event<K>>>,
 {
     let mut delays = backoff::short();
-    let mut waiting: Vec<Request> = Vec::new();
+    let mut waiting: Vec<Wanted> = Vec::new();
     loop {
         let mut watch = Box::pin(start());
+        let mut asked = Instant::now();
+        let mut newest = 0;
         let mut names = HashSet::new();
         let mut is_listed = false;
         let mut successor: Option<Successor<S>> = None;
@@ -95,6 +102,7 @@ pub async fn follow<K, S>(
                 Next::Asked(request) if is_listed => {
                     successor = Some(Successor {
                         watch: Box::pin(start()),
+                        asked: Instant::now(),
                         overlap: Overlap::default(),
                         until: None,
                         request,
@@ -121,6 +129,7 @@ pub async fn follow<K, S>(
                         let gone = sink(Seen::Listed(names));
                         of.request.answer(Ok(missed + gone));
                         watch = of.watch;
+                        newest = 0;
                     }
                     continue;
                 }
@@ -132,11 +141,25 @@ pub async fn follow<K, S>(
             ) {
                 delays = backoff::short();
             }
+            if let Ok(Event::Apply(object) | Event::Delete(object)) = &event
+                && let Some(revision) = revision(object)
+                && revision < std::mem::replace(&mut newest, revision)
+            {
+                tracing::warn!(
+                    resource = attempt.resource,
+                    "Listing again, the watch went back in time"
+                );
+                break;
+            }
             match event {
-                Ok(Event::Init) => names.clear(),
+                Ok(Event::Init) => {
+                    asked = Instant::now();
+                    newest = 0;
+                    names.clear();
+                }
                 Ok(Event::InitApply(object)) => {
                     names.insert(object.name_any());
-                    sink(Seen::Applied(object));
+                    sink(Seen::Found(object, asked));
                 }
                 Ok(Event::InitDone) => {
                     is_listed = true;
@@ -168,7 +191,11 @@ pub async fn follow<K, S>(
                     );
                 }
                 Err(error) => {
-                    sink(Seen::Failing(diagnose_watch(&error, attempt)));
+                    let why = diagnose_watch(&error, attempt);
+                    for request in waiting.extract_if(.., |request| request.is_overdue()) {
+                        request.answer(Err(why.clone()));
+                    }
+                    sink(Seen::Failing(why));
                     break;
                 }
             }
@@ -226,7 +253,8 @@ fn succeed<K: ResourceExt, S>(
         Some(Ok(Event::Init)) => {}
         Some(Ok(Event::InitApply(object))) => {
             let (name, revision) = (object.name_any(), revision(&object));
-            if overlap.tell(&name, revision, true) && sink(Seen::Applied(object)) > 0 {
+            if overlap.tell(&name, revision, true) && sink(Seen::Found(object, successor.asked)) > 0
+            {
                 overlap.maybe_missed(&name, revision);
             }
         }

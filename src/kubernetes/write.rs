@@ -7,8 +7,12 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::time::Duration;
 
+use http::StatusCode;
+use http::header::{HeaderMap, RETRY_AFTER};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{DeleteParams, GetParams, ObjectMeta, PostParams, Preconditions};
+use kube::client::Body;
+use kube::core::Status;
 use kube::{Client, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -16,9 +20,12 @@ use serde::de::DeserializeOwned;
 use super::diagnosis::{Attempt, Diagnosis, Problem, diagnose};
 use super::objects::WatchedInsight;
 use crate::api::insight::{API_VERSION, GROUP, Insight, InsightStatus};
+use crate::domain::text;
 
 /// A write takes milliseconds; one that takes this long is on a dead connection.
 const DEADLINE: Duration = Duration::from_secs(15);
+/// What the API server itself says is one second; whoever says more than this means nobody any good.
+const RETRY_AFTER_AT_MOST: Duration = Duration::from_mins(1);
 /// Stands in `metadata.managedFields`.
 pub(super) const FIELD_MANAGER: &str = "node-insights";
 
@@ -31,9 +38,14 @@ pub enum WriteError {
     /// The object is gone.
     #[error("The object is gone")]
     Gone,
-    /// The API server does not take any write now.
-    #[error("{0}")]
-    Blocked(Diagnosis),
+    /// The API server fails, at this write or at all.
+    #[error("{what}")]
+    Failing {
+        /// What is wrong.
+        what: Diagnosis,
+        /// It is not to be asked again before so long.
+        retry_after: Option<Duration>,
+    },
     /// The API server does not take this write.
     #[error("{0}")]
     Refused(Diagnosis),
@@ -156,41 +168,51 @@ impl<S: InsightStatus + Serialize + DeserializeOwned> Writer<S> {
     ) -> Result<T, WriteError> {
         let request = request
             .map_err(kube::Error::BuildRequest)
-            .map_err(|error| Self::classify(&error, verb))?;
-        within(DEADLINE, self.client.request::<T>(request))
-            .await?
-            .map_err(|error| Self::classify(&error, verb))
+            .map_err(|error| Self::classify(&error, verb, None))?;
+        let asking = async {
+            let answer = self.client.send(request.map(Body::from)).await;
+            let answer = answer.map_err(|error| Self::classify(&error, verb, None))?;
+            let retry_after = retry_after(answer.headers());
+            let status = answer.status();
+            let body = answer.into_body().collect_bytes().await;
+            body.and_then(|body| read(status, &body))
+                .map_err(|error| Self::classify(&error, verb, retry_after))
+        };
+        within(DEADLINE, asking).await?
     }
 
-    fn classify(error: &kube::Error, verb: &'static str) -> WriteError {
+    fn classify(
+        error: &kube::Error,
+        verb: &'static str,
+        retry_after: Option<Duration>,
+    ) -> WriteError {
         let code = if let kube::Error::Api(status) = error {
             status.code
         } else {
             0
         };
         match (code, verb) {
-            (409, _) => WriteError::Conflict,
-            (404, "update" | "delete" | "get") => WriteError::Gone,
-            _ => {
-                let diagnosis = diagnose(
-                    error,
-                    Attempt {
-                        verbs: verb,
-                        resource: S::PLURAL,
-                        group: GROUP,
-                    },
-                );
-                match diagnosis.problem {
-                    Problem::Invalid | Problem::Unreadable | Problem::Expired | Problem::Other => {
-                        WriteError::Refused(diagnosis)
-                    }
-                    Problem::Unauthorized
-                    | Problem::Forbidden
-                    | Problem::NotServed
-                    | Problem::Overloaded
-                    | Problem::Unreachable => WriteError::Blocked(diagnosis),
-                }
+            (409, _) => return WriteError::Conflict,
+            (404, "update" | "delete" | "get") => return WriteError::Gone,
+            _ => {}
+        }
+        let attempt = Attempt {
+            verbs: verb,
+            resource: S::PLURAL,
+            group: GROUP,
+        };
+        let what = diagnose(error, attempt);
+        match what.problem {
+            // One object may be refused by a policy, a webhook or a role that names objects.
+            Problem::Forbidden | Problem::Invalid | Problem::Unreadable | Problem::Expired => {
+                WriteError::Refused(what)
             }
+            Problem::Other if code < 500 => WriteError::Refused(what),
+            Problem::Other
+            | Problem::Unauthorized
+            | Problem::NotServed
+            | Problem::Overloaded
+            | Problem::Unreachable => WriteError::Failing { what, retry_after },
         }
     }
 
@@ -205,5 +227,27 @@ impl<S: InsightStatus + Serialize + DeserializeOwned> Writer<S> {
 
 async fn within<T>(deadline: Duration, work: impl Future<Output = T>) -> Result<T, WriteError> {
     let answered = tokio::time::timeout(deadline, work).await;
-    answered.map_err(|_| WriteError::Blocked(Diagnosis::no_answer(deadline)))
+    answered.map_err(|_| WriteError::Failing {
+        what: Diagnosis::no_answer(deadline),
+        retry_after: None,
+    })
+}
+
+/// What an answer says. One that is no Status, as of a proxy or of the API server's limits, is one by its code.
+fn read<T: DeserializeOwned>(status: StatusCode, body: &[u8]) -> kube::Result<T> {
+    if status.is_success() {
+        return serde_json::from_slice(body).map_err(kube::Error::SerdeError);
+    }
+    let code = status.as_u16();
+    let said = serde_json::from_slice(body).unwrap_or_else(|_| {
+        let text = text::summary(&String::from_utf8_lossy(body));
+        Status::failure(&text, status.canonical_reason().unwrap_or_default())
+    });
+    Err(kube::Error::Api(Box::new(said.with_code(code))))
+}
+
+/// How long the API server asks to be left alone; a date, which it never says, is not read.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_secs(seconds).min(RETRY_AFTER_AT_MOST))
 }

@@ -2,7 +2,6 @@
 //!
 //! Phases: gather (what the API server holds), decide, write, record. No difference, no write.
 
-use std::fmt;
 use std::hash::Hash;
 use std::sync::Arc;
 
@@ -10,8 +9,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Client;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 use tracing::{Instrument, Span};
 
+use self::trouble::Trouble;
 use super::insight_cache::{Base, InsightCache};
 use super::keyed_queue::Outcome;
 use crate::api::insight::{InsightStatus, Said};
@@ -19,6 +20,8 @@ use crate::kubernetes::write::{WriteError, Writer};
 use crate::telemetry::cause::{Cause, Step};
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
+
+mod trouble;
 
 /// What an insight shall be.
 pub struct Target<S> {
@@ -47,8 +50,7 @@ pub struct Applier<S> {
     writer: Writer<S>,
     cache: Arc<InsightCache<S>>,
     metrics: Arc<Metrics>,
-    health: Arc<Health>,
-    check: &'static str,
+    trouble: Trouble,
 }
 
 impl<S: InsightStatus + Hash + Serialize + DeserializeOwned> Applier<S> {
@@ -62,14 +64,17 @@ impl<S: InsightStatus + Hash + Serialize + DeserializeOwned> Applier<S> {
         health: Arc<Health>,
         check: &'static str,
     ) -> Self {
-        health.ready(check);
         Self {
             writer: Writer::new(client),
             cache,
             metrics,
-            health,
-            check,
+            trouble: Trouble::new(S::KIND, health, check),
         }
+    }
+
+    /// Whether the API server refuses this insight, or fails at it.
+    pub fn fails(&self, name: &Arc<str>) -> bool {
+        self.trouble.has(name)
     }
 
     /// Brings the insight `name` to `target`, or away when there is none. That is the last step of
@@ -106,9 +111,9 @@ impl<S: InsightStatus + Hash + Serialize + DeserializeOwned> Applier<S> {
         };
         match result {
             Ok(applied) => {
-                if self.health.ready(self.check) {
-                    tracing::info!(reconcile_id, kind = S::KIND, "Writing insights works again");
-                }
+                let is_proof = applied != Applied::Unchanged;
+                self.trouble
+                    .works(name, is_proof, self.cache.count(), reconcile_id);
                 Ok(applied)
             }
             Err(error) => Err(self.recover(name, error, reconcile_id).await),
@@ -177,9 +182,10 @@ impl<S: InsightStatus + Hash + Serialize + DeserializeOwned> Applier<S> {
         match error {
             WriteError::Conflict => {
                 self.metrics.wrote(S::KIND, "conflict");
+                let asked = Instant::now();
                 match self.writer.read(name).await {
                     Ok(insight) => {
-                        self.cache.apply(insight);
+                        self.cache.apply(insight, Some(asked));
                     }
                     Err(WriteError::Gone) => {
                         self.cache.forget(name);
@@ -195,22 +201,18 @@ impl<S: InsightStatus + Hash + Serialize + DeserializeOwned> Applier<S> {
                 self.cache.forget(name);
                 Outcome::Retry
             }
-            WriteError::Blocked(diagnosis) => {
+            WriteError::Failing { what, retry_after } => {
                 self.metrics.wrote(S::KIND, "failed");
-                self.report(&diagnosis, reconcile_id);
-                Outcome::Blocked
+                self.trouble
+                    .fails(name, &what, self.cache.count(), reconcile_id);
+                Outcome::Failing(retry_after)
             }
-            WriteError::Refused(diagnosis) => {
+            WriteError::Refused(what) => {
                 self.metrics.wrote(S::KIND, "failed");
-                tracing::error!(reconcile_id, kind = S::KIND, name = &**name, error = %diagnosis, "Writing an insight was refused");
-                Outcome::Retry
+                self.trouble
+                    .refused(name, &what, self.cache.count(), reconcile_id);
+                Outcome::Refused
             }
-        }
-    }
-
-    fn report(&self, diagnosis: &dyn fmt::Display, reconcile_id: Option<u64>) {
-        if self.health.not_ready(self.check, diagnosis.to_string()) {
-            tracing::warn!(reconcile_id, kind = S::KIND, error = %diagnosis, "Writing insights fails");
         }
     }
 }

@@ -1,8 +1,11 @@
 //! The full compare: finds and repairs what watches and queues have missed.
 //!
-//! Phases: list afresh, forget who is gone, evaluate everybody again, check that the insights in the
+//! Phases: list everything again, forget who is gone, evaluate everybody again, check that the insights in the
 //! API server are what the states say. Repairs by telling the consumers; writes nothing itself, and
 //! waits for the queues so that what is on its way does not count as missed.
+//!
+//! A kind that cannot be listed keeps none of this from being done with what is known of it; that it was not
+//! listed, or that something differs for no known reason after it was repaired, is a failure.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +17,8 @@ use tokio_util::sync::CancellationToken;
 use super::insight_key::InsightKey;
 use super::keyed_queue::QueueStatus;
 use super::node_state::Centre;
-use crate::kubernetes::relist::Relist;
+use crate::kubernetes::diagnosis::Diagnosis;
+use crate::kubernetes::relist::{Fresh, Relist};
 use crate::registry::backend::BackendError;
 use crate::registry::sync::{BoxFuture, Compare, CompareError, Compared, SyncProgress, SyncReason};
 use crate::telemetry::cause::{Cause, Trigger};
@@ -32,6 +36,12 @@ const REPAIRED_AFTER: u32 = 20;
 /// How long queues may be busy before they are compared nevertheless: a cluster that changes all the
 /// time is never quite still.
 const BUSY_AT_MOST: Duration = Duration::from_mins(2);
+/// How long all lists together may take: 5,000 nodes take a second or two.
+const LISTING_AT_MOST: Duration = Duration::from_mins(1);
+/// Shorter intervals than some seconds are for tests; nothing answers in no time.
+const MIN_WAIT: Duration = Duration::from_secs(5);
+/// So many insights are named in an error.
+const NAMED: usize = 3;
 
 /// One kind of insights, as the compare sees it.
 pub trait Insights: Send + Sync {
@@ -47,6 +57,9 @@ pub trait Insights: Send + Sync {
     /// # Errors
     /// When the backend fails.
     fn difference(&self, key: &InsightKey) -> Result<Option<u64>, BackendError>;
+
+    /// Whether it is known, and said elsewhere, that this insight cannot be written.
+    fn fails(&self, key: &InsightKey) -> bool;
 }
 
 /// The full compare.
@@ -56,13 +69,16 @@ pub struct FullCompare {
     insights: Vec<Arc<dyn Insights>>,
     queues: Vec<watch::Receiver<QueueStatus>>,
     metrics: Arc<Metrics>,
+    listing_at_most: Duration,
+    busy_at_most: Duration,
 }
 
 /// Insights that are not what they ought to be, and what that is.
 type Differences = BTreeMap<InsightKey, u64>;
 
 impl FullCompare {
-    /// Compares what the centre knows, what fresh lists say and what the insights hold.
+    /// Compares what the centre knows, what fresh lists say and what the insights hold, every `interval`: what
+    /// does not answer holds it up for a part of that.
     #[must_use]
     pub fn new(
         centre: Arc<Centre>,
@@ -70,6 +86,7 @@ impl FullCompare {
         insights: Vec<Arc<dyn Insights>>,
         queues: Vec<watch::Receiver<QueueStatus>>,
         metrics: Arc<Metrics>,
+        interval: Duration,
     ) -> Self {
         Self {
             centre,
@@ -77,6 +94,8 @@ impl FullCompare {
             insights,
             queues,
             metrics,
+            listing_at_most: LISTING_AT_MOST.min(interval / 4).max(MIN_WAIT),
+            busy_at_most: BUSY_AT_MOST.min(interval / 2).max(MIN_WAIT),
         }
     }
 
@@ -86,8 +105,8 @@ impl FullCompare {
         progress: SyncProgress<'_>,
     ) -> Result<Compared, CompareError> {
         let cause = Cause::new(Trigger::Sync, "");
-        let mut found = self.list(reason).await?;
-        found += self.centre.reap(&cause)?;
+        let Fresh { missed, unlisted } = self.list(reason).await;
+        let mut found = missed + self.centre.reap(&cause)?;
         let nodes = self.evaluate(reason, &cause, progress).await?;
         found += nodes.differences;
         self.drain().await;
@@ -105,6 +124,7 @@ impl FullCompare {
             self.keep_differing(&mut differing).await?;
         }
         self.metrics.out_of_sync(differing.len());
+        check(&unlisted, &self.unexplained(&differing))?;
         Ok(Compared {
             nodes: count(nodes.compared),
             differences: count(found),
@@ -112,14 +132,14 @@ impl FullCompare {
         })
     }
 
-    /// After a start, and after a watch began anew, the lists are fresh.
-    async fn list(&self, reason: SyncReason) -> Result<usize, CompareError> {
+    /// At the start the lists are fresh.
+    async fn list(&self, reason: SyncReason) -> Fresh {
         match reason {
-            SyncReason::Start | SyncReason::WatchRestarted => Ok(0),
-            SyncReason::Interval | SyncReason::LeadershipGained | SyncReason::AskedFor => {
-                let missed = self.relist.ask().await;
-                missed.map_err(|diagnosis| diagnosis.to_string().into())
-            }
+            SyncReason::Start => Fresh::default(),
+            SyncReason::WatchRestarted
+            | SyncReason::Interval
+            | SyncReason::LeadershipGained
+            | SyncReason::AskedFor => self.relist.ask(self.listing_at_most).await,
         }
     }
 
@@ -157,7 +177,7 @@ impl FullCompare {
                 let _ = queue.clone().wait_for(QueueStatus::is_idle).await;
             }
         };
-        let _ = tokio::time::timeout(BUSY_AT_MOST, all).await;
+        let _ = tokio::time::timeout(self.busy_at_most, all).await;
     }
 
     async fn differing(&self) -> Result<Differences, CompareError> {
@@ -192,6 +212,42 @@ impl FullCompare {
         *differing = still;
         Ok(())
     }
+}
+
+impl FullCompare {
+    /// What differs although nothing is known that keeps it from being written.
+    fn unexplained<'a>(&self, differing: &'a Differences) -> Vec<&'a InsightKey> {
+        let is_explained = |key: &InsightKey| self.insights.iter().any(|of| of.fails(key));
+        differing.keys().filter(|key| !is_explained(key)).collect()
+    }
+}
+
+/// Says what was not compared, and what was not repaired.
+fn check(
+    unlisted: &BTreeMap<&'static str, Diagnosis>,
+    unrepaired: &[&InsightKey],
+) -> Result<(), CompareError> {
+    let mut why: Vec<String> = unlisted
+        .iter()
+        .map(|(kind, why)| format!("{kind} could not be listed: {why}"))
+        .collect();
+    if let [first, ..] = unrepaired {
+        let named: Vec<_> = unrepaired
+            .iter()
+            .take(NAMED)
+            .map(|key| key.name())
+            .collect();
+        why.push(format!(
+            "{} insights are not what they ought to be, and writing them again did not help, as of the {} {}",
+            unrepaired.len(),
+            first.kind(),
+            named.join(", ")
+        ));
+    }
+    if why.is_empty() {
+        return Ok(());
+    }
+    Err(why.join("; ").into())
 }
 
 impl Compare for FullCompare {

@@ -29,7 +29,7 @@ use crate::kubernetes::backoff;
 use crate::kubernetes::diagnosis::{Attempt, Diagnosis, diagnose};
 use crate::kubernetes::objects::{WatchedInsight, WatchedNode};
 use crate::kubernetes::platform::api_server_version;
-use crate::kubernetes::relist::{Relist, Request};
+use crate::kubernetes::relist::{Relist, Wanted};
 use crate::kubernetes::watch::{self, Seen, follow};
 use crate::telemetry::cause::{Cause, Trigger};
 use crate::telemetry::health::Health;
@@ -73,7 +73,7 @@ impl Feed {
         S: Stream<Item = watcher::Result<watcher::Event<K>>>,
     {
         let mut has_failed = false;
-        follow(start, attempt, self.relist.listener(), |seen| {
+        follow(start, attempt, self.relist.listener(check), |seen| {
             if let Seen::Failing(diagnosis) = &seen {
                 has_failed = true;
                 self.failing(check, diagnosis);
@@ -82,7 +82,7 @@ impl Feed {
             self.metrics.watch_event(check);
             let listed = match &seen {
                 Seen::Listed(names) => Some(names.len()),
-                Seen::Applied(_) | Seen::Deleted(_) | Seen::Failing(_) => None,
+                Seen::Found(..) | Seen::Applied(_) | Seen::Deleted(_) | Seen::Failing(_) => None,
             };
             let news = sink(seen);
             if let Some(count) = listed {
@@ -156,7 +156,7 @@ pub async fn nodes(feed: Feed, client: Client) {
         attempt,
         || watcher(api.clone(), watch::config()),
         |seen| match seen {
-            Seen::Applied(node) => {
+            Seen::Found(node, _) | Seen::Applied(node) => {
                 let (facts, resource_version) = node.into_parts();
                 centre.observe(&Cause::new(Trigger::Node, &resource_version), |inventory| {
                     inventory.apply_node(facts)
@@ -192,7 +192,8 @@ pub async fn machine_config_pools(feed: Feed, client: Client) {
         attempt,
         start,
         |seen| match seen {
-            Seen::Applied(DeserializeGuard(Ok(pool))) => {
+            Seen::Found(DeserializeGuard(Ok(pool)), _)
+            | Seen::Applied(DeserializeGuard(Ok(pool))) => {
                 let facts = pool_facts(&pool).unwrap_or_else(|(facts, error)| {
                     feed.unreadable(check::MACHINE_CONFIG_POOLS, &pool.name_any(), &error);
                     facts
@@ -203,7 +204,8 @@ pub async fn machine_config_pools(feed: Feed, client: Client) {
                 );
                 centre.observe(&cause, |inventory| inventory.apply_pool(facts))
             }
-            Seen::Applied(DeserializeGuard(Err(invalid))) => {
+            Seen::Found(DeserializeGuard(Err(invalid)), _)
+            | Seen::Applied(DeserializeGuard(Err(invalid))) => {
                 let name = invalid.metadata.name.unwrap_or_default();
                 feed.unreadable(check::MACHINE_CONFIG_POOLS, &name, &invalid.error);
                 0
@@ -268,7 +270,7 @@ pub async fn machine_configs(feed: Feed, client: Client) {
         })
     };
     feed.follow(check::MACHINE_CONFIGS, attempt, start, |seen| match seen {
-        Seen::Applied(config) => {
+        Seen::Found(config, _) | Seen::Applied(config) => {
             let version = config
                 .annotations()
                 .get(RELEASE_VERSION)
@@ -303,7 +305,8 @@ pub async fn cluster_version(feed: Feed, client: Client) {
         centre.observe(&cause, |inventory| inventory.set_cluster_version(version))
     };
     feed.follow(check::CLUSTER_VERSION, attempt, start, |seen| match seen {
-        Seen::Applied(DeserializeGuard(Ok(cluster))) => {
+        Seen::Found(DeserializeGuard(Ok(cluster)), _)
+        | Seen::Applied(DeserializeGuard(Ok(cluster))) => {
             let newest = cluster
                 .status
                 .as_ref()
@@ -314,7 +317,8 @@ pub async fn cluster_version(feed: Feed, client: Client) {
                 version.map(Arc::from),
             )
         }
-        Seen::Applied(DeserializeGuard(Err(invalid))) => {
+        Seen::Found(DeserializeGuard(Err(invalid)), _)
+        | Seen::Applied(DeserializeGuard(Err(invalid))) => {
             feed.unreadable(check::CLUSTER_VERSION, CLUSTER_VERSION_NAME, &invalid.error);
             0
         }
@@ -339,8 +343,8 @@ pub async fn api_server(feed: Feed, client: Client) {
         group: "",
     };
     let mut delays = backoff::short();
-    let mut listener = feed.relist.listener();
-    let mut request: Option<Request> = None;
+    let mut listener = feed.relist.listener(check::API_SERVER_VERSION);
+    let mut request: Option<Wanted> = None;
     loop {
         match api_server_version(&client).await {
             Ok(version) => {
@@ -395,22 +399,24 @@ pub async fn insights<S>(
             1
         })
     };
+    let applied = |insight: WatchedInsight<S>, asked| {
+        let name: Arc<str> = insight.name_any().into();
+        if insight.unreadable {
+            feed.unreadable(
+                check,
+                &name,
+                "its status is of another version of this API; it is written anew",
+            );
+        }
+        touched(cache.apply(insight, asked).then_some(name))
+    };
     feed.follow(
         check,
         attempt,
         || watcher(api.clone(), watch::config()),
         |seen| match seen {
-            Seen::Applied(insight) => {
-                let name: Arc<str> = insight.name_any().into();
-                if insight.unreadable {
-                    feed.unreadable(
-                        check,
-                        &name,
-                        "its status is of another version of this API; it is written anew",
-                    );
-                }
-                touched(cache.apply(insight).then_some(name))
-            }
+            Seen::Found(insight, asked) => applied(insight, Some(asked)),
+            Seen::Applied(insight) => applied(insight, None),
             Seen::Deleted(insight) => {
                 let is_news = cache.remove(&insight);
                 touched(is_news.then(|| insight.name_any().into()))

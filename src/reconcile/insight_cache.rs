@@ -4,12 +4,14 @@
 //! A status is kept as a digest: 5,000 of them as objects would be most of this program's memory. It
 //! is kept whole only until its history was taken over, which a replica that stands by does when it leads.
 
+use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering as Atomic};
 
 use kube::ResourceExt;
+use tokio::time::Instant;
 
 use crate::api::insight::{InsightStatus, Said};
 use crate::kubernetes::objects::WatchedInsight;
@@ -30,6 +32,8 @@ pub struct Base {
     pub said: Option<Said>,
     /// Digest of its status; `None` when there is none that this version can read.
     digest: Option<u64>,
+    /// When this became known.
+    learned: Instant,
 }
 
 impl Base {
@@ -46,6 +50,7 @@ impl Base {
             generation: metadata.generation.unwrap_or_default(),
             said: insight.status.as_ref().and_then(InsightStatus::said),
             digest: insight.status.as_ref().map(digest),
+            learned: Instant::now(),
         }
     }
 
@@ -55,7 +60,8 @@ impl Base {
         self.digest == Some(digest(status))
     }
 
-    /// Resource versions of one resource grow; one that is no number counts as old.
+    /// Resource versions of one resource grow, but for those of an etcd that was restored from a backup; one
+    /// that is no number counts as old.
     fn revision(&self) -> u64 {
         self.resource_version.parse().unwrap_or_default()
     }
@@ -96,16 +102,28 @@ impl<S: InsightStatus + Hash> InsightCache<S> {
         self.bases.keys()
     }
 
+    /// How many insights there are.
+    pub fn count(&self) -> usize {
+        self.bases.counter().count()
+    }
+
     /// Takes in an insight as it was seen; whether that is news. What is older than what is known is
-    /// none: a watch may lag behind our own writes.
-    pub fn apply(&self, insight: WatchedInsight<S>) -> bool {
+    /// none: a watch may lag behind our own writes. The answer to what was `asked` for, a list or a read,
+    /// is news however old its version looks, unless something was learned since it was asked for: the API
+    /// server's data may have been restored from a backup.
+    pub fn apply(&self, insight: WatchedInsight<S>, asked: Option<Instant>) -> bool {
         let base = Base::of(&insight);
         let name: Arc<str> = insight.name_any().into();
-        if self.knows(&name, |known| known >= base.revision()) {
+        let is_stale = |known: &Base| match known.revision().cmp(&base.revision()) {
+            Ordering::Less => false,
+            Ordering::Equal => true,
+            Ordering::Greater => asked.is_none_or(|asked| known.learned >= asked),
+        };
+        if self.knows(&name, is_stale) {
             return false;
         }
         self.bases.upsert(Arc::clone(&name), base);
-        let keeps_history = self.keeps_history.load(Ordering::Acquire);
+        let keeps_history = self.keeps_history.load(Atomic::Acquire);
         if let Some(status) = insight.status.filter(|_| keeps_history) {
             self.history.upsert(name, status);
         }
@@ -123,14 +141,14 @@ impl<S: InsightStatus + Hash> InsightCache<S> {
         };
         let name: Arc<str> = insight.name_any().into();
         // The watch may have told of this very write already, and not known what was sent.
-        if !self.knows(&name, |known| known > base.revision()) {
+        if !self.knows(&name, |known| known.revision() > base.revision()) {
             self.bases.upsert(name, base);
         }
     }
 
-    fn knows(&self, name: &Arc<str>, is_so: impl FnOnce(u64) -> bool) -> bool {
-        let known = self.bases.get(name).map(|base| base.revision());
-        known.is_some_and(|known| known > 0 && is_so(known))
+    fn knows(&self, name: &Arc<str>, is_so: impl FnOnce(&Base) -> bool) -> bool {
+        let known = self.bases.get(name);
+        known.is_some_and(|known| known.revision() > 0 && is_so(&known))
     }
 
     /// Forgets an insight that was seen deleted; whether that is news. One that was created again
@@ -148,8 +166,9 @@ impl<S: InsightStatus + Hash> InsightCache<S> {
         self.forget(&name)
     }
 
-    /// Forgets an insight; whether there was one.
+    /// Forgets an insight, with its history; whether there was one.
     pub fn forget(&self, name: &Arc<str>) -> bool {
+        self.history.remove(name);
         self.bases.remove(name).is_some()
     }
 
@@ -171,7 +190,7 @@ impl<S: InsightStatus + Hash> InsightCache<S> {
 
     /// No more history is needed: from now on this process writes.
     pub fn drop_history(&self) {
-        self.keeps_history.store(false, Ordering::Release);
+        self.keeps_history.store(false, Atomic::Release);
         for name in self.history.keys() {
             self.history.remove(&name);
         }
@@ -180,6 +199,8 @@ impl<S: InsightStatus + Hash> InsightCache<S> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use serde_json::{Value, json};
 
     use super::*;
@@ -223,18 +244,18 @@ mod tests {
         kept.as_object_mut().unwrap().remove("timeline");
         for watch_is_quicker in [false, true] {
             let cache = InsightCache::default();
-            cache.apply(insight(7, &Value::Null));
+            cache.apply(insight(7, &Value::Null), None);
             if watch_is_quicker {
-                assert!(cache.apply(insight(8, &kept)));
+                assert!(cache.apply(insight(8, &kept), None));
                 assert!(!holds(&cache, &sent));
             }
             cache.apply_own(&insight(8, &kept), Some(&parsed(&sent)));
             assert!(holds(&cache, &sent));
             // The same once more, as after a fresh list.
-            assert!(!cache.apply(insight(8, &kept)));
+            assert!(!cache.apply(insight(8, &kept), None));
             assert!(holds(&cache, &sent));
             // Somebody else's write is another matter.
-            assert!(cache.apply(insight(9, &kept)));
+            assert!(cache.apply(insight(9, &kept), None));
             assert!(!holds(&cache, &sent));
         }
     }
@@ -243,7 +264,7 @@ mod tests {
     fn an_answer_that_comes_late_does_not_go_back_behind_a_newer_event() {
         let (old, new) = (status("Draining"), status("Updating"));
         let cache = InsightCache::default();
-        cache.apply(insight(9, &new));
+        cache.apply(insight(9, &new), None);
         cache.apply_own(&insight(8, &old), Some(&parsed(&old)));
         assert!(holds(&cache, &new));
     }
@@ -252,13 +273,53 @@ mod tests {
     fn what_others_write_is_history_until_this_process_writes() {
         let cache = InsightCache::default();
         let name: Arc<str> = "n".into();
-        cache.apply(insight(7, &status("Pending")));
+        cache.apply(insight(7, &status("Pending")), None);
         assert!(cache.take_history(&name).is_some());
         // Another one leads, and goes on writing.
-        cache.apply(insight(8, &status("Draining")));
+        cache.apply(insight(8, &status("Draining")), None);
         assert_eq!(cache.names_with_history(), [Arc::clone(&name)]);
         cache.drop_history();
-        cache.apply(insight(9, &status("Updating")));
+        cache.apply(insight(9, &status("Updating")), None);
         assert!(cache.names_with_history().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_api_server_answers_is_the_truth_however_old_its_version_looks() {
+        let (new, restored) = (status("Updating"), status("Draining"));
+        let cache = InsightCache::default();
+        cache.apply(insight(900, &new), None);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        // Told by a watch, an older version is what lags behind.
+        assert!(!cache.apply(insight(8, &restored), None));
+        assert!(cache.apply(insight(8, &restored), Some(Instant::now())));
+        assert!(holds(&cache, &restored));
+        // From then on it grows again.
+        assert!(cache.apply(insight(9, &new), None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_written_while_a_list_was_made_is_not_taken_back_by_the_list() {
+        let (old, new) = (status("Draining"), status("Updating"));
+        let cache = InsightCache::default();
+        cache.apply(insight(7, &old), None);
+        let asked = Instant::now();
+        tokio::time::advance(Duration::from_millis(1)).await;
+        cache.apply_own(&insight(9, &new), Some(&parsed(&new)));
+        assert!(!cache.apply(insight(7, &old), Some(asked)));
+        assert!(holds(&cache, &new));
+    }
+
+    #[test]
+    fn an_insight_that_is_gone_leaves_nothing_on_a_replica_that_does_not_write() {
+        let cache = InsightCache::default();
+        for _ in 0..2 {
+            cache.apply(insight(7, &status("Pending")), None);
+            assert_eq!((cache.count(), cache.names_with_history().len()), (1, 1));
+            assert!(cache.remove(&insight(8, &Value::Null)));
+            assert_eq!((cache.count(), cache.names_with_history().len()), (0, 0));
+            cache.apply(insight(9, &status("Pending")), None);
+            assert_eq!(cache.retain(&HashSet::new()).len(), 1);
+            assert_eq!((cache.count(), cache.names_with_history().len()), (0, 0));
+        }
     }
 }

@@ -10,3 +10,22 @@ pub enum InsightKey {
     /// A pool, by name of its insight.
     Pool(Arc<str>),
 }
+
+impl InsightKey {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Node(name) | Self::Pool(name) => name,
+        }
+    }
+
+    /// What it is the name of.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Node(_) => "node",
+            Self::Pool(_) => "pool",
+        }
+    }
+}

@@ -32,8 +32,11 @@ pub enum Outcome {
     DoneFor(Duration),
     /// This key is tried again after a while.
     Retry,
-    /// No key can be reconciled now: all wait a while.
-    Blocked,
+    /// The API server refuses this key: only this one waits, and the more are refused the longer each.
+    Refused,
+    /// The API server fails: this key waits, and all do once another one has failed as well, or when the
+    /// API server said for how long, which is in it.
+    Failing(Option<Duration>),
 }
 
 /// How much waits for what.
@@ -50,21 +53,29 @@ pub struct QueueStatus {
     pub paced: usize,
     /// Keys that failed and are tried again later.
     pub retrying: usize,
-    /// All wait, because nothing can be reconciled now.
+    /// All wait, because the API server fails.
     pub blocked: bool,
+    /// Nothing is taken in, because this replica does not write.
+    pub standby: bool,
 }
 
 impl QueueStatus {
     /// Whether nothing is left to do but what fails again and again.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.pending + self.ready + self.running + self.paced == 0
+        !self.standby && self.pending + self.ready + self.running + self.paced == 0
     }
 }
 
 /// A new change of a key that failed is tried this soon after the failure, whatever its backoff says:
 /// it may be what mends it. As often as a pool is written at most.
 const RETRY_REST: Duration = Duration::from_secs(1);
+/// Of keys that are refused one is tried again in this time on average, however many there are: a missing
+/// permission for thousands of insights is no load, and that it was granted is noticed at once.
+const REFUSED_SPACING: Duration = Duration::from_millis(100);
+/// So many keys have to fail one after the other, and nothing to work in between, before all wait: what fails
+/// for one key alone is no reason to hold up the others.
+const ALL_FAIL: usize = 2;
 
 /// What the queue does with a key that is not running.
 struct Delay {
@@ -78,7 +89,14 @@ struct Delay {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Why {
     Rest,
-    Retry,
+    Failed(Failure),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Failure {
+    Own,
+    Refused,
+    Failing,
 }
 
 struct Queue<K> {
@@ -88,10 +106,12 @@ struct Queue<K> {
     again: HashSet<K>,
     timers: DelayQueue<K>,
     delayed: HashMap<K, Delay>,
-    /// Delayed keys that are dirty.
     paced: usize,
     retrying: usize,
-    retries: HashMap<K, ExponentialBackoff>,
+    retries: HashMap<K, (Failure, ExponentialBackoff)>,
+    refused: usize,
+    /// Keys that the API server failed at since anything worked.
+    failing: HashSet<K>,
     blocked: Option<(Instant, ExponentialBackoff)>,
 }
 
@@ -107,6 +127,8 @@ impl<K: Clone + Eq + Hash> Queue<K> {
             paced: 0,
             retrying: 0,
             retries: HashMap::new(),
+            refused: 0,
+            failing: HashSet::new(),
             blocked: None,
         }
     }
@@ -121,7 +143,7 @@ impl<K: Clone + Eq + Hash> Queue<K> {
                     self.paced += usize::from(!delay.dirty);
                     delay.dirty = true;
                 }
-                Why::Retry => {
+                Why::Failed(_) => {
                     let soon = delay.since + RETRY_REST;
                     if self.timers.deadline(&delay.timer) > soon {
                         self.timers.reset_at(&delay.timer, soon);
@@ -149,47 +171,82 @@ impl<K: Clone + Eq + Hash> Queue<K> {
     fn finish(&mut self, key: K, outcome: Outcome, now: Instant) {
         self.busy.remove(&key);
         let dirty = self.again.remove(&key);
-        if outcome != Outcome::Blocked {
-            self.blocked = None;
-        }
         match outcome {
-            Outcome::Done | Outcome::DoneFor(_) => {
-                if self.retries.remove(&key).is_some() {
-                    self.retry_all();
-                }
-                if let Outcome::DoneFor(rest) = outcome {
-                    self.delay(key, rest, Why::Rest, dirty, now);
-                } else if dirty {
+            Outcome::Done => {
+                self.works(&key);
+                if dirty {
                     self.make_ready(key);
                 }
             }
-            Outcome::Retry => {
-                let delay = self
-                    .retries
-                    .entry(key.clone())
-                    .or_insert_with(backoff::long)
-                    .next();
-                self.delay(key, delay.unwrap_or_default(), Why::Retry, true, now);
+            Outcome::DoneFor(rest) => {
+                self.works(&key);
+                self.delay(key, rest, Why::Rest, dirty, now);
             }
-            Outcome::Blocked => {
-                // Several that run at once meet the same obstacle: that is one failure.
-                if self.blocked.as_ref().is_none_or(|(until, _)| *until <= now) {
-                    let mut delays = self
-                        .blocked
-                        .take()
-                        .map_or_else(backoff::short, |(_, delays)| delays);
-                    let delay = delays.next().unwrap_or_default();
-                    self.blocked = Some((now + delay, delays));
+            Outcome::Retry => self.retry(key, Failure::Own, dirty, now),
+            Outcome::Refused => self.retry(key, Failure::Refused, dirty, now),
+            Outcome::Failing(at_least) => {
+                self.failing.insert(key.clone());
+                if at_least.is_some() || self.failing.len() >= ALL_FAIL {
+                    self.block(at_least.unwrap_or_default(), now);
                 }
-                self.make_ready(key);
+                self.retry(key, Failure::Failing, dirty, now);
             }
         }
+    }
+
+    /// A key was reconciled: nothing holds up all of them, and what was wrong with this one, if anything was,
+    /// may have been wrong with others.
+    fn works(&mut self, key: &K) {
+        self.failing.clear();
+        self.blocked = None;
+        if let Some((failure, _)) = self.retries.remove(key) {
+            self.retry_all(failure);
+        }
+    }
+
+    /// All wait. Several that run at once meet the same obstacle: that is one failure.
+    fn block(&mut self, at_least: Duration, now: Instant) {
+        if let Some((until, _)) = &mut self.blocked
+            && *until > now
+        {
+            *until = (*until).max(now + at_least);
+            return;
+        }
+        let mut delays = self
+            .blocked
+            .take()
+            .map_or_else(backoff::short, |(_, delays)| delays);
+        let delay = delays.next().unwrap_or_default().max(at_least);
+        self.blocked = Some((now + delay, delays));
+    }
+
+    fn retry(&mut self, key: K, failure: Failure, dirty: bool, now: Instant) {
+        let (last, delays) = self
+            .retries
+            .entry(key.clone())
+            .or_insert_with(|| (failure, delays_of(failure)));
+        if *last != failure {
+            (*last, *delays) = (failure, delays_of(failure));
+        }
+        let mut delay = delays.next().unwrap_or_default();
+        if failure == Failure::Refused {
+            let others = u32::try_from(self.refused).unwrap_or(u32::MAX);
+            delay = delay.max(REFUSED_SPACING.saturating_mul(others));
+        }
+        // What changed meanwhile may be what fixes it.
+        if dirty {
+            delay = delay.min(RETRY_REST);
+        }
+        self.delay(key, delay, Why::Failed(failure), true, now);
     }
 
     fn delay(&mut self, key: K, delay: Duration, why: Why, dirty: bool, now: Instant) {
         match why {
             Why::Rest => self.paced += usize::from(dirty),
-            Why::Retry => self.retrying += 1,
+            Why::Failed(failure) => {
+                self.retrying += 1;
+                self.refused += usize::from(failure == Failure::Refused);
+            }
         }
         let timer = self.timers.insert_at(key.clone(), now + delay);
         self.delayed.insert(
@@ -203,10 +260,10 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         );
     }
 
-    /// One that failed works now: what was wrong with it may have been wrong with all.
-    fn retry_all(&mut self) {
+    /// All that failed in this way are tried again now.
+    fn retry_all(&mut self, failure: Failure) {
         let retries = |(key, delay): (&K, &Delay)| {
-            (delay.why == Why::Retry).then(|| (key.clone(), delay.timer))
+            (delay.why == Why::Failed(failure)).then(|| (key.clone(), delay.timer))
         };
         let failed: Vec<_> = self.delayed.iter().filter_map(retries).collect();
         for (key, timer) in failed {
@@ -221,7 +278,10 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         };
         match delay.why {
             Why::Rest => self.paced -= 1,
-            Why::Retry => self.retrying -= 1,
+            Why::Failed(failure) => {
+                self.retrying -= 1;
+                self.refused -= usize::from(failure == Failure::Refused);
+            }
         }
         self.make_ready(key);
     }
@@ -244,11 +304,20 @@ impl<K: Clone + Eq + Hash> Queue<K> {
             paced: self.paced,
             retrying: self.retrying,
             blocked: is_blocked,
+            standby: false,
         }
     }
 
     fn blocked_until(&self) -> Option<Instant> {
         self.blocked.as_ref().map(|(until, _)| *until)
+    }
+}
+
+/// What fails for one key alone does not go away by itself; what fails at the API server does.
+fn delays_of(failure: Failure) -> ExponentialBackoff {
+    match failure {
+        Failure::Own | Failure::Refused => backoff::long(),
+        Failure::Failing => backoff::short(),
     }
 }
 
@@ -291,7 +360,7 @@ pub async fn run<K, F>(
         tokio::select! {
             Some((key, outcome)) = running.next() => {
                 let outcome = match outcome {
-                    Outcome::Retry | Outcome::Blocked if draining => {
+                    Outcome::Retry | Outcome::Refused | Outcome::Failing(_) if draining => {
                         tracing::warn!(consumer, key = ?key, "Giving up, the operator stops");
                         Outcome::Done
                     }

@@ -183,6 +183,10 @@ impl Insights for NodeInsights {
         });
         Ok((!is_held).then(|| digest(&status)))
     }
+
+    fn fails(&self, key: &InsightKey) -> bool {
+        matches!(key, InsightKey::Node(name) if self.applier.fails(name))
+    }
 }
 
 fn target(evaluated: &Evaluated) -> Target<NodeProgressInsightStatus> {

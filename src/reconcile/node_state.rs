@@ -103,21 +103,30 @@ impl Centre {
         (Arc::new(centre), DirtyKeys(reader))
     }
 
-    /// Adds a consumer of the keys that it `wants`, at any time: it gets every key that there is.
+    /// Adds a consumer of the keys that it `wants`, at any time: it gets every key that there is. Until then
+    /// nothing is kept for it.
     ///
     /// # Errors
-    /// When the backend fails.
+    /// When the backend fails; then nothing was added.
     pub fn attach(
         &self,
         name: &'static str,
         wants: fn(&InsightKey) -> bool,
     ) -> Result<Inbox<InsightKey>, BackendError> {
-        // First the consumer, then the keys: one that comes in between is told twice, not never.
+        // The keys are told after the consumer is there: one that comes in between is told twice, not never.
+        let keys = self.keys()?;
         let inbox = self.fanout.add(name, wants);
-        for key in self.keys()? {
+        for key in keys {
             self.fanout.tell(name, &key);
         }
         Ok(inbox)
+    }
+
+    /// Tells one consumer of keys that it has to look at, whatever the evaluation says.
+    pub fn tell(&self, consumer: &'static str, keys: impl IntoIterator<Item = InsightKey>) {
+        for key in keys {
+            self.fanout.tell(consumer, &key);
+        }
     }
 
     /// Takes in a change of the cluster; `change` says whom it affects. How many nodes and pools that
@@ -164,24 +173,13 @@ impl Centre {
     }
 
     /// Evaluates what is dirty, once the gate is open, until `shutdown`; then what is dirty still.
-    /// `known` are keys that the consumers have to look at once, whatever the evaluation says.
-    pub async fn run(
-        &self,
-        mut dirty: DirtyKeys,
-        gate: &SyncGate,
-        known: impl FnOnce() -> Vec<InsightKey>,
-        shutdown: CancellationToken,
-    ) {
+    pub async fn run(&self, mut dirty: DirtyKeys, gate: &SyncGate, shutdown: CancellationToken) {
         tokio::select! {
             () = gate.opened() => {}
             () = shutdown.cancelled() => return,
         }
         let mut postponed = self.evaluate_all(&mut dirty).await;
-        // First this, then what is known: an insight that is touched in between is told by one of them.
         self.evaluated.send_replace(true);
-        for key in known() {
-            self.notify(&key);
-        }
         self.health.ready(CHECK);
         tracing::info!(
             nodes = self.states.node_counter().count(),

@@ -168,6 +168,10 @@ impl Insights for PoolInsights {
         let is_held = base.is_some_and(|base| base.owner_uid == uid && base.holds(&status));
         Ok((!is_held).then(|| digest(&status)))
     }
+
+    fn fails(&self, key: &InsightKey) -> bool {
+        matches!(key, InsightKey::Pool(name) if self.applier.fails(name))
+    }
 }
 
 /// The insight goes when its pool goes, even if nobody is there to delete it.

@@ -3,7 +3,7 @@
 //! It knows when and why, never what: comparing is a trait ([`Compare`]), and so are keeping the status
 //! ([`StatusStore`]) and telling of it ([`Observe`]). At most one sync runs. A request never waits;
 //! those that come before a sync begins share it, one that comes while it runs is for the next one. A
-//! sync that fails is counted and tried again at the next tick or request, whatever comes first. Saving
+//! sync that fails is counted and tried again after a minute, and then ever later up to the interval. Saving
 //! goes on beside the syncs, in order, the newest status first of all: it never holds one up, and when
 //! it fails that is told and nothing more.
 //!
@@ -21,6 +21,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use self::schedule::Schedule;
+use self::status::CANCELLED;
 use super::Clock;
 use super::lock_order::{OrderedMutex, Rank};
 use super::operations::Progress;
@@ -33,7 +34,7 @@ mod schedule;
 mod status;
 
 /// A compare of thousands of nodes takes seconds; one that takes this long waits for what does not
-/// come. At most the interval.
+/// come.
 const SYNC_DEADLINE: Duration = Duration::from_mins(5);
 /// A compare that is told to stop has this long to return, then it is dropped where it waits: half of
 /// the second in which whoever cancels it is promised that it has stopped.
@@ -134,8 +135,6 @@ struct State {
 /// Runs the syncs.
 pub struct SyncCoordinator {
     parts: Parts,
-    /// At most how long a sync takes.
-    deadline: Duration,
     shared: Arc<Shared>,
     report: watch::Sender<Report>,
 }
@@ -147,7 +146,6 @@ impl SyncCoordinator {
         let interval = interval.clamp(INTERVALS.0, INTERVALS.1);
         Self {
             parts,
-            deadline: SYNC_DEADLINE.min(interval),
             shared: Arc::new(Shared {
                 state: OrderedMutex::new(
                     Rank::LEAF,
@@ -210,9 +208,9 @@ impl SyncCoordinator {
         saves: &watch::Sender<Option<SyncStatus>>,
     ) {
         while let Some(begun) = stop.run_until_cancelled(self.next(stop)).await {
-            self.sync(begun, stop, saves).await;
+            let is_complete = self.sync(begun, stop, saves).await;
             let schedule = &mut self.shared.state.lock().schedule;
-            schedule.end(Instant::now(), fastrand::f64());
+            schedule.end(Instant::now(), is_complete, fastrand::f64());
         }
     }
 
@@ -223,7 +221,7 @@ impl SyncCoordinator {
                 let State { schedule, begun } = &mut *self.shared.state.lock();
                 let now = Instant::now();
                 if let Some(reason) = schedule.should_sync(now) {
-                    let (number, cancel) = (schedule.begin(now), stop.child_token());
+                    let (number, cancel) = (schedule.begin(now, reason), stop.child_token());
                     *begun = Some((number, cancel.clone()));
                     return Begun {
                         number,
@@ -240,12 +238,13 @@ impl SyncCoordinator {
         }
     }
 
+    /// Whether everything was compared, or somebody did not want it to be.
     async fn sync(
         &self,
         begun: Begun,
         stop: &CancellationToken,
         saves: &watch::Sender<Option<SyncStatus>>,
-    ) {
+    ) -> bool {
         let Parts { observe, clock, .. } = &self.parts;
         let start = Instant::now();
         let status = SyncStatus::begun(self.report.borrow().status.as_ref(), begun.reason, clock());
@@ -273,6 +272,7 @@ impl SyncCoordinator {
         if observed {
             observe.finished(&status, took);
         }
+        status.phase == SyncPhase::Complete || status.is_cancelled()
     }
 
     async fn compare(&self, begun: &Begun, stop: &CancellationToken) -> Ended {
@@ -285,7 +285,7 @@ impl SyncCoordinator {
         let ended = tokio::select! {
             outcome = &mut compare => Some(outcome),
             () = cancel.cancelled() => None,
-            () = sleep(self.deadline) => None,
+            () = sleep(SYNC_DEADLINE) => None,
         };
         // By the stop or a ticket.
         let cancelled = cancel.is_cancelled();
@@ -299,11 +299,10 @@ impl SyncCoordinator {
             // Also when it was about to.
             Some(Ok(compared)) => Ended::Compared(compared),
             _ if stop.is_cancelled() => Ended::Interrupted,
-            _ if cancelled => Ended::Failed("Cancelled on request".to_owned()),
+            _ if cancelled => Ended::Failed(CANCELLED.to_owned()),
             Some(Err(error)) if !cancel.is_cancelled() => Ended::Failed(with_causes(&*error)),
             Some(Err(_)) | None => Ended::Failed(format!(
-                "The compare did not finish within {:?}",
-                self.deadline
+                "The compare did not finish within {SYNC_DEADLINE:?}"
             )),
         }
     }

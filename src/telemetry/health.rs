@@ -32,6 +32,13 @@ impl Health {
         self.set(check, None)
     }
 
+    /// Whether a check is ready; one that is not known is.
+    #[must_use]
+    pub fn is_ready(&self, check: &'static str) -> bool {
+        let check = self.checks.get(&check);
+        check.is_none_or(|check| check.why.is_none())
+    }
+
     /// Forgets every check: what they were about is not there any more.
     pub fn clear(&self) {
         self.checks.evict_where(|_, _| true);

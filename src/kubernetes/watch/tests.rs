@@ -10,7 +10,7 @@ use kube::api::ObjectMeta;
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::kubernetes::relist::{Relist, Relisted};
+use crate::kubernetes::relist::{Fresh, Relist};
 
 type Told = watcher::Result<Event<ConfigMap>>;
 type Teller = mpsc::UnboundedSender<Told>;
@@ -31,12 +31,17 @@ fn object(name: &str, revision: u64) -> ConfigMap {
 struct Sink {
     known: BTreeMap<String, u64>,
     told: Vec<String>,
+    /// When the list was asked for that an object was last found in.
+    asked: Option<Instant>,
 }
 
 impl Sink {
     fn take(&mut self, seen: Seen<ConfigMap>) -> usize {
+        if let Seen::Found(_, asked) = &seen {
+            self.asked = Some(*asked);
+        }
         match seen {
-            Seen::Applied(object) => {
+            Seen::Found(object, _) | Seen::Applied(object) => {
                 let (name, revision) = (object.name_any(), revision(&object).unwrap());
                 self.told.push(format!("{name}@{revision}"));
                 usize::from(self.known.insert(name, revision) != Some(revision))
@@ -84,7 +89,7 @@ impl Bench {
             resource: "configmaps",
             group: "",
         };
-        let (listener, into) = (relist.listener(), Arc::clone(&sink));
+        let (listener, into) = (relist.listener("configmaps"), Arc::clone(&sink));
         tokio::spawn(async move {
             follow(start, attempt, listener, |seen| {
                 into.lock().unwrap().take(seen)
@@ -112,9 +117,9 @@ impl Bench {
     }
 
     /// Asks for a fresh list; the answer comes when it is complete.
-    async fn ask(&self) -> tokio::task::JoinHandle<Relisted> {
+    async fn ask(&self) -> tokio::task::JoinHandle<Fresh> {
         let relist = Arc::clone(&self.relist);
-        let asked = tokio::spawn(async move { relist.ask().await });
+        let asked = tokio::spawn(async move { relist.ask(Duration::from_mins(1)).await });
         settle().await;
         asked
     }
@@ -157,6 +162,13 @@ async fn settle() {
     }
 }
 
+fn missed(missed: usize) -> Fresh {
+    Fresh {
+        missed,
+        ..Fresh::default()
+    }
+}
+
 fn named(objects: &[(&str, u64)]) -> Vec<(String, u64)> {
     objects
         .iter()
@@ -172,7 +184,7 @@ async fn a_fresh_list_finds_what_a_deaf_watch_has_missed_and_takes_over() {
     let fresh = bench.listed(&[("a", 1), ("b", 5), ("new", 6)]).await;
     assert_eq!(
         asked.await.unwrap(),
-        Ok(3),
+        missed(3),
         "one changed, one is new, one is gone"
     );
     assert_eq!(bench.known(), named(&[("a", 1), ("b", 5), ("new", 6)]));
@@ -190,7 +202,7 @@ async fn what_the_old_watch_tells_within_a_second_was_late_and_not_missed() {
     tokio::time::sleep(GRACE / 2).await;
     apply(&old, "a", 5);
     delete(&old, "gone", 6);
-    assert_eq!(asked.await.unwrap(), Ok(0));
+    assert_eq!(asked.await.unwrap(), missed(0));
     assert_eq!(bench.known(), named(&[("a", 5)]));
 }
 
@@ -214,7 +226,7 @@ async fn the_old_watch_goes_on_telling_while_the_list_is_made() {
         named(&[("a", 2)]),
         "nothing goes back in time"
     );
-    assert_eq!(asked.await.unwrap(), Ok(0));
+    assert_eq!(asked.await.unwrap(), missed(0));
     assert_eq!(bench.known(), named(&[("a", 2)]));
 }
 
@@ -234,7 +246,7 @@ async fn what_was_created_or_deleted_while_the_list_is_made_stays_so() {
     apply(&fresh, "new", 7);
     delete(&fresh, "b", 8);
     bench.told();
-    assert_eq!(asked.await.unwrap(), Ok(0));
+    assert_eq!(asked.await.unwrap(), missed(0));
     assert_eq!(bench.known(), named(&[("a", 1), ("new", 7)]));
     assert_eq!(bench.told(), ["listed"], "nothing is told twice");
 }
@@ -247,14 +259,14 @@ async fn a_fresh_list_that_fails_is_an_answer_and_the_old_watch_stays() {
     let fresh = bench.watch().await;
     fresh.send(Ok(Event::Init)).unwrap();
     fresh.send(Err(watcher::Error::NoResourceVersion)).unwrap();
-    let refused = asked.await.unwrap().unwrap_err();
+    let refused = asked.await.unwrap().unlisted.remove("configmaps").unwrap();
     assert!(refused.to_string().contains("configmaps"), "{refused}");
     apply(&old, "a", 2);
     settle().await;
     assert_eq!(bench.known(), named(&[("a", 2)]));
     let asked = bench.ask().await;
     let _next = bench.listed(&[("a", 2)]).await;
-    assert_eq!(asked.await.unwrap(), Ok(0), "it can be asked again");
+    assert_eq!(asked.await.unwrap(), missed(0), "it can be asked again");
 }
 
 #[tokio::test(start_paused = true)]
@@ -265,7 +277,7 @@ async fn a_request_during_the_first_list_or_a_failure_is_answered_by_the_next_li
     assert!((&mut asked).now_or_never().is_none());
     first.send(Err(watcher::Error::NoResourceVersion)).unwrap();
     let _second = bench.listed(&[("a", 1)]).await;
-    assert_eq!(asked.await.unwrap(), Ok(0));
+    assert_eq!(asked.await.unwrap(), missed(0));
     assert!(bench.told()[0].starts_with("failing"));
 }
 
@@ -277,5 +289,70 @@ async fn an_old_watch_that_fails_while_another_takes_over_begins_anew_and_answer
     let _fresh = bench.watch().await;
     old.send(Err(watcher::Error::NoResourceVersion)).unwrap();
     let _next = bench.listed(&[("a", 1)]).await;
-    assert_eq!(asked.await.unwrap(), Ok(0));
+    assert_eq!(asked.await.unwrap(), missed(0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_goes_back_in_time_is_replaced_by_a_fresh_list() {
+    let mut bench = Bench::start();
+    let watch = bench.listed(&[("a", 1_000)]).await;
+    apply(&watch, "a", 1_001);
+    // As after etcd was restored from a backup behind a connection that stayed.
+    apply(&watch, "b", 7);
+    let again = bench.listed(&[("a", 3), ("b", 7)]).await;
+    assert_eq!(bench.known(), named(&[("a", 3), ("b", 7)]));
+    apply(&again, "a", 8);
+    settle().await;
+    assert_eq!(bench.known(), named(&[("a", 8), ("b", 7)]));
+    assert!(!bench.told().iter().any(|told| told.contains("failing")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_in_a_list_comes_with_the_moment_before_it_was_asked_for() {
+    let mut bench = Bench::start();
+    tokio::time::advance(Duration::from_secs(5)).await;
+    let asked = |bench: &Bench| bench.sink.lock().unwrap().asked.unwrap();
+    let first = Instant::now();
+    let watch = bench.listed(&[("a", 1)]).await;
+    assert!(asked(&bench) <= first);
+    tokio::time::advance(Duration::from_secs(5)).await;
+    let again = Instant::now();
+    let fresh = bench.ask().await;
+    tokio::time::advance(Duration::from_secs(5)).await;
+    let _next = bench.listed(&[("a", 2)]).await;
+    fresh.await.unwrap();
+    assert_eq!(asked(&bench), again);
+    drop(watch);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_that_fails_for_ten_seconds_says_so_to_whoever_waits_for_a_list() {
+    let mut bench = Bench::start();
+    let begin = Instant::now();
+    let asked = bench.ask().await;
+    let fail = async {
+        loop {
+            let watch = bench.watches.recv().await.unwrap();
+            watch.send(Err(watcher::Error::NoResourceVersion)).unwrap();
+        }
+    };
+    let fresh = tokio::select! {
+        fresh = asked => fresh.unwrap(),
+        () = fail => unreachable!(),
+    };
+    let waited = begin.elapsed().as_secs();
+    assert!((10..20).contains(&waited), "{waited} s");
+    assert!(fresh.unlisted.contains_key("configmaps"), "{fresh:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_that_never_answers_is_named_and_the_others_count() {
+    let bench = Bench::start();
+    let mut other = bench.relist.listener("other");
+    tokio::spawn(async move { other.asked().await.answer(Ok(2)) });
+    let begin = Instant::now();
+    let fresh = bench.ask().await.await.unwrap();
+    assert_eq!(begin.elapsed(), Duration::from_mins(1));
+    assert_eq!(fresh.missed, 2);
+    assert_eq!(fresh.unlisted.keys().collect::<Vec<_>>(), [&"configmaps"]);
 }

@@ -65,7 +65,7 @@ async fn a_change_lets_go_of_its_span_when_it_is_written_and_not_before() {
     let name = "worker-0".into();
 
     let done = applier.apply(&name, Some(target), Some(&cause)).await;
-    assert_eq!(done, Err(Outcome::Blocked));
+    assert_eq!(done, Err(Outcome::Failing(None)));
     assert!(!cause.span(Step::Write).is_disabled());
 
     let done = applier.apply(&name, None, Some(&cause)).await;
@@ -76,7 +76,7 @@ async fn a_change_lets_go_of_its_span_when_it_is_written_and_not_before() {
     let ours: Vec<Value> = log
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
-        .filter(|line: &Value| line["target"] == "node_insights::reconcile::applier")
+        .filter(|line: &Value| line["target"] == "node_insights::reconcile::applier::trouble")
         .collect();
     assert_eq!(
         ours.len(),

@@ -1,5 +1,6 @@
 //! The compare with paused time: what counts as missed, and what is repaired.
 
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 
 use super::*;
@@ -14,10 +15,13 @@ use crate::registry::sync::{
 };
 use crate::telemetry::health::Health;
 
+const INTERVAL: Duration = Duration::from_hours(1);
+
 /// Insights that are what the test says.
 #[derive(Default)]
 struct Fake {
     differing: Mutex<Differences>,
+    failing: Mutex<BTreeSet<InsightKey>>,
 }
 
 impl Fake {
@@ -34,6 +38,10 @@ impl Insights for Fake {
 
     fn difference(&self, key: &InsightKey) -> Result<Option<u64>, BackendError> {
         Ok(self.differing.lock().unwrap().get(key).copied())
+    }
+
+    fn fails(&self, key: &InsightKey) -> bool {
+        self.failing.lock().unwrap().contains(key)
     }
 }
 
@@ -57,7 +65,6 @@ impl Observe for Nowhere {
 }
 
 struct Bench {
-    centre: Arc<Centre>,
     relist: Arc<Relist>,
     fake: Arc<Fake>,
     queue: watch::Sender<QueueStatus>,
@@ -101,6 +108,7 @@ impl Bench {
             vec![Arc::clone(&fake) as Arc<dyn Insights>],
             vec![seen],
             Arc::clone(&metrics),
+            INTERVAL,
         );
         let coordinator = SyncCoordinator::new(
             Parts {
@@ -109,7 +117,7 @@ impl Bench {
                 observe: Arc::new(Nowhere),
                 clock,
             },
-            Duration::from_hours(1),
+            INTERVAL,
         );
         let sync = coordinator.handle();
         let ready = Arc::clone(&centre);
@@ -121,13 +129,10 @@ impl Bench {
         tokio::spawn({
             let (centre, gate) = (Arc::clone(&centre), SyncGate::new([]));
             async move {
-                centre
-                    .run(dirty, &gate, Vec::new, CancellationToken::new())
-                    .await;
+                centre.run(dirty, &gate, CancellationToken::new()).await;
             }
         });
         let mut bench = Self {
-            centre,
             relist,
             fake,
             queue,
@@ -218,9 +223,24 @@ async fn an_insight_that_differs_for_good_is_told_and_counted_and_repaired_when_
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_insight_that_cannot_be_repaired_is_shown_as_out_of_sync() {
+async fn a_compare_that_repairs_an_insight_in_vain_has_failed_and_names_it() {
     let bench = Bench::start().await;
     bench.fake.differ("b", 1);
+    let error = bench.sync.sync_now(SyncReason::AskedFor).await.unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.contains("1 insights are not what they ought to be") && text.contains("node b"),
+        "{text}"
+    );
+    assert_eq!(bench.out_of_sync(), "node_insights_insights_out_of_sync 1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_insight_that_is_known_to_be_refused_differs_and_is_no_failure_of_the_compare() {
+    let bench = Bench::start().await;
+    bench.fake.differ("b", 1);
+    let key = InsightKey::Node("b".into());
+    bench.fake.failing.lock().unwrap().insert(key);
     assert_eq!(found(&bench.compare().await), (3, 1, 0));
     assert_eq!(bench.out_of_sync(), "node_insights_insights_out_of_sync 1");
 }
@@ -255,38 +275,73 @@ async fn the_compare_waits_for_busy_queues_but_not_for_ever() {
     assert_eq!(begin.elapsed(), BUSY_AT_MOST);
 }
 
+fn away() -> Diagnosis {
+    Diagnosis {
+        problem: Problem::Unreachable,
+        what: "The API server is away".to_owned(),
+        remedy: "wait".to_owned(),
+    }
+}
+
 #[tokio::test(start_paused = true)]
-async fn what_a_fresh_list_finds_is_a_difference_and_a_list_that_fails_fails_the_compare() {
+async fn what_a_fresh_list_finds_is_a_difference() {
     let bench = Bench::start().await;
-    let mut listener = bench.relist.listener();
-    let answers = tokio::spawn(async move {
-        listener.asked().await.answer(Ok(2));
-        let diagnosis = Diagnosis {
-            problem: Problem::Unreachable,
-            what: "The API server is away".to_owned(),
-            remedy: "wait".to_owned(),
-        };
-        listener.asked().await.answer(Err(diagnosis));
-    });
+    let mut listener = bench.relist.listener("nodes");
+    let answers = tokio::spawn(async move { listener.asked().await.answer(Ok(2)) });
     assert_eq!(found(&bench.compare().await), (3, 2, 2));
-    let error = bench.sync.sync_now(SyncReason::AskedFor).await.unwrap_err();
-    assert!(
-        error.to_string().contains("The API server is away"),
-        "{error}"
-    );
     answers.await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_watch_began_anew_no_further_list_is_asked_for() {
+async fn a_kind_that_cannot_be_listed_is_named_and_the_others_are_compared_and_repaired() {
+    let mut bench = Bench::start().await;
+    bench.fake.differ("b", 1);
+    let (mut nodes, mut pools) = (
+        bench.relist.listener("nodes"),
+        bench.relist.listener("pools"),
+    );
+    tokio::spawn(async move {
+        nodes.asked().await.answer(Ok(2));
+        pools.asked().await.answer(Err(away()));
+    });
+    let asked = tokio::spawn({
+        let sync = bench.sync.clone();
+        async move { sync.sync_now(SyncReason::AskedFor).await }
+    });
+    let (key, _) = bench.inbox.next().await.unwrap();
+    assert_eq!(key, InsightKey::Node("b".into()), "it is repaired");
+    bench.fake.differing.lock().unwrap().clear();
+    let text = asked.await.unwrap().unwrap_err().to_string();
+    assert!(
+        text.contains("pools could not be listed: The API server is away"),
+        "{text}"
+    );
+    assert!(!text.contains("nodes"), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_that_does_not_answer_holds_up_the_compare_for_a_minute_at_most() {
     let bench = Bench::start().await;
-    // It would never answer.
-    let _listener = bench.relist.listener();
-    let status = bench
-        .sync
-        .sync_now(SyncReason::WatchRestarted)
-        .await
-        .unwrap();
-    assert_eq!(found(&status), (3, 0, 0));
-    assert!(bench.centre.node(&"a".into()).unwrap().is_some());
+    let _deaf = bench.relist.listener("pools");
+    let begin = tokio::time::Instant::now();
+    let error = bench.sync.sync_now(SyncReason::AskedFor).await.unwrap_err();
+    assert_eq!(begin.elapsed(), LISTING_AT_MOST);
+    let text = error.to_string();
+    assert!(text.contains("Listing pools took longer"), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_compare_but_the_first_lists_everything() {
+    let bench = Bench::start().await;
+    for reason in [
+        SyncReason::WatchRestarted,
+        SyncReason::LeadershipGained,
+        SyncReason::AskedFor,
+    ] {
+        let mut listener = bench.relist.listener("nodes");
+        let answers = tokio::spawn(async move { listener.asked().await.answer(Ok(1)) });
+        let status = bench.sync.sync_now(reason).await.unwrap();
+        assert_eq!(found(&status), (3, 1, 1), "{reason:?}");
+        answers.await.unwrap();
+    }
 }

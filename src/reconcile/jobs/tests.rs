@@ -36,9 +36,7 @@ async fn centre_with(nodes: usize) -> Arc<Centre> {
     }
     let (running, gate) = (Arc::clone(&centre), SyncGate::new([]));
     tokio::spawn(async move {
-        running
-            .run(dirty, &gate, Vec::new, CancellationToken::new())
-            .await;
+        running.run(dirty, &gate, CancellationToken::new()).await;
     });
     centre.evaluated().await;
     centre

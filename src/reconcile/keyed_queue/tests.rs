@@ -194,7 +194,8 @@ async fn a_storm_of_marks_never_runs_one_key_twice_at_once_and_ends_with_the_las
             let outcome = match (key + u32::try_from(attempt).unwrap()) % 5 {
                 0 => Outcome::Retry,
                 1 => Outcome::DoneFor(SECOND),
-                2 if attempt < 3 => Outcome::Blocked,
+                2 if attempt < 3 => Outcome::Failing(None),
+                3 if attempt < 3 => Outcome::Refused,
                 _ => Outcome::Done,
             };
             (MS * (1 + key % 7), outcome)

@@ -133,7 +133,7 @@ mod tests {
             let (gate, centre) = (SyncGate::new([]), Arc::clone(&standby.centre));
             tokio::spawn(async move {
                 let stop = CancellationToken::new();
-                centre.run(dirty, &gate, Vec::new, stop).await;
+                centre.run(dirty, &gate, stop).await;
             });
             standby.centre.evaluated().await;
             standby
@@ -181,7 +181,7 @@ mod tests {
             });
             assert!(
                 self.insights
-                    .apply(serde_json::from_value(insight).unwrap())
+                    .apply(serde_json::from_value(insight).unwrap(), None)
             );
         }
     }

@@ -82,7 +82,7 @@ impl Bench {
         let (gate, stop) = (Arc::new(SyncGate::new(["nodes"])), CancellationToken::new());
         let task = tokio::spawn({
             let (centre, gate, stop) = (Arc::clone(&centre), Arc::clone(&gate), stop.clone());
-            async move { centre.run(dirty, &gate, Vec::new, stop).await }
+            async move { centre.run(dirty, &gate, stop).await }
         });
         Self {
             centre,

@@ -8,8 +8,11 @@ use tokio::time::Instant;
 use super::status::SyncReason;
 
 /// When the API server comes back, every watch restarts within a few seconds of the others: the first
-/// leads to a sync, the others to one more.
+/// leads to a sync, the others to one more; what restarts again and again, at twice the time each.
 const WATCH_RESTART_SPACING: Duration = Duration::from_secs(30);
+/// One that failed is tried again so soon, and then at twice the time, up to the interval: what failed is often an
+/// API server that restarts, and what never works costs no more lists than what does.
+const AFTER_FAILURE: Duration = Duration::from_mins(1);
 /// By how much of the interval a tick comes early or late, so that the replicas and clusters that
 /// were started together do not compare together.
 const JITTER: f64 = 0.1;
@@ -22,12 +25,17 @@ pub(super) struct Schedule {
     asked: BTreeMap<SyncReason, usize>,
     /// How many have begun.
     begun: u64,
+    /// How many have failed since one completed.
+    failures: u32,
     last: Option<Last>,
 }
 
 /// The last sync.
 #[derive(Debug, Clone, Copy)]
 struct Last {
+    reason: SyncReason,
+    /// How many there were for a restarted watch since one for another reason.
+    restarts: u32,
     began: Instant,
     /// When the next one is due at the latest.
     tick: Instant,
@@ -40,6 +48,7 @@ impl Schedule {
             interval,
             asked: BTreeMap::new(),
             begun: 0,
+            failures: 0,
             last: None,
         }
     }
@@ -59,9 +68,7 @@ impl Schedule {
             Some(
                 reason @ (SyncReason::Start | SyncReason::AskedFor | SyncReason::LeadershipGained),
             ) => Some(reason),
-            Some(reason @ SyncReason::WatchRestarted)
-                if now >= last.began + WATCH_RESTART_SPACING =>
-            {
+            Some(reason @ SyncReason::WatchRestarted) if now >= last.began + self.spacing(last) => {
                 Some(reason)
             }
             Some(SyncReason::WatchRestarted | SyncReason::Interval) | None => {
@@ -77,7 +84,7 @@ impl Schedule {
             return now;
         };
         match self.strongest() {
-            Some(SyncReason::WatchRestarted) => last.tick.min(last.began + WATCH_RESTART_SPACING),
+            Some(SyncReason::WatchRestarted) => last.tick.min(last.began + self.spacing(last)),
             Some(_) | None => last.tick,
         }
     }
@@ -100,23 +107,54 @@ impl Schedule {
         }
     }
 
-    /// A sync begins, which is for everything that was asked for until now; its number.
-    pub(super) fn begin(&mut self, now: Instant) -> u64 {
+    /// A sync begins, which is for everything that was asked for until now; its number. One for a restarted
+    /// watch does not put off the next tick.
+    pub(super) fn begin(&mut self, now: Instant, reason: SyncReason) -> u64 {
         self.asked.clear();
         self.begun += 1;
+        let (restarts, tick) = match self.last {
+            Some(last) if reason == SyncReason::WatchRestarted => (last.restarts + 1, last.tick),
+            Some(_) | None => (0, now + self.interval),
+        };
         self.last = Some(Last {
+            reason,
+            restarts,
             began: now,
-            tick: now + self.interval,
+            tick,
         });
         self.begun
     }
 
     /// It has ended. `random` is at least 0 and less than 1.
-    pub(super) fn end(&mut self, now: Instant, random: f64) {
-        let jittered = self.interval.mul_f64(1.0 - JITTER + 2.0 * JITTER * random);
-        if let Some(last) = &mut self.last {
-            last.tick = now + jittered;
+    pub(super) fn end(&mut self, now: Instant, is_complete: bool, random: f64) {
+        let jittered = |time: Duration| time.mul_f64(1.0 - JITTER + 2.0 * JITTER * random);
+        let Some(last) = &mut self.last else {
+            return;
+        };
+        if is_complete {
+            self.failures = 0;
+            if last.reason != SyncReason::WatchRestarted {
+                last.tick = now + jittered(self.interval);
+            }
+        } else {
+            let wait = AFTER_FAILURE.saturating_mul(1 << self.failures.min(16));
+            self.failures = self.failures.saturating_add(1);
+            let again = now + jittered(wait.min(self.interval));
+            last.tick = match last.reason {
+                SyncReason::WatchRestarted => last.tick.min(again),
+                SyncReason::Interval
+                | SyncReason::LeadershipGained
+                | SyncReason::AskedFor
+                | SyncReason::Start => again,
+            };
         }
+    }
+
+    /// A watch that restarts for ever leads to ever fewer syncs, until there is one for another reason.
+    fn spacing(&self, last: Last) -> Duration {
+        let doublings = last.restarts.saturating_sub(1).min(16);
+        let spacing = WATCH_RESTART_SPACING.saturating_mul(1 << doublings);
+        spacing.min(WATCH_RESTART_SPACING.max(self.interval / 2))
     }
 
     fn strongest(&self) -> Option<SyncReason> {
@@ -135,8 +173,8 @@ mod tests {
     /// interval later.
     fn synced(at: Instant) -> Schedule {
         let mut schedule = Schedule::new(INTERVAL);
-        schedule.begin(at);
-        schedule.end(at, 0.5);
+        schedule.begin(at, SyncReason::Interval);
+        schedule.end(at, true, 0.5);
         schedule
     }
 
@@ -159,8 +197,8 @@ mod tests {
         let begin = Instant::now();
         let end = begin + 40 * SECOND;
         let mut schedule = Schedule::new(INTERVAL);
-        schedule.begin(begin);
-        schedule.end(end, 0.5);
+        schedule.begin(begin, SyncReason::Interval);
+        schedule.end(end, true, 0.5);
         assert_eq!(schedule.due(end), end + INTERVAL);
         assert_eq!(schedule.should_sync(end + INTERVAL - SECOND), None);
         assert_eq!(
@@ -173,9 +211,9 @@ mod tests {
     fn a_tick_comes_up_to_a_tenth_early_or_late() {
         let now = Instant::now();
         let mut schedule = synced(now);
-        schedule.end(now, 0.0);
+        schedule.end(now, true, 0.0);
         assert_eq!(schedule.due(now), now + INTERVAL.mul_f64(0.9));
-        schedule.end(now, 0.999_999);
+        schedule.end(now, true, 0.999_999);
         let latest = schedule.due(now) - now;
         assert!(latest < INTERVAL.mul_f64(1.1) && latest > INTERVAL.mul_f64(1.099));
     }
@@ -205,8 +243,8 @@ mod tests {
     fn a_restarted_watch_does_not_put_off_a_tick_that_comes_before() {
         let begin = Instant::now();
         let mut schedule = Schedule::new(10 * SECOND);
-        schedule.begin(begin);
-        schedule.end(begin, 0.5);
+        schedule.begin(begin, SyncReason::Interval);
+        schedule.end(begin, true, 0.5);
         schedule.ask(SyncReason::WatchRestarted);
         assert_eq!(schedule.due(begin), begin + 10 * SECOND);
         assert_eq!(
@@ -226,8 +264,8 @@ mod tests {
         ];
         assert_eq!(schedule.should_sync(now), Some(SyncReason::AskedFor));
         assert_eq!(numbers, [2, 2, 2]);
-        assert_eq!(schedule.begin(now), 2);
-        schedule.end(now, 0.5);
+        assert_eq!(schedule.begin(now, SyncReason::Interval), 2);
+        schedule.end(now, true, 0.5);
         assert_eq!(schedule.should_sync(now), None);
     }
 
@@ -235,9 +273,9 @@ mod tests {
     fn what_is_asked_for_during_a_sync_is_for_the_next_one() {
         let now = Instant::now();
         let mut schedule = synced(now);
-        assert_eq!(schedule.begin(now), 2);
+        assert_eq!(schedule.begin(now, SyncReason::Interval), 2);
         assert_eq!(schedule.ask(SyncReason::AskedFor), 3);
-        schedule.end(now, 0.5);
+        schedule.end(now, true, 0.5);
         assert_eq!(schedule.should_sync(now), Some(SyncReason::AskedFor));
     }
 
@@ -258,10 +296,54 @@ mod tests {
         let now = Instant::now();
         let mut schedule = synced(now);
         let begun = schedule.ask(SyncReason::AskedFor);
-        schedule.begin(now);
+        schedule.begin(now, SyncReason::Interval);
         schedule.ask(SyncReason::AskedFor);
         schedule.withdraw(SyncReason::AskedFor, begun);
-        schedule.end(now, 0.5);
+        schedule.end(now, true, 0.5);
         assert_eq!(schedule.should_sync(now), Some(SyncReason::AskedFor));
+    }
+
+    #[test]
+    fn a_watch_that_restarts_for_ever_puts_off_no_tick_and_leads_to_few_syncs() {
+        let begin = Instant::now();
+        let mut schedule = synced(begin);
+        let mut reasons = Vec::new();
+        for restart in 1..=30 {
+            // Every 40 seconds, for two intervals.
+            let now = begin + restart * 40 * SECOND;
+            schedule.ask(SyncReason::WatchRestarted);
+            if let Some(reason) = schedule.should_sync(now) {
+                schedule.begin(now, reason);
+                schedule.end(now, true, 0.5);
+                reasons.push((restart * 40, reason));
+            }
+        }
+        let of = |reason| {
+            let of_it = reasons.iter().filter(|(_, this)| *this == reason);
+            of_it.map(|(second, _)| *second).collect::<Vec<_>>()
+        };
+        assert_eq!(of(SyncReason::Interval), [600, 1200], "{reasons:?}");
+        let restarts = of(SyncReason::WatchRestarted).len();
+        assert!((6..=10).contains(&restarts), "{reasons:?}");
+    }
+
+    #[test]
+    fn one_that_fails_is_tried_again_after_a_minute_and_then_ever_later_up_to_the_interval() {
+        let mut now = Instant::now();
+        let mut schedule = synced(now);
+        let mut waits = Vec::new();
+        for _ in 0..6 {
+            schedule.begin(now, SyncReason::Interval);
+            schedule.end(now, false, 0.5);
+            waits.push((schedule.due(now) - now).as_secs());
+            now = schedule.due(now);
+        }
+        assert_eq!(waits, [60, 120, 240, 480, 600, 600]);
+        schedule.begin(now, SyncReason::Interval);
+        schedule.end(now, true, 0.5);
+        assert_eq!(schedule.due(now), now + INTERVAL);
+        schedule.begin(now, SyncReason::Interval);
+        schedule.end(now, false, 0.5);
+        assert_eq!(schedule.due(now), now + AFTER_FAILURE, "from the beginning");
     }
 }

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::registry::{MESSAGE_LIMIT, capped};
 
+/// Why one failed that somebody cancelled.
+pub(super) const CANCELLED: &str = "Cancelled on request";
+
 /// Why there is a sync. The later in this list the stronger: of several, the strongest is named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum SyncReason {
@@ -100,6 +103,12 @@ pub struct SyncStatus {
 }
 
 impl SyncStatus {
+    /// Whether it failed because somebody cancelled it, which is no trouble.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.message.as_deref() == Some(CANCELLED)
+    }
+
     /// A sync begins; what is known of those before stays.
     pub(super) fn begun(before: Option<&Self>, reason: SyncReason, now: Timestamp) -> Self {
         let attempts = before

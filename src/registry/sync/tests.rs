@@ -271,7 +271,7 @@ async fn then_everything_is_compared_every_interval_give_or_take_a_tenth() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_sync_that_fails_is_counted_and_tried_again_at_the_next_tick() {
+async fn a_sync_that_fails_is_counted_and_tried_again_within_a_minute_or_two() {
     let fail = Step::Fail(SECOND);
     let bench = Bench::start([Step::Take(SECOND), fail, fail, Step::Take(SECOND)]);
     let mut seen = Vec::new();
@@ -287,10 +287,10 @@ async fn a_sync_that_fails_is_counted_and_tried_again_at_the_next_tick() {
     let complete = |attempts| (SyncPhase::Complete, attempts, None);
     assert_eq!(seen, [complete(1), failed(1), failed(2), complete(3)]);
     let begun = bench.begun();
-    assert!(
-        begun.windows(2).all(|two| two[1].1 - two[0].1 >= 541_000),
-        "at the next tick, not before: {begun:?}"
-    );
+    let waits: Vec<_> = begun.windows(2).map(|two| two[1].1 - two[0].1).collect();
+    assert!(waits[0] >= 541_000, "at the tick: {begun:?}");
+    assert!((54_000..=67_001).contains(&waits[1]), "{begun:?}");
+    assert!((108_000..=133_001).contains(&waits[2]), "{begun:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -323,16 +323,6 @@ async fn a_compare_that_hangs_is_given_up_after_five_minutes() {
     assert!(message.contains("did not finish within 300s"), "{message}");
     assert_eq!(bench.handle.subscribe().borrow().progress, None);
     assert_eq!(bench.script.running.load(Ordering::Relaxed), 0, "dropped");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_compare_never_takes_longer_than_the_interval() {
-    let steps = [Step::Obey];
-    let bench = Bench::start_with(steps, 20 * SECOND, Memory::default(), async {});
-    bench.until(20 * SECOND).await;
-    assert_eq!(bench.status().phase, SyncPhase::Failed);
-    assert!(bench.script.obeyed.load(Ordering::Relaxed));
-    assert!(bench.status().message.unwrap().contains("within 20s"));
 }
 
 #[tokio::test(start_paused = true)]

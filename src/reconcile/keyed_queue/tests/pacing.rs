@@ -138,7 +138,7 @@ async fn an_obstacle_pauses_every_key_and_then_all_of_them_run() {
             (
                 MS,
                 if blocked {
-                    Outcome::Blocked
+                    Outcome::Failing(None)
                 } else {
                     Outcome::Done
                 },
@@ -235,6 +235,125 @@ async fn everybody_can_see_how_much_waits_for_what() {
             "{status:?}"
         );
         assert!(!status.is_idle() && !status.blocked);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_that_are_refused_hold_up_nobody_and_are_tried_ever_later() {
+    local(async {
+        let bench = Bench::start(8, |key, _| match key {
+            0..20 => (MS, Outcome::Refused),
+            _ => (MS, Outcome::Done),
+        });
+        for key in 0..20 {
+            bench.mark(key);
+        }
+        for change in 0..600u32 {
+            bench.until(100 * MS * change).await;
+            bench.mark(100 + change);
+        }
+        bench.until(60 * SECOND).await;
+        for change in 0..600u32 {
+            let waited = bench.starts(100 + change)[0] - u128::from(change) * 100;
+            assert!(waited <= 10, "{waited} ms at {change}");
+        }
+        let tries = (0..20).map(|key| bench.starts(key).len()).max().unwrap();
+        assert!((5..=8).contains(&tries), "{tries} in a minute");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn thousands_that_are_refused_are_tried_ten_a_second_and_all_at_once_when_one_works() {
+    local(async {
+        let begin = Instant::now();
+        let bench = Bench::start(8, move |_, _| {
+            let works = begin.elapsed() > 300 * SECOND;
+            (
+                MS,
+                if works {
+                    Outcome::Done
+                } else {
+                    Outcome::Refused
+                },
+            )
+        });
+        for key in 0..3_000 {
+            bench.mark(key);
+        }
+        bench.until(100 * SECOND).await;
+        let before = bench.runs().len();
+        bench.until(200 * SECOND).await;
+        let rate = (bench.runs().len() - before) / 100;
+        assert!((3..=20).contains(&rate), "{rate} a second");
+        bench.until(305 * SECOND).await;
+        assert_eq!(*bench.status.borrow(), QueueStatus::default(), "soon done");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_key_that_the_api_server_fails_at_holds_up_nobody() {
+    local(async {
+        let bench = Bench::start(8, |key, _| match key {
+            0 => (MS, Outcome::Failing(None)),
+            _ => (MS, Outcome::Done),
+        });
+        bench.mark(0);
+        for change in 1..600u32 {
+            bench.until(100 * MS * change).await;
+            assert!(!bench.status.borrow().blocked, "at {change}");
+            bench.mark(change);
+        }
+        bench.until(60 * SECOND).await;
+        for change in 1..600u32 {
+            let waited = bench.starts(change)[0] - u128::from(change) * 100;
+            assert!(waited <= 10, "{waited} ms at {change}");
+        }
+        assert!(bench.starts(0).len() > 10, "it is tried again every 5 s");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_asked_to_wait_by_the_api_server_waits_with_every_key() {
+    local(async {
+        let begin = Instant::now();
+        let bench = Bench::start(8, move |_, _| {
+            let is_over = begin.elapsed() >= 7 * SECOND;
+            let refused = Outcome::Failing(Some(7 * SECOND));
+            (MS, if is_over { Outcome::Done } else { refused })
+        });
+        bench.mark(1);
+        bench.until(SECOND).await;
+        bench.mark(2);
+        bench.until(20 * SECOND).await;
+        assert!(bench.starts(2)[0] >= 7_000, "{:?}", bench.starts(2));
+        assert!(bench.starts(2)[0] < 8_000, "{:?}", bench.starts(2));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_comes_while_a_try_fails_is_tried_a_second_later() {
+    local(async {
+        let bench = Bench::start(8, |_, _| (100 * MS, Outcome::Retry));
+        bench.mark(1);
+        // Until the delays are half a minute and more.
+        bench.until(100 * SECOND).await;
+        loop {
+            let running = bench.status.borrow().running;
+            if running == 1 {
+                break;
+            }
+            sleep(10 * MS).await;
+        }
+        bench.mark(1);
+        let marked = bench.begin.elapsed();
+        bench.until(marked + 2 * SECOND).await;
+        let last = *bench.starts(1).last().unwrap();
+        assert!(last > marked.as_millis(), "{last} after {marked:?}");
     })
     .await;
 }

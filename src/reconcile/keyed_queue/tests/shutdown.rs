@@ -68,7 +68,7 @@ async fn a_change_that_comes_while_the_queue_ends_is_not_lost() {
 #[tokio::test(start_paused = true)]
 async fn what_fails_while_the_queue_ends_is_given_up() {
     local(async {
-        for outcome in [Outcome::Retry, Outcome::Blocked] {
+        for outcome in [Outcome::Retry, Outcome::Refused, Outcome::Failing(None)] {
             let bench = Bench::start(8, move |_, _| (MS, outcome));
             bench.mark(1);
             bench.until(50 * MS).await;
