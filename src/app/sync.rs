@@ -7,16 +7,36 @@ use std::{env, fs};
 
 use super::config::SyncStatusPlace;
 use super::sync_status_file::SyncStatusFile;
-use super::wiring::Surroundings;
+use super::wiring::{Queue, Surroundings};
 use crate::kubernetes::client::Connection;
+use crate::kubernetes::relist::Relist;
 use crate::kubernetes::sync_status::SyncStatusConfigMap;
-use crate::reconcile::compare::FullCompare;
+use crate::reconcile::compare::{FullCompare, Insights};
+use crate::reconcile::node_state::Centre;
 use crate::registry::Clock;
 use crate::registry::sync::{
     Observe, Parts, StatusStore, StoreError, SyncCoordinator, SyncPhase, SyncReason, SyncStatus,
 };
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::{Compared, Metrics};
+
+/// What compares everything with what these queues have written.
+pub(super) fn compare(
+    surroundings: &Surroundings<'_>,
+    centre: &Arc<Centre>,
+    relist: Arc<Relist>,
+    insights: Vec<Arc<dyn Insights>>,
+    queues: &[Queue],
+) -> FullCompare {
+    FullCompare::new(
+        Arc::clone(centre),
+        relist,
+        insights,
+        queues.iter().map(|(_, status)| status.clone()).collect(),
+        Arc::clone(surroundings.metrics),
+        surroundings.config.sync_interval,
+    )
+}
 
 /// The coordinator of this comparing.
 pub(super) fn coordinator(

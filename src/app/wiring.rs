@@ -23,7 +23,7 @@ use crate::kubernetes::client::Connection;
 use crate::kubernetes::relist::Relist;
 use crate::reconcile::applier::Applier;
 use crate::reconcile::clock::system_clock;
-use crate::reconcile::compare::{FullCompare, Insights};
+use crate::reconcile::compare::Insights;
 use crate::reconcile::events::Events;
 use crate::reconcile::feeds::{self, Feed, check};
 use crate::reconcile::insight_cache::InsightCache;
@@ -130,19 +130,8 @@ pub(super) fn start(
         insights, queues, ..
     } = wiring;
 
-    let coordinator = {
-        let status = queues.iter().map(|(_, status)| status.clone()).collect();
-        let (centre, metrics) = (Arc::clone(&centre), Arc::clone(metrics));
-        let compare = FullCompare::new(
-            centre,
-            relist,
-            insights,
-            status,
-            metrics,
-            config.sync_interval,
-        );
-        sync::coordinator(compare, surroundings, &clock)
-    };
+    let compare = sync::compare(surroundings, &centre, relist, insights, &queues);
+    let coordinator = sync::coordinator(compare, surroundings, &clock);
     let handle = coordinator.handle();
     let (engine, jobs) = RunningEngine::new(
         Arc::clone(&centre),

@@ -66,6 +66,26 @@ struct Successor<S> {
     request: Wanted,
 }
 
+impl<S> Successor<S> {
+    fn begin(watch: S, request: Wanted) -> Self {
+        Self {
+            watch: Box::pin(watch),
+            asked: Instant::now(),
+            overlap: Overlap::default(),
+            until: None,
+            request,
+        }
+    }
+
+    /// The old watch has had its time.
+    fn take_over<K>(self, sink: &mut impl FnMut(Seen<K>) -> usize) -> Watch<S> {
+        let (names, missed) = self.overlap.finish();
+        let gone = sink(Seen::Listed(names));
+        self.request.answer(Ok(missed + gone));
+        self.watch
+    }
+}
+
 /// What happens next.
 enum Next<K> {
     Event(Option<watcher::Result<Event<K>>>),
@@ -100,13 +120,7 @@ pub async fn follow<K, S>(
                 Next::Event(Some(event)) => event,
                 Next::Event(None) => break,
                 Next::Asked(request) if is_listed => {
-                    successor = Some(Successor {
-                        watch: Box::pin(start()),
-                        asked: Instant::now(),
-                        overlap: Overlap::default(),
-                        until: None,
-                        request,
-                    });
+                    successor = Some(Successor::begin(start(), request));
                     continue;
                 }
                 // The list that is being made is fresh enough.
@@ -125,10 +139,7 @@ pub async fn follow<K, S>(
                 }
                 Next::TakeOver => {
                     if let Some(of) = successor.take() {
-                        let (names, missed) = of.overlap.finish();
-                        let gone = sink(Seen::Listed(names));
-                        of.request.answer(Ok(missed + gone));
-                        watch = of.watch;
+                        watch = of.take_over(&mut sink);
                         newest = 0;
                     }
                     continue;
@@ -141,10 +152,7 @@ pub async fn follow<K, S>(
             ) {
                 delays = backoff::short();
             }
-            if let Ok(Event::Apply(object) | Event::Delete(object)) = &event
-                && let Some(revision) = revision(object)
-                && revision < std::mem::replace(&mut newest, revision)
-            {
+            if goes_back(&mut newest, &event) {
                 tracing::warn!(
                     resource = attempt.resource,
                     "Listing again, the watch went back in time"
@@ -185,16 +193,11 @@ pub async fn follow<K, S>(
                     backoff::wait(&mut delays).await;
                 }
                 Err(watcher::Error::WatchError(status)) if status.code == 410 => {
-                    tracing::debug!(
-                        resource = attempt.resource,
-                        "Listing again, the watch is too old"
-                    );
+                    tracing::debug!(resource = attempt.resource, "Listing again, it is too old");
                 }
                 Err(error) => {
                     let why = diagnose_watch(&error, attempt);
-                    for request in waiting.extract_if(.., |request| request.is_overdue()) {
-                        request.answer(Err(why.clone()));
-                    }
+                    refuse_overdue(&mut waiting, &why);
                     sink(Seen::Failing(why));
                     break;
                 }
@@ -225,6 +228,22 @@ where
         event = watch.next() => Next::Event(event),
         event = successor.watch.next() => Next::Successor(event),
         () = tokio::time::sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => Next::TakeOver,
+    }
+}
+
+/// Whether an event is older than the one before it, as after etcd was restored from a backup.
+fn goes_back<K: ResourceExt>(newest: &mut u64, event: &watcher::Result<Event<K>>) -> bool {
+    let (Ok(Event::Apply(object) | Event::Delete(object)), before) = (event, *newest) else {
+        return false;
+    };
+    *newest = revision(object).unwrap_or(before);
+    *newest < before
+}
+
+/// Whoever has waited long for a list is told why there is none.
+fn refuse_overdue(waiting: &mut Vec<Wanted>, why: &Diagnosis) {
+    for request in waiting.extract_if(.., |request| request.is_overdue()) {
+        request.answer(Err(why.clone()));
     }
 }
 
