@@ -64,6 +64,14 @@ impl Bench {
     }
 
     fn start_at(backends: Backends, second: i64) -> Self {
+        let mut bench = Self::standby(backends, second);
+        bench.nodes = bench.centre.attach("nodes", is_node).unwrap();
+        bench.pools = bench.centre.attach("pools", |key| !is_node(key)).unwrap();
+        bench
+    }
+
+    /// The centre runs, and has no consumer.
+    fn standby(backends: Backends, second: i64) -> Self {
         let rules = Kubernetes::new(&[POOL.to_owned()], Some("v1.36.3"));
         let metrics = Arc::new(Metrics::new().unwrap());
         let health = Arc::new(Health::default());
@@ -77,8 +85,6 @@ impl Bench {
             health,
             clock,
         );
-        let nodes = centre.attach("nodes", is_node).unwrap();
-        let pools = centre.attach("pools", |key| !is_node(key)).unwrap();
         let (gate, stop) = (Arc::new(SyncGate::new(["nodes"])), CancellationToken::new());
         let task = tokio::spawn({
             let (centre, gate, stop) = (Arc::clone(&centre), Arc::clone(&gate), stop.clone());
@@ -87,8 +93,8 @@ impl Bench {
         Self {
             centre,
             gate,
-            nodes,
-            pools,
+            nodes: dirty_set().1,
+            pools: dirty_set().1,
             metrics,
             stop,
             task,
@@ -305,6 +311,35 @@ async fn a_third_consumer_that_comes_late_gets_every_key_that_there_is_and_then_
             4,
             "whoever looks, a change is evaluated once"
         );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn of_nodes_that_come_and_go_a_replica_that_does_not_write_keeps_nothing() {
+    on_every_backend(async |backends| {
+        let mut bench = Bench::standby(backends.clone(), 0);
+        for index in 0..50 {
+            let name = format!("node-{index}");
+            bench.apply(member(&name, &format!("pool-{index}")));
+            bench.settle(2 * index + 1).await;
+            bench.remove(&name);
+            bench.settle(2 * index + 2).await;
+            let name: Arc<str> = name.into();
+            assert!(bench.centre.departure(&name).is_none());
+            assert!(backends.nodes.metadata(&name).unwrap().is_none());
+        }
+        assert_eq!(backends.nodes.counter().count(), 0);
+        assert_eq!(backends.pools.counter().count(), 0);
+        assert_eq!(bench.centre.lock_counter().count(), 0);
+        assert_eq!(bench.centre.dirty(), 0);
+        assert_eq!(bench.centre.keys().unwrap(), []);
+        // Whoever consumes from now on is told of what there is.
+        bench.apply(member("last", "blue"));
+        bench.settle(101).await;
+        let mut inbox = bench.centre.attach("late", |_| true).unwrap();
+        assert_eq!(read(&mut inbox), ["blue.pool", "last"]);
+        bench.finish().await;
     })
     .await;
 }
