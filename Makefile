@@ -15,6 +15,8 @@ MACHINECONFIGS ?= 100
 REST_SECONDS ?= 60
 # UPDATE=1 writes what `make bench` measured into docs/performance.md.
 UPDATE ?=
+# How long `make fuzz` takes.
+FUZZ_SECONDS ?= 600
 # Name and tag of the container image; the processors that it is for, none meaning this machine's; and the
 # digests of the images that it is made from (see Dockerfile).
 IMAGE ?= node-insights:dev
@@ -59,6 +61,10 @@ bench: ## Measure the budgets on a real API server; NODES=1000 MACHINECONFIGS=10
 .PHONY: bench-micro
 bench-micro: ## Measure evaluation, the store, reading of Nodes and comparing, each by itself
 	$(CARGO) bench --locked --bench '*'
+
+.PHONY: fuzz
+fuzz: ## Fuzz everything that reads what others write; FUZZ_SECONDS=600
+	@hack/fuzz.sh $(FUZZ_SECONDS)
 
 .PHONY: fmt
 fmt: ## Format the Rust code

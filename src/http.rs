@@ -11,6 +11,9 @@ mod operations;
 mod request;
 pub mod tls;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use request::read as read_request;
+
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;

@@ -9,6 +9,8 @@ pub mod api;
 pub mod app;
 pub mod cli;
 pub mod domain;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod http;
 pub mod kubernetes;
 pub mod reconcile;

@@ -49,7 +49,7 @@ const CLOCKS: [&str; 4] = [
     "SystemTime::now",
 ];
 
-const LAYERS: [Layer; 10] = [
+const LAYERS: [Layer; 11] = [
     Layer {
         name: "api",
         modules: &[],
@@ -148,6 +148,19 @@ const LAYERS: [Layer; 10] = [
         ],
         only: None,
         reason: "cli sees an operator from outside: its flags, and what it sends",
+    },
+    Layer {
+        name: "fuzzing",
+        modules: &[
+            "api",
+            "domain",
+            "http",
+            "kubernetes",
+            "reconcile",
+            "registry",
+        ],
+        only: None,
+        reason: "fuzzing calls whatever reads what others write",
     },
     Layer {
         name: "main",

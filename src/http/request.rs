@@ -148,6 +148,20 @@ impl Parameters {
     }
 }
 
+/// Reads everything of a request that a handler may ask for, for the fuzzer.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read(parts: &Parts) {
+    let _ = bearer(&parts.headers);
+    let query = parts.uri.query().unwrap_or_default();
+    for name in ["pool", ""] {
+        let pairs = form_urlencoded::parse(query.as_bytes());
+        let parameters = Parameters(pairs.into_owned().collect());
+        if let Ok(Some(value)) = parameters.at_most(name) {
+            assert!(value.len() <= VALUE_LIMIT);
+        }
+    }
+}
+
 fn unknown(key: &str, there_is: &str) -> Refusal {
     let key: String = key.chars().take(VALUE_LIMIT).collect();
     Refusal::bad_request(format!(

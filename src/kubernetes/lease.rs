@@ -112,7 +112,7 @@ fn code(error: &kube::Error) -> u16 {
 }
 
 /// What a lease says. Whatever was written by hand is read as something.
-fn record(lease: &Lease) -> Record {
+pub(crate) fn record(lease: &Lease) -> Record {
     let spec = lease.spec.clone().unwrap_or_default();
     let annotations = lease.metadata.annotations.as_ref();
     Record {
@@ -132,7 +132,7 @@ fn record(lease: &Lease) -> Record {
     }
 }
 
-fn set(lease: &mut Lease, record: &Record) {
+pub(crate) fn set(lease: &mut Lease, record: &Record) {
     let Record {
         holder,
         duration,

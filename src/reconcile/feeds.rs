@@ -229,7 +229,7 @@ pub async fn machine_config_pools(feed: Feed, client: Client) {
 }
 
 /// A pool whose selector cannot be understood has no nodes.
-fn pool_facts(pool: &MachineConfigPool) -> Result<PoolFacts, (PoolFacts, String)> {
+pub(crate) fn pool_facts(pool: &MachineConfigPool) -> Result<PoolFacts, (PoolFacts, String)> {
     let selector = Selector::parse(pool.spec.node_selector.as_ref());
     let facts = |selector| PoolFacts {
         id: Arc::new(PoolId::machine_config_pool(&pool.name_any())),
@@ -270,13 +270,7 @@ pub async fn machine_configs(feed: Feed, client: Client) {
         })
     };
     feed.follow(check::MACHINE_CONFIGS, attempt, start, |seen| match seen {
-        Seen::Found(config, _) | Seen::Applied(config) => {
-            let version = config
-                .annotations()
-                .get(RELEASE_VERSION)
-                .and_then(|version| text::word(version, VERSION_LIMIT));
-            set(&config, version.map(Arc::from))
-        }
+        Seen::Found(config, _) | Seen::Applied(config) => set(&config, release_version(&config)),
         Seen::Deleted(config) => set(&config, None),
         Seen::Listed(names) => {
             let cause = Cause::new(Trigger::MachineConfig, "");
@@ -287,6 +281,12 @@ pub async fn machine_configs(feed: Feed, client: Client) {
         Seen::Failing(_) => 0,
     })
     .await;
+}
+
+/// The release that a rendered MachineConfig belongs to.
+pub(crate) fn release_version(config: &PartialObjectMeta<MachineConfig>) -> Option<Arc<str>> {
+    let version = config.annotations().get(RELEASE_VERSION)?;
+    text::word(version, VERSION_LIMIT).map(Arc::from)
 }
 
 /// Feeds the version that ClusterVersion asks for.
@@ -306,17 +306,10 @@ pub async fn cluster_version(feed: Feed, client: Client) {
     };
     feed.follow(check::CLUSTER_VERSION, attempt, start, |seen| match seen {
         Seen::Found(DeserializeGuard(Ok(cluster)), _)
-        | Seen::Applied(DeserializeGuard(Ok(cluster))) => {
-            let newest = cluster
-                .status
-                .as_ref()
-                .and_then(|status| status.history.as_ref()?.first()?.version.as_deref());
-            let version = newest.and_then(|version| text::word(version, VERSION_LIMIT));
-            set(
-                &cluster.resource_version().unwrap_or_default(),
-                version.map(Arc::from),
-            )
-        }
+        | Seen::Applied(DeserializeGuard(Ok(cluster))) => set(
+            &cluster.resource_version().unwrap_or_default(),
+            newest_version(&cluster),
+        ),
         Seen::Found(DeserializeGuard(Err(invalid)), _)
         | Seen::Applied(DeserializeGuard(Err(invalid))) => {
             feed.unreadable(check::CLUSTER_VERSION, CLUSTER_VERSION_NAME, &invalid.error);
@@ -333,6 +326,12 @@ pub async fn cluster_version(feed: Feed, client: Client) {
         Seen::Failing(_) => 0,
     })
     .await;
+}
+
+/// The version that ClusterVersion asks for, also while it is not there yet.
+pub(crate) fn newest_version(cluster: &ClusterVersion) -> Option<Arc<str>> {
+    let newest = cluster.status.as_ref()?.history.as_ref()?.first()?;
+    text::word(newest.version.as_deref()?, VERSION_LIMIT).map(Arc::from)
 }
 
 /// Feeds the version of the API server.

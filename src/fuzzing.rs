@@ -1,0 +1,252 @@
+//! Everything that reads what others write, each behind one function that takes bytes: for the fuzzer
+//! (`make fuzz`), and for the test that reads its corpus again.
+//!
+//! A function returns whatever the bytes are. It panics where something that is promised does not hold: that
+//! nothing panics, that texts are cut to size and have no control characters, that what was read can be written
+//! and read again.
+
+use std::sync::Arc;
+
+use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderValue, Request, Uri};
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
+use serde::de::DeserializeOwned;
+
+use crate::api::openshift::{ClusterVersion, MachineConfig, MachineConfigPool};
+use crate::api::types::{Condition, Phase};
+use crate::api::{NodeProgressInsightStatus, PoolProgressInsightStatus};
+use crate::domain::evaluate::Evaluator;
+use crate::domain::evaluate::kubernetes::Kubernetes;
+use crate::domain::evaluate::openshift::OpenShift;
+use crate::domain::facts::NodeFacts;
+use crate::domain::node_status;
+use crate::domain::pool_status::{self, PoolView};
+use crate::domain::state::{History, NodeState};
+use crate::domain::version;
+use crate::kubernetes::lease;
+use crate::kubernetes::objects::{WatchedInsight, WatchedNode};
+use crate::reconcile::feeds;
+use crate::reconcile::inventory::Inventory;
+use crate::reconcile::kept::{PhaseDurations, decode_timeline, encode_timeline};
+use crate::registry::sync::SyncStatus;
+
+/// A reader of what others write, by the name of its corpus.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All of them.
+pub const TARGETS: [Target; 10] = [
+    ("node", node),
+    ("pool", pool),
+    ("machine-config", machine_config),
+    ("cluster-version", cluster_version),
+    ("insight", insight),
+    ("lease", read_lease),
+    ("state-file", state_file),
+    ("sync-status", sync_status),
+    ("request", request),
+    ("versions", versions),
+];
+
+/// Longest text in one line of an insight, in characters.
+const LINE: usize = 253;
+
+fn read<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    serde_json::from_slice(bytes).ok()
+}
+
+fn node(bytes: &[u8]) {
+    let Some(node) = read::<WatchedNode>(bytes) else {
+        return;
+    };
+    let (facts, _) = node.into_parts();
+    let rules: [Box<dyn Evaluator>; 2] =
+        [Box::new(OpenShift), Box::new(Kubernetes::new(&[], None))];
+    for rules in rules {
+        let inventory = Inventory::new(rules);
+        judge(&inventory, facts.clone());
+    }
+}
+
+/// Evaluates the node twice, the second time with what was known of it.
+fn judge(inventory: &Inventory, facts: NodeFacts) {
+    let name = Arc::clone(&facts.name);
+    inventory.apply_node(facts);
+    let now = Timestamp::UNIX_EPOCH;
+    let Some(first) = inventory.evaluate(&name, None, now) else {
+        return;
+    };
+    let past = History::from(&first);
+    let Some(second) = inventory.evaluate(&name, Some(&past), now) else {
+        return;
+    };
+    for state in [first, second] {
+        fits(&state);
+        if let Some(id) = state.pool.clone() {
+            let view = PoolView {
+                id,
+                provider: inventory.provider(),
+                paused: false,
+                desired: None,
+                configured_version: None,
+                nodes: vec![Arc::new(state)],
+            };
+            let status = pool_status::project(&view, None, 1, now);
+            conditions_fit(&status.conditions);
+        }
+    }
+}
+
+fn fits(state: &NodeState) {
+    let status = node_status::project(state);
+    line_fits(status.message.as_deref());
+    line_fits(status.version.as_deref());
+    line_fits(status.desired_version.as_deref());
+    conditions_fit(&status.conditions);
+    let json = serde_json::to_vec(&status).unwrap_or_default();
+    assert!(
+        serde_json::from_slice::<NodeProgressInsightStatus>(&json).is_ok(),
+        "a status that cannot be read again"
+    );
+}
+
+fn line_fits(line: Option<&str>) {
+    let line = line.unwrap_or_default();
+    assert!(line.chars().count() <= LINE, "{} characters", line.len());
+    assert!(!line.chars().any(char::is_control), "{line:?}");
+}
+
+fn conditions_fit(conditions: &[Condition]) {
+    for condition in conditions {
+        assert!(condition.message.chars().count() <= 32_768);
+        let is_word = |c: char| c.is_ascii_alphanumeric();
+        assert!(condition.reason.chars().all(is_word), "{condition:?}");
+    }
+}
+
+fn pool(bytes: &[u8]) {
+    let Some(DeserializeGuard(Ok(pool))) = read::<DeserializeGuard<MachineConfigPool>>(bytes)
+    else {
+        return;
+    };
+    let (Ok(facts) | Err((facts, _))) = feeds::pool_facts(&pool);
+    let inventory = Inventory::new(Box::new(OpenShift));
+    let name = Arc::clone(&facts.id.name);
+    inventory.apply_pool(facts);
+    inventory.remove_pool(&name);
+}
+
+fn machine_config(bytes: &[u8]) {
+    if let Some(config) = read::<PartialObjectMeta<MachineConfig>>(bytes) {
+        line_fits(feeds::release_version(&config).as_deref());
+    }
+}
+
+fn cluster_version(bytes: &[u8]) {
+    if let Some(DeserializeGuard(Ok(cluster))) = read::<DeserializeGuard<ClusterVersion>>(bytes) {
+        line_fits(feeds::newest_version(&cluster).as_deref());
+    }
+}
+
+fn insight(bytes: &[u8]) {
+    if let Some(insight) = read::<WatchedInsight<NodeProgressInsightStatus>>(bytes)
+        && let Some(status) = insight.status
+    {
+        let _ = History::from_status(&status);
+    }
+    let _ = read::<WatchedInsight<PoolProgressInsightStatus>>(bytes);
+}
+
+fn read_lease(bytes: &[u8]) {
+    let Some(mut lease) = read::<Lease>(bytes) else {
+        return;
+    };
+    let first = lease::record(&lease);
+    lease::set(&mut lease, &first);
+    let second = lease::record(&lease);
+    assert_eq!(second.holder, first.holder);
+    assert_eq!(second.renewed, first.renewed);
+    assert_eq!(second.released_by, first.released_by);
+    assert!(second.duration <= first.duration);
+}
+
+fn state_file(bytes: &[u8]) {
+    let durations = PhaseDurations::decode(bytes);
+    assert_eq!(PhaseDurations::decode(&durations.encode()), durations);
+    let _ = durations.medians();
+    let mut learning = durations;
+    learning.learn(Phase::Draining, u32::MAX);
+    let (uid, bytes) = bytes.split_at(bytes.len().min(4));
+    let Ok(uid) = std::str::from_utf8(uid) else {
+        return;
+    };
+    let timeline = decode_timeline(bytes, uid);
+    assert_eq!(
+        decode_timeline(&encode_timeline(uid, &timeline), uid),
+        timeline
+    );
+}
+
+fn sync_status(bytes: &[u8]) {
+    if let Some(status) = read::<SyncStatus>(bytes) {
+        let json = serde_json::to_vec(&status).unwrap_or_default();
+        assert!(serde_json::from_slice::<SyncStatus>(&json).is_ok());
+    }
+}
+
+/// The first line is what is asked for, the second the header that says by whom.
+fn request(bytes: &[u8]) {
+    let mut lines = bytes.splitn(2, |byte| *byte == b'\n');
+    let (uri, header) = (lines.next().unwrap_or_default(), lines.next());
+    let Ok(uri) = Uri::try_from(uri) else { return };
+    let mut request = Request::new(());
+    *request.uri_mut() = uri;
+    if let Some(header) = header.and_then(|header| HeaderValue::from_bytes(header).ok()) {
+        request.headers_mut().insert(AUTHORIZATION, header);
+    }
+    crate::http::read_request(&request.into_parts().0);
+}
+
+/// Two or three versions, a line each.
+fn versions(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    let lines: Vec<&str> = text.lines().take(3).collect();
+    for a in &lines {
+        for b in &lines {
+            let back = version::compare(b, a).map(std::cmp::Ordering::reverse);
+            assert_eq!(version::compare(a, b), back, "{a:?} and {b:?}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn whatever_the_fuzzer_has_found_is_read_and_keeps_what_is_promised() {
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus");
+        for (name, target) in TARGETS {
+            let files: Vec<_> = fs::read_dir(corpus.join(name)).unwrap().collect();
+            assert!(!files.is_empty(), "{name} has no corpus");
+            for file in files {
+                let path = file.unwrap().path();
+                println!("{}", path.display());
+                target(&fs::read(path).unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_too_long_or_has_control_characters_is_noticed() {
+        assert!(std::panic::catch_unwind(|| line_fits(Some("a\u{7}"))).is_err());
+        let long = "ä".repeat(LINE + 1);
+        assert!(std::panic::catch_unwind(|| line_fits(Some(&long))).is_err());
+    }
+}
