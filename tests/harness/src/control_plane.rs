@@ -17,12 +17,14 @@
 //! `OpenShift`. Deliberately not: kubelets, a scheduler, the node lifecycle controller; a node is what
 //! a test writes.
 
+mod backup;
 mod flags;
 mod folder;
 mod kubeconfig;
 mod layout;
-mod port;
+pub(crate) mod port;
 mod programs;
+mod second;
 mod start;
 mod token;
 
@@ -38,6 +40,8 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use tokio::process::Command;
 
+pub use self::backup::Backup;
+pub use self::second::ApiServer;
 pub use self::start::ControlPlaneBuilder;
 
 use self::folder::Folder;
@@ -46,6 +50,7 @@ use self::layout::Layout;
 use self::start::{ApiServerCommand, start_controller_manager, wait_for_api_server};
 use crate::apply;
 use crate::audit::AuditLog;
+use crate::certificates::Certificates;
 use crate::process::Process;
 
 /// How long a token of [`ControlPlane::service_account_kubeconfig`] is valid, in seconds: longer than
@@ -64,6 +69,7 @@ pub struct ControlPlane {
     url: String,
     kubeconfig: PathBuf,
     layout: Layout,
+    etcd_program: PathBuf,
     api_server_command: ApiServerCommand,
     // Dropped in this order: clients before servers, the folder when nobody writes to it any more.
     controller_manager: Option<Process>,
@@ -130,6 +136,10 @@ impl ControlPlane {
     #[must_use]
     pub fn audit(&self) -> AuditLog {
         AuditLog::new(self.layout.audit_log())
+    }
+
+    pub(crate) fn certificates(&self) -> &Certificates {
+        &self.layout.certificates
     }
 
     /// The programs that run, for figures of their memory and processor time: clients before servers.

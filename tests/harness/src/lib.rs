@@ -9,6 +9,7 @@
 //! | [`control_plane`] | etcd, kube-apiserver, kube-controller-manager: start, outage, end |
 //! | [`apply`] | YAML into the cluster, as `kubectl apply --server-side` does |
 //! | [`audit`] | what the API server was asked, and by whom |
+//! | [`fault_proxy`] | faults between an operator and its API server |
 //! | [`process`] | programs that end with the test |
 //! | [`wait`] | waiting for a condition |
 
@@ -17,6 +18,7 @@ pub mod audit;
 mod certificates;
 pub mod control_plane;
 pub mod demo;
+pub mod fault_proxy;
 pub mod kubernetes;
 pub mod load;
 pub mod openshift;
@@ -24,7 +26,8 @@ pub mod process;
 pub mod wait;
 
 pub use audit::{AuditEntry, AuditLog, AuditMark, writes};
-pub use control_plane::{ControlPlane, ControlPlaneBuilder, KeptControlPlane};
+pub use control_plane::{ApiServer, Backup, ControlPlane, ControlPlaneBuilder, KeptControlPlane};
+pub use fault_proxy::{Fault, FaultProxy, Rule};
 pub use process::{Exit, Process};
 pub use rustix::process::Signal;
 pub use wait::eventually;

@@ -57,6 +57,16 @@ impl Layout {
         self.dir.join("admin.kubeconfig")
     }
 
+    /// What belongs to one of several API servers, which are told apart by their ports.
+    pub(crate) fn of_api_server(&self, port: u16, file: &str) -> PathBuf {
+        self.dir.join(format!("apiserver-{port}-{file}"))
+    }
+
+    /// A backup of etcd's data.
+    pub(crate) fn backup(&self, number: u32) -> PathBuf {
+        self.dir.join(format!("etcd-backup-{number}"))
+    }
+
     pub(crate) fn controller_manager_kubeconfig(&self) -> PathBuf {
         self.dir.join("controller-manager.kubeconfig")
     }

@@ -27,7 +27,7 @@ const READY_DEADLINE: Duration = Duration::from_mins(1);
 const PORT_TRIES: usize = 5;
 
 /// What the API server says when its port is taken.
-const PORT_TAKEN: &str = "address already in use";
+pub(super) const PORT_TAKEN: &str = "address already in use";
 
 /// How a control plane is to be; see [`ControlPlane::builder`].
 #[derive(Clone, Debug, Default)]
@@ -103,6 +103,7 @@ struct Running {
     client: Client,
     url: String,
     layout: Layout,
+    etcd_program: PathBuf,
     api_server_command: ApiServerCommand,
     controller_manager: Option<Process>,
     api_server: Process,
@@ -119,15 +120,7 @@ pub(crate) struct ApiServerCommand {
 impl Start {
     async fn run(self, folder: &Folder) -> Result<Running> {
         let layout = Layout::create(folder.path())?;
-        let etcd = Process::spawn_with_data(
-            "etcd",
-            &self.etcd,
-            flags::etcd(&layout),
-            &layout.etcd_data(),
-            layout.dir(),
-        )?;
-        wait_for_etcd(&etcd, &layout).await?;
-
+        let etcd = start_etcd(&self.etcd, &layout).await?;
         let (api_server_command, api_server, client, url) = self.start_api_server(&layout).await?;
         let controller_manager = match &self.controller_manager {
             Some(program) => Some(start_controller_manager(program, &layout, &url, &client).await?),
@@ -137,6 +130,7 @@ impl Start {
             client,
             url,
             layout,
+            etcd_program: self.etcd,
             api_server_command,
             controller_manager,
             api_server,
@@ -152,7 +146,7 @@ impl Start {
         loop {
             let port = port::free_port()?;
             let url = format!("https://127.0.0.1:{port}");
-            let client = admin_client(layout, &url).await?;
+            let client = admin_client(layout, &url, &layout.admin_kubeconfig()).await?;
             let flags = flags::api_server(layout, port, &self.api_server_flags);
             let command = ApiServerCommand {
                 program: self.api_server.clone(),
@@ -175,6 +169,7 @@ impl Running {
             client,
             url,
             layout,
+            etcd_program,
             api_server_command,
             controller_manager,
             api_server,
@@ -185,6 +180,7 @@ impl Running {
             url,
             kubeconfig: layout.admin_kubeconfig(),
             layout,
+            etcd_program,
             api_server_command,
             controller_manager,
             api_server: Some(api_server),
@@ -196,10 +192,15 @@ impl Running {
 
 impl ApiServerCommand {
     pub(crate) fn spawn(&self, layout: &Layout) -> Result<Process> {
+        self.spawn_with(layout, &[])
+    }
+
+    /// With further flags, which win over its own.
+    pub(crate) fn spawn_with(&self, layout: &Layout, flags: &[String]) -> Result<Process> {
         Process::spawn(
             "kube-apiserver",
             &self.program,
-            &self.flags,
+            self.flags.iter().chain(flags),
             &[],
             layout.dir(),
         )
@@ -218,6 +219,19 @@ pub(crate) async fn wait_for_api_server(process: &Process, client: &Client) -> R
         Ok(default.is_some() && system.is_some())
     })
     .await
+}
+
+/// Starts etcd on the data that there is, or on none.
+pub(crate) async fn start_etcd(program: &Path, layout: &Layout) -> Result<Process> {
+    let process = Process::spawn_with_data(
+        "etcd",
+        program,
+        flags::etcd(layout),
+        &layout.etcd_data(),
+        layout.dir(),
+    )?;
+    wait_for_etcd(&process, layout).await?;
+    Ok(process)
 }
 
 async fn wait_for_etcd(process: &Process, layout: &Layout) -> Result<()> {
@@ -259,17 +273,16 @@ pub(crate) async fn start_controller_manager(
 }
 
 /// A client of the admin, and the kubeconfig that it comes from.
-async fn admin_client(layout: &Layout, url: &str) -> Result<Client> {
+pub(crate) async fn admin_client(layout: &Layout, url: &str, path: &Path) -> Result<Client> {
     let certificates = &layout.certificates;
-    let path = layout.admin_kubeconfig();
     kubeconfig::write(
-        &path,
+        path,
         url,
         &certificates.authority(),
         "admin",
         &Credentials::Certificate(&certificates.admin()),
     )?;
-    let kubeconfig = Kubeconfig::read_from(&path)?;
+    let kubeconfig = Kubeconfig::read_from(path)?;
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
     Ok(Client::try_from(config)?)
 }

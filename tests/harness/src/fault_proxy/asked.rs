@@ -1,0 +1,143 @@
+//! What a request asks for, as the audit log would call it.
+
+use http::{Method, Uri};
+
+/// One request: its verb and what it is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete` or `deletecollection`.
+    pub verb: &'static str,
+    /// The plural, such as `nodes`; the path for what is no resource, such as `/version`.
+    pub resource: String,
+    /// Such as `status`; empty for the resource itself.
+    pub subresource: String,
+    /// Empty for a list, a watch and a create. Of an event of a watch, that of its object.
+    pub name: String,
+}
+
+impl Asked {
+    pub(super) fn of(method: &Method, uri: &Uri) -> Self {
+        let segments: Vec<&str> = uri
+            .path()
+            .split('/')
+            .filter(|part| !part.is_empty())
+            .collect();
+        let below = match segments.as_slice() {
+            ["api", _, below @ ..] | ["apis", _, _, below @ ..] => below,
+            _ => &[],
+        };
+        let below = match below {
+            ["namespaces", _, "status" | "finalize"] => below,
+            ["namespaces", _, inside @ ..] if !inside.is_empty() => inside,
+            _ => below,
+        };
+        let (resource, name, subresource) = match below {
+            [] => (uri.path(), "", ""),
+            [resource] => (*resource, "", ""),
+            [resource, name] => (*resource, *name, ""),
+            [resource, name, subresource, ..] => (*resource, *name, *subresource),
+        };
+        Self {
+            verb: verb(method, uri, name.is_empty() && !below.is_empty()),
+            resource: resource.to_owned(),
+            subresource: subresource.to_owned(),
+            name: name.to_owned(),
+        }
+    }
+
+    /// Whether it changes something. A question that is asked by a POST, such as an access review, is none.
+    #[must_use]
+    pub fn is_write(&self) -> bool {
+        !["get", "list", "watch"].contains(&self.verb) && !self.resource.ends_with("reviews")
+    }
+
+    pub(super) fn is_watch(&self) -> bool {
+        self.verb == "watch"
+    }
+
+    /// The same about one object: an event of a watch.
+    pub(super) fn about(&self, name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            ..self.clone()
+        }
+    }
+}
+
+fn verb(method: &Method, uri: &Uri, is_collection: bool) -> &'static str {
+    let mut parameters = uri.query().unwrap_or_default().split('&');
+    let is_watch = parameters.any(|parameter| ["watch=true", "watch=1"].contains(&parameter));
+    match (method.as_str(), is_collection) {
+        ("GET", true) if is_watch => "watch",
+        ("GET", true) => "list",
+        ("POST", _) => "create",
+        ("PUT", _) => "update",
+        ("PATCH", _) => "patch",
+        ("DELETE", true) => "deletecollection",
+        ("DELETE", false) => "delete",
+        _ => "get",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(method: &Method, uri: &str) -> (&'static str, String, String, String) {
+        let asked = Asked::of(method, &uri.parse().unwrap());
+        (asked.verb, asked.resource, asked.name, asked.subresource)
+    }
+
+    #[test]
+    fn a_request_is_read_as_the_audit_log_has_it() {
+        let of = |verb, resource: &str, name: &str, subresource: &str| {
+            (verb, resource.into(), name.into(), subresource.into())
+        };
+        let insights = "/apis/nodeinsights.dev/v1alpha1/nodeprogressinsights";
+        let cases = [
+            (
+                Method::GET,
+                "/api/v1/nodes?limit=100",
+                of("list", "nodes", "", ""),
+            ),
+            (
+                Method::GET,
+                "/api/v1/nodes?limit=1&watch=true",
+                of("watch", "nodes", "", ""),
+            ),
+            (Method::GET, "/api/v1/nodes/a", of("get", "nodes", "a", "")),
+            (
+                Method::POST,
+                insights,
+                of("create", "nodeprogressinsights", "", ""),
+            ),
+            (Method::GET, "/version", of("get", "/version", "", "")),
+            (
+                Method::DELETE,
+                "/api/v1/namespaces/default/events/x",
+                of("delete", "events", "x", ""),
+            ),
+            (
+                Method::GET,
+                "/api/v1/namespaces/a",
+                of("get", "namespaces", "a", ""),
+            ),
+            (
+                Method::PUT,
+                "/api/v1/namespaces/a/status",
+                of("update", "namespaces", "a", "status"),
+            ),
+        ];
+        for (method, uri, expected) in cases {
+            assert_eq!(asked(&method, uri), expected, "{method} {uri}");
+        }
+        let put = asked(&Method::PUT, &format!("{insights}/a/status"));
+        assert_eq!(put, of("update", "nodeprogressinsights", "a", "status"));
+    }
+
+    #[test]
+    fn an_access_review_is_no_write() {
+        let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+        assert!(!Asked::of(&Method::POST, &path.parse().unwrap()).is_write());
+    }
+}
