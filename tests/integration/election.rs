@@ -47,29 +47,7 @@ struct Replica {
 
 impl Replica {
     async fn start(world: &World, name: &str, args: &'static [&'static str]) -> Result<Self> {
-        let account = json!({"name": name, "namespace": NAMESPACE});
-        let group = "rbac.authorization.k8s.io";
-        let subject = json!([{"kind": "ServiceAccount", "name": name, "namespace": NAMESPACE}]);
-        let binding = |kind: &str, role: &str, metadata: Value| {
-            json!({
-                "apiVersion": format!("{group}/v1"), "kind": kind, "metadata": metadata,
-                "roleRef": {"apiGroup": group, "kind": role, "name": "node-insights"},
-                "subjects": subject,
-            })
-        };
-        let objects = [
-            json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account}),
-            binding("ClusterRoleBinding", "ClusterRole", json!({"name": name})),
-            binding("RoleBinding", "Role", account.clone()),
-        ];
-        for object in objects {
-            // JSON is YAML.
-            world.plane.apply_yaml(&object.to_string()).await?;
-        }
-        let kubeconfig = world
-            .plane
-            .service_account_kubeconfig(NAMESPACE, name)
-            .await?;
+        let kubeconfig = world.account(name).await?;
         let mut replica = Self {
             user: format!("system:serviceaccount:{NAMESPACE}:{name}"),
             line: Line::to(&kubeconfig).await?,

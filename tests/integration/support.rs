@@ -19,7 +19,7 @@ use node_insights_harness::{
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -94,6 +94,31 @@ impl World {
             .service_account_kubeconfig("node-insights", "node-insights")
             .await?;
         Operator::start(&kubeconfig, args, self.plane.dir()).await
+    }
+
+    /// Makes another service account with the operator's permissions; its kubeconfig.
+    pub async fn account(&self, name: &str) -> Result<PathBuf> {
+        const NAMESPACE: &str = "node-insights";
+        let account = json!({"name": name, "namespace": NAMESPACE});
+        let group = "rbac.authorization.k8s.io";
+        let subject = json!([{"kind": "ServiceAccount", "name": name, "namespace": NAMESPACE}]);
+        let binding = |kind: &str, role: &str, metadata: Value| {
+            json!({
+                "apiVersion": format!("{group}/v1"), "kind": kind, "metadata": metadata,
+                "roleRef": {"apiGroup": group, "kind": role, "name": "node-insights"},
+                "subjects": subject,
+            })
+        };
+        let objects = [
+            json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account}),
+            binding("ClusterRoleBinding", "ClusterRole", json!({"name": name})),
+            binding("RoleBinding", "Role", account.clone()),
+        ];
+        for object in objects {
+            // JSON is YAML.
+            self.plane.apply_yaml(&object.to_string()).await?;
+        }
+        self.plane.service_account_kubeconfig(NAMESPACE, name).await
     }
 
     pub async fn node_insight(&self, name: &str) -> Result<Option<NodeProgressInsight>> {
@@ -189,12 +214,17 @@ impl World {
 
     /// What the operator wrote since `mark`. What it asks by a POST, such as what it may do, is no write.
     pub fn operator_writes(&self, mark: AuditMark) -> Result<Vec<AuditEntry>> {
+        self.writes_by(&[OPERATOR_USER], mark)
+    }
+
+    /// The same of any users.
+    pub fn writes_by(&self, users: &[&str], mark: AuditMark) -> Result<Vec<AuditEntry>> {
         let entries: Vec<AuditEntry> = self
             .plane
             .audit()
             .since(mark)?
             .into_iter()
-            .filter(|entry| entry.user == OPERATOR_USER)
+            .filter(|entry| users.contains(&entry.user.as_str()))
             .filter(|entry| !entry.api_group.ends_with("authorization.k8s.io"))
             .collect();
         Ok(writes(&entries).into_iter().cloned().collect())
@@ -349,9 +379,10 @@ fn operator_args<'a>(args: &[&'a str]) -> Vec<&'a str> {
         "127.0.0.1:0",
         "--log-format",
         "json",
-        "--log-level",
-        "debug",
     ];
+    if !args.contains(&"--log-level") {
+        all.extend(["--log-level", "debug"]);
+    }
     all.extend(args);
     all
 }

@@ -1,0 +1,109 @@
+//! Watches that are not true: events that come twice, never, or in another order, and a list that is older than what
+//! was seen. Nothing says so, so it is the compare that finds it.
+
+use anyhow::{Context, Result, ensure};
+use node_insights::api::types::Phase;
+use node_insights_harness::eventually;
+use node_insights_harness::fault_proxy::{Fault, Rule};
+
+use crate::scene::{OFTEN, OLD, Scene, damage, small};
+use crate::snapshot::Snapshot;
+use crate::support::{SOON, count};
+
+const NODE: &str = "worker-0";
+
+#[tokio::test]
+async fn an_event_that_comes_twice_is_one_write() -> Result<()> {
+    let mut scene = Scene::openshift(&small()?, &[]).await?;
+    let rule = scene
+        .proxy
+        .add(Rule::new(Fault::Duplicate).verbs(&["watch"]));
+    let mark = scene.world.plane.audit().mark()?;
+    scene.world.editor.cordon(NODE, true).await?;
+    scene.reported_as_available(NODE, "worker", false).await?;
+    scene.settled().await?;
+    ensure!(scene.proxy.struck(rule) > 0);
+    let writes = scene.world.operator_writes(mark)?;
+    let of_node = count(&writes, "update", "nodeprogressinsights", "status");
+    ensure!(of_node == 1, "{writes:#?}");
+    scene.a_fresh_operator_writes_nothing().await
+}
+
+#[tokio::test]
+async fn what_no_event_told_is_found_at_the_next_compare() -> Result<()> {
+    let mut scene = Scene::openshift(&small()?, &OFTEN).await?;
+    let before = Snapshot::of(&scene.world).await?;
+    let rule = scene.proxy.add(Rule::new(Fault::Drop).verbs(&["watch"]));
+    let editor = &scene.world.editor;
+    editor.cordon(NODE, true).await?;
+    editor.delete_node("worker-1").await?;
+    editor.add_node("late", "worker", OLD).await?;
+    // Somebody edits an insight by hand.
+    damage(&scene.world.client, "worker-2").await?;
+    // While events are lost all the time.
+    scene.reported_as_available(NODE, "worker", false).await?;
+    let insights = scene.world.all_reported(5).await?;
+    ensure!(insights.contains_key("late") && !insights.contains_key("worker-1"));
+    let repaired = scene
+        .world
+        .node_reaches("worker-2", Phase::Completed)
+        .await?;
+    ensure!(
+        Some(&repaired) == before.nodes["worker-2"].status.as_ref(),
+        "{repaired:#?}"
+    );
+    ensure!(scene.proxy.struck(rule) >= 3);
+    scene.proxy.heal();
+    scene.compared_again().await?;
+    scene.a_fresh_operator_writes_nothing().await
+}
+
+#[tokio::test]
+async fn events_in_another_order_end_in_the_same_insights() -> Result<()> {
+    let mut scene = Scene::openshift(&small()?, &OFTEN).await?;
+    let before = Snapshot::of(&scene.world).await?;
+    let swap = Rule::new(Fault::Swap).verbs(&["watch"]).chance(0.5);
+    let rule = scene.proxy.add(swap);
+    for round in 0..12 {
+        let node = format!("worker-{}", round % 3);
+        scene.world.editor.cordon(&node, true).await?;
+        scene.world.editor.cordon(&node, false).await?;
+    }
+    scene.world.editor.cordon(NODE, true).await?;
+    eventually("events are swapped", SOON, async || {
+        Ok((scene.proxy.struck(rule) > 2).then_some(()))
+    })
+    .await?;
+    scene.proxy.heal();
+    scene.compared_again().await?;
+    scene.reported_as_available(NODE, "worker", false).await?;
+    let touched = [NODE, "worker-1", "worker-2", "worker"];
+    before.is_kept(&Snapshot::of(&scene.world).await?, &touched)?;
+    scene.a_fresh_operator_writes_nothing().await
+}
+
+#[tokio::test]
+async fn a_list_that_is_older_than_what_was_seen_is_corrected_by_the_next_one() -> Result<()> {
+    let mut scene = Scene::openshift(&small()?, &OFTEN).await?;
+    scene.proxy.record("nodes");
+    eventually("a list is kept", SOON, async || {
+        Ok(scene.proxy.has_recorded("nodes").then_some(()))
+    })
+    .await?;
+    scene.world.editor.cordon(NODE, true).await?;
+    scene.reported_as_available(NODE, "worker", false).await?;
+    let before = Snapshot::of(&scene.world).await?;
+    let replay = Rule::new(Fault::Replay).verbs(&["list"]).resource("nodes");
+    let rule = scene.proxy.add(replay.times(2));
+    eventually("old lists are read", SOON, async || {
+        Ok((scene.proxy.struck(rule) == 2).then_some(()))
+    })
+    .await?;
+    scene.compared_again().await?;
+    scene
+        .reported_as_available(NODE, "worker", false)
+        .await
+        .context("after old lists")?;
+    before.is_kept(&Snapshot::of(&scene.world).await?, &[NODE, "worker"])?;
+    scene.a_fresh_operator_writes_nothing().await
+}

@@ -1,0 +1,188 @@
+//! SIGKILL after every single write, each time before the operator learns that it was done.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::events::v1::Event;
+use kube::Api;
+use kube::api::ListParams;
+use node_insights::api::types::Phase;
+use node_insights_harness::eventually;
+
+use crate::scene::{NEW, Scene, small};
+use crate::snapshot::Snapshot;
+use crate::support::{SOON, World};
+
+const INSIGHTS: [&str; 2] = ["nodeprogressinsights", "poolprogressinsights"];
+const NODE: &str = "worker-0";
+/// More writes than any step of the scenario has: it would go on for ever.
+const TOO_MANY: usize = 60;
+
+#[tokio::test]
+async fn killed_after_every_single_write_it_writes_each_insight_once_and_makes_none_anew()
+-> Result<()> {
+    let mut scene = Scene::idle(World::openshift(&small()?).await?, &[]).await?;
+    let editor = scene.world.editor.clone();
+    step(&mut scene, "the first start", async { Ok(()) }).await?;
+    step(&mut scene, "the start of an update", async {
+        editor.start_update(NEW).await?;
+        editor.render("worker", NEW).await.map(|_| ())
+    })
+    .await?;
+    for phase in [Phase::Draining, Phase::Updating, Phase::Completed] {
+        step(&mut scene, phase.as_str(), advance(&editor, phase)).await?;
+    }
+    step(&mut scene, "one node for another", async {
+        editor.delete_node("worker-2").await?;
+        editor.add_node("late", "worker", NEW).await
+    })
+    .await?;
+    scene.start().await?;
+    scene.settled().await?;
+    scene.world.node_reaches(NODE, Phase::Completed).await?;
+    scene.a_fresh_operator_writes_nothing().await
+}
+
+#[tokio::test]
+async fn what_the_insights_say_is_told_as_events_once_each_also_after_kills() -> Result<()> {
+    let mut scene = Scene::idle(World::openshift(&small()?).await?, &[]).await?;
+    let editor = scene.world.editor.clone();
+    step(&mut scene, "the first start", async { Ok(()) }).await?;
+    step(&mut scene, "the start of an update", async {
+        editor.start_update(NEW).await?;
+        editor.render("worker", NEW).await.map(|_| ())
+    })
+    .await?;
+    for phase in [Phase::Draining, Phase::Updating, Phase::Completed] {
+        step(&mut scene, phase.as_str(), advance(&editor, phase)).await?;
+    }
+    scene.start().await?;
+    scene.settled().await?;
+    let wanted = ["DrainStarted", "UpdateCompleted", "UpdateStarted"];
+    let told = eventually("every step is told", SOON, async || {
+        let told = told(&scene.world).await?;
+        ensure!(told.len() >= wanted.len(), "only {told:?}");
+        Ok(Some(told))
+    })
+    .await?;
+    ensure!(told == wanted, "{told:?}");
+    // A restart tells nothing again.
+    scene.a_fresh_operator_writes_nothing().await?;
+    ensure!(self::told(&scene.world).await? == wanted);
+    Ok(())
+}
+
+/// Makes a change, and lets operators do what is to be done for it, each of which is killed after one write of an
+/// insight. Every insight that is another one by then was written once.
+async fn step(
+    scene: &mut Scene,
+    name: &str,
+    change: impl Future<Output = Result<()>>,
+) -> Result<()> {
+    let before = Snapshot::of(&scene.world).await?;
+    let mark = scene.world.plane.audit().mark()?;
+    change.await.with_context(|| format!("making {name}"))?;
+    one_by_one(scene)
+        .await
+        .with_context(|| format!("at {name}"))?;
+    let after = Snapshot::of(&scene.world).await?;
+    let expected = writes_between(&before.nodes, &after.nodes, |insight| &insight.metadata)
+        + writes_between(&before.pools, &after.pools, |insight| &insight.metadata);
+    let writes = scene.world.operator_writes(mark)?;
+    let writes: Vec<_> = writes
+        .iter()
+        .filter(|write| INSIGHTS.contains(&write.resource.as_str()))
+        .map(|write| format!("{} {} {}", write.verb, write.resource, write.name))
+        .collect();
+    ensure!(
+        writes.len() == expected,
+        "not {expected} writes at {name}: {writes:#?}"
+    );
+    Ok(())
+}
+
+async fn one_by_one(scene: &mut Scene) -> Result<()> {
+    for _ in 0..TOO_MANY {
+        scene.proxy.allow_writes(1, &INSIGHTS);
+        scene.start().await?;
+        let is_done = tokio::select! {
+            () = scene.proxy.writes_spent() => false,
+            settled = scene.settled() => { settled?; true }
+        };
+        scene.kill().await?;
+        scene.proxy.cut_connections();
+        if is_done {
+            scene.proxy.allow_all_writes();
+            return Ok(());
+        }
+    }
+    anyhow::bail!("it does not end")
+}
+
+/// How many writes lead from one to the other: two make an insight, one changes or deletes it.
+fn writes_between<I>(
+    before: &BTreeMap<String, I>,
+    after: &BTreeMap<String, I>,
+    metadata: impl Fn(&I) -> &kube::api::ObjectMeta,
+) -> usize {
+    let of = |insight: &I| {
+        let metadata = metadata(insight);
+        (metadata.uid.clone(), metadata.resource_version.clone())
+    };
+    let made = after.iter().map(|(name, new)| match before.get(name) {
+        Some(old) if of(old).0 == of(new).0 => usize::from(of(old).1 != of(new).1),
+        Some(_) => 3,
+        None => 2,
+    });
+    let gone = before.keys().filter(|name| !after.contains_key(*name));
+    made.sum::<usize>() + gone.count()
+}
+
+/// Lets the first worker take the next step of its update.
+async fn advance(editor: &node_insights_harness::openshift::Editor, phase: Phase) -> Result<()> {
+    let config = editor.pool_configuration("worker").await?;
+    let (drain, uncordon) = (format!("drain-{config}"), format!("uncordon-{config}"));
+    match phase {
+        Phase::Draining => {
+            let wanted = [
+                ("desiredConfig", Some(&*config)),
+                ("state", Some("Working")),
+                ("desiredDrain", Some(&*drain)),
+            ];
+            editor.annotate(NODE, &wanted).await?;
+            editor.cordon(NODE, true).await
+        }
+        Phase::Updating => {
+            editor
+                .annotate(NODE, &[("lastAppliedDrain", Some(&*drain))])
+                .await
+        }
+        _ => {
+            let done = [
+                ("currentConfig", Some(&*config)),
+                ("state", Some("Done")),
+                ("desiredDrain", Some(&*uncordon)),
+                ("lastAppliedDrain", Some(&*uncordon)),
+            ];
+            editor.annotate(NODE, &done).await?;
+            editor.cordon(NODE, false).await
+        }
+    }
+}
+
+/// The reasons of the Events about the node, in their alphabetical order.
+async fn told(world: &World) -> Result<Vec<String>> {
+    let api: Api<Event> = Api::namespaced(world.client.clone(), "default");
+    let events = api.list(&ListParams::default()).await?.items;
+    let mut reasons: Vec<String> = events
+        .into_iter()
+        .filter(|event| {
+            let regarding = event.regarding.as_ref();
+            regarding.and_then(|about| about.name.as_deref()) == Some(NODE)
+        })
+        .filter_map(|event| event.reason)
+        .collect();
+    reasons.sort();
+    Ok(reasons)
+}

@@ -1,0 +1,112 @@
+//! One insight that the API server refuses concerns that insight.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use jiff::{SignedDuration, Timestamp};
+use node_insights::api::types::ConditionStatus;
+use node_insights_harness::AuditMark;
+use node_insights_harness::eventually;
+use node_insights_harness::fault_proxy::{Fault, Rule};
+use node_insights_harness::openshift::{Cluster, Pool};
+
+use crate::scene::{OLD, Scene};
+use crate::support::{OPERATOR_USER, SOON, condition};
+
+/// The one that is refused; the last, so that the others are the first.
+const REFUSED: &str = "worker-11";
+const OTHERS: usize = 11;
+/// A write takes milliseconds. Without an own backoff for what is refused it took a second, at rest.
+const UNAFFECTED: SignedDuration = SignedDuration::from_millis(150);
+
+#[tokio::test]
+async fn an_insight_that_is_refused_delays_no_other_and_is_written_once_it_may_be() -> Result<()> {
+    refused(403).await
+}
+
+#[tokio::test]
+async fn an_insight_that_the_api_server_fails_at_delays_no_other_and_is_written_once_it_can_be()
+-> Result<()> {
+    refused(500).await
+}
+
+async fn refused(code: u16) -> Result<()> {
+    let cluster = Cluster::builder(OLD)
+        .pool(Pool::new("master", 1))
+        .pool(Pool::new("worker", OTHERS + 1))
+        .build()?;
+    let mut scene = Scene::openshift(&cluster, &[]).await?;
+    let usual = median(&scene, true).await?;
+
+    let rule = Rule::new(Fault::status(code, None))
+        .writes()
+        .resource("nodeprogressinsights");
+    let rule = scene.proxy.add(rule.name(REFUSED));
+    scene.world.editor.cordon(REFUSED, true).await?;
+    eventually("it is refused, and tried again", SOON, async || {
+        Ok((scene.proxy.struck(rule) >= 2).then_some(()))
+    })
+    .await?;
+    let beside = median(&scene, false).await?;
+    ensure!(
+        beside <= usual + UNAFFECTED,
+        "others took {beside:?} in the median, and {usual:?} without the refused one"
+    );
+    let struck = scene.proxy.remove(rule);
+    ensure!(struck < 100, "it was tried {struck} times");
+    scene
+        .reported_as_available(REFUSED, "worker", false)
+        .await?;
+    scene.a_fresh_operator_writes_nothing().await
+}
+
+/// Cordons the other nodes one after the other (or takes that back); how long it took from a node's change to the
+/// write of its insight, in the median, by the API server's clock. The operator is ready all the while.
+async fn median(scene: &Scene, cordon: bool) -> Result<SignedDuration> {
+    let mark = scene.world.plane.audit().mark()?;
+    for index in 0..OTHERS {
+        let node = format!("worker-{index:02}");
+        scene.world.editor.cordon(&node, cordon).await?;
+        let wanted = if cordon {
+            ConditionStatus::False
+        } else {
+            ConditionStatus::True
+        };
+        scene
+            .world
+            .node_becomes(&node, "cordoned or not", |status| {
+                condition(&status.conditions, "Available").status == wanted
+            })
+            .await?;
+        let (code, why) = scene.operator()?.get("/readyz").await?;
+        ensure!(code == 200, "not ready for one insight: {why}");
+        // At rest, as the write of one node must not be carried by that of another.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let mut delays = delays(scene, mark)?;
+    ensure!(delays.len() == OTHERS, "{delays:?}");
+    delays.sort();
+    Ok(delays[delays.len() / 2])
+}
+
+fn delays(scene: &Scene, mark: AuditMark) -> Result<Vec<SignedDuration>> {
+    let mut changed: BTreeMap<String, Timestamp> = BTreeMap::new();
+    let mut delays = BTreeMap::new();
+    for entry in scene.world.plane.audit().since(mark)? {
+        let is_operator = entry.user == OPERATOR_USER;
+        match (entry.resource.as_str(), entry.verb.as_str()) {
+            ("nodes", "patch") => {
+                changed.insert(entry.name, entry.reached);
+            }
+            ("nodeprogressinsights", "update") if is_operator && entry.name != REFUSED => {
+                let at = changed
+                    .get(&entry.name)
+                    .context("a write without a change")?;
+                delays.insert(entry.name, entry.received.duration_since(*at));
+            }
+            _ => {}
+        }
+    }
+    Ok(delays.into_values().collect())
+}

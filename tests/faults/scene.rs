@@ -1,0 +1,250 @@
+//! A cluster, a proxy in front of its API server, and an operator behind that; and the judgement of a fresh one.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail, ensure};
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client};
+use node_insights::api::pool::SummaryType;
+use node_insights::api::types::ConditionStatus;
+use node_insights::api::{NodeProgressInsight, PoolProgressInsightStatus};
+use node_insights_harness::openshift::{Cluster, Pool};
+use node_insights_harness::{FaultProxy, eventually};
+use serde_json::json;
+
+use crate::snapshot::Snapshot;
+use crate::support::{Operator, SOON, World, condition};
+
+/// Repeats what a seed did.
+const SEED: &str = "NODE_INSIGHTS_SEED";
+
+/// The release that simulated clusters run at first.
+pub const OLD: &str = "4.19.14";
+/// The one that they are updated to.
+pub const NEW: &str = "4.20.3";
+
+/// Small enough that everything is compared again within seconds.
+pub const OFTEN: [&str; 2] = ["--sync-interval", "2s"];
+
+/// The seed of this run; printed, so that a failure says how to repeat it.
+pub fn seed() -> Result<u64> {
+    let seed = match std::env::var(SEED) {
+        Ok(text) => text.parse().with_context(|| format!("{SEED}={text}"))?,
+        Err(_) => fastrand::u64(..),
+    };
+    eprintln!("{SEED}={seed} repeats this");
+    Ok(seed)
+}
+
+/// One node of the control plane, three workers, and one node of another pool.
+pub fn small() -> Result<Cluster> {
+    Cluster::builder(OLD)
+        .pool(Pool::new("master", 1))
+        .pool(Pool::new("worker", 3))
+        .pool(Pool::new("infra", 1))
+        .build()
+}
+
+/// An operator that reaches its API server through a proxy.
+pub struct Scene {
+    pub world: World,
+    pub proxy: FaultProxy,
+    operator: Option<Operator>,
+    kubeconfig: PathBuf,
+    args: Vec<&'static str>,
+}
+
+impl Scene {
+    /// A simulated OpenShift cluster that is reported already.
+    pub async fn openshift(cluster: &Cluster, args: &[&'static str]) -> Result<Self> {
+        let world = World::openshift(cluster).await?;
+        let scene = Self::of(world, args).await?;
+        scene.settled().await?;
+        Ok(scene)
+    }
+
+    /// With whatever is in the cluster.
+    pub async fn of(world: World, args: &[&'static str]) -> Result<Self> {
+        let mut scene = Self::idle(world, args).await?;
+        scene.start().await?;
+        Ok(scene)
+    }
+
+    /// Without an operator that runs.
+    pub async fn idle(world: World, args: &[&'static str]) -> Result<Self> {
+        let proxy = FaultProxy::start(&world.plane, seed()?).await?;
+        let direct = world
+            .plane
+            .service_account_kubeconfig("node-insights", "node-insights")
+            .await?;
+        Ok(Self {
+            kubeconfig: proxy.kubeconfig(&direct)?,
+            world,
+            proxy,
+            operator: None,
+            args: args.to_vec(),
+        })
+    }
+
+    /// The operator under test.
+    pub fn operator(&self) -> Result<&Operator> {
+        self.operator.as_ref().context("no operator runs")
+    }
+
+    /// Starts the operator under test again.
+    pub async fn start(&mut self) -> Result<()> {
+        ensure!(self.operator.is_none(), "an operator runs already");
+        let dir = self.world.plane.dir();
+        self.operator = Some(Operator::start(&self.kubeconfig, &self.args, dir).await?);
+        Ok(())
+    }
+
+    /// Ends it as Kubernetes does.
+    pub async fn stop(&mut self) -> Result<()> {
+        let operator = self.operator.take().context("no operator runs")?;
+        let exit = operator.stop().await?;
+        ensure!(exit.success(), "the operator ended with {exit}");
+        Ok(())
+    }
+
+    /// Ends it as a power failure does.
+    pub async fn kill(&mut self) -> Result<()> {
+        let operator = self.operator.take().context("no operator runs")?;
+        operator.kill().await?;
+        Ok(())
+    }
+
+    /// Waits until the operator is ready, everything was compared once, and nothing is on its way.
+    pub async fn settled(&self) -> Result<()> {
+        settled(self.operator()?).await
+    }
+
+    /// Waits until everything was listed afresh and compared twice: what no watch said is known by then.
+    pub async fn compared_again(&self) -> Result<()> {
+        let operator = self.operator()?;
+        let before = compares(operator, &[]).await?;
+        eventually("two more compares", SOON, async || {
+            Ok((compares(operator, &[]).await? >= before + 2).then_some(()))
+        })
+        .await?;
+        settled(operator).await
+    }
+
+    /// Ends all faults and the operator under test, and asserts that a fresh operator, straight at the API server
+    /// and with nothing but what is in the cluster, finds every insight as it would have written it. Then the one
+    /// under test is started again.
+    pub async fn a_fresh_operator_writes_nothing(&mut self) -> Result<()> {
+        self.proxy.heal();
+        self.stop().await?;
+        let before = Snapshot::of(&self.world).await?;
+        let mark = self.world.plane.audit().mark()?;
+        let fresh = self.world.operator(&[]).await?;
+        settled(&fresh).await?;
+        let exit = fresh.stop().await?;
+        ensure!(exit.success(), "the fresh operator ended with {exit}");
+        let written = self.world.operator_writes(mark)?;
+        if !written.is_empty() {
+            let after = Snapshot::of(&self.world).await?;
+            bail!(
+                "a fresh operator had {} writes to do:\n{}",
+                written.len(),
+                before.difference(&after)
+            );
+        }
+        before.is_the_same(&Snapshot::of(&self.world).await?)?;
+        self.start().await?;
+        self.settled().await
+    }
+
+    /// Waits until the insights say of a node and of its pool whether it can be used.
+    pub async fn reported_as_available(&self, node: &str, pool: &str, is: bool) -> Result<()> {
+        let wanted = if is {
+            ConditionStatus::True
+        } else {
+            ConditionStatus::False
+        };
+        let of_node = self.world.node_becomes(node, "available or not", |status| {
+            condition(&status.conditions, "Available").status == wanted
+        });
+        of_node.await?;
+        let members = self.world.node_insights().await?;
+        let available = members
+            .values()
+            .filter_map(|insight| insight.status.as_ref());
+        let available = available
+            .filter(|status| status.pool_ref.as_ref().is_some_and(|of| of.name == pool))
+            .filter(|status| {
+                condition(&status.conditions, "Available").status == ConditionStatus::True
+            })
+            .count();
+        self.pool_has_available(pool, available).await
+    }
+
+    /// Waits until the insight of a pool says that so many of its nodes can be used.
+    pub async fn pool_has_available(&self, pool: &str, count: usize) -> Result<()> {
+        let what = format!("{count} available nodes");
+        let is_so = |status: &PoolProgressInsightStatus| {
+            let mut summaries = status.summaries.iter();
+            summaries.any(|summary| {
+                summary.type_ == SummaryType::Available
+                    && usize::try_from(summary.count).is_ok_and(|is| is == count)
+            })
+        };
+        self.world
+            .pool_becomes(pool, &what, is_so)
+            .await
+            .map(|_| ())
+    }
+
+    /// Fails when the operator does not live, or does not answer.
+    pub async fn is_alive(&self) -> Result<()> {
+        let (livez, _) = self.operator()?.get("/livez").await?;
+        let (metrics, _) = self.operator()?.get("/metrics").await?;
+        ensure!(
+            (livez, metrics) == (200, 200),
+            "/livez {livez}, /metrics {metrics}"
+        );
+        Ok(())
+    }
+}
+
+/// Makes the insight of a node say something else, as somebody who edits it by hand.
+///
+/// # Errors
+/// When the API server refuses that.
+pub async fn damage(client: &Client, node: &str) -> kube::Result<()> {
+    let long_ago = "2026-01-01T00:00:00Z";
+    let edit = json!({"status": {
+        "phase": "Rebooting", "phaseStartTime": long_ago, "message": "by hand",
+        "timeline": [{"phase": "Rebooting", "startTime": long_ago}],
+    }});
+    Api::<NodeProgressInsight>::all(client.clone())
+        .patch_status(node, &PatchParams::default(), &Patch::Merge(edit))
+        .await
+        .map(|_| ())
+}
+
+/// Waits until an operator is ready, has compared everything once, and has nothing on its way.
+pub async fn settled(operator: &Operator) -> Result<()> {
+    operator.ready().await?;
+    eventually("everything is compared and written", SOON, async || {
+        let mut left = 0;
+        for gauge in [
+            "node_insights_notifications_pending",
+            "node_insights_insights_out_of_sync",
+        ] {
+            left += operator.metric(gauge, &[]).await?;
+        }
+        Ok((left == 0 && compares(operator, &[]).await? > 0).then_some(()))
+    })
+    .await
+}
+
+/// How many compares have succeeded.
+pub async fn compares(operator: &Operator, labels: &[&str]) -> Result<u64> {
+    let mut all = vec!["result=\"success\""];
+    all.extend(labels);
+    operator
+        .metric("node_insights_sync_attempts_total", &all)
+        .await
+}

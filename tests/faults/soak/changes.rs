@@ -1,0 +1,250 @@
+//! Random changes of everything that is read, straight at the API server.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use fastrand::Rng;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use kube::api::{DeleteParams, ListParams};
+use kube::{Api, Client};
+use node_insights::api::NodeProgressInsight;
+use node_insights_harness::kubernetes::{Nodes, Ready};
+use node_insights_harness::openshift::{Editor, Pool, config_name, node};
+use serde_json::json;
+
+use crate::scene::{NEW, OLD, damage};
+use crate::snapshot::Snapshot;
+use crate::support::World;
+
+const VERSIONS: [&str; 3] = [OLD, "4.19.20", NEW];
+const POOLS: [&str; 2] = ["worker", "infra"];
+const STATES: [&str; 5] = ["Done", "Working", "Rebooting", "Degraded", "Unreconcilable"];
+/// Those that exist all the time, and those that come and go.
+const WORKERS: usize = 10;
+/// Writes of nodes that come and go, at the same time.
+const AT_ONCE: usize = 8;
+
+pub struct Changes {
+    random: Rng,
+    editor: Editor,
+    client: Client,
+    /// Nodes that were replaced, and nodes whose insight was edited or deleted by hand, in this round.
+    touched: BTreeSet<String>,
+    is_there: BTreeSet<String>,
+    has_extra_pool: bool,
+}
+
+impl Changes {
+    pub async fn new(seed: u64, world: &World) -> Result<Self> {
+        let editor = world.editor.clone();
+        for version in VERSIONS {
+            for pool in POOLS {
+                let config = config_name(pool, &[version]);
+                editor.add_config(&config, pool, Some(version)).await?;
+            }
+        }
+        let nodes = editor.nodes().api().list(&ListParams::default()).await?;
+        let names = nodes
+            .items
+            .into_iter()
+            .filter_map(|node| node.metadata.name);
+        Ok(Self {
+            random: Rng::with_seed(seed),
+            client: world.client.clone(),
+            editor,
+            touched: BTreeSet::new(),
+            is_there: names.filter(|name| name.starts_with("worker-")).collect(),
+            has_extra_pool: false,
+        })
+    }
+
+    /// A round begins.
+    pub fn begin(&mut self) {
+        self.touched.clear();
+    }
+
+    /// Changes until then.
+    pub async fn go_on(&mut self, until: Instant) -> Result<()> {
+        while Instant::now() < until {
+            self.one().await?;
+            tokio::time::sleep(Duration::from_millis(self.random.u64(5..150))).await;
+        }
+        Ok(())
+    }
+
+    /// Whatever was neither replaced nor edited by hand has the insight that it had, and its phase began no earlier
+    /// than it was said to have begun.
+    pub fn is_kept(&self, before: &Snapshot, after: &Snapshot) -> Result<()> {
+        for (name, old) in &before.nodes {
+            let Some(new) = after.nodes.get(name) else {
+                continue;
+            };
+            if self.touched.contains(name) {
+                continue;
+            }
+            ensure!(
+                new.metadata.uid == old.metadata.uid,
+                "the insight {name} was made anew"
+            );
+            let started = [old, new].map(|insight| {
+                insight
+                    .status
+                    .as_ref()
+                    .map(|status| status.phase_start_time)
+            });
+            ensure!(
+                started[0] <= started[1],
+                "the time of {name} went back: {started:?}"
+            );
+        }
+        for name in &self.is_there {
+            ensure!(after.nodes.contains_key(name), "{name} has no insight");
+        }
+        Ok(())
+    }
+
+    async fn one(&mut self) -> Result<()> {
+        let version = VERSIONS[self.random.usize(..VERSIONS.len())];
+        let pool = POOLS[self.random.usize(..POOLS.len())];
+        let node = self.node();
+        let yes = self.random.bool();
+        let kind = self.random.u8(..18);
+        let editor = &self.editor;
+        match kind {
+            0..3 => editor.cordon(&node, yes).await,
+            3 | 4 => {
+                let state = STATES[self.random.usize(..STATES.len())];
+                let reason = if yes { "disk is full\n\u{7}" } else { "" };
+                editor.set_state(&node, state, reason).await
+            }
+            5 => {
+                let states = [Ready::Yes, Ready::No, Ready::Unknown];
+                editor
+                    .set_ready(&node, states[self.random.usize(..3)])
+                    .await
+            }
+            6 | 7 => {
+                let config = config_name("worker", &[version]);
+                let drain = format!("{}-{config}", if yes { "drain" } else { "uncordon" });
+                let wanted = [
+                    ("desiredConfig", Some(&*config)),
+                    ("desiredDrain", Some(&*drain)),
+                ];
+                editor.annotate(&node, &wanted).await
+            }
+            8 => {
+                let config = config_name("worker", &[version]);
+                let done = [
+                    ("currentConfig", Some(&*config)),
+                    ("desiredConfig", Some(&*config)),
+                    ("state", Some("Done")),
+                ];
+                editor.annotate(&node, &done).await
+            }
+            9 if editor.target_version().await? != version => editor.start_update(version).await,
+            9 => editor.complete_update().await,
+            10 => editor.render(pool, version).await.map(|_| ()),
+            11 => editor.set_paused(pool, yes).await,
+            12 => editor.set_max_unavailable(pool, self.random.u8(1..4)).await,
+            13 => {
+                // The pool of infra takes one worker as well, or does not.
+                let key = "kubernetes.io/hostname";
+                let role = "node-role.kubernetes.io/infra";
+                let selector = if yes {
+                    json!({"matchLabels": {role: ""}})
+                } else {
+                    json!({"matchLabels": {key: node}})
+                };
+                editor.set_selector("infra", selector).await
+            }
+            14 => {
+                let config = config_name(pool, &[version]);
+                editor.set_release(&config, yes.then_some(version)).await
+            }
+            15 => self.come_or_go().await,
+            16 => self.by_hand(&node, yes).await,
+            _ => self.extra_pool(version).await,
+        }
+        .with_context(|| format!("making change {kind} of {node}"))
+    }
+
+    fn node(&mut self) -> String {
+        let index = self.random.usize(..self.is_there.len());
+        self.is_there.iter().nth(index).cloned().unwrap_or_default()
+    }
+
+    /// A worker goes, comes, or is replaced by another one of its name.
+    async fn come_or_go(&mut self) -> Result<()> {
+        let name = format!("worker-{}", self.random.usize(..WORKERS));
+        self.touched.insert(name.clone());
+        let is_there = self.is_there.remove(&name);
+        if is_there {
+            self.editor.delete_node(&name).await?;
+        }
+        // A few are always there.
+        if !is_there || self.is_there.len() < 3 || self.random.bool() {
+            self.editor.add_node(&name, "worker", OLD).await?;
+            self.is_there.insert(name);
+        }
+        Ok(())
+    }
+
+    async fn by_hand(&mut self, node: &str, delete: bool) -> Result<()> {
+        self.touched.insert(node.to_owned());
+        let done = if delete {
+            let params = DeleteParams::default();
+            let insights: Api<NodeProgressInsight> = Api::all(self.client.clone());
+            insights.delete(node, &params).await.map(|_| ())
+        } else {
+            damage(&self.client, node).await
+        };
+        match done {
+            // The operator has not made it yet, or not filled it.
+            Err(kube::Error::Api(status)) if [404, 422].contains(&status.code) => Ok(()),
+            done => Ok(done?),
+        }
+    }
+
+    async fn extra_pool(&mut self, version: &str) -> Result<()> {
+        if self.has_extra_pool {
+            self.editor
+                .pools()
+                .delete("extra", &DeleteParams::default())
+                .await?;
+        } else {
+            let config = config_name("worker", &[version]);
+            self.editor
+                .add_pool(&Pool::new("extra", 0), &config)
+                .await?;
+        }
+        self.has_extra_pool = !self.has_extra_pool;
+        Ok(())
+    }
+}
+
+/// So many nodes come, and go again before the time is over.
+pub async fn come_and_go(world: &World, round: u32, count: usize, until: Instant) -> Result<()> {
+    let nodes = Nodes::new(world.client.clone());
+    let config = config_name("worker", &[OLD]);
+    let names: Vec<String> = (0..count)
+        .map(|index| format!("passing-{round}-{index}"))
+        .collect();
+    let objects = names
+        .iter()
+        .map(|name| node(name, "worker", &config, OLD).object());
+    let objects = objects.collect::<Result<Vec<_>>>()?;
+    let coming = objects.iter().map(|object| nodes.join(object));
+    stream::iter(coming)
+        .buffer_unordered(AT_ONCE)
+        .try_collect::<()>()
+        .await?;
+    // Long enough that they are reported.
+    let rest = until.saturating_duration_since(Instant::now());
+    tokio::time::sleep(rest / 2).await;
+    let going = names.iter().map(|name| nodes.delete(name));
+    stream::iter(going)
+        .buffer_unordered(AT_ONCE)
+        .try_collect::<()>()
+        .await
+}

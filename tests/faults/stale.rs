@@ -1,0 +1,58 @@
+//! A second API server on the same etcd that was frozen for a while, and to which the operator is moved.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use node_insights::api::types::Phase;
+use node_insights_harness::Signal;
+
+use crate::scene::{NEW, Scene, small};
+use crate::snapshot::Snapshot;
+
+/// How long the operator is on an API server that says nothing.
+const FROZEN: Duration = Duration::from_secs(3);
+
+#[tokio::test]
+async fn moved_to_an_api_server_that_was_frozen_nothing_goes_back_and_nothing_is_lost() -> Result<()>
+{
+    let mut scene = Scene::openshift(&small()?, &[]).await?;
+    let other = scene.world.plane.another_api_server().await?;
+    scene.proxy.move_to(&other.url);
+    let editor = scene.world.editor.clone();
+    editor.cordon("worker-1", true).await?;
+    scene
+        .reported_as_available("worker-1", "worker", false)
+        .await?;
+    ensure!(
+        !other.audit().entries()?.is_empty(),
+        "the operator was moved"
+    );
+
+    // What it says from now on is old.
+    other.process.signal(Signal::STOP)?;
+    scene.proxy.move_to(scene.world.plane.url());
+    editor.start_update(NEW).await?;
+    editor.render("worker", NEW).await?;
+    scene.world.node_reaches("worker-0", Phase::Pending).await?;
+    for cordon in [true, false, true] {
+        editor.cordon("worker-0", cordon).await?;
+        scene
+            .reported_as_available("worker-0", "worker", !cordon)
+            .await?;
+    }
+    scene.settled().await?;
+    let before = Snapshot::of(&scene.world).await?;
+
+    scene.proxy.move_to(&other.url);
+    editor.cordon("infra-0", true).await?;
+    tokio::time::sleep(FROZEN).await;
+    scene.is_alive().await?;
+    other.process.signal(Signal::CONT)?;
+    scene
+        .reported_as_available("infra-0", "infra", false)
+        .await?;
+    scene.settled().await?;
+    // Not for a moment was an older state written.
+    before.is_kept(&Snapshot::of(&scene.world).await?, &["infra-0", "infra"])?;
+    scene.a_fresh_operator_writes_nothing().await
+}

@@ -1,0 +1,73 @@
+//! An API server whose version is another one each time, as between two of a control plane that is being updated.
+
+use anyhow::{Result, ensure};
+use node_insights::api::types::Phase;
+use node_insights_harness::eventually;
+use node_insights_harness::fault_proxy::{Fault, Rule};
+use node_insights_harness::kubernetes::Cluster;
+
+use crate::scene::{Scene, settled};
+use crate::support::{OPERATOR_USER, SOON, World};
+
+const NODES: usize = 200;
+/// What the nodes run, and one of the two API servers.
+const OLD: &str = "v1.36.3";
+/// The other one.
+const NEW: &str = "v1.37.0";
+/// Each compare asks for the version.
+const ALL_THE_TIME: [&str; 2] = ["--sync-interval", "1s"];
+/// How often each of the two is to be seen.
+const FLIPS: u64 = 5;
+
+#[tokio::test]
+async fn while_the_version_of_the_api_server_flips_the_lower_one_changes_nothing() -> Result<()> {
+    let world = World::empty().await?;
+    Cluster::builder(OLD)
+        .control_plane(0)
+        .pool("blue", NODES)
+        .build()?
+        .load(&world.client)
+        .await?;
+    let scene = Scene::of(world, &ALL_THE_TIME).await?;
+    scene.world.all_reported(NODES).await?;
+    scene.settled().await?;
+
+    // The first of the control plane is updated: that is the version to come.
+    let new = scene.proxy.add(version(NEW));
+    eventually("every node waits for the new version", SOON, async || {
+        let insights = scene.world.node_insights().await?;
+        let pending = insights
+            .values()
+            .filter_map(|insight| insight.status.as_ref());
+        let pending = pending
+            .filter(|status| status.phase == Phase::Pending)
+            .count();
+        Ok((pending == NODES).then_some(()))
+    })
+    .await?;
+    settled(scene.operator()?).await?;
+
+    // Each question is answered by either of the two.
+    let mark = scene.world.plane.audit().mark()?;
+    scene.proxy.remove(new);
+    let old = scene.proxy.add(version(OLD).chance(0.5));
+    let new = scene.proxy.add(version(NEW));
+    eventually("the version flips", SOON, async || {
+        let (old, new) = (scene.proxy.struck(old), scene.proxy.struck(new));
+        Ok((old >= FLIPS && new >= FLIPS).then_some(()))
+    })
+    .await?;
+    scene.compared_again().await?;
+    let writes = scene.world.operator_writes(mark)?;
+    ensure!(
+        writes.is_empty(),
+        "{} writes by {OPERATOR_USER}: {:?}",
+        writes.len(),
+        writes.first()
+    );
+    Ok(())
+}
+
+fn version(version: &str) -> Rule {
+    Rule::new(Fault::Version(version.to_owned())).resource("/version")
+}

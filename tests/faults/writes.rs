@@ -1,0 +1,128 @@
+//! Writes that fail, of one kind of insights: the other kind is written meanwhile, and afterwards everything is.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use node_insights_harness::eventually;
+use node_insights_harness::fault_proxy::{Fault, Rule};
+
+use crate::scene::{Scene, small};
+use crate::snapshot::Snapshot;
+use crate::support::SOON;
+
+const NODE: &str = "worker-0";
+
+/// Of these the API server never hears.
+const UNHEARD: [(&str, Fault); 8] = [
+    (
+        "429 without Retry-After",
+        Fault::Status {
+            code: 429,
+            retry_after: None,
+        },
+    ),
+    (
+        "429 with Retry-After",
+        Fault::Status {
+            code: 429,
+            retry_after: Some(1),
+        },
+    ),
+    (
+        "500",
+        Fault::Status {
+            code: 500,
+            retry_after: None,
+        },
+    ),
+    (
+        "503",
+        Fault::Status {
+            code: 503,
+            retry_after: None,
+        },
+    ),
+    (
+        "503 with Retry-After",
+        Fault::Status {
+            code: 503,
+            retry_after: Some(1),
+        },
+    ),
+    (
+        "504",
+        Fault::Status {
+            code: 504,
+            retry_after: None,
+        },
+    ),
+    ("a connection that is cut", Fault::Cut),
+    ("no answer", Fault::Hang),
+];
+
+/// These are done, and the operator does not learn it, or late.
+const DONE: [(&str, Fault); 5] = [
+    ("an answer that is lost", Fault::LoseAnswer),
+    ("an answer that ends early", Fault::Truncate),
+    ("an answer that is no JSON", Fault::Garble),
+    ("a slow API server", Fault::Delay(Duration::from_secs(1))),
+    ("a slow line", Fault::Throttle(500)),
+];
+
+#[tokio::test]
+async fn while_writes_of_node_insights_do_not_come_through_pools_are_written_and_afterwards_all_is()
+-> Result<()> {
+    each(&UNHEARD, false).await
+}
+
+#[tokio::test]
+async fn a_write_whose_answer_is_lost_or_cannot_be_read_is_neither_lost_nor_made_twice()
+-> Result<()> {
+    each(&DONE, true).await
+}
+
+async fn each(faults: &[(&str, Fault)], is_done: bool) -> Result<()> {
+    let mut scene = Scene::openshift(&small()?, &[]).await?;
+    let mut is_cordoned = false;
+    for (name, fault) in faults {
+        is_cordoned = !is_cordoned;
+        strike(&mut scene, fault, is_cordoned, is_done)
+            .await
+            .with_context(|| format!("under {name}"))?;
+    }
+    Ok(())
+}
+
+async fn strike(scene: &mut Scene, fault: &Fault, cordon: bool, is_done: bool) -> Result<()> {
+    let before = Snapshot::of(&scene.world).await?;
+    let rule = Rule::new(fault.clone())
+        .writes()
+        .resource("nodeprogressinsights");
+    let rule = scene.proxy.add(rule);
+    scene.world.editor.cordon(NODE, cordon).await?;
+    eventually("the fault strikes", SOON, async || {
+        Ok((scene.proxy.struck(rule) > 0).then_some(()))
+    })
+    .await?;
+
+    // Nothing else stops.
+    scene.world.editor.cordon("infra-0", cordon).await?;
+    scene
+        .pool_has_available("infra", usize::from(!cordon))
+        .await?;
+    scene.is_alive().await?;
+    if !is_done {
+        let now = scene.world.node_insight(NODE).await?;
+        ensure!(
+            now.as_ref() == before.nodes.get(NODE),
+            "it was written: {now:?}"
+        );
+    }
+
+    scene.proxy.remove(rule);
+    scene.reported_as_available(NODE, "worker", !cordon).await?;
+    scene.settled().await?;
+    let after = Snapshot::of(&scene.world).await?;
+    before.is_kept(&after, &[NODE, "worker", "infra", "infra-0"])?;
+    scene.a_fresh_operator_writes_nothing().await
+}
