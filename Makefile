@@ -23,6 +23,8 @@ IMAGE ?= node-insights:dev
 PLATFORMS ?=
 RUST_DIGEST ?=
 RUNTIME_DIGEST ?=
+# For how long `make soak` runs.
+HOURS ?= 2
 # For which target `make sbom` lists the crates; none meaning this machine's.
 TARGET ?=
 
@@ -37,6 +39,10 @@ demo: ## Watch a simulated cluster being updated; PLATFORM=openshift|kubernetes,
 .PHONY: test
 test: ## Run everything: format, lints, tests on a real API server, dependency rules, spelling
 	@hack/test.sh
+
+.PHONY: soak
+soak: ## Look for hours what holds under fault; HOURS=2, NODE_INSIGHTS_SEED=… repeats a run
+	@hack/soak.sh "$(HOURS)"
 
 .PHONY: build
 build: ## Build the operator for release

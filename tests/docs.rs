@@ -1,5 +1,5 @@
 //! The tables of flags, fields and metrics in the README are what the code says. `make docs` writes
-//! them; this fails when they are not up to date.
+//! them; this fails when they are not up to date. And what is promised under fault names tests that exist.
 
 #![allow(
     clippy::unwrap_used,
@@ -47,6 +47,82 @@ fn the_readme_has_the_flags_fields_and_metrics_of_the_code() {
             "README.md is not up to date: run `make docs`"
         );
     }
+}
+
+#[test]
+fn every_promise_of_what_holds_under_fault_names_tests_that_exist() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/faults.md")).unwrap();
+    let mut promises = 0;
+    for row in page.lines().filter(|line| line.starts_with('|')) {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        if cells[0] == "Fault" || cells[0].starts_with('-') {
+            continue;
+        }
+        let tests = named_tests(cells[cells.len() - 1]);
+        assert!(
+            cells.len() == 3 && !tests.is_empty(),
+            "no test holds this: {row}"
+        );
+        for (test, file) in tests {
+            let text = fs::read_to_string(root.join(file)).unwrap_or_default();
+            assert!(is_test(&text, test), "there is no test {test} in {file}");
+        }
+        promises += 1;
+    }
+    assert!(promises > 20, "only {promises} promises were found");
+}
+
+#[test]
+fn a_test_that_does_not_exist_or_never_runs_is_found() {
+    let text = "#[tokio::test]\nasync fn one_that_runs() {}\nfn no_test() {}\n\
+                #[test]\n#[ignore]\nfn one_that_is_ignored() {}\n";
+    let found = [
+        "one_that_runs",
+        "one_that",
+        "no_test",
+        "one_that_is_ignored",
+    ];
+    assert_eq!(
+        found.map(|name| is_test(text, name)),
+        [true, false, false, false]
+    );
+    let cell = "`a_b` (`tests/x.rs`), `c_d` (`tests/y.rs`)";
+    assert_eq!(
+        named_tests(cell),
+        [("a_b", "tests/x.rs"), ("c_d", "tests/y.rs")]
+    );
+    assert!(named_tests("`a_b`").is_empty());
+}
+
+/// The tests that a cell names, each with its file: `` `name` (`file`) ``.
+fn named_tests(cell: &str) -> Vec<(&str, &str)> {
+    let code: Vec<&str> = cell.split('`').skip(1).step_by(2).collect();
+    let pairs = code.chunks_exact(2).map(|pair| (pair[0], pair[1]));
+    pairs.collect()
+}
+
+/// Whether a file has a test of that name that is not left out.
+fn is_test(text: &str, name: &str) -> bool {
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    let is_function = |line: &str| {
+        let line = line.strip_prefix("async ").unwrap_or(line);
+        line.strip_prefix("fn ")
+            .and_then(|rest| rest.strip_prefix(name))
+            .is_some_and(|rest| rest.starts_with('('))
+    };
+    let Some(at) = lines.iter().position(|line| is_function(line)) else {
+        return false;
+    };
+    let attributes: Vec<&&str> = lines[..at]
+        .iter()
+        .rev()
+        .take_while(|line| line.starts_with('#'))
+        .collect();
+    let is_marked = attributes
+        .iter()
+        .any(|line| line.starts_with("#[test") || line.starts_with("#[tokio::test"));
+    is_marked && !attributes.iter().any(|line| line.starts_with("#[ignore"))
 }
 
 /// The text with a table between the markers of that name.

@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Runs the long forms of the tests under fault, one after the other, and says at the end how each one went:
+# `make soak`.
+#
+#   hack/soak.sh HOURS
+#
+# The random faults and changes take HOURS; the others come before, and take minutes.
+set -uo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+hours=${1:?how many hours}
+export NODE_INSIGHTS_SOAK=1 NODE_INSIGHTS_SOAK_HOURS=$hours
+
+hack/control-plane.sh kube-apiserver etcd kubectl kube-controller-manager || exit 1
+cargo test --all-features --no-run --test integration --test port --test faults || exit 1
+
+results=()
+failed=0
+# run NAME TEST FILTER [VARIABLE=VALUE …]: a filter that finds no test is a failure as well.
+run() {
+  local name=$1 test=$2 filter=$3 started=$SECONDS result=passed log status
+  shift 3
+  printf '\n=== %s\n' "$name"
+  log=$(mktemp)
+  env "$@" cargo test --quiet --all-features --test "$test" "$filter" -- --nocapture 2>&1 | tee "$log"
+  status=${PIPESTATUS[0]}
+  if [ "$status" -ne 0 ]; then
+    result=FAILED
+  elif ! grep -Eq '^test result: ok\. [1-9]' "$log"; then
+    result='FAILED: there is no such test'
+  fi
+  rm -f "$log"
+  [ "$result" = passed ] || failed=1
+  results+=("$(printf '%-32s %6d s  %s' "$name" $((SECONDS - started)) "$result")")
+}
+
+run 'leaders, 200 faults' integration no_replica NODE_INSIGHTS_FAULTS=200
+run 'ports, bad clients' port ''
+run 'random faults and changes' faults soak::
+
+printf '\n=== Summary, %d s\n' "$SECONDS"
+printf '%s\n' "${results[@]}"
+exit "$failed"
