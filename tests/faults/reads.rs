@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use node_insights::api::PoolProgressInsightStatus;
 use node_insights::api::types::Phase;
 use node_insights_harness::eventually;
 use node_insights_harness::fault_proxy::{Fault, Rule};
@@ -148,6 +149,11 @@ async fn updating() -> Result<Scene> {
     let scene = Scene::openshift(&small()?, &[]).await?;
     scene.world.editor.start_update(NEW).await?;
     scene.world.editor.render("worker", NEW).await?;
+    // A pool rests for a second between two writes; nothing is written after this.
+    for (pool, progress) in [("master", "0/1"), ("worker", "0/3"), ("infra", "0/1")] {
+        let is_so = |status: &PoolProgressInsightStatus| status.progress == progress;
+        scene.world.pool_becomes(pool, progress, is_so).await?;
+    }
     scene.world.node_reaches("worker-0", Phase::Pending).await?;
     scene.settled().await?;
     Ok(scene)

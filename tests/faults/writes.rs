@@ -95,6 +95,7 @@ async fn each(faults: &[(&str, Fault)], is_done: bool) -> Result<()> {
 
 async fn strike(scene: &mut Scene, fault: &Fault, cordon: bool, is_done: bool) -> Result<()> {
     let before = Snapshot::of(&scene.world).await?;
+    let mark = scene.world.plane.audit().mark()?;
     let rule = Rule::new(fault.clone())
         .writes()
         .resource("nodeprogressinsights");
@@ -122,6 +123,9 @@ async fn strike(scene: &mut Scene, fault: &Fault, cordon: bool, is_done: bool) -
     scene.proxy.remove(rule);
     scene.reported_as_available(NODE, "worker", !cordon).await?;
     scene.settled().await?;
+    let writes = scene.world.operator_writes(mark)?;
+    let of_node = writes.iter().filter(|write| write.name == NODE);
+    ensure!(of_node.count() == 1, "one change is one write: {writes:#?}");
     let after = Snapshot::of(&scene.world).await?;
     before.is_kept(&after, &[NODE, "worker", "infra", "infra-0"])?;
     scene.a_fresh_operator_writes_nothing().await

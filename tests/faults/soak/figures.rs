@@ -1,4 +1,4 @@
-//! What must not grow: memory, threads, descriptors, metric series, and what waits to be written by a standby.
+//! What must not grow: memory, threads, descriptors and metric series.
 
 use std::time::Instant;
 
@@ -27,7 +27,6 @@ pub struct Figure {
     threads: usize,
     descriptors: usize,
     series: usize,
-    pending: u64,
 }
 
 /// Of both, and how much there is to be known.
@@ -52,9 +51,6 @@ impl Figures {
                     .lines()
                     .filter(|line| !line.starts_with('#'))
                     .count(),
-                pending: operator
-                    .metric("node_insights_notifications_pending", &[])
-                    .await?,
             });
         }
         let [leader, standby] = [figures[0].clone(), figures[1].clone()];
@@ -82,7 +78,7 @@ impl Table {
     pub fn add(&mut self, figures: Figures, round: u32, say: bool) {
         if say && self.rows.is_empty() {
             eprintln!(
-                "{:>5} {:>7} {:>8}  RSS KiB, threads, descriptors, series, pending; of the standby",
+                "{:>5} {:>7} {:>8}  RSS KiB, threads, descriptors, series; of the leader, of the standby",
                 "round", "minute", "insights"
             );
         }
@@ -99,10 +95,9 @@ impl Table {
                     threads,
                     descriptors,
                     series,
-                    pending,
                 } = figure;
                 eprint!(
-                    " | {:>7} {threads:>3} {descriptors:>3} {series:>4} {pending:>4}",
+                    " | {:>7} {threads:>3} {descriptors:>3} {series:>4}",
                     rss / 1024
                 );
             }
@@ -128,13 +123,6 @@ impl Table {
             ensure!(
                 last.series <= first.series + SPARE_SERIES,
                 "{name}: series {first:?} {last:?}"
-            );
-            // Pools have insights as well, of which there are fewer than nodes.
-            let known = u64::try_from(2 * self.rows[self.rows.len() - 1].insights)?;
-            ensure!(
-                last.pending <= known,
-                "{name}: {} wait, and only {known} can be there",
-                last.pending
             );
             if is_long && let Some(slope) = self.slope(replica) {
                 eprintln!("{name}: {:.0} KiB an hour", slope / 1024.0);

@@ -60,7 +60,7 @@ const CUTS: usize = 64;
 /// How long the port may be somebody else's after it was closed.
 const REBIND: Duration = Duration::from_millis(20);
 
-/// What happens to connections as a whole. Whatever it changes to, those that are open are closed.
+/// What happens to connections as a whole. Whatever it changes to, those that are served are closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Door {
     /// They are served.
@@ -236,6 +236,7 @@ async fn accept(listener: TcpListener, address: String, shared: Arc<Shared>) {
     let mut door = shared.door.subscribe();
     // Ended with this task.
     let mut connections = JoinSet::new();
+    // Stay silent also when the door is open again, as those to a machine that is gone.
     let mut silent = Vec::new();
     loop {
         let now = *door.borrow_and_update();
@@ -255,7 +256,6 @@ async fn accept(listener: TcpListener, address: String, shared: Arc<Shared>) {
         };
         tokio::select! {
             changed = door.changed() => {
-                silent.clear();
                 if changed.is_err() {
                     return;
                 }
