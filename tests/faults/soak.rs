@@ -28,7 +28,7 @@ const SOAK: &str = "NODE_INSIGHTS_SOAK";
 const HOURS: &str = "NODE_INSIGHTS_SOAK_HOURS";
 /// Nodes that come and go in the long form.
 const NODES_IN_ALL: f64 = 30_000.0;
-/// Faults and changes take two thirds of a round, looking the rest.
+/// Faults and changes take half a minute of a round, and looking another half.
 const ROUNDS_PER_HOUR: f64 = 55.0;
 
 /// How long, and how much.
@@ -63,7 +63,7 @@ impl Extent {
         let passing = (NODES_IN_ALL / (hours * ROUNDS_PER_HOUR)).clamp(60.0, NODES_IN_ALL) as usize;
         Ok(Self {
             end: now + Duration::from_secs_f64(hours * 3600.0),
-            round: Duration::from_secs(45),
+            round: Duration::from_secs(30),
             passing,
             is_long: true,
         })
