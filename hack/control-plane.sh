@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
-# Finds, or builds once, the programs of a real Kubernetes control plane.
+# Finds, or builds once, the programs of a real Kubernetes control plane, and of its nodes.
 #
 #   hack/control-plane.sh kube-apiserver etcd     prints one path a line, in the order asked for
+#
+# kubelet-as-older is the same kubelet, which says of itself that it is a minor version older: what an update
+# of a node starts from. It takes seconds to link, and one that is older minutes to build.
 #
 # Looked for, in this order: the folder that KUBEBUILDER_ASSETS names, the PATH (of a fitting
 # version), the user's cache folder. What is in none of them is built into the cache folder from
@@ -24,14 +27,29 @@ package_of() {
   case $1 in
     kube-apiserver)          echo "k8s.io/kubernetes/cmd/kube-apiserver" ;;
     kube-controller-manager) echo "k8s.io/kubernetes/cmd/kube-controller-manager" ;;
+    kube-scheduler)          echo "k8s.io/kubernetes/cmd/kube-scheduler" ;;
+    kube-proxy)              echo "k8s.io/kubernetes/cmd/kube-proxy" ;;
     kubectl)                 echo "k8s.io/kubernetes/cmd/kubectl" ;;
+    kubelet | kubelet-as-older) echo "k8s.io/kubernetes/cmd/kubelet" ;;
     etcd)                    echo "go.etcd.io/etcd/server/v3" ;;
-    *) die "unknown program '$1': know kube-apiserver, kube-controller-manager, kubectl, etcd" ;;
+    *) die "unknown program '$1': know kube-apiserver, kube-controller-manager, kube-scheduler, kube-proxy, kubelet,
+  kubelet-as-older, kubectl, etcd" ;;
   esac
 }
 seconds_of() {
   case $1 in
     kube-apiserver) echo 250 ;; kube-controller-manager) echo 45 ;; kubectl) echo 25 ;; etcd) echo 55 ;;
+    kubelet) echo 60 ;; kubelet-as-older | kube-scheduler | kube-proxy) echo 15 ;;
+  esac
+}
+
+# What the program says that it is.
+version_of() {
+  local minor=${kubernetes#v1.}
+  case $1 in
+    etcd) echo "$etcd" ;;
+    kubelet-as-older) echo "v1.$((${minor%%.*} - 1)).0" ;;
+    *) echo "$kubernetes" ;;
   esac
 }
 
@@ -39,10 +57,11 @@ seconds_of() {
 # of the same major and minor): an older one may lack what the CRDs use, a newer one is untried.
 fits() {
   local name=$1 path=$2 have want
+  want=$(version_of "$name")
   case $name in
-    etcd)    have=$("$path" --version 2>/dev/null | sed -n 's/^etcd Version: //p'); want=$etcd ;;
-    kubectl) have=$("$path" version --client 2>/dev/null | sed -n 's/^Client Version: //p'); want=$kubernetes ;;
-    *)       have=$("$path" --version 2>/dev/null | sed -n 's/^Kubernetes //p'); want=$kubernetes ;;
+    etcd)    have=$("$path" --version 2>/dev/null | sed -n 's/^etcd Version: //p') ;;
+    kubectl) have=$("$path" version --client 2>/dev/null | sed -n 's/^Client Version: //p') ;;
+    *)       have=$("$path" --version 2>/dev/null | sed -n 's/^Kubernetes //p') ;;
   esac
   have=${have#v} want=${want#v}
   [ -n "$have" ] && [ "${have%.*}" = "${want%.*}" ]
@@ -73,14 +92,16 @@ install_go="Install it
   to a folder with kube-apiserver, etcd, kubectl and kube-controller-manager."
 
 build() {
-  local name=$1 minor=${kubernetes#v1.} started=$SECONDS version
+  local name=$1 release minor started=$SECONDS version
   check_go "$name"
+  release=$(version_of "$name")
+  minor=${release#v1.}
   # Nobody builds but the holder of the lock, so what lies here is of a build that was interrupted.
   rm -f "$cache"/.*.new
-  version="-X k8s.io/component-base/version.gitVersion=$kubernetes
+  version="-X k8s.io/component-base/version.gitVersion=$release
     -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=${minor%%.*}
     -X k8s.io/component-base/version.gitTreeState=clean"
-  say "Building $name $([ "$name" = etcd ] && echo "$etcd" || echo "$kubernetes") into $cache, once; about $(seconds_of "$name") s on 2 cores"
+  say "Building $name $release into $cache, once; about $(seconds_of "$name") s on 2 cores"
   start_ticker "Still building $name" "$(seconds_of "$name")"
   trap 'stop_ticker; rm -f "$cache"/.*.new' EXIT
   # GOTOOLCHAIN=auto: an older Go fetches the toolchain that the module asks for.

@@ -6,6 +6,7 @@ use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use rcgen::{
@@ -13,10 +14,11 @@ use rcgen::{
     KeyUsagePurpose,
 };
 
-/// The names under which the API server is reached: by its clients here, and by what in a real
-/// cluster would be a pod.
-const API_SERVER_NAMES: [&str; 6] = [
+/// The names under which the API server is reached: by its clients here, and by pods, to whom it is the first
+/// address of the Services.
+const API_SERVER_NAMES: [&str; 7] = [
     "127.0.0.1",
+    "10.96.0.1",
     "localhost",
     "kubernetes",
     "kubernetes.default",
@@ -24,28 +26,30 @@ const API_SERVER_NAMES: [&str; 6] = [
     "kubernetes.default.svc.cluster.local",
 ];
 
+const API_SERVER: &str = "kube-apiserver";
+const API_SERVER_TO_KUBELETS: &str = "kube-apiserver-kubelet-client";
+
 /// Where the certificates and keys of a control plane are.
 #[derive(Clone, Debug)]
 pub(crate) struct Certificates {
     dir: PathBuf,
+    issuer: Arc<Issuer<'static, KeyPair>>,
 }
 
 /// A certificate and its key, in PEM files.
 #[derive(Clone, Debug)]
-pub(crate) struct Identity {
-    pub(crate) certificate: PathBuf,
-    pub(crate) key: PathBuf,
+pub struct Identity {
+    /// The certificate.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
 }
 
 impl Certificates {
-    /// Makes them all, in `dir`, which it creates.
-    pub(crate) fn create(dir: PathBuf) -> Result<Self> {
+    /// Makes them all, in `dir`, which it creates. The API server is also reached at `address`, if there is one.
+    pub(crate) fn create(dir: PathBuf, address: Option<&str>) -> Result<Self> {
         fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
-        let certificates = Self { dir };
-        certificates
-            .generate()
-            .context("making the certificates of the control plane")?;
-        Ok(certificates)
+        Self::generate(dir, address).context("making the certificates of the control plane")
     }
 
     pub(crate) fn authority(&self) -> PathBuf {
@@ -53,16 +57,12 @@ impl Certificates {
     }
 
     pub(crate) fn api_server(&self) -> Identity {
-        self.identity("apiserver")
+        self.identity(API_SERVER)
     }
 
-    /// A member of `system:masters`: RBAC does not apply to it.
-    pub(crate) fn admin(&self) -> Identity {
-        self.identity("admin")
-    }
-
-    pub(crate) fn controller_manager(&self) -> Identity {
-        self.identity("controller-manager")
+    /// As which the API server asks kubelets for logs.
+    pub(crate) fn api_server_to_kubelets(&self) -> Identity {
+        self.identity(API_SERVER_TO_KUBELETS)
     }
 
     /// Signs the tokens of service accounts.
@@ -75,6 +75,23 @@ impl Certificates {
         self.dir.join("service-accounts.pub")
     }
 
+    /// A certificate by which the API server knows a user, and its groups.
+    pub(crate) fn issue_client(&self, user: &str, group: Option<&str>) -> Result<Identity> {
+        let files = self.identity(&user.replace(':', "-"));
+        sign(client(user, group), &self.issuer, &files)?;
+        Ok(files)
+    }
+
+    /// A certificate of a server with these names and addresses.
+    pub(crate) fn issue_server(&self, name: &str, names: Vec<String>) -> Result<Identity> {
+        let files = self.identity(name);
+        let mut params = CertificateParams::new(names)?;
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        sign(params, &self.issuer, &files)?;
+        Ok(files)
+    }
+
     fn identity(&self, name: &str) -> Identity {
         Identity {
             certificate: self.dir.join(format!("{name}.crt")),
@@ -82,7 +99,7 @@ impl Certificates {
         }
     }
 
-    fn generate(&self) -> Result<()> {
+    fn generate(dir: PathBuf, address: Option<&str>) -> Result<Self> {
         let mut params = CertificateParams::default();
         params
             .distinguished_name
@@ -93,26 +110,25 @@ impl Certificates {
             KeyUsagePurpose::DigitalSignature,
         ];
         let key = KeyPair::generate()?;
-        write_private(&self.authority(), &params.self_signed(&key)?.pem())?;
-        let authority = Issuer::new(params, key);
+        let authority = params.self_signed(&key)?.pem();
+        let certificates = Self {
+            dir,
+            issuer: Arc::new(Issuer::new(params, key)),
+        };
+        write_private(&certificates.authority(), &authority)?;
 
-        let mut params = CertificateParams::new(API_SERVER_NAMES.map(String::from))?;
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "kube-apiserver");
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        sign(params, &authority, &self.api_server())?;
-        sign(
-            client("admin", Some("system:masters")),
-            &authority,
-            &self.admin(),
-        )?;
-        let user = client("system:kube-controller-manager", None);
-        sign(user, &authority, &self.controller_manager())?;
+        let names = API_SERVER_NAMES.into_iter().chain(address);
+        certificates.issue_server(API_SERVER, names.map(String::from).collect())?;
+
+        certificates.issue_client(API_SERVER_TO_KUBELETS, Some("system:masters"))?;
 
         let key = KeyPair::generate()?;
-        write_private(&self.service_account_key(), &key.serialize_pem())?;
-        write_private(&self.service_account_public_key(), &key.public_key_pem())
+        write_private(&certificates.service_account_key(), &key.serialize_pem())?;
+        write_private(
+            &certificates.service_account_public_key(),
+            &key.public_key_pem(),
+        )?;
+        Ok(certificates)
     }
 }
 

@@ -15,7 +15,7 @@
 //!
 //! As in a cluster: RBAC, priority and fairness, the default admission plugins, the owner check of
 //! `OpenShift`. Deliberately not: kubelets, a scheduler, the node lifecycle controller; a node is what
-//! a test writes.
+//! a test writes. [`ControlPlaneBuilder::nodes`] is for those tests whose nodes really run.
 
 mod backup;
 mod flags;
@@ -41,8 +41,10 @@ use kube::{Api, Client};
 use tokio::process::Command;
 
 pub use self::backup::Backup;
+pub use self::programs::find as find_programs;
 pub use self::second::ApiServer;
-pub use self::start::ControlPlaneBuilder;
+pub use self::start::{ControlPlaneBuilder, NODE_PORT};
+pub use crate::certificates::Identity;
 
 use self::folder::Folder;
 use self::kubeconfig::Credentials;
@@ -72,6 +74,7 @@ pub struct ControlPlane {
     etcd_program: PathBuf,
     api_server_command: ApiServerCommand,
     // Dropped in this order: clients before servers, the folder when nobody writes to it any more.
+    scheduler: Option<Process>,
     controller_manager: Option<Process>,
     api_server: Option<Process>,
     etcd: Process,
@@ -144,8 +147,9 @@ impl ControlPlane {
 
     /// The programs that run, for figures of their memory and processor time: clients before servers.
     pub fn processes(&self) -> impl Iterator<Item = &Process> {
-        self.controller_manager
+        self.scheduler
             .iter()
+            .chain(&self.controller_manager)
             .chain(&self.api_server)
             .chain([&self.etcd])
     }
@@ -182,6 +186,31 @@ impl ControlPlane {
             &Credentials::Token(&token),
         )?;
         Ok(path)
+    }
+
+    /// Writes the kubeconfig of a user, in this group, who reaches the API server at `url`. What the user may do,
+    /// RBAC says.
+    ///
+    /// # Errors
+    ///
+    /// When a file cannot be written.
+    pub fn user_kubeconfig(&self, url: &str, user: &str, group: Option<&str>) -> Result<PathBuf> {
+        kubeconfig::for_user(&self.layout, url, user, group)
+    }
+
+    /// The certificate of a server with these names and addresses, by the cluster's own authority.
+    ///
+    /// # Errors
+    ///
+    /// When a name is none, or a file cannot be written.
+    pub fn server_certificate(&self, name: &str, names: Vec<String>) -> Result<Identity> {
+        self.layout.certificates.issue_server(name, names)
+    }
+
+    /// The certificate of the cluster's authority.
+    #[must_use]
+    pub fn authority(&self) -> PathBuf {
+        self.layout.certificates.authority()
     }
 
     /// A token of a service account, which must exist, that has expired.
@@ -265,7 +294,8 @@ impl ControlPlane {
         );
         let [program] = programs::find(["kube-controller-manager"]).await?;
         let process =
-            start_controller_manager(&program, &self.layout, &self.url, &self.client).await?;
+            start_controller_manager(&program, &self.layout, &self.url, &self.client, false)
+                .await?;
         self.controller_manager = Some(process);
         Ok(())
     }
@@ -307,14 +337,16 @@ impl ControlPlane {
         let Self {
             url,
             kubeconfig,
+            scheduler,
             controller_manager,
             api_server,
             etcd,
             folder,
             ..
         } = self;
-        let processes: Vec<Process> = controller_manager
+        let processes: Vec<Process> = scheduler
             .into_iter()
+            .chain(controller_manager)
             .chain(api_server)
             .chain([etcd])
             .collect();

@@ -1,4 +1,6 @@
-//! The command lines of the three servers.
+//! The command lines of the servers.
+
+use std::path::Path;
 
 use super::layout::Layout;
 use super::token;
@@ -37,32 +39,26 @@ pub(crate) fn etcd(layout: &Layout) -> Vec<String> {
     ]
 }
 
-/// The kube-apiserver on 127.0.0.1:`port`; `extra` comes last, and so wins.
-pub(crate) fn api_server(layout: &Layout, port: u16, extra: &[String]) -> Vec<String> {
+/// The kube-apiserver on 127.0.0.1:`port`, or on every address when real nodes shall reach it at `address`;
+/// `extra` comes last, and so wins.
+pub(crate) fn api_server(
+    layout: &Layout,
+    port: u16,
+    address: Option<&str>,
+    extra: &[String],
+) -> Vec<String> {
     let certificates = &layout.certificates;
     let Identity { certificate, key } = certificates.api_server();
     let mut flags = vec![
         flag("etcd-servers", layout.etcd_url()),
-        flag("bind-address", "127.0.0.1"),
-        flag("advertise-address", "127.0.0.1"),
-        // Nothing is behind the `kubernetes` service, and a loopback address is not allowed there.
-        flag("endpoint-reconciler-type", "none"),
         flag("secure-port", port),
         flag("tls-cert-file", certificate.display()),
         flag("tls-private-key-file", key.display()),
         flag("client-ca-file", certificates.authority().display()),
-        flag("authorization-mode", "RBAC"),
         // OpenShift has it on, and it refuses owner references that elsewhere pass.
         flag(
             "enable-admission-plugins",
             "OwnerReferencesPermissionEnforcement",
-        ),
-        // ServiceAccount would refuse pods until a controller has made the account `default`;
-        // TaintNodesByCondition taints each new node until the node lifecycle controller sees its
-        // kubelet, and there is neither.
-        flag(
-            "disable-admission-plugins",
-            "ServiceAccount,TaintNodesByCondition",
         ),
         flag("service-account-issuer", token::ISSUER),
         flag(
@@ -80,25 +76,80 @@ pub(crate) fn api_server(layout: &Layout, port: u16, extra: &[String]) -> Vec<St
         flag("audit-log-maxsize", 0), // no rotation: a count covers the whole run
         flag("profiling", false),
     ];
+    flags.extend(match address {
+        Some(address) => with_nodes(layout, address),
+        None => without_nodes(),
+    });
     flags.extend_from_slice(extra);
     flags
 }
 
-/// The kube-controller-manager, listening on nothing.
-pub(crate) fn controller_manager(layout: &Layout) -> Vec<String> {
-    let certificates = &layout.certificates;
+fn without_nodes() -> Vec<String> {
     vec![
+        flag("bind-address", "127.0.0.1"),
+        flag("advertise-address", "127.0.0.1"),
+        // Nothing is behind the `kubernetes` service, and a loopback address is not allowed there.
+        flag("endpoint-reconciler-type", "none"),
+        flag("authorization-mode", "RBAC"),
+        // ServiceAccount would refuse pods until a controller has made the account `default`;
+        // TaintNodesByCondition taints each new node until the node lifecycle controller sees its
+        // kubelet, and there is neither.
         flag(
-            "kubeconfig",
-            layout.controller_manager_kubeconfig().display(),
+            "disable-admission-plugins",
+            "ServiceAccount,TaintNodesByCondition",
         ),
-        flag("controllers", CONTROLLERS),
+    ]
+}
+
+fn with_nodes(layout: &Layout, address: &str) -> Vec<String> {
+    let Identity { certificate, key } = layout.certificates.api_server_to_kubelets();
+    vec![
+        flag("bind-address", "0.0.0.0"),
+        flag("advertise-address", address),
+        flag("authorization-mode", "Node,RBAC"),
+        flag("enable-admission-plugins", "NodeRestriction"),
+        flag("kubelet-client-certificate", certificate.display()),
+        flag("kubelet-client-key", key.display()),
+        flag(
+            "kubelet-certificate-authority",
+            layout.certificates.authority().display(),
+        ),
+        flag("kubelet-preferred-address-types", "InternalIP"),
+    ]
+}
+
+/// The kube-controller-manager, listening on nothing; with every controller where there are real nodes.
+pub(crate) fn controller_manager(
+    layout: &Layout,
+    kubeconfig: &Path,
+    with_nodes: bool,
+) -> Vec<String> {
+    let certificates = &layout.certificates;
+    let mut flags = vec![
+        flag("kubeconfig", kubeconfig.display()),
         flag("use-service-account-credentials", true), // as clusters have it
         flag(
             "service-account-private-key-file",
             certificates.service_account_key().display(),
         ),
         flag("root-ca-file", certificates.authority().display()),
+        flag("leader-elect", false),
+        flag("secure-port", 0),
+    ];
+    if with_nodes {
+        // A fifth of the default: nobody wants to wait 50 s until a dead node is said to be dead.
+        flags.push(flag("node-monitor-grace-period", "10s"));
+        flags.push(flag("node-monitor-period", "1s"));
+    } else {
+        flags.push(flag("controllers", CONTROLLERS));
+    }
+    flags
+}
+
+/// The kube-scheduler, listening on nothing.
+pub(crate) fn scheduler(kubeconfig: &Path) -> Vec<String> {
+    vec![
+        flag("kubeconfig", kubeconfig.display()),
         flag("leader-elect", false),
         flag("secure-port", 0),
     ]

@@ -1,16 +1,51 @@
 //! Kubeconfig files.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use serde_json::json;
 
+use super::layout::Layout;
 use crate::certificates::{Identity, write_private};
+
+/// The group to which RBAC does not apply.
+pub(crate) const MASTERS: &str = "system:masters";
 
 /// What a client shows to the API server.
 pub(crate) enum Credentials<'a> {
     Certificate(&'a Identity),
     Token(&'a str),
+}
+
+/// Writes the kubeconfig of a user, with a new certificate.
+pub(crate) fn for_user(
+    layout: &Layout,
+    url: &str,
+    user: &str,
+    group: Option<&str>,
+) -> Result<PathBuf> {
+    let path = layout.user_kubeconfig(user);
+    for_user_at(&path, layout, url, user, group)?;
+    Ok(path)
+}
+
+/// The same, elsewhere: one of several API servers has one of its own.
+pub(crate) fn for_user_at(
+    path: &Path,
+    layout: &Layout,
+    url: &str,
+    user: &str,
+    group: Option<&str>,
+) -> Result<()> {
+    let identity = layout.certificates.issue_client(user, group)?;
+    let authority = layout.certificates.authority();
+    write(
+        path,
+        url,
+        &authority,
+        user,
+        &Credentials::Certificate(&identity),
+    )
 }
 
 /// Writes a kubeconfig with one cluster, one user and one context. Certificates are named by their

@@ -14,9 +14,9 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// Makes the certificates and the audit policy in `dir`.
-    pub(crate) fn create(dir: &Path) -> Result<Self> {
-        let certificates = Certificates::create(dir.join("pki"))?;
+    /// Makes the certificates and the audit policy in `dir`; the API server is also reached at `address`.
+    pub(crate) fn create(dir: &Path, address: Option<&str>) -> Result<Self> {
+        let certificates = Certificates::create(dir.join("pki"), address)?;
         let layout = Self {
             dir: dir.to_owned(),
             certificates,
@@ -53,10 +53,6 @@ impl Layout {
         self.dir.join("audit.log")
     }
 
-    pub(crate) fn admin_kubeconfig(&self) -> PathBuf {
-        self.dir.join("admin.kubeconfig")
-    }
-
     /// What belongs to one of several API servers, which are told apart by their ports.
     pub(crate) fn of_api_server(&self, port: u16, file: &str) -> PathBuf {
         self.dir.join(format!("apiserver-{port}-{file}"))
@@ -67,8 +63,9 @@ impl Layout {
         self.dir.join(format!("etcd-backup-{number}"))
     }
 
-    pub(crate) fn controller_manager_kubeconfig(&self) -> PathBuf {
-        self.dir.join("controller-manager.kubeconfig")
+    pub(crate) fn user_kubeconfig(&self, user: &str) -> PathBuf {
+        self.dir
+            .join(format!("{}.kubeconfig", user.replace(':', "-")))
     }
 
     pub(crate) fn service_account_kubeconfig(&self, namespace: &str, name: &str) -> PathBuf {

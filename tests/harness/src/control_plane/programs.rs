@@ -14,8 +14,12 @@ const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../hack/control-pl
 /// What was found in this process. Locked during a build: the tests beside it wait for that one.
 static FOUND: Mutex<BTreeMap<String, PathBuf>> = Mutex::const_new(BTreeMap::new());
 
-/// The paths of the programs `names`, in that order.
-pub(crate) async fn find<const N: usize>(names: [&str; N]) -> Result<[PathBuf; N]> {
+/// The paths of the programs `names`, in that order; what is missing is built, once, into the user's cache folder.
+///
+/// # Errors
+///
+/// When one is unknown, or cannot be built.
+pub async fn find<const N: usize>(names: [&str; N]) -> Result<[PathBuf; N]> {
     let mut found = FOUND.lock().await;
     let missing: Vec<&str> = names
         .into_iter()

@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
 use super::folder::Folder;
-use super::kubeconfig::{self, Credentials};
+use super::kubeconfig::{self, MASTERS};
 use super::layout::Layout;
 use super::{ControlPlane, flags, port, programs};
 use crate::process::Process;
@@ -26,6 +26,12 @@ const READY_DEADLINE: Duration = Duration::from_mins(1);
 /// to be taken between the choice and the start.
 const PORT_TRIES: usize = 5;
 
+/// The port of an API server that real nodes reach; a `NetworkPolicy` names it.
+pub const NODE_PORT: u16 = 6443;
+
+/// To whom RBAC does not apply.
+const ADMIN: &str = "admin";
+
 /// What the API server says when its port is taken.
 pub(super) const PORT_TAKEN: &str = "address already in use";
 
@@ -33,6 +39,7 @@ pub(super) const PORT_TAKEN: &str = "address already in use";
 #[derive(Clone, Debug, Default)]
 pub struct ControlPlaneBuilder {
     controller_manager: bool,
+    node_address: Option<String>,
     api_server_flags: Vec<String>,
 }
 
@@ -45,6 +52,17 @@ impl ControlPlaneBuilder {
     #[must_use]
     pub fn controller_manager(mut self, yes: bool) -> Self {
         self.controller_manager = yes;
+        self
+    }
+
+    /// For nodes that really run: their kubelets reach the API server at this address, on [`NODE_PORT`]; the
+    /// scheduler and every controller run as well, and all admission is on.
+    ///
+    /// Listens on every address there is, so it is for a network namespace of the test's own only.
+    #[must_use]
+    pub fn nodes(mut self, address: impl Into<String>) -> Self {
+        self.controller_manager = true;
+        self.node_address = Some(address.into());
         self
     }
 
@@ -70,10 +88,18 @@ impl ControlPlaneBuilder {
         } else {
             None
         };
+        let scheduler = if self.node_address.is_some() {
+            let [program] = programs::find(["kube-scheduler"]).await?;
+            Some(program)
+        } else {
+            None
+        };
         let start = Start {
             etcd,
             api_server,
             controller_manager,
+            scheduler,
+            node_address: self.node_address,
             api_server_flags: self.api_server_flags,
         };
         let folder = Folder::create()?;
@@ -95,6 +121,8 @@ struct Start {
     etcd: PathBuf,
     api_server: PathBuf,
     controller_manager: Option<PathBuf>,
+    scheduler: Option<PathBuf>,
+    node_address: Option<String>,
     api_server_flags: Vec<String>,
 }
 
@@ -105,6 +133,7 @@ struct Running {
     layout: Layout,
     etcd_program: PathBuf,
     api_server_command: ApiServerCommand,
+    scheduler: Option<Process>,
     controller_manager: Option<Process>,
     api_server: Process,
     etcd: Process,
@@ -119,11 +148,18 @@ pub(crate) struct ApiServerCommand {
 
 impl Start {
     async fn run(self, folder: &Folder) -> Result<Running> {
-        let layout = Layout::create(folder.path())?;
+        let layout = Layout::create(folder.path(), self.node_address.as_deref())?;
         let etcd = start_etcd(&self.etcd, &layout).await?;
         let (api_server_command, api_server, client, url) = self.start_api_server(&layout).await?;
+        let with_nodes = self.node_address.is_some();
         let controller_manager = match &self.controller_manager {
-            Some(program) => Some(start_controller_manager(program, &layout, &url, &client).await?),
+            Some(program) => {
+                Some(start_controller_manager(program, &layout, &url, &client, with_nodes).await?)
+            }
+            None => None,
+        };
+        let scheduler = match &self.scheduler {
+            Some(program) => Some(start_scheduler(program, &layout, &url)?),
             None => None,
         };
         Ok(Running {
@@ -132,6 +168,7 @@ impl Start {
             layout,
             etcd_program: self.etcd,
             api_server_command,
+            scheduler,
             controller_manager,
             api_server,
             etcd,
@@ -144,10 +181,19 @@ impl Start {
     ) -> Result<(ApiServerCommand, Process, Client, String)> {
         let mut retries = 1..PORT_TRIES;
         loop {
-            let port = port::free_port()?;
+            let port = match self.node_address {
+                Some(_) => NODE_PORT,
+                None => port::free_port()?,
+            };
             let url = format!("https://127.0.0.1:{port}");
-            let client = admin_client(layout, &url, &layout.admin_kubeconfig()).await?;
-            let flags = flags::api_server(layout, port, &self.api_server_flags);
+            let kubeconfig = layout.user_kubeconfig(ADMIN);
+            let client = admin_client(layout, &url, &kubeconfig).await?;
+            let flags = flags::api_server(
+                layout,
+                port,
+                self.node_address.as_deref(),
+                &self.api_server_flags,
+            );
             let command = ApiServerCommand {
                 program: self.api_server.clone(),
                 flags,
@@ -171,6 +217,7 @@ impl Running {
             layout,
             etcd_program,
             api_server_command,
+            scheduler,
             controller_manager,
             api_server,
             etcd,
@@ -178,10 +225,11 @@ impl Running {
         ControlPlane {
             client,
             url,
-            kubeconfig: layout.admin_kubeconfig(),
+            kubeconfig: layout.user_kubeconfig(ADMIN),
             layout,
             etcd_program,
             api_server_command,
+            scheduler,
             controller_manager,
             api_server: Some(api_server),
             etcd,
@@ -252,16 +300,10 @@ pub(crate) async fn start_controller_manager(
     layout: &Layout,
     url: &str,
     client: &Client,
+    with_nodes: bool,
 ) -> Result<Process> {
-    let certificates = &layout.certificates;
-    kubeconfig::write(
-        &layout.controller_manager_kubeconfig(),
-        url,
-        &certificates.authority(),
-        "system:kube-controller-manager",
-        &Credentials::Certificate(&certificates.controller_manager()),
-    )?;
-    let flags = flags::controller_manager(layout);
+    let kubeconfig = kubeconfig::for_user(layout, url, "system:kube-controller-manager", None)?;
+    let flags = flags::controller_manager(layout, &kubeconfig, with_nodes);
     let process = Process::spawn("kube-controller-manager", program, flags, &[], layout.dir())?;
     until_ready(&process, async || {
         // It has no port to ask; this is the first thing that one of its controllers makes.
@@ -272,16 +314,16 @@ pub(crate) async fn start_controller_manager(
     Ok(process)
 }
 
+/// It has nothing that could be waited for: what it does is seen when a pod has a node.
+fn start_scheduler(program: &Path, layout: &Layout, url: &str) -> Result<Process> {
+    let kubeconfig = kubeconfig::for_user(layout, url, "system:kube-scheduler", None)?;
+    let flags = flags::scheduler(&kubeconfig);
+    Process::spawn("kube-scheduler", program, flags, &[], layout.dir())
+}
+
 /// A client of the admin, and the kubeconfig that it comes from.
 pub(crate) async fn admin_client(layout: &Layout, url: &str, path: &Path) -> Result<Client> {
-    let certificates = &layout.certificates;
-    kubeconfig::write(
-        path,
-        url,
-        &certificates.authority(),
-        "admin",
-        &Credentials::Certificate(&certificates.admin()),
-    )?;
+    kubeconfig::for_user_at(path, layout, url, ADMIN, Some(MASTERS))?;
     let kubeconfig = Kubeconfig::read_from(path)?;
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
     Ok(Client::try_from(config)?)
