@@ -30,7 +30,7 @@ TARGET ?=
 
 .PHONY: help
 help: ## Print this
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: ## Watch a simulated cluster being updated; PLATFORM=openshift|kubernetes, KEEP=1 leaves it running
@@ -43,6 +43,10 @@ test: ## Run everything: format, lints, tests on a real API server, dependency r
 .PHONY: soak
 soak: ## Look for hours what holds under fault; HOURS=2, NODE_INSIGHTS_SEED=… repeats a run
 	@hack/soak.sh "$(HOURS)"
+
+.PHONY: e2e
+e2e: ## Run the operator on real nodes, in namespaces of this machine (needs root); skipped where that is not allowed
+	@hack/e2e.sh
 
 .PHONY: build
 build: ## Build the operator for release

@@ -2,14 +2,14 @@
 # Runs the checks of this repository, all or those named, and says at the end how each one went:
 # `make test`.
 #
-#   hack/test.sh [format] [lints] [documentation] [tests] [dependencies] [advisories] [sbom] [spelling]
+#   hack/test.sh [format] [lints] [documentation] [tests] [e2e] [dependencies] [advisories] [sbom] [spelling]
 #
 # A check that fails does not keep the others from running. One that cannot be done here is
 # SKIPPED, with the reason: never counted as passed.
 set -uo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
-all=(format spelling dependencies advisories lints documentation sbom tests)
+all=(format spelling dependencies advisories lints documentation sbom tests e2e)
 [ $# -gt 0 ] || set -- "${all[@]}"
 
 # Where only this runs, a stale Cargo.lock is a mistake; at the desk cargo may bring it up to date.
@@ -46,6 +46,15 @@ documentation() { RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links'
 # One failed test does not hide those of the programs after it. The features only add to what is there
 # without them, so one build tests both.
 tests() { cargo test --workspace --all-features --no-fail-fast "${locked[@]}"; }
+
+# On real nodes; what stands in the way of that is the reason why it is skipped.
+e2e() {
+  local status
+  skipped=$(hack/e2e.sh --prepare)
+  status=$?
+  [ "$status" = 0 ] || return "$status"
+  hack/e2e.sh
+}
 
 deny() {
   local tool

@@ -1,0 +1,164 @@
+#!/usr/bin/env bash
+# Runs the operator on real Kubernetes nodes, in namespaces of this machine: `make e2e`.
+#
+#   hack/e2e.sh              runs it; ends with 77, SKIPPED, where this machine does not allow it
+#   hack/e2e.sh --prepare    installs Debian's packages that it needs, and prints what is in the way
+#
+# Two nodes with a real containerd, kubelet, kube-proxy and kube-router, each in namespaces of its own, and the
+# control plane beside them. No process, mount, interface or rule of it is the host's; what it makes in the host's
+# control groups is removed at the end. No container engine and no registry is needed.
+#
+# NODE_INSIGHTS_E2E_IMAGE names the archive of an image, to run that instead of the debug build.
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+say() { printf 'e2e: %s\n' "$*" >&2; }
+die() { say "$*"; exit 1; }
+# shellcheck source=tests/e2e/cgroups.sh
+. tests/e2e/cgroups.sh
+
+SKIP=77
+target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+# Of this run, so that two can go on at once.
+scratch=$target/e2e/run-$$
+cgroup=node-insights-e2e-$$
+# Program and Debian's package. The plugins of the network are no programs of the PATH.
+packages=(containerd:containerd ctr:containerd runc:runc iptables:iptables ipset:ipset nft:nftables
+  conntrack:conntrack ethtool:ethtool modprobe:kmod curl:curl ip:iproute2)
+namespaces=(--mount --pid --net --ipc --uts --fork --kill-child --mount-proc)
+
+missing_packages() {
+  local item
+  for item in "${packages[@]}"; do
+    command -v "${item%%:*}" >/dev/null || echo "${item#*:}"
+  done | sort -u
+  [ -x /usr/lib/cni/ptp ] || [ -x /opt/cni/bin/ptp ] || echo containernetworking-plugins
+}
+
+# Runs a line of bash as root of namespaces of its own: what it does there the machine does not notice.
+inside() { unshare "${namespaces[@]}" bash -euc "$1" >/dev/null 2>&1; }
+
+# Prints why it cannot be done here, and nothing if it can.
+what_is_in_the_way() {
+  local name missing
+  if [ "$(uname -s)" != Linux ]; then echo 'this is not Linux'; return; fi
+  if [ "$(id -u)" != 0 ]; then echo 'only root may start nodes'; return; fi
+  for name in unshare setpriv strip; do
+    command -v $name >/dev/null || { echo "there is no $name"; return; }
+  done
+  if ! inside 'mount -t tmpfs tmpfs /run; mount -t sysfs sysfs /sys'; then
+    echo 'namespaces and mounts are not allowed here (they need CAP_SYS_ADMIN)'
+    return
+  fi
+  if ! inside 'mount -t tmpfs tmpfs /run; mkdir /run/a /run/b
+    mount -t overlay overlay -o lowerdir=/var/lib,upperdir=/run/a,workdir=/run/b /var/lib'; then
+    echo 'the kernel has no overlay filesystem'
+    return
+  fi
+  if [ -e /sys/fs/cgroup/cgroup.controllers ] && [ -z "${NODE_INSIGHTS_E2E_CGROUP2:-}" ]; then
+    echo 'the control groups are of version 2, which was never tried (NODE_INSIGHTS_E2E_CGROUP2=1 tries it)'
+    return
+  fi
+  if ! { make_cgroup "$cgroup" && remove_cgroups "$cgroup"; } 2>/dev/null; then
+    echo 'no control group can be made'
+    return
+  fi
+  missing=$(missing_packages | tr '\n' ' ')
+  if [ -n "$missing" ]; then
+    if ! command -v apt-get >/dev/null; then echo "these of Debian's packages are missing: $missing"; return; fi
+    say "Installing $missing(apt-get)"
+    if ! install_packages $missing >"$target/e2e/apt.log" 2>&1; then
+      echo "apt-get cannot install $missing($target/e2e/apt.log)"
+      return
+    fi
+  fi
+  if ! inside 'ip link add bridge0 type bridge; ip link add cable type veth peer name eth0
+    nft add table ip test; ipset create test hash:ip; iptables -A FORWARD -m set --match-set test src -j ACCEPT'; then
+    echo 'the kernel has no network bridge, veth, nftables or ipset'
+  fi
+}
+
+# None of their services is started: the tests start what they need, in namespaces of theirs.
+install_packages() {
+  local policy=/usr/sbin/policy-rc.d made='' status=0
+  local install=(env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120 install -y
+    --no-install-recommends "$@")
+  if [ ! -e $policy ]; then
+    printf '#!/bin/sh\nexit 101\n' > $policy
+    chmod +x $policy
+    made=yes
+  fi
+  # The list of packages may be old, or not be there at all.
+  "${install[@]}" || { apt-get update && "${install[@]}"; } || status=$?
+  [ -z "$made" ] || rm -f $policy
+  return $status
+}
+
+# Of runs whose script was killed with SIGKILL, so that nobody could.
+remove_stale_cgroups() {
+  local folder id
+  for folder in /sys/fs/cgroup/*/node-insights-e2e-*; do
+    [ -d "$folder" ] || continue
+    id=${folder##*/node-insights-e2e-}
+    id=${id%%.*}
+    [ -d "/proc/$id" ] || remove_cgroups "node-insights-e2e-$id"
+  done
+}
+
+mkdir -p "$target/e2e"
+in_the_way=$(what_is_in_the_way)
+if [ -n "$in_the_way" ]; then
+  if [ "${1:-}" = --prepare ]; then echo "$in_the_way"; else say "SKIPPED: $in_the_way"; fi
+  exit $SKIP
+fi
+[ "${1:-}" != --prepare ] || exit 0
+remove_stale_cgroups
+
+# Everything that has to be fetched or built: in the lab there is no network but its own.
+hack/control-plane.sh etcd kube-apiserver kube-controller-manager kube-scheduler kubectl kubelet kubelet-as-older \
+  kube-proxy >/dev/null
+kube_router=$(hack/go-program.sh kube-router)
+hack/helm.sh 4 >/dev/null
+say "Building the operator and its test"
+# The same features as in `make test`, so that nothing is built twice.
+test=$(cargo test --all-features ${CI:+--locked} --test e2e --no-run --message-format=json-render-diagnostics \
+  | sed -n 's/.*"name":"e2e".*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)
+[ -x "$test" ] || die "cargo did not say where the test is"
+
+finish() {
+  [ -z "${lab:-}" ] || { kill -KILL "$lab" 2>/dev/null; wait "$lab" 2>/dev/null; } || true
+  rm -rf "$scratch"
+  # The last processes may need a moment to be gone.
+  for _ in $(seq 50); do
+    if remove_cgroups "$cgroup" 2>/dev/null; then return; fi
+    sleep 0.1
+  done
+  say "Some control groups could not be removed: $cgroup"
+}
+lab=''
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+say "Putting images together"
+mkdir -p "$scratch"
+image=${NODE_INSIGHTS_E2E_IMAGE:-$scratch/operator.tar}
+if [ -z "${NODE_INSIGHTS_E2E_IMAGE:-}" ]; then
+  # Without what only a debugger reads, which is two thirds of it.
+  strip -o "$scratch/node-insights" "$target/debug/node-insights"
+  version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+  tests/e2e/image.sh "$image" "docker.io/library/node-insights:$version" '["/node-insights"]' \
+    "$scratch/node-insights:/node-insights"
+fi
+tests/e2e/image.sh "$scratch/toolbox.tar" localhost/toolbox:1 '["/bin/sleep","infinity"]' \
+  /bin/sleep /bin/bash "$(command -v curl):/usr/bin/curl"
+
+# It ends with this script, however that ends, and all that is in it ends with it.
+export NODE_INSIGHTS_E2E_CGROUP=$cgroup NODE_INSIGHTS_E2E_IMAGES="$image $scratch/toolbox.tar"
+export NODE_INSIGHTS_E2E_KUBE_ROUTER=$kube_router
+RUST_BACKTRACE=0 setpriv --pdeathsig KILL -- unshare "${namespaces[@]}" \
+  tests/e2e/lab.sh "$target/e2e/logs" "$test" --ignored --nocapture --test-threads=1 &
+lab=$!
+status=0
+wait "$lab" || status=$?
+exit "$status"
