@@ -59,7 +59,7 @@ what_is_in_the_way() {
     echo 'the control groups are of version 2, which was never tried (NODE_INSIGHTS_E2E_CGROUP2=1 tries it)'
     return
   fi
-  if ! { make_cgroup "$cgroup" && remove_cgroups "$cgroup"; } 2>/dev/null; then
+  if ! { make_cgroup "$cgroup.probe" && remove_cgroups "$cgroup.probe"; } 2>/dev/null; then
     echo 'no control group can be made'
     return
   fi
@@ -95,13 +95,16 @@ install_packages() {
 }
 
 # Of runs whose script was killed with SIGKILL, so that nobody could.
-remove_stale_cgroups() {
+remove_what_is_stale() {
   local folder id
-  for folder in /sys/fs/cgroup/*/node-insights-e2e-*; do
-    [ -d "$folder" ] || continue
-    id=${folder##*/node-insights-e2e-}
+  for folder in "$target"/e2e/run-* /sys/fs/cgroup/*/node-insights-e2e-*; do
+    id=${folder##*-}
     id=${id%%.*}
-    [ -d "/proc/$id" ] || remove_cgroups "node-insights-e2e-$id"
+    if [ ! -d "$folder" ] || [ -d "/proc/$id" ]; then continue; fi
+    case $folder in
+      "$target"/*) rm -rf "$folder" ;;
+      *) remove_cgroups "node-insights-e2e-$id." ;;
+    esac
   done
 }
 
@@ -112,7 +115,7 @@ if [ -n "$in_the_way" ]; then
   exit $SKIP
 fi
 [ "${1:-}" != --prepare ] || exit 0
-remove_stale_cgroups
+remove_what_is_stale
 
 # Everything that has to be fetched or built: in the lab there is no network but its own.
 hack/control-plane.sh etcd kube-apiserver kube-controller-manager kube-scheduler kubectl kubelet kubelet-as-older \
@@ -130,7 +133,7 @@ finish() {
   rm -rf "$scratch"
   # The last processes may need a moment to be gone.
   for _ in $(seq 50); do
-    if remove_cgroups "$cgroup" 2>/dev/null; then return; fi
+    if remove_cgroups "$cgroup." 2>/dev/null; then return; fi
     sleep 0.1
   done
   say "Some control groups could not be removed: $cgroup"
