@@ -37,7 +37,7 @@ fn project_a_state(bencher: Bencher) {
 fn project_and_compare(bencher: Bencher) {
     let state = state();
     let cache = InsightCache::<NodeProgressInsightStatus>::default();
-    cache.apply(written(&project(&state)));
+    cache.apply(written(&project(&state)), None);
     let base = cache.base(&node::NAME.into());
     let base = base.expect("it was applied");
     assert!(base.holds(&project(&state)), "there is no difference");
