@@ -72,7 +72,15 @@ const LAYERS: [Layer; 11] = [
     Layer {
         name: "domain",
         modules: &["api"],
-        only: Some(&["std", "core", "jiff", "k8s_openapi", "serde", "thiserror"]),
+        only: Some(&[
+            "std",
+            "core",
+            "jiff",
+            "k8s_openapi",
+            "ring::digest",
+            "serde",
+            "thiserror",
+        ]),
         reason: "domain is pure: no client, no runtime, no log",
     },
     Layer {

@@ -21,6 +21,6 @@ pub trait Cluster {
     /// Version of the API server.
     fn api_server_version(&self) -> Option<Arc<str>>;
 
-    /// Newest kubelet version of a pool, by name of the pool's insight.
-    fn newest_in_pool(&self, pool: &Arc<str>) -> Option<Arc<str>>;
+    /// Newest kubelet version in a pool, by name of the pool's insight, of those that are newer than `own`.
+    fn newer_in_pool(&self, pool: &Arc<str>, own: &str) -> Option<Arc<str>>;
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod schema;
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use super::cluster::Cluster;
 use super::facts::{Cordon, DaemonState, NodeCondition, NodeConditions, NodeFacts, Removal};
 use super::labels::{Labels, Selector};
 use super::pool::{PoolFacts, PoolId};
+use super::version::compare;
 use crate::api::types::ConditionStatus;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
@@ -205,8 +207,9 @@ impl Cluster for ClusterFacts {
         self.api_server_version.clone()
     }
 
-    fn newest_in_pool(&self, pool: &Arc<str>) -> Option<Arc<str>> {
-        self.newest_in_pool.get(pool).cloned()
+    fn newer_in_pool(&self, pool: &Arc<str>, own: &str) -> Option<Arc<str>> {
+        let newest = self.newest_in_pool.get(pool)?;
+        (compare(own, newest) == Some(Ordering::Less)).then(|| Arc::clone(newest))
     }
 }
 

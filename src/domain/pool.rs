@@ -3,15 +3,9 @@
 use std::sync::Arc;
 
 use super::labels::Selector;
-use super::text::fnv1a;
+use super::pool_name::{self, LabelKey};
 use crate::api::openshift::{MACHINE_CONFIG_GROUP, MACHINE_CONFIG_POOLS};
 use crate::api::types::{PoolRef, Scope};
-
-/// Longest name of a Kubernetes object.
-const NAME_LIMIT: usize = 253;
-/// Longest end of a pool's name that comes from the label's key: leaves room for any label value (63)
-/// and a hash.
-const SUFFIX_LIMIT: usize = 180;
 
 /// Identity of a pool.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -47,73 +41,35 @@ impl PoolId {
     /// The pool of all nodes with a role.
     #[must_use]
     pub fn role(role: &str) -> Self {
+        let reference = PoolRef {
+            group: "node-role.kubernetes.io".into(),
+            resource: "role".into(),
+            name: role.into(),
+        };
         Self {
-            name: object_name(role, "").into(),
-            reference: PoolRef {
-                group: "node-role.kubernetes.io".into(),
-                resource: "role".into(),
-                name: role.into(),
-            },
+            name: pool_name::of_role(&reference).into(),
             scope: if role == "control-plane" {
                 Scope::ControlPlane
             } else {
                 Scope::WorkerPool
             },
+            reference,
         }
     }
 
     /// The pool of all nodes that have the value `value` for the label `key`.
-    ///
-    /// Its insight is called `<value>.<label name>`: node groups and node pools of the same name do
-    /// exist side by side (EKS with Karpenter). With `qualified`, for two keys that share the label
-    /// name, the key's prefix follows.
     #[must_use]
-    pub fn label(key: &str, value: &str, qualified: bool) -> Self {
-        let (group, resource) = key.split_once('/').unwrap_or(("", key));
-        let suffix = if qualified {
-            format!(".{resource}.{group}")
-        } else {
-            format!(".{resource}")
+    pub fn label(key: &LabelKey, value: &str) -> Self {
+        let reference = PoolRef {
+            group: key.group().into(),
+            resource: key.resource().into(),
+            name: value.into(),
         };
         Self {
-            name: object_name(value, &suffix).into(),
-            reference: PoolRef {
-                group: group.into(),
-                resource: resource.into(),
-                name: value.into(),
-            },
+            name: key.pool_name(&reference).into(),
+            reference,
             scope: Scope::WorkerPool,
         }
-    }
-}
-
-/// `text` as the name of an object: lower case, no character that a name cannot have. Where that
-/// changed the text, a hash of it follows, so that two texts never share a name.
-fn object_name(text: &str, suffix: &str) -> String {
-    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
-    let valid = |text: &str, limit: usize| {
-        let fitting = text.to_ascii_lowercase();
-        let fitting: String = fitting
-            .chars()
-            .map(|c| if fits(c) { c } else { '-' })
-            .take(limit)
-            .collect();
-        // Between dots, too, a part begins and ends with a letter or digit.
-        let parts = fitting.split('.').map(|part| part.trim_matches('-'));
-        let parts: Vec<&str> = parts.filter(|part| !part.is_empty()).collect();
-        parts.join(".")
-    };
-    let suffix = match valid(suffix, SUFFIX_LIMIT) {
-        suffix if suffix.is_empty() => suffix,
-        suffix => format!(".{suffix}"),
-    };
-    let name = valid(text, NAME_LIMIT.saturating_sub(suffix.len() + 10));
-    if name == text {
-        format!("{name}{suffix}")
-    } else {
-        format!("{name}-{:08x}{suffix}", fnv1a(text))
-            .trim_start_matches('-')
-            .to_owned()
     }
 }
 
@@ -151,58 +107,5 @@ impl Membership {
             Self::Pool(pool) => Some(pool),
             Self::None | Self::Conflict(_) => None,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pools_of_the_same_name_from_different_labels_have_different_insights() {
-        let nodegroup = PoolId::label("eks.amazonaws.com/nodegroup", "default", false);
-        let nodepool = PoolId::label("karpenter.sh/nodepool", "default", false);
-        assert_eq!(&*nodegroup.name, "default.nodegroup");
-        assert_eq!(&*nodepool.name, "default.nodepool");
-        assert_eq!(nodegroup.reference.group, "eks.amazonaws.com");
-        assert_eq!(
-            &*PoolId::label("example.com/nodepool", "default", true).name,
-            "default.nodepool.example.com"
-        );
-    }
-
-    #[test]
-    fn a_label_value_that_is_no_object_name_gets_one_of_its_own() {
-        let upper = PoolId::label("example.com/pool", "Big_Pool", false);
-        let lower = PoolId::label("example.com/pool", "big_pool", false);
-        assert_ne!(upper.name, lower.name);
-        assert_eq!(upper.reference.name, "Big_Pool");
-        for id in [
-            upper,
-            lower,
-            PoolId::label("example.com/My_Key", "a..b", false),
-            PoolId::role(""),
-        ] {
-            assert!(
-                id.name
-                    .chars()
-                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.')
-                    && !id.name.starts_with(['-', '.'])
-                    && !id.name.ends_with(['-', '.'])
-                    && !id.name.contains(".."),
-                "{}",
-                id.name
-            );
-        }
-    }
-
-    #[test]
-    fn a_name_is_never_longer_than_an_object_name() {
-        assert!(
-            PoolId::label("example.com/pool", &"x".repeat(400), true)
-                .name
-                .len()
-                <= NAME_LIMIT
-        );
     }
 }

@@ -1,28 +1,46 @@
 //! Kubelet and API server versions: free text that often, not always, can be compared.
 //!
 //! `v1.31.2-eks-94953ac`, `v1.30.1-gke.1187000`, `v1.29.4+k3s1`, `v1.33.0-rc.1`.
+//!
+//! The order is partial. Three numbers decide, then the stage of a pre-release (`-alpha.1`, `-rc.1`), which
+//! comes before the release and all builds of it. Of two builds of the same release one is older only where
+//! their vendor numbers its builds. A hash has no order, builds of two vendors have none, and a version without
+//! a suffix is neither older nor newer than one with a suffix: kubelets on Windows report none.
 
 use std::cmp::Ordering;
 
+/// What vendors put before the number of a build, where a higher number is a newer build: GKE, k3s, RKE2, Tanzu.
+const NUMBERED_BUILDS: [&str; 4] = ["gke.", "k3s", "rke2r", "vmware."];
+
 /// A version that can be compared; one that cannot be read is `None` from [`Version::parse`].
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+///
+/// Ordered partially, see the [module](self). Two are equal only if nothing tells them apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Version {
     numbers: [u64; 3],
     stage: Stage,
+    build: Build,
 }
 
-/// Orders what follows the numbers: a pre-release comes before the release, a vendor's build after.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Stage {
     PreRelease(Vec<Part>),
     Release,
-    Build(Vec<Part>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Part {
     Number(u64),
     Text(String),
+}
+
+/// What follows the release. [`Version::total_cmp`] relies on the order of the variants.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Build {
+    /// Says nothing of older and newer; empty when there is no suffix.
+    Other(String),
+    /// The vendor, as an index into [`NUMBERED_BUILDS`], and its numbers.
+    Numbered(usize, Vec<u64>),
 }
 
 impl Version {
@@ -33,10 +51,15 @@ impl Version {
         let end = text.find(['-', '+']).unwrap_or(text.len());
         let (numbers, suffix) = text.split_at_checked(end)?;
         let mut numbers = numbers.split('.').map(|number| number.parse().ok());
-        let numbers = [numbers.next()??, numbers.next()??, numbers.next()??];
+        let read = [numbers.next()??, numbers.next()??, numbers.next()??];
+        if numbers.next().is_some() {
+            return None;
+        }
+        let (stage, build) = stage(suffix);
         Some(Self {
-            numbers,
-            stage: stage(suffix),
+            numbers: read,
+            stage,
+            build: Build::parse(build),
         })
     }
 
@@ -45,53 +68,118 @@ impl Version {
     pub fn minor(&self) -> (u64, u64) {
         (self.numbers[0], self.numbers[1])
     }
-}
 
-fn stage(suffix: &str) -> Stage {
-    let Some(rest) = suffix.get(1..).filter(|rest| !rest.is_empty()) else {
-        return Stage::Release;
-    };
-    let parts = rest
-        .split(['.', '-', '+'])
-        .flat_map(split_digits)
-        .map(|part| {
-            part.parse()
-                .map_or_else(|_| Part::Text(part.to_owned()), Part::Number)
-        })
-        .collect();
-    if ["alpha", "beta", "rc"]
-        .iter()
-        .any(|stage| rest.starts_with(stage))
-    {
-        Stage::PreRelease(parts)
-    } else {
-        Stage::Build(parts)
+    /// A total order that the partial one is contained in, for sorting: what is newer comes later, but what
+    /// comes later need not be newer.
+    #[must_use]
+    pub fn total_cmp(&self, other: &Self) -> Ordering {
+        self.cmp_release(other)
+            .then_with(|| self.build.cmp(&other.build))
     }
-}
 
-/// `k3s12` is `k`, `3`, `s`, `12`: the last number is what counts.
-fn split_digits(part: &str) -> Vec<&str> {
-    let mut parts = Vec::new();
-    let mut start = 0;
-    let mut digits: Option<bool> = None;
-    for (index, c) in part.char_indices() {
-        if digits.is_some_and(|digits| digits != c.is_ascii_digit()) {
-            parts.extend(part.get(start..index));
-            start = index;
+    /// Whether both are builds of the same release or pre-release.
+    #[must_use]
+    pub fn is_same_release(&self, other: &Self) -> bool {
+        self.cmp_release(other).is_eq()
+    }
+
+    /// Whose numbered build it is, if it is one.
+    #[must_use]
+    pub fn vendor(&self) -> Option<usize> {
+        match &self.build {
+            Build::Numbered(vendor, _) => Some(*vendor),
+            Build::Other(_) => None,
         }
-        digits = Some(c.is_ascii_digit());
     }
-    parts.extend(part.get(start..).filter(|rest| !rest.is_empty()));
-    parts
+
+    /// Whether this is what somebody means who names `wanted`: the same build, or any build where one of the two
+    /// does not say which.
+    fn meets(&self, wanted: &Self) -> bool {
+        let is_said = |version: &Self| version.build != Build::Other(String::new());
+        self.is_same_release(wanted)
+            && (self.build == wanted.build || !is_said(self) || !is_said(wanted))
+    }
+
+    fn cmp_release(&self, other: &Self) -> Ordering {
+        (self.numbers, &self.stage).cmp(&(other.numbers, &other.stage))
+    }
 }
 
-/// How `a` compares with `b`; `None` when one of them cannot be read.
+impl PartialOrd for Version {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        let by_build = || match (&self.build, &other.build) {
+            (Build::Numbered(vendor, a), Build::Numbered(other, b)) if vendor == other => {
+                Some(a.cmp(b))
+            }
+            (a, b) => (a == b).then_some(Ordering::Equal),
+        };
+        match self.cmp_release(other) {
+            Ordering::Equal => by_build(),
+            decided => Some(decided),
+        }
+    }
+}
+
+impl Build {
+    /// Plans of the system upgrade controller write `-` for `+`, so the two are one here.
+    fn parse(suffix: &str) -> Self {
+        let suffix = suffix.trim_start_matches(['-', '+']);
+        let numbered = NUMBERED_BUILDS
+            .iter()
+            .enumerate()
+            .find_map(|(vendor, name)| {
+                let numbers = suffix.strip_prefix(name)?.split('.').map(number);
+                Some(Self::Numbered(vendor, numbers.collect::<Option<_>>()?))
+            });
+        numbered.unwrap_or_else(|| Self::Other(suffix.replace('+', "-")))
+    }
+}
+
+/// A number in digits alone.
+fn number(text: &str) -> Option<u64> {
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| is_number)
+}
+
+/// The stage that a suffix begins with, and what follows it.
+fn stage(suffix: &str) -> (Stage, &str) {
+    let pre_release = || {
+        let rest = suffix.strip_prefix('-')?;
+        let end = rest.find(['-', '+']).unwrap_or(rest.len());
+        let (stage, build) = rest.split_at_checked(end)?;
+        let name = ["alpha", "beta", "rc"]
+            .into_iter()
+            .find(|name| stage.starts_with(name))?;
+        let numbers = stage.strip_prefix(name)?;
+        let numbers = numbers.strip_prefix('.').unwrap_or(numbers);
+        let mut parts = vec![Part::Text(name.to_owned())];
+        if !numbers.is_empty() {
+            for part in numbers.split('.') {
+                parts.push(Part::Number(number(part)?));
+            }
+        }
+        Some((Stage::PreRelease(parts), build))
+    };
+    pre_release().unwrap_or((Stage::Release, suffix))
+}
+
+/// How `a` compares with `b`; `None` when one of them cannot be read, or when neither is older.
 #[must_use]
 pub fn compare(a: &str, b: &str) -> Option<Ordering> {
     if a == b {
         return Some(Ordering::Equal);
     }
-    Some(Version::parse(a)?.cmp(&Version::parse(b)?))
+    Version::parse(a)?.partial_cmp(&Version::parse(b)?)
+}
+
+/// Whether `version` is what a user wants who names `wanted`: exactly that, downwards too. Who names no build
+/// means any of them, and a kubelet that does not say its build may run any.
+#[must_use]
+pub fn meets(version: &str, wanted: &str) -> bool {
+    match (Version::parse(version), Version::parse(wanted)) {
+        (Some(version), Some(wanted)) => version.meets(&wanted),
+        (None, _) | (_, None) => version == wanted,
+    }
 }
 
 /// Whether a kubelet is behind its API server.
@@ -102,7 +190,10 @@ pub fn compare(a: &str, b: &str) -> Option<Ordering> {
 pub fn is_behind_api_server(kubelet: &str, api_server: &str) -> bool {
     match (Version::parse(kubelet), Version::parse(api_server)) {
         (Some(kubelet_version), Some(api_server_version)) => {
-            if kubelet.contains("-eks-") {
+            if [kubelet, api_server]
+                .iter()
+                .any(|text| text.contains("-eks-"))
+            {
                 kubelet_version.minor() < api_server_version.minor()
             } else {
                 kubelet_version < api_server_version
@@ -114,6 +205,8 @@ pub fn is_behind_api_server(kubelet: &str, api_server: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -123,7 +216,13 @@ mod tests {
             ("v1.31.2", "v1.31.10"),
             ("v1.33.0-rc.1", "v1.33.0"),
             ("v1.33.0-beta.2", "v1.33.0-rc.0"),
+            ("v1.33.0-alpha.0.12+abc", "v1.33.0-alpha.1"),
+            ("v1.33.0-rc.1+k3s9", "v1.33.0+k3s1"),
+            ("v1.33.0-rc1+rke2r1", "v1.33.0-rc2+rke2r1"),
+            ("v1.33.0-rc.1", "v1.33.0-eks-94953ac"),
             ("v1.29.4+k3s1", "v1.29.4+k3s12"),
+            ("v1.29.4+rke2r9", "v1.29.4+rke2r10"),
+            ("v1.29.4+k3s1", "v1.29.4-k3s2"),
             ("v1.30.1-gke.1187000", "v1.30.1-gke.1187001"),
             ("v1.31.2-eks-94953ac", "v1.32.0-eks-1552ad0"),
         ] {
@@ -139,11 +238,61 @@ mod tests {
             );
         }
         assert_eq!(compare("v1.31.2", "1.31.2"), Some(Ordering::Equal));
+        assert_eq!(
+            compare("v1.29.4+k3s1", "v1.29.4-k3s1"),
+            Some(Ordering::Equal)
+        );
+    }
+
+    #[test]
+    fn builds_are_compared_only_where_their_vendor_numbers_them_and_both_say_theirs() {
+        for (a, b) in [
+            ("v1.31.2-eks-16b398d", "v1.31.2-eks-a737599"),
+            ("v1.31.2-eks-1234567", "v1.31.2-eks-7654321"),
+            ("v1.29.4", "v1.29.4+rke2r1"),
+            ("v1.29.4+k3s1", "v1.29.4+rke2r2"),
+            ("v1.30.1-gke.1187000", "v1.30.1-eks-94953ac"),
+            ("v1.30.1-gke.1", "v1.30.1-gke.1a"),
+            ("v1.30.1-gke.+1", "v1.30.1-gke.2"),
+            ("v1.29.4", "v1.29.4-dirty"),
+            ("v1.33.0-rc.1", "v1.33.0-rc.1-dirty"),
+            ("v1.33.0-alpha.0.1+abc", "v1.33.0-alpha.0.1+bcd"),
+            ("v1.18.4-vk-azure-aci-1.4.5", "v1.18.4-vk-azure-aci-1.4.6"),
+        ] {
+            assert_eq!(compare(a, b), None, "{a} {b}");
+            assert_eq!(compare(b, a), None, "{b} {a}");
+        }
+    }
+
+    /// Versions that are near one another.
+    fn near() -> impl Strategy<Value = Version> {
+        let text =
+            "v1\\.3[12]\\.[01](-(alpha|rc)\\.?[01]?)?([-+](gke\\.|k3s|rke2r|eks-|a|)[019a]{0,2})?";
+        text.prop_filter_map("can be read", |text| Version::parse(&text))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(5000))]
+
+        #[test]
+        fn the_order_is_partial_and_sorting_agrees_with_it(a in near(), b in near(), c in near()) {
+            prop_assert_eq!(a.partial_cmp(&a), Some(Ordering::Equal));
+            prop_assert_eq!(a.partial_cmp(&b), b.partial_cmp(&a).map(Ordering::reverse));
+            prop_assert_eq!(a == b, a.partial_cmp(&b) == Some(Ordering::Equal));
+            if a <= b && b <= c {
+                prop_assert!(a <= c);
+                prop_assert_eq!(a == c, a == b && b == c);
+            }
+            if let Some(order) = a.partial_cmp(&b) {
+                prop_assert_eq!(a.total_cmp(&b), order);
+            }
+        }
     }
 
     #[test]
     fn text_that_is_no_version_cannot_be_compared_and_is_never_behind() {
         assert_eq!(compare("v1.31", "v1.31.0"), None);
+        assert_eq!(compare("v1.31.0.1", "v1.31.0.2"), None);
         assert_eq!(compare("latest", "v1.31.0"), None);
         assert_eq!(compare("latest", "latest"), Some(Ordering::Equal));
         assert!(!is_behind_api_server("latest", "v1.31.0"));
@@ -160,6 +309,7 @@ mod tests {
             "v1.30.8-eks-94953ac",
             "v1.31.5-eks-8cce635"
         ));
+        assert!(!is_behind_api_server("v1.31.2", "v1.31.5-eks-8cce635"));
         assert!(is_behind_api_server("v1.31.2", "v1.31.5"));
     }
 }

@@ -9,7 +9,7 @@
 //! then looks at the others, so of two changes at once at least one sees both, and the nodes that it
 //! names are judged by both. Of one kind there is one writer.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -19,8 +19,8 @@ use crate::domain::cluster::Cluster;
 use crate::domain::evaluate::{Evaluator, evaluate};
 use crate::domain::facts::NodeFacts;
 use crate::domain::pool::{Membership, PoolFacts, PoolId};
+use crate::domain::pool_versions::{PoolVersion, PoolVersions};
 use crate::domain::state::{History, NodeState};
-use crate::domain::version::Version;
 use crate::registry::store::{Change, Store};
 
 /// What a change affects.
@@ -66,11 +66,6 @@ enum Target {
     ClusterVersion,
     ApiServer,
 }
-
-/// Kubelet versions of one pool, newest last, with the number of nodes that run each. Two texts may be
-/// one version; the text is part of the key, so that the newest does not depend on who came first.
-type PoolVersions = BTreeMap<KubeletVersion, usize>;
-type KubeletVersion = (Version, Arc<str>);
 
 /// Nodes, pools and versions of one cluster.
 pub struct Inventory {
@@ -296,23 +291,14 @@ impl Inventory {
         true
     }
 
-    /// Counts a node's version in its pool; the pool's name, if that made another version newest.
-    fn count_version(&self, (pool, version): (Arc<str>, KubeletVersion)) -> Option<Arc<str>> {
-        self.change_versions(pool, |versions| {
-            *versions.entry(version.clone()).or_default() += 1;
-        })
+    /// Counts a node's version in its pool; the pool's name, if others may be behind another version now.
+    fn count_version(&self, (pool, version): (Arc<str>, PoolVersion)) -> Option<Arc<str>> {
+        self.change_versions(pool, |versions| versions.add(version))
     }
 
     fn discount_version(&self, member: &Member) -> Option<Arc<str>> {
         let (pool, version) = self.counted(member)?;
-        self.change_versions(pool, |versions| {
-            if let Some(count) = versions.get_mut(&version) {
-                *count -= 1;
-                if *count == 0 {
-                    versions.remove(&version);
-                }
-            }
-        })
+        self.change_versions(pool, |versions| versions.remove(&version))
     }
 
     fn change_versions(
@@ -320,15 +306,14 @@ impl Inventory {
         pool: Arc<str>,
         change: impl FnOnce(&mut PoolVersions),
     ) -> Option<Arc<str>> {
-        let newest = |versions: &PoolVersions| versions.keys().next_back().cloned();
         let mut versions = self
             .kubelets
             .get(&pool)
             .map(|versions| (*versions).clone())
             .unwrap_or_default();
-        let before = newest(&versions);
+        let before = versions.decisive();
         change(&mut versions);
-        let after = newest(&versions);
+        let after = versions.decisive();
         if versions.is_empty() {
             self.kubelets.remove(&pool);
         } else {
@@ -338,17 +323,16 @@ impl Inventory {
     }
 
     /// What is counted of a node. On OpenShift nothing is: nobody there asks for the newest kubelet.
-    fn counted(&self, member: &Member) -> Option<(Arc<str>, KubeletVersion)> {
+    fn counted(&self, member: &Member) -> Option<(Arc<str>, PoolVersion)> {
         if self.rules.provider() != Provider::Kubernetes {
             return None;
         }
-        let text = member.facts.kubelet_version.as_ref()?;
-        let version = (Version::parse(text)?, Arc::clone(text));
+        let version = PoolVersion::parse(member.facts.kubelet_version.as_ref()?)?;
         let pool: &PoolId = member.membership.pool()?;
         Some((Arc::clone(&pool.name), version))
     }
 
-    /// The node itself, and every other node of a pool whose newest version is another one now.
+    /// The node itself, and every other node of a pool whose newest versions are others now.
     fn after_versions_changed(
         &self,
         name: Arc<str>,
@@ -396,10 +380,8 @@ impl Cluster for Inventory {
         Some(Arc::clone(&version))
     }
 
-    fn newest_in_pool(&self, pool: &Arc<str>) -> Option<Arc<str>> {
-        let versions = self.kubelets.get(pool)?;
-        let (_, text) = versions.keys().next_back()?;
-        Some(Arc::clone(text))
+    fn newer_in_pool(&self, pool: &Arc<str>, own: &str) -> Option<Arc<str>> {
+        self.kubelets.get(pool)?.newer_than(own)
     }
 }
 

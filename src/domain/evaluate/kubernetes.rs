@@ -14,6 +14,7 @@ use crate::domain::cluster::Cluster;
 use crate::domain::facts::{NodeCondition, NodeFacts, Removal};
 use crate::domain::labels::Labels;
 use crate::domain::pool::{Membership, PoolId};
+use crate::domain::pool_name::LabelKey;
 use crate::domain::state::{Desired, Finding, History, Judgement, REBOOTED};
 use crate::domain::version;
 
@@ -32,15 +33,8 @@ const ROLE_PREFIX: &str = "node-role.kubernetes.io/";
 /// The rules of plain Kubernetes.
 #[derive(Debug, Clone)]
 pub struct Kubernetes {
-    pool_labels: Vec<PoolLabel>,
+    pool_labels: Vec<LabelKey>,
     target_version: Option<Arc<str>>,
-}
-
-#[derive(Debug, Clone)]
-struct PoolLabel {
-    key: String,
-    /// Another key has the same name after the `/`.
-    qualified: bool,
 }
 
 impl Kubernetes {
@@ -48,26 +42,14 @@ impl Kubernetes {
     /// wants, if any.
     #[must_use]
     pub fn new(pool_labels: &[String], target_version: Option<&str>) -> Self {
-        let name = |key: &str| key.rsplit('/').next().unwrap_or(key).to_owned();
-        let pool_labels = pool_labels
-            .iter()
-            .map(|key| PoolLabel {
-                key: key.clone(),
-                qualified: pool_labels
-                    .iter()
-                    .filter(|other| name(other) == name(key))
-                    .count()
-                    > 1,
-            })
-            .collect();
         Self {
-            pool_labels,
+            pool_labels: LabelKey::all(pool_labels),
             target_version: target_version.map(Arc::from),
         }
     }
 
-    /// The user's target, else the newest in the pool if it is newer than the node, else the API
-    /// server's version.
+    /// The user's target, else the newest in the pool that is newer than the node, else the API
+    /// server's version if the node is not ahead of it.
     fn desired(&self, pool: &PoolId, node: &NodeFacts, cluster: &dyn Cluster) -> Option<Desired> {
         let desired = |version, source| Desired { version, source };
         if let Some(target) = &self.target_version {
@@ -76,17 +58,13 @@ impl Kubernetes {
                 DesiredVersionSource::UserTarget,
             ));
         }
-        let newest = cluster.newest_in_pool(&pool.name).filter(|newest| {
-            node.kubelet_version
-                .as_ref()
-                .is_some_and(|own| version::compare(own, newest) == Some(Ordering::Less))
-        });
-        if let Some(newest) = newest {
+        let own = node.kubelet_version.as_deref()?;
+        if let Some(newest) = cluster.newer_in_pool(&pool.name, own) {
             return Some(desired(newest, DesiredVersionSource::NewestInPool));
         }
-        cluster
-            .api_server_version()
-            .map(|version| desired(version, DesiredVersionSource::ApiServer))
+        let api_server = cluster.api_server_version()?;
+        (version::compare(own, &api_server) != Some(Ordering::Greater))
+            .then(|| desired(api_server, DesiredVersionSource::ApiServer))
     }
 }
 
@@ -99,9 +77,9 @@ impl Evaluator for Kubernetes {
         let by_label = self.pool_labels.iter().find_map(|label| {
             let value = node
                 .labels
-                .get(&label.key)
+                .get(label.as_str())
                 .filter(|value| !value.is_empty())?;
-            Some(PoolId::label(&label.key, value, label.qualified))
+            Some(PoolId::label(label, value))
         });
         Membership::Pool(Arc::new(
             by_label.unwrap_or_else(|| PoolId::role(role(&node.labels))),
@@ -366,8 +344,7 @@ fn leaving(node: &NodeFacts) -> String {
 fn is_outdated(version: &str, desired: &Desired) -> bool {
     match desired.source {
         DesiredVersionSource::UserTarget | DesiredVersionSource::ClusterVersion => {
-            version::compare(version, &desired.version)
-                .map_or(*version != *desired.version, Ordering::is_ne)
+            !version::meets(version, &desired.version)
         }
         DesiredVersionSource::NewestInPool => {
             version::compare(version, &desired.version) == Some(Ordering::Less)

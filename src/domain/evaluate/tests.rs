@@ -15,6 +15,7 @@ use crate::domain::fixtures::schema::StatusSchema;
 use crate::domain::fixtures::{ClusterFacts, at, node, openshift, paused, pool};
 use crate::domain::node_status::project;
 
+mod availability;
 mod restart;
 mod total;
 

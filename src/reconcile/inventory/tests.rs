@@ -9,6 +9,7 @@ use crate::domain::fixtures::{
     NEW, NEW_VERSION, NodeBuilder, OLD, OLD_VERSION, at, node, paused, pool, selector,
 };
 
+mod builds;
 mod model;
 mod order;
 

@@ -2,6 +2,8 @@
 
 use proptest::prelude::*;
 
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::domain::facts::NodeFacts;
 use crate::domain::pool::PoolFacts;
@@ -114,12 +116,17 @@ impl Subject {
 const CONFIGS: [&str; 4] = ["c0", "c1", "c2", "c3"];
 const RELEASES: [&str; 3] = ["4.14.1", "4.15.0", "4.15.1"];
 const POOLS: [&str; 4] = ["master", "worker", "infra", "gpu"];
-const KUBELETS: [&str; 6] = [
+const KUBELETS: [&str; 11] = [
     "v1.31.2",
     "v1.31.10",
     "v1.32.0",
     "v1.32.0+k3s1",
     "v1.32.0-k3s1",
+    "v1.32.0+k3s2",
+    "v1.32.0+rke2r1",
+    "v1.32.0-eks-16b398d",
+    "v1.32.0-eks-a737599",
+    "v1.32.0-rc.1",
     "unreadable",
 ];
 

@@ -127,3 +127,57 @@ fn a_node_that_does_not_say_its_version_is_unknown() {
     assert_eq!(state.updating.status, ConditionStatus::Unknown);
     assert_eq!(state.updating.reason, "VersionUnknown");
 }
+
+#[test]
+fn the_users_target_is_met_by_every_build_of_it_and_a_build_by_a_kubelet_that_says_none() {
+    let cluster = cluster(None, None);
+    let phase = |target, kubelet| desired(&targeting(target), kubelet, &cluster).1;
+    for (target, kubelet, expected) in [
+        ("v1.31.2", "v1.31.2-eks-94953ac", Phase::Completed),
+        ("v1.31.2", "v1.31.2+k3s1", Phase::Completed),
+        ("v1.29.4+rke2r2", "v1.29.4", Phase::Completed),
+        ("v1.29.4-k3s2", "v1.29.4+k3s2", Phase::Completed),
+        ("v1.29.4+k3s2", "v1.29.4+k3s1", Phase::Pending),
+        ("v1.29.4+k3s1", "v1.29.4+k3s2", Phase::Pending),
+        ("v1.31.2-eks-94953ac", "v1.31.2-eks-a737599", Phase::Pending),
+        ("v1.33.0", "v1.33.0-rc.1", Phase::Pending),
+        ("v1.33.0-rc.1", "v1.33.0", Phase::Pending),
+    ] {
+        assert_eq!(phase(target, kubelet), expected, "{target} {kubelet}");
+    }
+}
+
+#[test]
+fn a_completed_node_never_shows_a_desired_version_below_what_it_runs() {
+    for (kubelet, api_server) in [
+        ("v1.34.0", "v1.33.0"),
+        ("v1.33.0", "v1.33.0-rc.1"),
+        ("v1.31.5-eks-94953ac", "v1.31.2-eks-8cce635"),
+        ("v1.29.4+k3s2", "v1.29.4+k3s1"),
+    ] {
+        assert_eq!(
+            desired(&rules(), kubelet, &cluster(Some(api_server), None)),
+            (None, Phase::Completed),
+            "{kubelet} {api_server}"
+        );
+    }
+}
+
+#[test]
+fn another_build_of_the_api_servers_version_is_not_outdated() {
+    for (kubelet, api_server) in [
+        ("v1.29.4", "v1.29.4+rke2r2"),
+        ("v1.31.2", "v1.31.2-dirty"),
+        ("v1.27.4+18eadca", "v1.27.4+31a56cf75"),
+        ("v1.31.2", "v1.31.5-eks-8cce635"),
+    ] {
+        let (_, phase) = desired(&rules(), kubelet, &cluster(Some(api_server), None));
+        assert_eq!(phase, Phase::Completed, "{kubelet} {api_server}");
+    }
+    let (_, phase) = desired(
+        &rules(),
+        "v1.29.4+rke2r1",
+        &cluster(Some("v1.29.4+rke2r2"), None),
+    );
+    assert_eq!(phase, Phase::Pending);
+}

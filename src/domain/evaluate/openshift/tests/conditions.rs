@@ -171,7 +171,7 @@ fn several_reasons_are_joined_and_the_time_is_the_earliest_of_them() {
     let condition = available(node);
     assert_eq!(
         &*condition.message,
-        "Node is not ready: Kubelet stopped posting node status. | Node has disk pressure \
+        "Node does not report: Kubelet stopped posting node status. \
          | Network of the node is unavailable | Node is marked unschedulable"
     );
     assert_eq!(condition.reason, "NotReady");
@@ -237,6 +237,6 @@ fn the_message_names_the_failure_before_the_step_and_the_step_before_unavailabil
     let failed = working().daemon(DaemonState::Degraded).reason("disk full");
     assert_eq!(line(failed), "disk full");
     let updated = worker(NEW, NEW).not_ready(0);
-    assert!(line(updated).starts_with("Node is not ready"));
+    assert!(line(updated).starts_with("Node does not report"));
     assert_eq!(line(worker(NEW, NEW)), "");
 }
