@@ -11,6 +11,7 @@ pub use self::choices::{
     LeaseChoice, Output, Platform, StateBackendChoice, SyncStatusPlace, TlsChoice,
 };
 use crate::domain::evaluate::kubernetes::WELL_KNOWN_POOL_LABELS;
+use crate::registry::election::Timing;
 use crate::telemetry::logging::{LogFormat, parse_filter};
 
 mod choices;
@@ -235,7 +236,8 @@ pub struct RunConfig {
     pub sync_interval: Duration,
 
     /// How long after its last renewal the lease of a replica that is gone can be taken. A leader that cannot
-    /// renew it stops after two thirds of that; it renews it every two fifteenths
+    /// renew it stops after two thirds of that; it renews it every two fifteenths, or every 2 seconds. From 3s to
+    /// 10m; replicas may differ in it
     #[arg(long, env = "NODE_INSIGHTS_LEASE_DURATION", value_name = "DURATION", default_value = "15s", value_parser = parse_lease_duration)]
     pub lease_duration: Duration,
 
@@ -306,10 +308,11 @@ fn parse_duration(text: &str) -> Option<Duration> {
     Duration::try_from(text.parse::<SignedDuration>().ok()?).ok()
 }
 
-/// The lease has whole seconds; less than three of them are over before an API server that is busy answers.
+/// The lease has whole seconds.
 fn parse_lease_duration(text: &str) -> Result<Duration, String> {
+    let legal = Timing::SHORTEST_LEASE..=Timing::LONGEST_LEASE;
     parse_duration(text)
-        .filter(|duration| (3..=600).contains(&duration.as_secs()) && duration.subsec_nanos() == 0)
+        .filter(|duration| legal.contains(duration) && duration.subsec_nanos() == 0)
         .ok_or_else(|| "it is a number of seconds from 3s to 10m, as in 15s".to_owned())
 }
 
@@ -419,6 +422,7 @@ mod tests {
             (["--lease", "/name"], "as in node-insights/node-insights"),
             (["--lease-duration", "2s"], "from 3s to 10m"),
             (["--lease-duration", "3500ms"], "from 3s to 10m"),
+            (["--lease-duration", "601s"], "from 3s to 10m"),
         ] {
             let error = run(&args).unwrap_err();
             assert!(error.contains(hint), "{args:?}: {error}");

@@ -1,6 +1,7 @@
 //! By which lease one of several replicas is elected, and who is told.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::config::RunConfig;
 use super::notes::Notes;
@@ -47,6 +48,8 @@ pub(super) fn stand(
         system_clock(),
         Arc::new(Reporter {
             identity: identity.clone(),
+            namespace,
+            name,
             notes: notes.clone(),
             metrics: Arc::clone(metrics),
             health: Arc::clone(health),
@@ -65,6 +68,8 @@ fn identity() -> String {
 /// Tells logs, metrics, Events and `/readyz` how the election goes.
 struct Reporter {
     identity: String,
+    namespace: String,
+    name: String,
     notes: Notes,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
@@ -94,8 +99,70 @@ impl ObserveElection for Reporter {
             return;
         };
         self.metrics.lease_failed();
-        if self.health.not_ready(CHECK, error.to_string()) {
-            tracing::warn!(%error, is_leader, "Using the lease fails");
+        let why = self.explain(error);
+        if self.health.not_ready(CHECK, why.clone()) {
+            tracing::warn!(error = why, is_leader, "Using the lease fails");
         }
+    }
+
+    fn not_released(&self, error: &LeaseError, lease: Duration) {
+        self.metrics.lease_failed();
+        tracing::warn!(
+            %error, lease = %format_args!("{}/{}", self.namespace, self.name),
+            "The lease could not be released, as when the permissions are uninstalled first: the next leader has to wait until {lease:?} after its last renewal"
+        );
+    }
+}
+
+impl Reporter {
+    /// What is wrong, and what to do where the error does not say.
+    fn explain(&self, error: &LeaseError) -> String {
+        let Self {
+            namespace, name, ..
+        } = self;
+        match error {
+            LeaseError::Conflict | LeaseError::Unavailable(_) => error.to_string(),
+            LeaseError::TooLong { .. } => format!(
+                "{error}. Until then nobody else writes. Where nobody runs that holds it: kubectl -n {namespace} delete lease {name}, which is then free within 10 minutes, and for a replica that starts afterwards at once"
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reconcile::events::Events;
+
+    #[test]
+    fn a_lease_that_names_an_absurd_time_is_reported_with_what_to_do() {
+        let (metrics, health) = (
+            Arc::new(Metrics::new().unwrap()),
+            Arc::new(Health::default()),
+        );
+        let reporter = Reporter {
+            identity: "b".to_owned(),
+            namespace: "here".to_owned(),
+            name: "ours".to_owned(),
+            notes: Notes::about_nothing(Events::off(Arc::clone(&metrics))),
+            metrics,
+            health: Arc::clone(&health),
+        };
+        let error = LeaseError::TooLong {
+            holder: "a".to_owned(),
+            duration: Duration::from_hours(24),
+        };
+        reporter.looked(Err(&error), false);
+        let (ready, report) = health.report();
+        assert!(!ready);
+        for part in [
+            "a holds it for 86400s",
+            "no replica has more than 600s",
+            "kubectl -n here delete lease ours",
+        ] {
+            assert!(report.contains(part), "{part}: {report}");
+        }
+        reporter.looked(Ok(()), false);
+        assert!(health.report().0);
     }
 }

@@ -32,6 +32,16 @@ impl Notes {
         }
     }
 
+    /// Of an operator that has neither lease nor pod.
+    #[cfg(test)]
+    pub(super) fn about_nothing(events: Events) -> Self {
+        Self {
+            events,
+            lease: None,
+            pod: None,
+        }
+    }
+
     /// This replica leads, as `identity`.
     pub(super) fn leads(&self, identity: &str) {
         self.tell(

@@ -187,8 +187,8 @@ pub async fn follow<K, S>(
                     }
                 }
                 // The connection broke in the middle: the watch goes on where it was. If it cannot,
-                // that is another error.
-                Err(watcher::Error::WatchFailed(error)) => {
+                // that is another error. An event that cannot be read would be left out.
+                Err(watcher::Error::WatchFailed(error)) if !is_unreadable(&error) => {
                     tracing::debug!(resource = attempt.resource, %error, "Resuming the watch");
                     backoff::wait(&mut delays).await;
                 }
@@ -238,6 +238,11 @@ fn goes_back<K: ResourceExt>(newest: &mut u64, event: &watcher::Result<Event<K>>
     };
     *newest = revision(object).unwrap_or(before);
     *newest < before
+}
+
+/// What came was no event: what it would have said is only in a list.
+fn is_unreadable(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::SerdeError(_))
 }
 
 /// Whoever has waited long for a list is told why there is none.

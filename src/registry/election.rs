@@ -8,7 +8,8 @@
 //!
 //! Stricter than client-go in one thing: a lease that is missing, emptied, or edited by hand is nobody's
 //! yet. Its last holder may not know of it, so the lease is taken only when that holder's time is over,
-//! unless the holder itself said that it has let go.
+//! unless the holder itself said that it has let go. How long that time is says the holder, when it writes
+//! the lease: replicas may differ in it.
 //!
 //! Knows the rules, and nothing of how a lease is kept: that is a trait ([`LeaseStore`]). Owns the
 //! [`Leadership`] that others read. A lease that was lost is not won again: the process ends.
@@ -27,6 +28,7 @@ use self::candidate::{Candidate, Verdict};
 use super::Clock;
 
 mod candidate;
+mod claims;
 
 /// How long a lease lasts, and how often it is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +38,7 @@ pub struct Timing {
     /// A holder that has not renewed for so long has lost it. Shorter than `lease` by more than a write
     /// may be under way.
     pub renew_deadline: Duration,
-    /// How often a holder renews.
+    /// How often a holder renews, and so finds out what was done to its lease.
     pub renew_every: Duration,
     /// How often others look, less up to a quarter, so that they do not all come at once: a lease that
     /// runs out is taken when it does, but what they saw last is so old at most.
@@ -46,16 +48,27 @@ pub struct Timing {
 }
 
 impl Timing {
+    /// Less is over before an API server that is busy answers. And more than [`Self::LONGEST_PAUSE`]: a
+    /// leader finds its lease edited by hand before one that has just started can take it.
+    pub const SHORTEST_LEASE: Duration = Duration::from_secs(3);
+    /// Who waits for a leader that has crashed waits for so long. A lease that names a longer time was not
+    /// written by a replica of this program.
+    pub const LONGEST_LEASE: Duration = Duration::from_mins(10);
+    /// Between two renewals, however long the lease is.
+    pub const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
     /// Of a lease of 15 s, what controllers of Kubernetes have: 10 s, 2 s and 5 s. They look every 2 seconds as
-    /// well; with less, a crash is noticed 17 s later at most. Of another one, the same parts of it.
+    /// well; with less, a crash is noticed 17 s later at most. Of a shorter one, the same parts of it; of a
+    /// longer one the same, but that its holder may be without an API server for longer.
     #[must_use]
     pub fn of(lease: Duration) -> Self {
+        let usual = lease.min(Duration::from_secs(15));
         Self {
             lease,
             renew_deadline: lease * 2 / 3,
-            renew_every: lease * 2 / 15,
-            look_every: lease / 10,
-            call: lease / 3,
+            renew_every: usual * 2 / 15,
+            look_every: usual / 10,
+            call: usual / 3,
         }
     }
 }
@@ -86,6 +99,17 @@ pub enum LeaseError {
     /// It cannot be reached, or may not be used; what is wrong, and what to do.
     #[error("{0}")]
     Unavailable(String),
+    /// It is held for longer than a replica can hold it. It is not taken before that is over.
+    #[error(
+        "the lease says that {holder} holds it for {duration:?} after its last renewal, and no replica has more than {:?}",
+        Timing::LONGEST_LEASE
+    )]
+    TooLong {
+        /// Who holds it, as it says.
+        holder: String,
+        /// For how long.
+        duration: Duration,
+    },
 }
 
 /// Keeps a lease where every replica sees it.
@@ -213,8 +237,10 @@ impl Term {
 pub trait ObserveElection: Send + Sync {
     /// The standing has changed.
     fn stands(&self, standing: &Standing);
-    /// The lease was looked at, or why it could not be; whether this process held it.
+    /// The lease was looked at, or why it could not be or what is wrong with it; whether this process held it.
     fn looked(&self, outcome: Result<(), &LeaseError>, is_leader: bool);
+    /// This process ends and could not let go of the lease: it can be taken so long after its last renewal.
+    fn not_released(&self, error: &LeaseError, lease: Duration);
 }
 
 /// An election in which this process takes part.
@@ -295,10 +321,7 @@ impl<S: LeaseStore> Election<S> {
         let looked = self.candidate.look(&self.store, now);
         let verdict = match timeout(end - began, looked).await {
             Ok(verdict) => verdict,
-            Err(_) => Err(LeaseError::Unavailable(format!(
-                "the API server did not answer within {:?}",
-                end - began
-            ))),
+            Err(_) => Err(no_answer(end - began)),
         };
         match verdict {
             Ok(Verdict::Holds) => {
@@ -309,11 +332,20 @@ impl<S: LeaseStore> Election<S> {
                 Ok(began + self.timing.renew_every)
             }
             Ok(Verdict::Lost(why)) => Err(why),
-            Ok(Verdict::Waits { holder, until }) => {
+            Ok(Verdict::Waits(wait)) => {
+                let absurd = wait.absurd.map(|duration| LeaseError::TooLong {
+                    holder: wait.holder.clone().unwrap_or_else(|| "nobody".to_owned()),
+                    duration,
+                });
+                self.observe
+                    .looked(absurd.as_ref().map_or(Ok(()), Err), false);
+                self.stand(Standing::Standby(wait.holder));
+                Ok(wait.until.min(Instant::now() + self.pause()))
+            }
+            Ok(Verdict::Beaten) => {
                 self.observe.looked(Ok(()), false);
-                self.stand(Standing::Standby(holder));
-                let look = Instant::now() + self.pause();
-                Ok(until.map_or(look, |until| look.min(until)))
+                self.stand(Standing::Standby(None));
+                Ok(Instant::now() + self.pause())
             }
             Err(error) => {
                 self.observe.looked(Err(&error), renewed.is_some());
@@ -350,11 +382,16 @@ impl<S: LeaseStore> Election<S> {
         self.term.end();
         let now = (self.clock)();
         let released = timeout(self.timing.call, self.candidate.release(&self.store, now)).await;
-        if let Ok(Err(error)) = released {
-            self.observe.looked(Err(&error), true);
+        let released = released.unwrap_or_else(|_| Err(no_answer(self.timing.call)));
+        if let Err(error) = released {
+            self.observe.not_released(&error, self.timing.lease);
         }
         self.stand(Standing::Standby(None));
     }
+}
+
+fn no_answer(within: Duration) -> LeaseError {
+    LeaseError::Unavailable(format!("the API server did not answer within {within:?}"))
 }
 
 #[cfg(test)]

@@ -356,3 +356,18 @@ async fn a_kind_that_never_answers_is_named_and_the_others_count() {
     assert_eq!(fresh.missed, 2);
     assert_eq!(fresh.unlisted.keys().collect::<Vec<_>>(), [&"configmaps"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn after_an_event_that_cannot_be_read_comes_a_fresh_list() {
+    let mut bench = Bench::start();
+    let watch = bench.listed(&[("a", 1)]).await;
+    let error = serde_json::from_str::<ConfigMap>("{").unwrap_err();
+    let unreadable = watcher::Error::WatchFailed(kube::Error::SerdeError(error));
+    watch.send(Err(unreadable)).unwrap();
+    let _again = bench.listed(&[("a", 2)]).await;
+    assert_eq!(
+        bench.known(),
+        named(&[("a", 2)]),
+        "what it said is in the list"
+    );
+}

@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
+use super::claims::{Claims, Wait};
 use super::{LeaseError, LeaseStore, Record, Timing};
-
-/// A lease of another program may last longer than ours; one that was mistyped must not last for ever.
-const LONGEST_LEASE: Duration = Duration::from_mins(1);
 
 /// What came of a look at the lease.
 #[derive(Debug, PartialEq, Eq)]
@@ -17,19 +15,10 @@ pub(super) enum Verdict {
     Holds,
     /// This replica held it; why it does not any more.
     Lost(String),
-    /// Another one may hold it; which, and until when at least.
-    Waits {
-        holder: Option<String>,
-        until: Option<Instant>,
-    },
-}
-
-/// A lease that another replica held when it was seen.
-#[derive(Debug, Clone)]
-struct Other {
-    holder: String,
-    /// Its time is over then, if it is not renewed.
-    until: Instant,
+    /// Another one may hold it.
+    Waits(Wait),
+    /// Another one was quicker: the next look says which.
+    Beaten,
 }
 
 /// What this replica holds.
@@ -44,9 +33,8 @@ pub(super) struct Candidate<V> {
     identity: String,
     timing: Timing,
     held: Option<Held<V>>,
-    /// The last record that was seen of another one, and who may still write because of it.
-    seen: Option<Record>,
-    other: Option<Other>,
+    /// Who else may still write.
+    claims: Claims,
     /// What this replica last tried to take it with: an answer that got lost may have been a yes.
     tried: Option<Record>,
     /// Why the last tries failed.
@@ -59,8 +47,7 @@ impl<V: Clone + Send + Sync> Candidate<V> {
             identity: identity.to_owned(),
             timing,
             held: None,
-            seen: None,
-            other: None,
+            claims: Claims::new(timing.lease),
             tried: None,
             trouble: None,
         }
@@ -100,10 +87,7 @@ impl<V: Clone + Send + Sync> Candidate<V> {
         now: Timestamp,
     ) -> Result<Verdict, LeaseError> {
         if let Some(held) = &mut self.held {
-            let record = Record {
-                renewed: Some(now),
-                ..held.record.clone()
-            };
+            let record = renewed(&held.record, now);
             match store.replace(&record, &held.version).await {
                 Ok(version) => {
                     held.version = version;
@@ -132,10 +116,7 @@ impl<V: Clone + Send + Sync> Candidate<V> {
         let Some(held) = &mut self.held else {
             return Ok(Verdict::Lost("it is not held".to_owned()));
         };
-        let record = Record {
-            renewed: Some(now),
-            ..held.record.clone()
-        };
+        let record = renewed(&held.record, now);
         let version = match read {
             // Nobody takes it before this replica's time is over.
             None => store.create(&record).await,
@@ -171,12 +152,8 @@ impl<V: Clone + Send + Sync> Candidate<V> {
             return self.defend(store, read, now).await;
         }
         let found = read.as_ref().map(|(record, _)| record);
-        self.observe(found, Instant::now());
-        if let Some(other) = &self.other {
-            return Ok(Verdict::Waits {
-                holder: Some(other.holder.clone()).filter(|holder| !holder.is_empty()),
-                until: Some(other.until),
-            });
+        if let Some(wait) = self.claims.observe(found, Instant::now()) {
+            return Ok(Verdict::Waits(wait));
         }
         let record = Record {
             holder: Some(self.identity.clone()),
@@ -196,11 +173,7 @@ impl<V: Clone + Send + Sync> Candidate<V> {
                 self.hold(record, version);
                 Ok(Verdict::Holds)
             }
-            // Another one was quicker: the next look says which.
-            Err(LeaseError::Conflict) => Ok(Verdict::Waits {
-                holder: None,
-                until: None,
-            }),
+            Err(LeaseError::Conflict) => Ok(Verdict::Beaten),
             Err(error) => Err(error),
         }
     }
@@ -212,39 +185,6 @@ impl<V: Clone + Send + Sync> Candidate<V> {
             version,
             renewed: Instant::now(),
         });
-    }
-
-    /// Finds out who may still write.
-    fn observe(&mut self, found: Option<&Record>, now: Instant) {
-        let before = std::mem::replace(&mut self.seen, found.cloned());
-        if let Some(record) = found {
-            let holder = record.holder.as_deref().unwrap_or_default();
-            let is_news = before.as_ref() != found;
-            if is_news && !holder.is_empty() {
-                let longest = LONGEST_LEASE.max(self.timing.lease);
-                self.other = Some(Other {
-                    holder: holder.to_owned(),
-                    until: now + record.duration.clamp(self.timing.lease, longest),
-                });
-            } else if is_news && holder.is_empty() {
-                let let_go = record.released_by.as_deref();
-                let last = self.other.as_ref().map(|other| &*other.holder);
-                match (last, let_go) {
-                    (Some(last), Some(by)) if last == by => self.other = None,
-                    // The time of one that did not let go goes on: it does not know. One that did so before
-                    // this process looked first has none.
-                    (Some(_), _) | (None, Some(_)) => {}
-                    // Emptied by hand, and who held it before is not known.
-                    (None, None) => {
-                        self.other = Some(Other {
-                            holder: String::new(),
-                            until: now + self.timing.lease,
-                        });
-                    }
-                }
-            }
-        }
-        self.other.take_if(|other| now >= other.until);
     }
 
     /// Lets go of the lease, if it is held.
@@ -269,5 +209,21 @@ impl<V: Clone + Send + Sync> Candidate<V> {
             Ok(_) | Err(LeaseError::Conflict) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+}
+
+/// The lease renewed at `now`. Others see by the record that it has changed, so it does, also by a clock that
+/// stands still or steps back a little.
+fn renewed(record: &Record, now: Timestamp) -> Record {
+    let second = SignedDuration::from_secs(1);
+    let renewed = match record.renewed {
+        Some(last) if last >= now && last.duration_since(now) <= second => last
+            .checked_add(SignedDuration::from_micros(1))
+            .unwrap_or(now),
+        _ => now,
+    };
+    Record {
+        renewed: Some(renewed),
+        ..record.clone()
     }
 }

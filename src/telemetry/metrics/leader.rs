@@ -22,7 +22,7 @@ impl LeaderMetrics {
             is_leader: status.with_label_values(&["node-insights"]),
             failures: make.counter(
                 "node_insights_lease_failures_total",
-                "Times that the lease could not be read or written. Alert when it keeps growing: a leader that cannot renew it stops after 10 s.",
+                "Times that the lease could not be read or written, or named a time that no replica can have. Alert when it keeps growing: a leader that cannot renew it stops after two thirds of --lease-duration.",
             )?,
         })
     }
