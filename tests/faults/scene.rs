@@ -167,29 +167,31 @@ impl Scene {
             condition(&status.conditions, "Available").status == wanted
         });
         of_node.await?;
-        let members = self.world.node_insights().await?;
-        let available = members
-            .values()
-            .filter_map(|insight| insight.status.as_ref());
-        let available = available
-            .filter(|status| status.pool_ref.as_ref().is_some_and(|of| of.name == pool))
-            .filter(|status| {
-                condition(&status.conditions, "Available").status == ConditionStatus::True
-            })
-            .count();
-        self.pool_has_available(pool, available).await
+        // Counted anew each time: the insights of other members may still be on their way.
+        eventually("the pool counts the same", SOON, async || {
+            let members = self.world.node_insights().await?;
+            let members = members
+                .values()
+                .filter_map(|insight| insight.status.as_ref());
+            let available = members
+                .filter(|status| status.pool_ref.as_ref().is_some_and(|of| of.name == pool))
+                .filter(|status| {
+                    condition(&status.conditions, "Available").status == ConditionStatus::True
+                })
+                .count();
+            let status = self.world.pool_insight(pool).await?;
+            let status = status.and_then(|insight| insight.status);
+            Ok(status
+                .filter(|status| counts(status, available))
+                .map(|_| ()))
+        })
+        .await
     }
 
     /// Waits until the insight of a pool says that so many of its nodes can be used.
     pub async fn pool_has_available(&self, pool: &str, count: usize) -> Result<()> {
         let what = format!("{count} available nodes");
-        let is_so = |status: &PoolProgressInsightStatus| {
-            let mut summaries = status.summaries.iter();
-            summaries.any(|summary| {
-                summary.type_ == SummaryType::Available
-                    && usize::try_from(summary.count).is_ok_and(|is| is == count)
-            })
-        };
+        let is_so = |status: &PoolProgressInsightStatus| counts(status, count);
         self.world
             .pool_becomes(pool, &what, is_so)
             .await
@@ -206,6 +208,14 @@ impl Scene {
         );
         Ok(())
     }
+}
+
+fn counts(status: &PoolProgressInsightStatus, available: usize) -> bool {
+    let mut summaries = status.summaries.iter();
+    summaries.any(|summary| {
+        summary.type_ == SummaryType::Available
+            && usize::try_from(summary.count).is_ok_and(|is| is == available)
+    })
 }
 
 /// Makes the insight of a node say something else, as somebody who edits it by hand.
