@@ -8,6 +8,7 @@
 
 mod backend;
 pub mod config;
+mod descriptors;
 pub mod doctor;
 mod engine;
 mod leading;

@@ -1,22 +1,24 @@
 //! The HTTP ports: one with `/metrics` and `/operations`, by HTTPS in a pod; one with `/livez` and `/readyz`;
 //! and one with `/debug`.
 //!
-//! Owns nothing but connections. All answer before there is a centre to ask, and say that it is not
-//! there yet. Who may do what is decided by [`Access`]; which routes ask it, `operations` says.
+//! Owns nothing but connections, whose number and time are limited (see `connections`). All answer before there is a
+//! centre to ask, and say that it is not there yet. Who may do what is decided by [`Access`]; which routes ask it,
+//! `operations` says.
 
 mod answer;
+mod connections;
 mod debug;
 pub mod engine;
 mod operations;
 mod request;
 pub mod tls;
+mod unread;
 
 #[cfg(any(test, fuzzing))]
 pub(crate) use request::read as read_request;
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -24,11 +26,8 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum_server::Handle;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
-use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use self::answer::{Refusal, no_such_method, no_such_path};
@@ -38,16 +37,7 @@ use self::tls::Certificate;
 use crate::kubernetes::access::Access;
 use crate::registry::operations::Operations;
 use crate::telemetry::health::Health;
-use crate::telemetry::metrics::Metrics;
-
-/// How long connections that are in use when the port closes may take: whoever reads slowly, or not at
-/// all, must not hold up the end of the operator.
-const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
-
-/// How long a client may take to send the head of its request.
-const HEADER_DEADLINE: Duration = Duration::from_secs(10);
-/// Bytes that a head may have: twice the longest token and what goes with it.
-const HEADER_LIMIT: usize = 64 << 10;
+use crate::telemetry::metrics::{Metrics, PortName};
 
 /// What the port shows and asks.
 #[derive(Clone)]
@@ -72,29 +62,72 @@ struct Shared {
     stop: CancellationToken,
 }
 
-/// Opens a port; port 0 is a free one. The address that was taken, too.
-///
-/// # Errors
-/// When the address is not of this machine, or taken.
-pub fn bind(address: SocketAddr) -> std::io::Result<(TcpListener, SocketAddr)> {
-    let listener = TcpListener::bind(address)?;
-    // Else accepting would hold up a thread of the runtime.
-    listener.set_nonblocking(true)?;
-    let address = listener.local_addr()?;
-    Ok((listener, address))
+/// What the kernel keeps of an answer that is not read, in bytes; it takes twice as much. Without a limit it is
+/// up to 4 MiB a connection, which counts as memory of the pod.
+const SEND_BUFFER: u32 = 32 << 10;
+/// What the kernel keeps of what is sent and not read.
+const RECEIVE_BUFFER: u32 = 16 << 10;
+/// How many connections the kernel makes before they are accepted, when there is a rush. One that it does
+/// not make tries again a second later, which is too late for a probe.
+const BACKLOG: u32 = 1024;
+
+/// A port that is open, and may be connected to.
+pub struct Listener {
+    socket: TcpListener,
+    /// What it is called in metrics and logs.
+    name: PortName,
+    /// How many connections it has at most.
+    cap: usize,
+    metrics: Arc<Metrics>,
+}
+
+impl Listener {
+    /// Opens a port, inside of a runtime; port 0 is a free one. `cap` is how many connections it has at most,
+    /// one at least.
+    ///
+    /// # Errors
+    /// When the address is not of this machine, or taken.
+    pub fn bind(
+        address: SocketAddr,
+        name: PortName,
+        cap: usize,
+        metrics: Arc<Metrics>,
+    ) -> std::io::Result<Self> {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4(),
+            SocketAddr::V6(_) => TcpSocket::new_v6(),
+        }?;
+        // Else a port that was just closed could not be opened for a minute.
+        socket.set_reuseaddr(true)?;
+        // Each connection has the same.
+        socket.set_send_buffer_size(SEND_BUFFER)?;
+        socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+        socket.bind(address)?;
+        Ok(Self {
+            socket: socket.listen(BACKLOG)?,
+            name,
+            cap: cap.max(1),
+            metrics,
+        })
+    }
+
+    /// The address that was taken.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
 }
 
 /// Answers `/metrics` and `/operations` until `shutdown`, and within a second from then on no more; by HTTPS
 /// where there is a certificate, and then `/metrics` only to whoever may.
-///
-/// # Errors
-/// When the port breaks; so below.
 pub async fn serve(
-    listener: TcpListener,
+    listener: Listener,
     certificate: Option<Certificate>,
     port: Port,
     shutdown: CancellationToken,
-) -> std::io::Result<()> {
+) {
     let router = Router::new()
         .route("/metrics", get(show_metrics))
         .merge(operations::routes())
@@ -105,83 +138,24 @@ pub async fn serve(
             is_secured: certificate.is_some(),
             stop: shutdown.clone(),
         });
-    answer(listener, certificate.as_ref(), router, shutdown).await
+    connections::serve(listener, certificate, router, shutdown).await;
 }
 
 /// Answers `/livez` and `/readyz` until `shutdown`, and within a second from then on no more.
-///
-/// # Errors
-/// When the port breaks.
-pub async fn serve_health(
-    listener: TcpListener,
-    health: Arc<Health>,
-    shutdown: CancellationToken,
-) -> std::io::Result<()> {
+pub async fn serve_health(listener: Listener, health: Arc<Health>, shutdown: CancellationToken) {
     let router = Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(show_readiness))
         .fallback(async |uri: Uri| no_such_path(&uri, "/livez and /readyz"))
         .method_not_allowed_fallback(async |method: Method, uri: Uri| no_such_method(&method, &uri))
         .with_state(health);
-    answer(listener, None, router, shutdown).await
+    connections::serve(listener, None, router, shutdown).await;
 }
 
 /// Answers `/debug` until `shutdown`, and within a second from then on no more.
-///
-/// # Errors
-/// When the port breaks.
-pub async fn serve_debug(
-    listener: TcpListener,
-    engine: CurrentEngine,
-    shutdown: CancellationToken,
-) -> std::io::Result<()> {
+pub async fn serve_debug(listener: Listener, engine: CurrentEngine, shutdown: CancellationToken) {
     let router = debug::router(engine, shutdown.clone());
-    answer(listener, None, router, shutdown).await
-}
-
-async fn answer(
-    listener: TcpListener,
-    certificate: Option<&Certificate>,
-    router: Router,
-    shutdown: CancellationToken,
-) -> std::io::Result<()> {
-    let handle = Handle::new();
-    let serving = async {
-        let service = router.into_make_service();
-        match certificate {
-            None => {
-                let mut server = axum_server::from_tcp(listener)?.handle(handle.clone());
-                limit(server.http_builder());
-                server.serve(service).await
-            }
-            Some(certificate) => {
-                let config = certificate.config();
-                let server = axum_server::from_tcp_rustls(listener, config)?;
-                let mut server = server.handle(handle.clone());
-                limit(server.http_builder());
-                server.serve(service).await
-            }
-        }
-    };
-    let closing = async {
-        shutdown.cancelled().await;
-        handle.graceful_shutdown(Some(CLOSE_DEADLINE));
-        // The server may not have begun to listen to its handle.
-        sleep(CLOSE_DEADLINE * 2).await;
-    };
-    tokio::select! {
-        served = serving => served,
-        () = closing => Ok(()),
-    }
-}
-
-/// Whoever connects and says nothing, or too much, is not listened to for long.
-fn limit(builder: &mut Builder<TokioExecutor>) {
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_DEADLINE)
-        .max_buf_size(HEADER_LIMIT);
+    connections::serve(listener, None, router, shutdown).await;
 }
 
 /// The engine there is now.

@@ -1,17 +1,19 @@
 //! Opens the ports and answers on them.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
 
 use super::config::{RunConfig, TlsChoice};
+use super::descriptors;
 use super::supervisor::Stage;
 use crate::http::tls::{Certificate, TlsError};
-use crate::http::{self, Port};
+use crate::http::{self, Listener, Port};
 use crate::kubernetes::pod;
 use crate::telemetry::health::Health;
+use crate::telemetry::metrics::{Metrics, PortName};
 
 /// Opens the ports that there shall be. They outlive everything else, so that whoever asks meanwhile learns
 /// how it is.
@@ -24,52 +26,59 @@ pub(super) fn open(
     health: &Arc<Health>,
     shown: Port,
 ) -> anyhow::Result<()> {
-    let (listener, address) = bind(config.health_address, "--health-address")?;
+    let caps = descriptors::caps();
+    let bind = |address, flag, name| bind(address, flag, name, caps.of(name), &shown.metrics);
+    let (listener, address) = bind(config.health_address, "--health-address", PortName::Health)?;
     tracing::info!(%address, "Serving health");
     let health = Arc::clone(health);
     ports.spawn("health", |stop| async move {
-        said(http::serve_health(listener, health, stop).await, "health");
+        http::serve_health(listener, health, stop).await;
     });
 
     let certificate =
         certificate(&config.metrics_tls).context("Cannot serve HTTPS: see --metrics-tls")?;
-    let (listener, address) = bind(config.metrics_address, "--metrics-address")?;
+    let (listener, address) = bind(
+        config.metrics_address,
+        "--metrics-address",
+        PortName::Metrics,
+    )?;
     let (version, https) = (env!("CARGO_PKG_VERSION"), certificate.is_some());
     tracing::info!(%address, https, version, "Serving metrics and operations");
-    let engine = shown.engine.clone();
     if let Some(certificate) = certificate.clone() {
         ports.spawn_until_stopped("certificate", certificate.follow());
     }
+    if let Some(address) = config.debug_address {
+        let (listener, address) = bind(address, "--debug-address", PortName::Debug)?;
+        if address.ip().is_loopback() {
+            tracing::info!(%address, "Serving /debug");
+        } else {
+            tracing::warn!(%address, "Serving /debug to whoever reaches this address: every state can be read there");
+        }
+        let engine = shown.engine.clone();
+        ports.spawn("debug", |stop| async move {
+            http::serve_debug(listener, engine, stop).await;
+        });
+    }
     ports.spawn("metrics", |stop| async move {
-        let served = http::serve(listener, certificate, shown, stop).await;
-        said(served, "metrics and operations");
+        http::serve(listener, certificate, shown, stop).await;
     });
 
-    let Some(address) = config.debug_address else {
-        return Ok(());
-    };
-    let (listener, address) = bind(address, "--debug-address")?;
-    if address.ip().is_loopback() {
-        tracing::info!(%address, "Serving /debug");
-    } else {
-        tracing::warn!(%address, "Serving /debug to whoever reaches this address: every state can be read there");
-    }
-    ports.spawn("debug", |stop| async move {
-        said(http::serve_debug(listener, engine, stop).await, "/debug");
-    });
     Ok(())
 }
 
-fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<(TcpListener, SocketAddr)> {
-    http::bind(address)
+fn bind(
+    address: SocketAddr,
+    flag: &str,
+    name: PortName,
+    cap: usize,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<(Listener, SocketAddr)> {
+    Listener::bind(address, name, cap, Arc::clone(metrics))
+        .and_then(|listener| {
+            let address = listener.address()?;
+            Ok((listener, address))
+        })
         .with_context(|| format!("Cannot listen on {address}: choose another address with {flag}"))
-}
-
-/// That the task has ended ends the process; this says why.
-fn said(served: std::io::Result<()>, what: &str) {
-    if let Err(error) = served {
-        tracing::error!(%error, "Serving {what} failed");
-    }
 }
 
 fn certificate(choice: &TlsChoice) -> Result<Option<Certificate>, TlsError> {

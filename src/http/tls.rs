@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum_server::tls_rustls::RustlsConfig;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::ServerConfig;
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
+use tokio::sync::watch;
 
 /// What the files are called, as in a Secret of the type kubernetes.io/tls.
 const FILES: [&str; 2] = ["tls.crt", "tls.key"];
@@ -49,7 +49,7 @@ pub enum TlsError {
 /// A certificate that may be replaced while it is used.
 #[derive(Clone)]
 pub struct Certificate {
-    config: RustlsConfig,
+    config: Arc<watch::Sender<Arc<ServerConfig>>>,
     files: Option<Files>,
 }
 
@@ -72,7 +72,7 @@ impl Certificate {
             .map_err(TlsError::NotMade)?;
         let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
         Ok(Self {
-            config: RustlsConfig::from_config(server(vec![certificate.into()], key)?),
+            config: current(server(vec![certificate.into()], key)?),
             files: None,
         })
     }
@@ -84,13 +84,14 @@ impl Certificate {
     pub fn of_files(dir: &Path) -> Result<Self, TlsError> {
         let files = Files::read(dir)?;
         Ok(Self {
-            config: RustlsConfig::from_config(files.server()?),
+            config: current(files.server()?),
             files: Some(files),
         })
     }
 
-    pub(super) fn config(&self) -> RustlsConfig {
-        self.config.clone()
+    /// What a handshake that begins now goes by.
+    pub(super) fn config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.config.borrow())
     }
 
     /// Uses what is in the files from now on when they change; for ever. What cannot be used is said, and what
@@ -108,7 +109,7 @@ impl Certificate {
             }
             match read.and_then(|read| Ok((read.server()?, read))) {
                 Ok((server, read)) => {
-                    self.config.reload_from_config(server);
+                    self.config.send_replace(server);
                     *files = read;
                     tracing::info!(dir = %files.dir.display(), "Using the new certificate");
                 }
@@ -150,13 +151,19 @@ impl Files {
     }
 }
 
+fn current(config: Arc<ServerConfig>) -> Arc<watch::Sender<Arc<ServerConfig>>> {
+    Arc::new(watch::Sender::new(config))
+}
+
 fn server(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 ) -> Result<Arc<ServerConfig>, TlsError> {
-    ServerConfig::builder_with_provider(Arc::new(default_provider()))
+    let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
         .with_safe_default_protocol_versions()
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
-        .map(Arc::new)
-        .map_err(TlsError::Unusable)
+        .map_err(TlsError::Unusable)?;
+    // Whoever would rather speak HTTP/2 learns that nobody here does.
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
 }

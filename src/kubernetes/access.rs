@@ -7,6 +7,10 @@
 //! Owns the memory of what was answered a moment ago, under digests: no token is kept, logged or part of
 //! an error. For how long an answer holds depends on what is asked ([`Memory`]); what could not be found out
 //! is asked again.
+//!
+//! Whoever was allowed something before is independent of strangers: what is allowed and what is denied is
+//! remembered apart, and so are the reviews in flight. A stranger waits his turn among all strangers, in the
+//! order in which they came.
 
 use std::time::Duration;
 
@@ -27,11 +31,13 @@ use crate::registry::store::Store;
 
 /// Both reviews take milliseconds; whoever asks is waiting.
 const DEADLINE: Duration = Duration::from_secs(5);
-/// How much is remembered: far more than is asked for in that time. Each takes some 100 bytes.
+/// How much is remembered, of each: far more than is asked for in that time. Each takes some 100 bytes.
 const MOST_REMEMBERED: usize = 1024;
-/// Reviews in flight at once: a flood of wrong tokens must not become one at the API server, where it
-/// would hold up the operator's own writes.
-const REVIEWS: usize = 4;
+/// Reviews in flight at once of who was not allowed it before: a flood of wrong tokens must not become one
+/// at the API server, where it would hold up the operator's own writes.
+const REVIEWS_OF_STRANGERS: usize = 4;
+/// Reviews in flight at once of who was. There are few, each once in some minutes.
+const REVIEWS_OF_KNOWN: usize = 2;
 /// Tokens of service accounts have about 1 KiB, those of identity providers with many groups up to some
 /// KiB; the API server refuses headers in which a longer one would come.
 const TOKEN_LIMIT: usize = 16 << 10;
@@ -99,11 +105,11 @@ impl Memory {
     };
 }
 
-/// An answer that is remembered.
+/// A denial that is remembered.
 #[derive(Debug, Clone, PartialEq)]
-struct Answer {
+struct Denial {
     until: Instant,
-    denied: Option<Denied>,
+    why: Denied,
 }
 
 type Digest = [u8; SHA256_OUTPUT_LEN];
@@ -111,9 +117,12 @@ type Digest = [u8; SHA256_OUTPUT_LEN];
 /// Asks the API server who may do what at the operator's port.
 pub struct Access {
     client: Client,
-    /// Whether a token may do a verb on a path.
-    answers: Store<Digest, Answer>,
-    reviews: Semaphore,
+    /// Until when a token may do a verb on a path without asking again. One that is over says who is known.
+    allowed: Store<Digest, Instant>,
+    /// Beside it, so that strangers do not use up the room there.
+    denied: Store<Digest, Denial>,
+    reviews_of_known: Semaphore,
+    reviews_of_strangers: Semaphore,
 }
 
 impl Access {
@@ -122,8 +131,10 @@ impl Access {
     pub fn new(client: Client) -> Self {
         Self {
             client,
-            answers: Store::new(),
-            reviews: Semaphore::new(REVIEWS),
+            allowed: Store::new(),
+            denied: Store::new(),
+            reviews_of_known: Semaphore::new(REVIEWS_OF_KNOWN),
+            reviews_of_strangers: Semaphore::new(REVIEWS_OF_STRANGERS),
         }
     }
 
@@ -143,25 +154,43 @@ impl Access {
             return Err(Denied::NoToken);
         }
         let digest = digest(token, verb, path);
-        if let Some(answer) = self.answers.get(&digest)
-            && Instant::now() < answer.until
+        let allowed = self.allowed.get(&digest);
+        if allowed
+            .as_ref()
+            .is_some_and(|until| Instant::now() < **until)
         {
-            return answer.denied.clone().map_or(Ok(()), Err);
+            return Ok(());
         }
-        let answer = timeout(DEADLINE, self.review(token, verb, path))
+        if let Some(denial) = self.denied.get(&digest)
+            && Instant::now() < denial.until
+        {
+            return Err(denial.why.clone());
+        }
+        let reviews = match allowed {
+            Some(_) => &self.reviews_of_known,
+            None => &self.reviews_of_strangers,
+        };
+        let reviewing = async {
+            // Never closed.
+            let _one_of_few = reviews.acquire().await;
+            self.review(token, verb, path).await
+        };
+        let answer = timeout(DEADLINE, reviewing)
             .await
             .unwrap_or_else(|_| Err(Denied::Unknown(Diagnosis::no_answer(DEADLINE))));
         match &answer {
-            Ok(()) => self.remember(digest, None, memory.allowed),
+            Ok(()) => self.remember_allowed(digest, memory.allowed),
+            // Still known, if it was: that the API server is away says nothing about the token.
             Err(Denied::Unknown(_)) => {}
-            Err(denied) => self.remember(digest, Some(denied.clone()), memory.denied),
+            Err(denied) => {
+                self.allowed.remove(&digest);
+                self.remember_denied(digest, denied.clone(), memory.denied);
+            }
         }
         answer
     }
 
     async fn review(&self, token: &str, verb: &str, path: &str) -> Result<(), Denied> {
-        // Never closed.
-        let _one_of_few = self.reviews.acquire().await;
         let UserInfo {
             extra,
             groups,
@@ -230,18 +259,28 @@ impl Access {
             .map_err(|error| Denied::Unknown(diagnose(&error, attempt)))
     }
 
-    fn remember(&self, digest: Digest, denied: Option<Denied>, how_long: Duration) {
+    fn remember_allowed(&self, digest: Digest, how_long: Duration) {
+        let now = Instant::now();
+        if self.allowed.count() >= MOST_REMEMBERED {
+            self.allowed.evict_where(|_, until| *until <= now);
+        }
+        // Still full: whoever is not remembered is asked about again, and that is all.
+        if self.allowed.count() < MOST_REMEMBERED || self.allowed.contains(&digest) {
+            self.allowed.upsert(digest, now + how_long);
+        }
+    }
+
+    fn remember_denied(&self, digest: Digest, why: Denied, how_long: Duration) {
         if how_long.is_zero() {
             return;
         }
         let now = Instant::now();
-        if self.answers.count() >= MOST_REMEMBERED {
-            self.answers.evict_where(|_, answer| answer.until <= now);
+        if self.denied.count() >= MOST_REMEMBERED {
+            self.denied.evict_where(|_, denial| denial.until <= now);
         }
-        // Still full: whoever is not remembered is asked about again, and that is all.
-        if self.answers.count() < MOST_REMEMBERED {
+        if self.denied.count() < MOST_REMEMBERED {
             let until = now + how_long;
-            self.answers.upsert(digest, Answer { until, denied });
+            self.denied.upsert(digest, Denial { until, why });
         }
     }
 }

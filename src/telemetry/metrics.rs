@@ -18,6 +18,8 @@ use self::maker::Maker;
 pub use self::nodes::EvaluationResult;
 use self::nodes::NodeMetrics;
 use self::pools::PoolMetrics;
+use self::ports::PortMetrics;
+pub use self::ports::{Closed, PortName};
 pub use self::readiness::Readiness;
 use self::readiness::ReadinessMetrics;
 use self::states::StateMetrics;
@@ -31,6 +33,7 @@ mod leader;
 mod maker;
 mod nodes;
 mod pools;
+mod ports;
 mod readiness;
 mod states;
 mod sync;
@@ -42,6 +45,7 @@ pub struct Metrics {
     descriptions: Vec<Description>,
     nodes: NodeMetrics,
     pools: PoolMetrics,
+    ports: PortMetrics,
     readiness: ReadinessMetrics,
     asked: AskedMetrics,
     insights: InsightMetrics,
@@ -73,6 +77,7 @@ impl Metrics {
         Ok(Self {
             nodes: NodeMetrics::new(&make)?,
             pools: PoolMetrics::new(&make)?,
+            ports: PortMetrics::new(&make)?,
             readiness: ReadinessMetrics::new(&make)?,
             asked: AskedMetrics::new(&make)?,
             insights: InsightMetrics::new(&make)?,

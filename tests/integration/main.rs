@@ -14,6 +14,7 @@ mod backend;
 mod dumps;
 mod election;
 mod events;
+mod flood;
 mod invariants;
 mod kubectl;
 mod kubernetes;

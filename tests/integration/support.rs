@@ -252,8 +252,10 @@ pub fn condition<'a>(conditions: &'a [Condition], name: &str) -> &'a Condition {
 /// A running operator.
 pub struct Operator {
     pub process: Process,
-    health: String,
-    metrics: String,
+    /// The address of `/livez` and `/readyz`.
+    pub health: String,
+    /// The address of `/metrics`.
+    pub metrics: String,
 }
 
 impl Operator {
@@ -264,6 +266,29 @@ impl Operator {
             &[("KUBECONFIG", &kubeconfig.to_string_lossy())],
             log_dir,
         )?;
+        Self::listening(process).await
+    }
+
+    /// Starts the operator by a shell that runs `before`, as in `ulimit -n 1024`, and waits for its port.
+    pub async fn start_after(
+        before: &str,
+        kubeconfig: &Path,
+        args: &[&str],
+        log_dir: &Path,
+    ) -> Result<Self> {
+        let script = format!("{before} && exec \"$0\" \"$@\"");
+        let mut all = vec!["-c", &script, env!("CARGO_BIN_EXE_node-insights")];
+        all.extend(operator_args(args));
+        let process = spawn_program(
+            Path::new("/bin/bash"),
+            &all,
+            &[("KUBECONFIG", &kubeconfig.to_string_lossy())],
+            log_dir,
+        )?;
+        Self::listening(process).await
+    }
+
+    async fn listening(process: Process) -> Result<Self> {
         let (health, metrics) = eventually("the operator's ports", SOON, async || {
             if let Some(exit) = process.exited()? {
                 bail!("the operator ended with {exit}: {}", process.read_stderr());
@@ -390,6 +415,15 @@ fn operator_args<'a>(args: &[&'a str]) -> Vec<&'a str> {
 /// Starts the operator's binary with any arguments.
 pub fn spawn(args: &[&str], envs: &[(&str, &str)], log_dir: &Path) -> Result<Process> {
     let program = PathBuf::from(env!("CARGO_BIN_EXE_node-insights"));
+    spawn_program(&program, args, envs, log_dir)
+}
+
+fn spawn_program(
+    program: &Path,
+    args: &[&str],
+    envs: &[(&str, &str)],
+    log_dir: &Path,
+) -> Result<Process> {
     // What it keeps goes beside its log, not into the user's state folder.
     let log_path = log_dir.to_string_lossy();
     let mut all = vec![
@@ -397,7 +431,7 @@ pub fn spawn(args: &[&str], envs: &[(&str, &str)], log_dir: &Path) -> Result<Pro
         ("NODE_INSIGHTS_HEALTH_ADDRESS", "127.0.0.1:0"),
     ];
     all.extend(envs);
-    Process::spawn("node-insights", &program, args, &all, log_dir)
+    Process::spawn("node-insights", program, args, &all, log_dir)
 }
 
 fn log_lines(process: &Process) -> Vec<Value> {

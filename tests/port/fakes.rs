@@ -14,14 +14,15 @@ use kube::client::Body;
 use kube::{Client, Config};
 use node_insights::http::engine::{Engine, EngineError, Rows, Start, Work};
 use node_insights::http::tls::Certificate;
-use node_insights::http::{self, Port};
+use node_insights::http::{self, Listener, Port};
 use node_insights::kubernetes::access::Access;
 use node_insights::registry::operations::{
     Begun, Limits, Operation, OperationHandle, OperationState, Operations,
 };
 use node_insights::registry::sync::SyncStatus;
-use node_insights::telemetry::metrics::Metrics;
+use node_insights::telemetry::metrics::{Metrics, PortName};
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -31,6 +32,9 @@ use tokio_util::sync::CancellationToken;
 pub const ADMIN: &str = "admin";
 /// A token whose owner may do nothing.
 pub const VIEWER: &str = "viewer";
+
+/// How many connections a port takes, where it does not matter.
+const CAP: usize = 64;
 
 /// A centre of nodes in two pools. What it starts ends when the test says so.
 pub struct Centre {
@@ -126,6 +130,7 @@ pub struct World {
     pub access: watch::Sender<Option<Arc<Access>>>,
     pub engine: watch::Sender<Option<Arc<dyn Engine>>>,
     pub stop: CancellationToken,
+    pub metrics: Arc<Metrics>,
     tasks: [JoinHandle<()>; 2],
 }
 
@@ -135,15 +140,20 @@ impl World {
     }
 
     pub async fn with_nodes(nodes: usize) -> Self {
-        Self::with(nodes, None).await
+        Self::with(nodes, None, CAP).await
+    }
+
+    /// Each port takes no more than `cap` connections.
+    pub async fn with_cap(cap: usize) -> Self {
+        Self::with(4, None, cap).await
     }
 
     /// With HTTPS, by this certificate.
     pub async fn secured(certificate: Certificate) -> Self {
-        Self::with(4, Some(certificate)).await
+        Self::with(4, Some(certificate), CAP).await
     }
 
-    async fn with(nodes: usize, certificate: Option<Certificate>) -> Self {
+    async fn with(nodes: usize, certificate: Option<Certificate>, cap: usize) -> Self {
         let clock = Arc::new(|| Timestamp::from_second(1_700_000_000).unwrap());
         let operations = Operations::new(Limits::default(), clock);
         let centre = Arc::new(Centre {
@@ -158,11 +168,17 @@ impl World {
         let (access, current_access) = watch::channel(Some(access));
         let engine: Arc<dyn Engine> = centre.clone();
         let (engine, current_engine) = watch::channel(Some(engine));
-        let anywhere = "127.0.0.1:0".parse().unwrap();
-        let (listener, port) = http::bind(anywhere).unwrap();
-        let (debug_listener, debug) = http::bind(anywhere).unwrap();
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let open = |name| {
+            let anywhere = "127.0.0.1:0".parse().unwrap();
+            let listener = Listener::bind(anywhere, name, cap, Arc::clone(&metrics)).unwrap();
+            let address = listener.address().unwrap();
+            (listener, address)
+        };
+        let (listener, port) = open(PortName::Metrics);
+        let (debug_listener, debug) = open(PortName::Debug);
         let shown = Port {
-            metrics: Arc::new(Metrics::new().unwrap()),
+            metrics: Arc::clone(&metrics),
             operations: operations.clone(),
             engine: current_engine.clone(),
             access: current_access,
@@ -170,14 +186,10 @@ impl World {
         let [one, other] = [stop.clone(), stop.clone()];
         let tasks = [
             tokio::spawn(async move {
-                http::serve(listener, certificate, shown, one)
-                    .await
-                    .unwrap();
+                http::serve(listener, certificate, shown, one).await;
             }),
             tokio::spawn(async move {
-                http::serve_debug(debug_listener, current_engine, other)
-                    .await
-                    .unwrap();
+                http::serve_debug(debug_listener, current_engine, other).await;
             }),
         ];
         Self {
@@ -188,6 +200,7 @@ impl World {
             access,
             engine,
             stop,
+            metrics,
             tasks,
         }
     }
@@ -240,6 +253,13 @@ impl World {
     pub fn access_by(&self, api_server: SocketAddr) {
         let access = Access::new(client(api_server));
         self.access.send_replace(Some(Arc::new(access)));
+    }
+
+    /// The value of a series as in `/metrics`, or 0 when there is none.
+    pub fn metric(&self, series: &str) -> u64 {
+        let text = self.metrics.render().unwrap();
+        let value = |line: &str| line.strip_prefix(series)?.trim().parse().ok();
+        text.lines().find_map(value).unwrap_or(0)
     }
 
     pub fn state(&self, id: &str) -> OperationState {
@@ -301,16 +321,16 @@ pub fn client(address: SocketAddr) -> Client {
 
 /// Serves `router` until the test ends.
 pub async fn listen(router: Router) -> SocketAddr {
-    let (listener, address) = http::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
     address
 }
 
 /// An address where nobody listens.
 pub async fn nobody() -> SocketAddr {
-    let (_closed, address) = http::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    address
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    closed.local_addr().unwrap()
 }
 
 /// Knows two tokens, and allows one of their owners everything.

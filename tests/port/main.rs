@@ -10,6 +10,7 @@
 #![allow(unreachable_pub, reason = "modules of one test program")]
 
 mod bad_requests;
+mod connections;
 mod debug;
 mod fakes;
 mod operations;

@@ -162,7 +162,7 @@ async fn an_api_server_that_does_not_answer_is_given_up() {
     let access = Arc::new(Access::new(Client::new(server, "default")));
     let began = Instant::now();
     // More than may ask at once: those who wait for their turn have the same deadline.
-    let asking: Vec<_> = (0..2 * REVIEWS)
+    let asking: Vec<_> = (0..2 * REVIEWS_OF_STRANGERS)
         .map(|_| {
             let access = Arc::clone(&access);
             tokio::spawn(async move { access.may(TOKEN, "get", "/metrics").await })
@@ -201,7 +201,7 @@ async fn a_flood_of_tokens_is_none_at_the_api_server() {
     for one in asking {
         assert_eq!(one.await.unwrap(), Err(Denied::NotAccepted));
     }
-    assert_eq!(most.load(Ordering::Relaxed), REVIEWS);
+    assert_eq!(most.load(Ordering::Relaxed), REVIEWS_OF_STRANGERS);
 }
 
 #[tokio::test]
@@ -271,10 +271,10 @@ async fn what_is_remembered_does_not_grow_without_end() {
         }
     };
     ask(0, MOST_REMEMBERED + 10).await;
-    assert_eq!(access.answers.count(), MOST_REMEMBERED);
+    assert_eq!(access.allowed.count(), MOST_REMEMBERED);
     advance(MEMORY.allowed).await;
     ask(0, 10).await;
-    assert_eq!(access.answers.count(), 10, "what is old made room");
+    assert_eq!(access.allowed.count(), 10, "what is old made room");
     assert_eq!(count(&asked), 2 * (MOST_REMEMBERED + 20));
 }
 
@@ -324,4 +324,108 @@ async fn what_could_not_be_found_out_is_asked_again() {
         access.allowed(TOKEN, "get", "/metrics", memory).await,
         Ok(())
     );
+}
+
+/// A cluster with one token that is good, and an API server that takes `slow` to say that another is not.
+fn slow_with_strangers(slow: Duration) -> (Arc<Access>, Arc<AtomicUsize>) {
+    let reviews = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&reviews);
+    let server = service_fn(move |request: Request<Body>| {
+        let count = Arc::clone(&count);
+        async move {
+            let body = request.into_body().collect_bytes().await.unwrap();
+            let body: Value = serde_json::from_slice(&body).unwrap();
+            count.fetch_add(1, Ordering::Relaxed);
+            let answer = match body["spec"]["token"].as_str() {
+                Some(TOKEN) => authenticated(),
+                None => reviewed(true),
+                Some(_) => {
+                    sleep(slow).await;
+                    json!({"metadata": {}, "spec": {}, "status": {"authenticated": false}})
+                }
+            };
+            let body = Body::from(serde_json::to_vec(&answer).unwrap());
+            Ok::<_, Infallible>(Response::new(body))
+        }
+    });
+    let access = Access::new(Client::new(server, "default"));
+    (Arc::new(access), reviews)
+}
+
+/// So many strangers ask, each with a token of his own, and go on waiting.
+async fn strangers(access: &Arc<Access>, number: usize) {
+    for number in 0..number {
+        let access = Arc::clone(access);
+        tokio::spawn(async move {
+            let memory = Memory::OF_SCRAPES;
+            let token = format!("wrong-{number}");
+            access.allowed(&token, "get", "/metrics", memory).await
+        });
+    }
+    // They are in the queue before anybody else asks.
+    tokio::task::yield_now().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scraper_that_was_let_in_before_does_not_wait_for_strangers() {
+    let (access, reviews) = slow_with_strangers(Duration::from_secs(1));
+    let memory = Memory::OF_SCRAPES;
+    let scrape = async || access.allowed(TOKEN, "get", "/metrics", memory).await;
+    assert_eq!(scrape().await, Ok(()));
+    for round in 1..=3 {
+        advance(memory.allowed).await;
+        strangers(&access, 100).await;
+        let began = Instant::now();
+        assert_eq!(scrape().await, Ok(()), "round {round}");
+        assert_eq!(began.elapsed(), Duration::ZERO, "round {round}");
+    }
+    assert!(
+        reviews.load(Ordering::Relaxed) >= 8,
+        "it was asked about again"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scraper_that_is_new_waits_its_turn_among_strangers_and_is_let_in() {
+    let (access, _) = slow_with_strangers(Duration::from_millis(100));
+    strangers(&access, 10 * REVIEWS_OF_STRANGERS).await;
+    let began = Instant::now();
+    let memory = Memory::OF_SCRAPES;
+    let answer = access.allowed(TOKEN, "get", "/metrics", memory).await;
+    assert_eq!(answer, Ok(()));
+    assert_eq!(began.elapsed(), Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn strangers_do_not_use_up_the_memory_of_who_is_allowed() {
+    let (access, reviews) = slow_with_strangers(Duration::ZERO);
+    let memory = Memory::OF_SCRAPES;
+    for number in 0..2 * MOST_REMEMBERED {
+        let token = format!("wrong-{number}");
+        let answer = access.allowed(&token, "get", "/metrics", memory).await;
+        assert_eq!(answer, Err(Denied::NotAccepted));
+    }
+    assert_eq!(access.denied.count(), MOST_REMEMBERED);
+    let before = reviews.load(Ordering::Relaxed);
+    for _ in 0..3 {
+        let answer = access.allowed(TOKEN, "get", "/metrics", memory).await;
+        assert_eq!(answer, Ok(()));
+    }
+    assert_eq!(reviews.load(Ordering::Relaxed), before + 2, "asked once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_no_longer_allowed_is_a_stranger_again() {
+    let allowed = Arc::new(AtomicUsize::new(0));
+    let so_far = Arc::clone(&allowed);
+    let (access, _) = access(move |resource| match resource {
+        "tokenreviews" => (201, authenticated()),
+        _ => (201, reviewed(so_far.fetch_add(1, Ordering::Relaxed) == 0)),
+    });
+    let memory = Memory::OF_SCRAPES;
+    let scrape = async || access.allowed(TOKEN, "get", "/metrics", memory).await;
+    assert_eq!(scrape().await, Ok(()));
+    advance(memory.allowed).await;
+    assert!(matches!(scrape().await, Err(Denied::Forbidden { .. })));
+    assert_eq!(access.allowed.count(), 0);
 }

@@ -259,7 +259,8 @@ async fn keys_that_are_refused_hold_up_nobody_and_are_tried_ever_later() {
             assert!(waited <= 10, "{waited} ms at {change}");
         }
         let tries = (0..20).map(|key| bench.starts(key).len()).max().unwrap();
-        assert!((5..=8).contains(&tries), "{tries} in a minute");
+        // Delays of 0.2 s that double, and up to the same again; with 20 of them each at least 2 s.
+        assert!((4..=15).contains(&tries), "{tries} in a minute");
     })
     .await;
 }
