@@ -53,6 +53,11 @@ use crate::telemetry::metrics::Metrics;
 /// after which Kubernetes kills a pod.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(9);
 
+/// This replica wrote and may not any more. Nothing that it has to do may be done.
+#[derive(Debug, thiserror::Error)]
+#[error("The lease is lost: {0}")]
+struct LeaseLost(String);
+
 /// The parts that run, and what outlives them.
 #[derive(Default)]
 struct Running {
@@ -85,6 +90,13 @@ pub async fn run(config: RunConfig) -> anyhow::Result<()> {
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
     };
+    if let Err(error) = &result
+        && error.is::<LeaseLost>()
+    {
+        // Not one request more: whoever waits for an answer is dropped, and nothing is finished.
+        tracing::info!("Ending at once");
+        return result;
+    }
     tracing::info!("Stopping");
     health.not_ready("operator", "it is stopping");
     let deadline = Instant::now() + SHUTDOWN_DEADLINE;
@@ -163,7 +175,7 @@ async fn operate(
             biased;
             why = leadership.lost() => {
                 // The end that Kubernetes starts this again after.
-                anyhow::bail!("The lease is lost: {why}");
+                return Err(LeaseLost(why).into());
             }
             () = rules::outdated(config, provider, &client) => None,
             ended = parts.ended() => Some(ended),

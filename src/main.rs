@@ -36,11 +36,14 @@ fn run(config: app::config::RunConfig) -> anyhow::Result<()> {
     // Dropped after the runtime, when nothing is left to be said.
     let _telemetry = logging::init(config.log_format, &config.log_level)?;
     // One thread: the work is waiting for the API server, and each thread that allocates costs a heap of its own.
-    tokio::runtime::Builder::new_current_thread()
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .context("Cannot start the runtime")?
-        .block_on(app::run(config))
+        .context("Cannot start the runtime")?;
+    let result = runtime.block_on(app::run(config));
+    // A name that nobody resolves must not hold up the end.
+    runtime.shutdown_background();
+    result
 }
 
 fn resync(config: &ResyncConfig) -> anyhow::Result<ExitCode> {

@@ -21,4 +21,5 @@ pub mod node_insight;
 pub mod node_state;
 pub mod pool_insight;
 pub mod states;
+pub mod steady_version;
 pub mod sync_gate;

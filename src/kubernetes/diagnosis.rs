@@ -4,6 +4,8 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
+use super::pod;
+
 /// What is wrong and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnosis {
@@ -161,14 +163,22 @@ pub fn diagnose(error: &kube::Error, attempt: Attempt) -> Diagnosis {
         error => (
             Problem::Unreachable,
             format!("The API server cannot be reached: {}", root_cause(error)),
-            "check that it runs and that KUBECONFIG has its address; the operator tries again"
-                .to_owned(),
+            unreachable_remedy(pod::is_here()).to_owned(),
         ),
     };
     Diagnosis {
         problem,
         what,
         remedy,
+    }
+}
+
+/// A pod has no kubeconfig: there the way to the API server is the Service `kubernetes` and what is let through.
+fn unreachable_remedy(is_in_pod: bool) -> &'static str {
+    if is_in_pod {
+        "check that a NetworkPolicy lets this pod reach it (the chart's networkPolicy.apiServer.ports), that the Service kubernetes in the namespace default has its address, and DNS where that is a name; the operator tries again"
+    } else {
+        "check that it runs and that KUBECONFIG has its address; the operator tries again"
     }
 }
 
@@ -230,6 +240,13 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("kubectl apply -f crds/"), "{text}");
+    }
+
+    #[test]
+    fn what_to_do_about_an_api_server_that_is_away_fits_where_the_operator_runs() {
+        let (pod, shell) = (unreachable_remedy(true), unreachable_remedy(false));
+        assert!(pod.contains("NetworkPolicy") && !pod.contains("KUBECONFIG"));
+        assert!(shell.contains("KUBECONFIG") && !shell.contains("NetworkPolicy"));
     }
 
     #[test]

@@ -36,3 +36,9 @@ pub fn namespace() -> Option<String> {
     let namespace = fs::read_to_string(NAMESPACE).ok()?;
     Some(namespace.trim().to_owned()).filter(|namespace| !namespace.is_empty())
 }
+
+/// Whether the API server is reached as a pod does it: by the Service, without a kubeconfig.
+#[must_use]
+pub fn is_here() -> bool {
+    env::var_os("KUBERNETES_SERVICE_HOST").is_some() && env::var_os("KUBECONFIG").is_none()
+}

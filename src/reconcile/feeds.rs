@@ -12,10 +12,12 @@ use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::watcher::{self, watcher};
 use kube::{Api, Client, ResourceExt};
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
 use super::insight_cache::InsightCache;
 use super::insight_key::InsightKey;
 use super::node_state::Centre;
+use super::steady_version::SteadyVersion;
 use super::sync_gate::SyncGate;
 use crate::api::insight::{GROUP, InsightStatus};
 use crate::api::openshift::{
@@ -342,13 +344,15 @@ pub async fn api_server(feed: Feed, client: Client) {
         group: "",
     };
     let mut delays = backoff::short();
+    let mut steady = SteadyVersion::default();
     let mut listener = feed.relist.listener(check::API_SERVER_VERSION);
     let mut request: Option<Wanted> = None;
     loop {
         match api_server_version(&client).await {
             Ok(version) => {
                 delays = backoff::short();
-                let version = text::word(&version, VERSION_LIMIT).map(Arc::from);
+                let seen = text::word(&version, VERSION_LIMIT).map(Arc::from);
+                let version = steady.observe(seen, Instant::now());
                 let cause = Cause::new(Trigger::ApiServerVersion, "");
                 feed.centre.observe(&cause, |inventory| {
                     inventory.set_api_server_version(version)

@@ -43,7 +43,7 @@ async fn life(plane: &ControlPlane, helm: &Helm) -> Result<()> {
         "node-insights 0.0.9 is installed",
         "kubectl -n node-insights rollout status deployment/node-insights",
         "helm test -n node-insights node-insights",
-        "kubectl get insights",
+        "kubectl get npi,ppi",
     ] {
         assert!(said.contains(text), "it says nothing of {text}: {said}");
     }

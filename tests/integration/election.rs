@@ -153,6 +153,34 @@ fn insight_writes(world: &World, mark: AuditMark) -> Result<Vec<AuditEntry>> {
 }
 
 #[tokio::test]
+async fn a_replica_that_loses_its_lease_ends_at_once_also_while_nobody_answers_it() -> Result<()> {
+    let world = world().await?;
+    let mut replica = Replica::start(&world, "first", SHORT).await?;
+    replica.until_it_leads(&world).await?;
+    world.all_reported(NODES).await?;
+    // A write is in flight from now on, and never answered.
+    replica.line.cut();
+    world
+        .editor
+        .set_state("worker-0", "Degraded", "disk full")
+        .await?;
+    let said = replica.until_it_ends().await?;
+    let time = |message: &str| -> Result<jiff::Timestamp> {
+        let mut lines = said
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok());
+        let line = lines.find(|line: &Value| line["message"] == message);
+        let time = line.context(message.to_owned())?["timestamp"].clone();
+        Ok(time.as_str().context("a line without a time")?.parse()?)
+    };
+    let lost = time("The lease is lost: this replica writes no more")?;
+    let ended = time("Ending at once")?;
+    let took = ended.duration_since(lost);
+    ensure!(took.as_secs() < 1, "it took {took:?}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_standby_writes_nothing_and_takes_over_without_moving_a_time_when_the_leader_ends()
 -> Result<()> {
     let world = world().await?;
