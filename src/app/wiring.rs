@@ -273,7 +273,12 @@ impl Wiring<'_> {
             Arc::clone(self.metrics),
         ));
         self.insights.push(Arc::clone(&nodes) as Arc<dyn Insights>);
-        let known = names(cache, InsightKey::Node);
+        let names = names(cache, InsightKey::Node);
+        let (again, clock) = (Arc::clone(&nodes), system_clock());
+        let known = move || {
+            again.tell_again(clock());
+            names()
+        };
         self.consume(node_insight::NAME, node_insight::wants, known, move |key| {
             let nodes = Arc::clone(&nodes);
             async move { nodes.reconcile(key).await }

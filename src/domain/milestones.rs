@@ -43,6 +43,10 @@ impl Milestone {
         let desired = state.desired.as_ref().map(|desired| &*desired.version);
         match self {
             Self::UpdateStarted => match (version, desired) {
+                // Told afterwards: what it ran before is not known any more.
+                _ if state.phase == Phase::Completed => {
+                    "An update of the node has started".to_owned()
+                }
                 (Some(from), Some(to)) if from != to => {
                     format!("The update of the node from {from} to {to} has started")
                 }
@@ -67,15 +71,41 @@ impl Milestone {
 /// What has happened to the node since its insight `said` that, oldest first, and when.
 #[must_use]
 pub fn since(said: Said, state: &NodeState) -> Vec<(Milestone, Timestamp)> {
-    let mut passed = Vec::new();
     let first_unsaid = first_unsaid(said, &state.timeline);
+    let mut passed = passed(&state.timeline);
+    passed.retain(|(index, _, _)| *index >= first_unsaid);
+    let is_degraded = state.degraded.status == ConditionStatus::True && !said.degraded;
+    dated(passed, is_degraded, state)
+}
+
+/// What has happened to the node `after` that moment and is in what its insight `said`, oldest first. Whoever wrote
+/// it may have ended before it told of it. What was there when the node was first seen is nothing that happened.
+#[must_use]
+pub fn said_after(after: Timestamp, said: Said, state: &NodeState) -> Vec<(Milestone, Timestamp)> {
+    let timeline = &state.timeline;
+    let is_last_said =
+        |entry: &TimelineEntry| entry.phase == said.phase && entry.start_time == said.phase_start;
+    let (Some(first), Some(last_said)) =
+        (timeline.first(), timeline.iter().rposition(is_last_said))
+    else {
+        return Vec::new();
+    };
+    let mut passed = passed(timeline);
+    passed.retain(|(index, _, at)| (1..=last_said).contains(index) && *at >= after);
+    let since = state.degraded.since;
+    let is_degraded = state.degraded.status == ConditionStatus::True
+        && said.degraded
+        && since >= after
+        && since > first.start_time;
+    dated(passed, is_degraded, state)
+}
+
+/// What each phase began, and when, by its place.
+fn passed(timeline: &[TimelineEntry]) -> Vec<(usize, Milestone, Timestamp)> {
+    let mut passed = Vec::new();
     let mut is_under_way = false;
-    for (index, entry) in state.timeline.iter().enumerate() {
-        let mut pass = |milestone| {
-            if index >= first_unsaid {
-                passed.push((milestone, entry.start_time));
-            }
-        };
+    for (index, entry) in timeline.iter().enumerate() {
+        let mut pass = |milestone| passed.push((index, milestone, entry.start_time));
         if entry.phase.is_in_progress() && !is_under_way {
             pass(Milestone::UpdateStarted);
         }
@@ -92,11 +122,19 @@ pub fn since(said: Said, state: &NodeState) -> Vec<(Milestone, Timestamp)> {
             Phase::Pending | Phase::Paused | Phase::Unknown => is_under_way,
         };
     }
-    if state.degraded.status == ConditionStatus::True && !said.degraded {
-        passed.push((Milestone::NodeDegraded, state.degraded.since));
-    }
-    passed.sort_by_key(|(_, at)| *at);
     passed
+}
+
+fn dated(
+    passed: Vec<(usize, Milestone, Timestamp)>,
+    is_degraded: bool,
+    state: &NodeState,
+) -> Vec<(Milestone, Timestamp)> {
+    let degraded = is_degraded.then_some((Milestone::NodeDegraded, state.degraded.since));
+    let phases = passed.into_iter().map(|(_, milestone, at)| (milestone, at));
+    let mut all: Vec<_> = phases.chain(degraded).collect();
+    all.sort_by_key(|(_, at)| *at);
+    all
 }
 
 /// The first phase that the insight did not say yet. Times are whole seconds, and two phases may begin in one.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
@@ -15,13 +16,16 @@ use super::keyed_queue::Outcome;
 use super::node_state::Centre;
 use super::states::Evaluated;
 use crate::api::NodeProgressInsightStatus;
-use crate::api::insight::{API_VERSION, InsightStatus as _, Said};
+use crate::api::insight::{API_VERSION, InsightStatus as _};
 use crate::domain::milestones::{self, Milestone};
 use crate::domain::node_status::project;
 use crate::domain::state::NodeState;
 use crate::kubernetes::events::{Note, Severity};
 use crate::registry::backend::BackendError;
 use crate::telemetry::metrics::Metrics;
+
+/// An Event is written within seconds of the insight that it follows, or minutes where many wait.
+const TOLD_AGAIN: SignedDuration = SignedDuration::from_mins(10);
 
 /// Name of the consumer.
 pub const NAME: &str = "node_insight";
@@ -78,7 +82,8 @@ impl NodeInsights {
             Ok(Applied::Written { before }) => {
                 self.record(&evaluated);
                 if let Some(before) = before {
-                    self.tell(before, &evaluated.state);
+                    let state = &evaluated.state;
+                    self.tell(milestones::since(before, state), state);
                 }
                 Outcome::Done
             }
@@ -124,8 +129,29 @@ impl NodeInsights {
         );
     }
 
-    fn tell(&self, before: Said, state: &NodeState) {
-        for (milestone, at) in milestones::since(before, state) {
+    /// Tells again what the insights say that happened in the last [`TOLD_AGAIN`]: the process that wrote it may have
+    /// ended before it told it. What was told is known to the API server by its name, and stays one Event.
+    pub fn tell_again(&self, now: Timestamp) {
+        let Ok(nodes) = self.centre.nodes() else {
+            return;
+        };
+        let after = now.checked_sub(TOLD_AGAIN).unwrap_or(now);
+        for evaluated in nodes.values {
+            let state = &evaluated.state;
+            let Some(base) = self.cache.base(&state.name) else {
+                continue;
+            };
+            if base.owner_uid.as_ref() != Some(&state.uid) {
+                continue;
+            }
+            if let Some(said) = base.said {
+                self.tell(milestones::said_after(after, said, state), state);
+            }
+        }
+    }
+
+    fn tell(&self, happened: Vec<(Milestone, Timestamp)>, state: &NodeState) {
+        for (milestone, at) in happened {
             let base = self.cache.base(&state.name);
             let insight = ObjectReference {
                 api_version: Some(API_VERSION.to_owned()),

@@ -146,3 +146,31 @@ fn after_an_insight_was_edited_only_what_is_newer_is_told() {
     };
     assert_eq!(node.passed(edited), [(UpdateCompleted, 30)]);
 }
+
+#[test]
+fn what_an_insight_says_that_happened_lately_can_be_told_again_and_what_was_there_at_first_cannot()
+{
+    let again = |node: &Node, said, after| {
+        said_after(at(after), said, &node.state)
+            .into_iter()
+            .map(|(milestone, when)| (milestone, when.as_second() - at(0).as_second()))
+            .collect::<Vec<_>>()
+    };
+    let first = Node::first(draining());
+    assert_eq!(again(&first, first.said(), 0), [], "it was like that");
+    let node = Node::first(worker(OLD, OLD)).then(draining(), 10);
+    let said = node.said();
+    let started = [(UpdateStarted, 10), (DrainStarted, 10)];
+    assert_eq!(again(&node, said, 0), started);
+    assert_eq!(again(&node, said, 11), [], "long ago");
+    let node = node.then(done(), 30);
+    assert_eq!(
+        again(&node, said, 0),
+        started,
+        "the rest is still to be written"
+    );
+    let completed = [started[0], started[1], (UpdateCompleted, 30)];
+    assert_eq!(again(&node, node.said(), 0), completed);
+    let text = UpdateStarted.text(&node.state);
+    assert_eq!(text, "An update of the node has started");
+}
