@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use self::counts::Counts;
@@ -187,6 +188,8 @@ impl Centre {
         );
         // Of its own, so that changes that keep coming do not put it off.
         let mut again = tokio::time::interval(POSTPONEMENT);
+        // It rests while nothing is postponed, and must not make up for that.
+        again.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 next = dirty.0.next() => match next {

@@ -28,7 +28,8 @@ impl Centre {
         for (count, name) in insights.names_with_history().into_iter().enumerate() {
             let _lock = self.locks.lock(Arc::clone(&name)).await;
             if let Some(before) = self.states.node(&name)?
-                && let Some(past) = self.said_history(&name, &before.state.uid)
+                // With what this process has seen before, of which the insight shows only the last.
+                && let Some(past) = self.kept_history(&name, &before.state.uid)?
                 // Else this process knows better since when.
                 && past.phase == before.state.phase
             {
@@ -211,5 +212,31 @@ mod tests {
         standby.until(Phase::Completed).await;
         standby.centre.take_over().await.unwrap();
         assert_eq!(standby.state().state.phase_start, at(100));
+    }
+
+    #[tokio::test]
+    async fn who_takes_over_keeps_the_earlier_phases_that_the_insight_does_not_show() {
+        let standby = Standby::with(node("a").kubelet("v1.36.3")).await;
+        for (second, version, phase) in [
+            (10, "v1.35.0", Phase::Pending),
+            (20, "v1.36.3", Phase::Completed),
+        ]
+        .repeat(6)
+        .into_iter()
+        .zip(0..)
+        .map(|((second, version, phase), round)| (second + 20 * (round / 2), version, phase))
+        {
+            standby.now.store(second, Ordering::Relaxed);
+            standby.see(node("a").kubelet(version));
+            standby.until(phase).await;
+        }
+        let own = standby.state().state.timeline.clone();
+        assert!(own.len() > 8, "{own:?}");
+        standby.leader_writes(2, 119);
+        standby.centre.take_over().await.unwrap();
+        let timeline = standby.state().state.timeline.clone();
+        assert_eq!(timeline.len(), own.len());
+        assert_eq!(timeline[0], own[0]);
+        assert_eq!(timeline.last().unwrap().start_time, at(119));
     }
 }
