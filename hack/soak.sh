@@ -4,7 +4,7 @@
 #
 #   hack/soak.sh HOURS
 #
-# The random faults and changes take HOURS; the others come before, and take minutes.
+# The random faults and changes take HOURS; the others come before, and take minutes: ten of them the fuzzer.
 set -uo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
@@ -12,10 +12,16 @@ hours=${1:?how many hours}
 export NODE_INSIGHTS_SOAK=1 NODE_INSIGHTS_SOAK_HOURS=$hours
 
 hack/control-plane.sh kube-apiserver etcd kubectl kube-controller-manager || exit 1
-cargo test --all-features --no-run --test integration --test port --test faults || exit 1
+cargo test --all-features --no-run --test integration --test faults || exit 1
 
 results=()
 failed=0
+# ended NAME STARTED RESULT
+ended() {
+  [ "$3" = passed ] || failed=1
+  results+=("$(printf '%-34s %6d s  %s' "$1" $((SECONDS - $2)) "$3")")
+}
+
 # run NAME TEST FILTER [VARIABLE=VALUE …]: a filter that finds no test is a failure as well.
 run() {
   local name=$1 test=$2 filter=$3 started=$SECONDS result=passed log status
@@ -30,12 +36,19 @@ run() {
     result='FAILED: there is no such test'
   fi
   rm -f "$log"
-  [ "$result" = passed ] || failed=1
-  results+=("$(printf '%-32s %6d s  %s' "$name" $((SECONDS - started)) "$result")")
+  ended "$name" "$started" "$result"
 }
 
+fuzz() {
+  local started=$SECONDS result=passed
+  printf '\n=== fuzzer\n'
+  hack/fuzz.sh 600 || result=FAILED
+  ended fuzzer "$started" "$result"
+}
+
+fuzz
 run 'leaders, 200 faults' integration no_replica NODE_INSIGHTS_FAULTS=200
-run 'ports, bad clients' port ''
+run 'ports, 10,000 of each bad client' integration floods_of
 run 'random faults and changes' faults soak::
 
 printf '\n=== Summary, %d s\n' "$SECONDS"
