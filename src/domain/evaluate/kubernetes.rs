@@ -58,13 +58,14 @@ impl Kubernetes {
                 DesiredVersionSource::UserTarget,
             ));
         }
-        let own = node.kubelet_version.as_deref()?;
-        if let Some(newest) = cluster.newer_in_pool(&pool.name, own) {
+        let own = node.kubelet_version.as_deref();
+        if let Some(newest) = own.and_then(|own| cluster.newer_in_pool(&pool.name, own)) {
             return Some(desired(newest, DesiredVersionSource::NewestInPool));
         }
         let api_server = cluster.api_server_version()?;
-        (version::compare(own, &api_server) != Some(Ordering::Greater))
-            .then(|| desired(api_server, DesiredVersionSource::ApiServer))
+        let is_ahead =
+            own.is_some_and(|own| version::compare(own, &api_server) == Some(Ordering::Greater));
+        (!is_ahead).then(|| desired(api_server, DesiredVersionSource::ApiServer))
     }
 }
 
