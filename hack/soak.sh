@@ -12,7 +12,7 @@ hours=${1:?how many hours}
 export NODE_INSIGHTS_SOAK=1 NODE_INSIGHTS_SOAK_HOURS=$hours
 
 hack/control-plane.sh kube-apiserver etcd kubectl kube-controller-manager || exit 1
-cargo test --all-features --no-run --test integration --test faults || exit 1
+cargo test --all-features --no-run --test integration --test flood --test faults || exit 1
 
 results=()
 failed=0
@@ -48,7 +48,7 @@ fuzz() {
 
 fuzz
 run 'leaders, 200 faults' integration no_replica NODE_INSIGHTS_FAULTS=200
-run 'ports, 10,000 of each bad client' integration floods_of
+run 'ports, 10,000 of each bad client' flood ''
 run 'random faults and changes' faults soak::
 
 printf '\n=== Summary, %d s\n' "$SECONDS"

@@ -14,7 +14,6 @@ mod backend;
 mod dumps;
 mod election;
 mod events;
-mod flood;
 mod invariants;
 mod kubectl;
 mod kubernetes;
