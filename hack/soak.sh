@@ -28,7 +28,7 @@ run() {
   shift 3
   printf '\n=== %s\n' "$name"
   log=$(mktemp)
-  env "$@" cargo test --quiet --all-features --test "$test" "$filter" -- --nocapture 2>&1 | tee "$log"
+  env "$@" cargo test --quiet --all-features --test "$test" "$filter" -- --include-ignored --nocapture 2>&1 | tee "$log"
   status=${PIPESTATUS[0]}
   if [ "$status" -ne 0 ]; then
     result=FAILED
