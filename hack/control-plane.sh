@@ -21,6 +21,8 @@ say() { printf 'control-plane: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
 # shellcheck source=hack/ticker.sh
 . "$(dirname "${BASH_SOURCE[0]}")/ticker.sh"
+# shellcheck source=hack/go.sh
+. "$(dirname "${BASH_SOURCE[0]}")/go.sh"
 
 # Name, Go package, and what a build from nothing takes on 2 cores, in seconds.
 package_of() {
@@ -78,22 +80,12 @@ find_program() {
   fi
 }
 
-# Go 1.21 is the first that fetches the toolchain which the module asks for.
-check_go() {
-  local have
-  command -v go >/dev/null || die "Building $1 needs Go 1.21 or newer, and there is none. $install_go"
-  have=$(cd / && go env GOVERSION)
-  have=${have#go}
-  [ "$(printf '%s\n' 1.21 "$have" | sort -V | head -n 1)" = 1.21 ] \
-    || die "Building $1 needs Go 1.21 or newer, and this is $have. $install_go"
-}
-install_go="Install it
-  (Debian 13 or newer: apt-get install golang-go; else https://go.dev/dl/), or set KUBEBUILDER_ASSETS
-  to a folder with kube-apiserver, etcd, kubectl and kube-controller-manager."
+other_way=", or set KUBEBUILDER_ASSETS
+  to a folder with kube-apiserver, etcd, kubectl and kube-controller-manager"
 
 build() {
   local name=$1 release minor started=$SECONDS version
-  check_go "$name"
+  check_go "$name" "$other_way"
   release=$(version_of "$name")
   minor=${release#v1.}
   # Nobody builds but the holder of the lock, so what lies here is of a build that was interrupted.

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Finds, or builds once, a program of the version that its Go module pins, and prints its path.
 #
-#   hack/go-program.sh kube-router|buildkitd|buildctl
+#   hack/go-program.sh kube-router
 #
-# Looked for in the user's cache folder only: none of them says its version in a way that could be relied on.
+# Looked for in the user's cache folder only: it does not say its version in a way that could be relied on.
 # What is not there is built there. Progress goes to stderr, so stdout is only the path.
 set -euo pipefail
 
@@ -11,34 +11,23 @@ say() { printf 'go-program: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
 # shellcheck source=hack/ticker.sh
 . "$(dirname "${BASH_SOURCE[0]}")/ticker.sh"
+# shellcheck source=hack/go.sh
+. "$(dirname "${BASH_SOURCE[0]}")/go.sh"
 
 name=${1:-}
 # The module, the folder whose go.mod names it, and what a build from nothing takes on 2 cores, in seconds.
 case $name in
   kube-router) module=github.com/cloudnativelabs/kube-router/v2 folder=kube-router seconds=70 ;;
-  buildkitd) module=github.com/moby/buildkit folder=buildkit seconds=80 ;;
-  buildctl) module=github.com/moby/buildkit folder=buildkit seconds=20 ;;
-  *) say "usage: hack/go-program.sh kube-router|buildkitd|buildctl"; exit 2 ;;
+  *) say "usage: hack/go-program.sh kube-router"; exit 2 ;;
 esac
 folder=$(cd "$(dirname "${BASH_SOURCE[0]}")/../tests/$folder" && pwd)
 version=$(awk -v module="$module" '{ sub(/^require[ \t]+/, "") } $1 == module { print $2; exit }' "$folder/go.mod")
 [ -n "$version" ] || die "Cannot read the version from $folder/go.mod"
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/node-insights/tools/$(basename "$folder")-$version"
 
-# Go 1.21 is the first that fetches the toolchain which the module asks for.
-check_go() {
-  local have install="Install it
-  (Debian 13 or newer: apt-get install golang-go; else https://go.dev/dl/)."
-  command -v go >/dev/null || die "Building $name $version needs Go 1.21 or newer, and there is none. $install"
-  have=$(cd / && go env GOVERSION)
-  have=${have#go}
-  [ "$(printf '%s\n' 1.21 "$have" | sort -V | head -n 1)" = 1.21 ] \
-    || die "Building $name $version needs Go 1.21 or newer, and this is $have. $install"
-}
-
 build() {
   local started=$SECONDS
-  check_go
+  check_go "$name $version" ''
   # Nobody builds but the holder of the lock, so what lies here is of a build that was interrupted.
   rm -f "$cache"/.*.new
   say "Building $name $version into $cache, once; about $seconds s on 2 cores"

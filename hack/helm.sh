@@ -12,6 +12,8 @@ say() { printf 'helm: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
 # shellcheck source=hack/ticker.sh
 . "$(dirname "${BASH_SOURCE[0]}")/ticker.sh"
+# shellcheck source=hack/go.sh
+. "$(dirname "${BASH_SOURCE[0]}")/go.sh"
 
 major=${1:-}
 case $major in
@@ -40,17 +42,6 @@ find_helm() {
   fi
 }
 
-# Go 1.21 is the first that fetches the toolchain which the module asks for.
-check_go() {
-  local have install="Install it
-  (Debian 13 or newer: apt-get install golang-go; else https://go.dev/dl/), or put helm $version on the PATH."
-  command -v go >/dev/null || die "Building Helm $version needs Go 1.21 or newer, and there is none. $install"
-  have=$(cd / && go env GOVERSION)
-  have=${have#go}
-  [ "$(printf '%s\n' 1.21 "$have" | sort -V | head -n 1)" = 1.21 ] \
-    || die "Building Helm $version needs Go 1.21 or newer, and this is $have. $install"
-}
-
 # The versions that Helm's own build puts in, too: of itself, and of the Kubernetes that a chart which is
 # rendered without a cluster is rendered for.
 linker_flags() {
@@ -63,7 +54,7 @@ linker_flags() {
 
 build() {
   local started=$SECONDS
-  check_go
+  check_go "Helm $version" ", or put helm $version on the PATH"
   # Nobody builds but the holder of the lock, so what lies here is of a build that was interrupted.
   rm -f "$cache"/.*.new
   say "Building Helm $version into $cache, once; about $seconds s on 2 cores"

@@ -12,6 +12,8 @@ say() { printf 'prometheus: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
 # shellcheck source=hack/ticker.sh
 . "$(dirname "${BASH_SOURCE[0]}")/ticker.sh"
+# shellcheck source=hack/go.sh
+. "$(dirname "${BASH_SOURCE[0]}")/go.sh"
 
 name=${1:-}
 # What a build from nothing takes on 2 cores.
@@ -39,20 +41,9 @@ find_program() {
   fi
 }
 
-# Go 1.21 is the first that fetches the toolchain which the module asks for.
-check_go() {
-  local have install="Install it
-  (Debian 13 or newer: apt-get install golang-go; else https://go.dev/dl/), or put $name ${version%%.*} on the PATH."
-  command -v go >/dev/null || die "Building $name $version needs Go 1.21 or newer, and there is none. $install"
-  have=$(cd / && go env GOVERSION)
-  have=${have#go}
-  [ "$(printf '%s\n' 1.21 "$have" | sort -V | head -n 1)" = 1.21 ] \
-    || die "Building $name $version needs Go 1.21 or newer, and this is $have. $install"
-}
-
 build() {
   local started=$SECONDS
-  check_go
+  check_go "$name $version" ", or put $name ${version%%.*} on the PATH"
   # Nobody builds but the holder of the lock, so what lies here is of a build that was interrupted.
   rm -f "$cache"/.*.new
   say "Building $name $version into $cache, once; about $seconds s on 2 cores"

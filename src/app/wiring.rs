@@ -170,7 +170,7 @@ pub(super) fn start(
 fn names<S: InsightStatus + Hash>(
     cache: &Arc<InsightCache<S>>,
     key: fn(Arc<str>) -> InsightKey,
-) -> impl Fn() -> Vec<InsightKey> + use<S> {
+) -> impl FnOnce() -> Vec<InsightKey> + use<S> {
     let cache = Arc::clone(cache);
     move || cache.names().into_iter().map(key).collect()
 }
@@ -275,11 +275,11 @@ impl Wiring<'_> {
         self.insights.push(Arc::clone(&nodes) as Arc<dyn Insights>);
         let names = names(cache, InsightKey::Node);
         let (again, clock) = (Arc::clone(&nodes), system_clock());
-        let known = move || {
+        let begin = move || {
             again.tell_again(clock());
             names()
         };
-        self.consume(node_insight::NAME, node_insight::wants, known, move |key| {
+        self.consume(node_insight::NAME, node_insight::wants, begin, move |key| {
             let nodes = Arc::clone(&nodes);
             async move { nodes.reconcile(key).await }
         });
@@ -305,8 +305,8 @@ impl Wiring<'_> {
             clock,
         ));
         self.insights.push(Arc::clone(&pools) as Arc<dyn Insights>);
-        let known = names(cache, InsightKey::Pool);
-        self.consume(pool_insight::NAME, pool_insight::wants, known, move |key| {
+        let begin = names(cache, InsightKey::Pool);
+        self.consume(pool_insight::NAME, pool_insight::wants, begin, move |key| {
             let pools = Arc::clone(&pools);
             async move { pools.reconcile(key).await }
         });
@@ -331,13 +331,14 @@ impl Wiring<'_> {
         ))
     }
 
-    /// Starts a consumer; it begins once every node was evaluated and this replica leads, with every key that
-    /// is known to the store or, as `known`, to the API server. Before that nothing is kept for it.
+    /// Starts a consumer. It begins once every node was evaluated and this replica leads; before that nothing is
+    /// kept for it. Then `begin` does what is to be done first, and names the insights that the API server has:
+    /// those are reconciled as well as every key of the store.
     fn consume<R, F>(
         &mut self,
         name: &'static str,
         wants: fn(&InsightKey) -> bool,
-        known: impl Fn() -> Vec<InsightKey> + Send + 'static,
+        begin: impl FnOnce() -> Vec<InsightKey> + Send + 'static,
         reconcile: R,
     ) where
         R: Fn(InsightKey) -> F + Send + Sync + 'static,
@@ -356,7 +357,7 @@ impl Wiring<'_> {
                 attach(&centre, name, wants).await
             };
             if let Some(inbox) = stop.run_until_cancelled(attached).await {
-                centre.tell(name, known());
+                centre.tell(name, begin());
                 keyed_queue::run(name, inbox, concurrency, &metrics, &status, stop, reconcile)
                     .await;
             }

@@ -237,9 +237,14 @@ fn check(
             .take(NAMED)
             .map(|key| key.name())
             .collect();
+        let count = unrepaired.len();
+        let insights = if count == 1 {
+            "insight is"
+        } else {
+            "insights are"
+        };
         why.push(format!(
-            "{} insights are not what they ought to be, and writing them again did not help, as of the {} {}",
-            unrepaired.len(),
+            "{count} {insights} wrong, and writing again did not help: {} {}",
             first.kind(),
             named.join(", ")
         ));

@@ -22,55 +22,13 @@ const DEAD_AFTER: Duration = Duration::from_secs(100);
 
 /// What happens to every list and watch of the kind, once its watch was cut.
 const REFUSED: [(&str, Fault); 11] = [
-    (
-        "403",
-        Fault::Status {
-            code: 403,
-            retry_after: None,
-        },
-    ),
-    (
-        "410",
-        Fault::Status {
-            code: 410,
-            retry_after: None,
-        },
-    ),
-    (
-        "429 without Retry-After",
-        Fault::Status {
-            code: 429,
-            retry_after: None,
-        },
-    ),
-    (
-        "429 with Retry-After",
-        Fault::Status {
-            code: 429,
-            retry_after: Some(1),
-        },
-    ),
-    (
-        "500",
-        Fault::Status {
-            code: 500,
-            retry_after: None,
-        },
-    ),
-    (
-        "503",
-        Fault::Status {
-            code: 503,
-            retry_after: None,
-        },
-    ),
-    (
-        "504",
-        Fault::Status {
-            code: 504,
-            retry_after: None,
-        },
-    ),
+    ("403", Fault::status(403, None)),
+    ("410", Fault::status(410, None)),
+    ("429 without Retry-After", Fault::status(429, None)),
+    ("429 with Retry-After", Fault::status(429, Some(1))),
+    ("500", Fault::status(500, None)),
+    ("503", Fault::status(503, None)),
+    ("504", Fault::status(504, None)),
     ("a connection that is cut", Fault::Cut),
     ("a slow API server", Fault::Delay(Duration::from_secs(1))),
     ("JSON that ends early", Fault::Truncate),

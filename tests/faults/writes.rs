@@ -14,48 +14,12 @@ const NODE: &str = "worker-0";
 
 /// Of these the API server never hears.
 const UNHEARD: [(&str, Fault); 8] = [
-    (
-        "429 without Retry-After",
-        Fault::Status {
-            code: 429,
-            retry_after: None,
-        },
-    ),
-    (
-        "429 with Retry-After",
-        Fault::Status {
-            code: 429,
-            retry_after: Some(1),
-        },
-    ),
-    (
-        "500",
-        Fault::Status {
-            code: 500,
-            retry_after: None,
-        },
-    ),
-    (
-        "503",
-        Fault::Status {
-            code: 503,
-            retry_after: None,
-        },
-    ),
-    (
-        "503 with Retry-After",
-        Fault::Status {
-            code: 503,
-            retry_after: Some(1),
-        },
-    ),
-    (
-        "504",
-        Fault::Status {
-            code: 504,
-            retry_after: None,
-        },
-    ),
+    ("429 without Retry-After", Fault::status(429, None)),
+    ("429 with Retry-After", Fault::status(429, Some(1))),
+    ("500", Fault::status(500, None)),
+    ("503", Fault::status(503, None)),
+    ("503 with Retry-After", Fault::status(503, Some(1))),
+    ("504", Fault::status(504, None)),
     ("a connection that is cut", Fault::Cut),
     ("no answer", Fault::Hang),
 ];

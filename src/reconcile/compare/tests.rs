@@ -229,7 +229,7 @@ async fn a_compare_that_repairs_an_insight_in_vain_has_failed_and_names_it() {
     let error = bench.sync.sync_now(SyncReason::AskedFor).await.unwrap_err();
     let text = error.to_string();
     assert!(
-        text.contains("1 insights are not what they ought to be") && text.contains("node b"),
+        text.contains("1 insight is wrong") && text.contains("node b"),
         "{text}"
     );
     assert_eq!(bench.out_of_sync(), "node_insights_insights_out_of_sync 1");

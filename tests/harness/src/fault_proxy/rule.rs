@@ -66,7 +66,7 @@ pub struct Rule {
 impl Fault {
     /// With a `Retry-After` in seconds or without.
     #[must_use]
-    pub fn status(code: u16, retry_after: Option<u32>) -> Self {
+    pub const fn status(code: u16, retry_after: Option<u32>) -> Self {
         Self::Status { code, retry_after }
     }
 
