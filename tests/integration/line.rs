@@ -12,7 +12,8 @@ use tokio::task::JoinHandle;
 
 /// A line that passes on every byte until it is cut: then nothing gets through in either direction, and no
 /// connection is refused or closed, as when packets are dropped. What was not passed on waits where it is,
-/// in the buffers of whoever sent it.
+/// in the buffers of whoever sent it, and is gone if the sender resets the connection meanwhile: no packet of
+/// it had arrived.
 pub struct Line {
     is_cut: watch::Sender<bool>,
     accepting: JoinHandle<()>,
@@ -89,6 +90,10 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut cut: watch::R
     let mut buffer = vec![0; 64 << 10];
     loop {
         if !becomes(&mut cut, false).await {
+            return;
+        }
+        // What the kernel still has of a connection that was reset could be read all the same.
+        if matches!(from.as_ref().take_error(), Ok(Some(_)) | Err(_)) {
             return;
         }
         tokio::select! {
