@@ -6,3 +6,5 @@ pub mod logging;
 pub mod metrics;
 #[cfg(feature = "otlp")]
 mod otlp;
+#[cfg(test)]
+pub(crate) mod subscribed;

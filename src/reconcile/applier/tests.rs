@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::*;
 use crate::api::NodeProgressInsightStatus;
 use crate::telemetry::cause::Trigger;
+use crate::telemetry::subscribed::subscribe;
 
 const CHECK: &str = "writing";
 
@@ -49,13 +50,7 @@ async fn a_change_lets_go_of_its_span_when_it_is_written_and_not_before() {
         .with_max_level(tracing::Level::DEBUG)
         .with_writer(move || writer.clone())
         .finish();
-    let _default = tracing::subscriber::set_default(subscriber);
-    // Whether a span is wanted is remembered for all threads, as the one sees it that is first there, and
-    // that may be another test's, which wants none.
-    let first = Cause::new(Trigger::Node, "6");
-    first.open();
-    drop(first.span(Step::Write));
-    tracing::callsite::rebuild_interest_cache();
+    let _default = subscribe(subscriber);
     let (applier, cause) = (applier(), Cause::new(Trigger::Node, "7"));
     cause.open();
     let target = Target {

@@ -4,12 +4,12 @@ use std::sync::{Arc, Mutex};
 
 use tracing::Instrument;
 use tracing::span::{Attributes, Id};
-use tracing::subscriber::with_default;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::registry::Registry;
 use tracing_subscriber::{Layer, registry};
 
 use super::*;
+use crate::telemetry::subscribed::subscribe;
 
 /// Writes down each span that begins, as a path from its root, and each that ends.
 #[derive(Clone, Default)]
@@ -37,7 +37,9 @@ impl Layer<Registry> for Recorder {
 impl Recorder {
     fn run(work: impl FnOnce(&Self)) -> Self {
         let recorder = Self::default();
-        with_default(registry().with(recorder.clone()), || work(&recorder));
+        let subscribed = subscribe(registry().with(recorder.clone()));
+        work(&recorder);
+        drop(subscribed);
         recorder
     }
 
@@ -142,7 +144,7 @@ fn a_change_without_a_span_has_no_steps_below_somebody_elses() {
 async fn a_step_that_waits_keeps_its_span() {
     let recorder = Recorder::default();
     let subscriber = registry().with(recorder.clone());
-    let _default = tracing::subscriber::set_default(subscriber);
+    let _default = subscribe(subscriber);
     let cause = Cause::new(Trigger::Node, "1");
     cause.open();
     let work = tokio::task::yield_now().instrument(cause.span(Step::Write));

@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
-use tracing::subscriber::with_default;
 
 use super::*;
 use crate::telemetry::cause::{Cause, Step, Trigger};
+use crate::telemetry::subscribed::subscribe;
 
 /// What was written.
 #[derive(Clone, Default)]
@@ -27,7 +27,9 @@ fn logged(format: LogFormat, filter: &str, work: impl FnOnce()) -> Vec<String> {
     let output = Output::default();
     let writer = output.clone();
     let layer = lines(format, filter.parse().unwrap(), move || writer.clone());
-    with_default(tracing_subscriber::registry().with(layer), work);
+    let subscribed = subscribe(tracing_subscriber::registry().with(layer));
+    work();
+    drop(subscribed);
     let text = String::from_utf8(output.0.lock().unwrap().clone()).unwrap();
     text.lines().map(str::to_owned).collect()
 }

@@ -22,6 +22,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use super::*;
 use crate::telemetry::cause::{Cause, Step, Trigger};
 use crate::telemetry::logging::{self, LogFormat};
+use crate::telemetry::subscribed::subscribe;
 
 #[test]
 #[ignore = "the tests below run it, each in a process of its own"]
@@ -191,12 +192,12 @@ fn one_line_says_that_sending_fails_and_one_that_it_works_again() {
     let runtime = runtime::Builder::new_current_thread().build().unwrap();
     let sender = Sender::new(Collector(Arc::clone(&works)), runtime);
     let subscriber = tracing_subscriber::registry().with(Lines(Arc::clone(&lines)));
-    tracing::subscriber::with_default(subscriber, || {
-        for working in [false, false, false, true, true, false] {
-            works.store(working, Ordering::Relaxed);
-            drop(sender.export(Vec::new()));
-        }
-    });
+    let default = subscribe(subscriber);
+    for working in [false, false, false, true, true, false] {
+        works.store(working, Ordering::Relaxed);
+        drop(sender.export(Vec::new()));
+    }
+    drop(default);
     let lines = lines.lock().unwrap();
     assert_eq!(*lines, [Level::WARN, Level::INFO, Level::WARN]);
 }
