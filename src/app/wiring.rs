@@ -125,7 +125,7 @@ pub(super) fn start(
         let (centre, clock) = (Arc::clone(&centre), Arc::clone(&clock));
         wiring.pool_insights(centre, cache, clock);
     }
-    wiring.watch_cluster(provider);
+    wiring.watch_cluster(provider, node_cache.clone());
     let Wiring {
         insights, queues, ..
     } = wiring;
@@ -383,7 +383,11 @@ impl Wiring<'_> {
         self.parts.watches.spawn_until_stopped(task, feed);
     }
 
-    fn watch_cluster(&mut self, provider: Provider) {
+    fn watch_cluster(
+        &mut self,
+        provider: Provider,
+        history: Option<Arc<InsightCache<NodeProgressInsightStatus>>>,
+    ) {
         let (feed, client) = (|| self.feed.clone(), || self.client.clone());
         let watches = &mut self.parts.watches;
         watches.spawn_until_stopped("watch nodes", feeds::nodes(feed(), client()));
@@ -401,7 +405,7 @@ impl Wiring<'_> {
                 );
             }
             Provider::Kubernetes => {
-                let version = feeds::api_server(feed(), client());
+                let version = feeds::api_server(feed(), client(), history);
                 watches.spawn_until_stopped("ask the API server for its version", version);
             }
         }

@@ -19,6 +19,7 @@ use super::insight_key::InsightKey;
 use super::node_state::Centre;
 use super::steady_version::SteadyVersion;
 use super::sync_gate::SyncGate;
+use crate::api::NodeProgressInsightStatus;
 use crate::api::insight::{GROUP, InsightStatus};
 use crate::api::openshift::{
     CLUSTER_VERSION_NAME, ClusterVersion, MACHINE_CONFIG_GROUP, MACHINE_CONFIG_POOLS,
@@ -336,15 +337,25 @@ pub(crate) fn newest_version(cluster: &ClusterVersion) -> Option<Arc<str>> {
     text::word(newest.version.as_deref()?, VERSION_LIMIT).map(Arc::from)
 }
 
-/// Feeds the version of the API server.
-pub async fn api_server(feed: Feed, client: Client) {
+/// Feeds the version of the API server. What it was before this process says the `history`.
+pub async fn api_server(
+    feed: Feed,
+    client: Client,
+    history: Option<Arc<InsightCache<NodeProgressInsightStatus>>>,
+) {
     let attempt = Attempt {
         verbs: "get",
         resource: "the path /version",
         group: "",
     };
     let mut delays = backoff::short();
-    let mut steady = SteadyVersion::default();
+    let mut steady = match history {
+        Some(history) => {
+            feed.gate.has_arrived(check::NODE_INSIGHTS).await;
+            SteadyVersion::of(&history.history(), Instant::now())
+        }
+        None => SteadyVersion::default(),
+    };
     let mut listener = feed.relist.listener(check::API_SERVER_VERSION);
     let mut request: Option<Wanted> = None;
     loop {

@@ -183,6 +183,15 @@ impl<S: InsightStatus + Hash> InsightCache<S> {
         self.history.remove(name)
     }
 
+    /// What the insights say whose history was not given away.
+    pub fn history(&self) -> Vec<Arc<S>> {
+        let names = self.history.keys();
+        names
+            .iter()
+            .filter_map(|name| self.history.get(name))
+            .collect()
+    }
+
     /// Names of the insights that have a history still.
     pub fn names_with_history(&self) -> Vec<Arc<str>> {
         self.history.keys()

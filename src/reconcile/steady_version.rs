@@ -2,8 +2,8 @@
 //!
 //! Each request may be answered by another server, so the version goes up and down until all are updated. A
 //! version that is not newer is believed once the one before has not been seen for ten minutes: then it is a
-//! rollback. Owns what was seen; the time is an argument. After a start the first answer is believed, whichever
-//! server gave it: nothing is known that says otherwise.
+//! rollback. Owns what was seen; the time is an argument. After a start, what the insights say counts as the
+//! version before; where they say none, the first answer is believed, whichever server gave it.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::api::NodeProgressInsightStatus;
+use crate::api::types::DesiredVersionSource;
 use crate::domain::version;
 
 /// Servers of a control plane are updated within minutes of each other; a load balancer that prefers one of them
@@ -25,6 +27,26 @@ pub struct SteadyVersion {
 }
 
 impl SteadyVersion {
+    /// What the insights say that the API server's version was is believed, as if it had been seen `now`.
+    #[must_use]
+    pub fn of(said: &[Arc<NodeProgressInsightStatus>], now: Instant) -> Self {
+        let versions = said
+            .iter()
+            .filter(|said| said.desired_version_source == Some(DesiredVersionSource::ApiServer))
+            .filter_map(|said| said.desired_version.as_deref());
+        let newest = versions.reduce(|newest, version| {
+            if version::compare(newest, version) == Some(Ordering::Less) {
+                version
+            } else {
+                newest
+            }
+        });
+        Self {
+            believed: newest.map(Arc::from),
+            last_seen: newest.map(|_| now),
+        }
+    }
+
     /// A server said this version; the one to believe.
     pub fn observe(&mut self, seen: Option<Arc<str>>, now: Instant) -> Option<Arc<str>> {
         let is_newer = match (&self.believed, &seen) {
@@ -60,6 +82,42 @@ mod tests {
             believed.as_deref().unwrap_or_default().to_owned()
         };
         (0..).zip(seen).map(believe).collect()
+    }
+
+    /// What a node's insight says.
+    fn says(version: &str, source: &str) -> Arc<NodeProgressInsightStatus> {
+        let since = "2026-11-21T10:00:00Z";
+        let status = serde_json::json!({
+            "name": "n", "provider": "Kubernetes", "scope": "WorkerPool", "phase": "Completed",
+            "phaseStartTime": since, "conditions": [], "timeline": [],
+            "desiredVersion": version, "desiredVersionSource": source,
+        });
+        Arc::new(serde_json::from_value(status).unwrap())
+    }
+
+    #[test]
+    fn after_a_start_the_highest_version_that_the_insights_say_counts_as_seen() {
+        let said = [
+            says("v1.35.1", "ApiServer"),
+            says("v1.36.0", "ApiServer"),
+            says("v1.35.9", "ApiServer"),
+            says("v1.40.0", "UserTarget"),
+        ];
+        let start = Instant::now();
+        let mut steady = SteadyVersion::of(&said, start);
+        let mut believed = |minute: u32, version: &str| {
+            let seen = Some(Arc::from(version));
+            steady
+                .observe(seen, start + minute * MINUTE)
+                .unwrap()
+                .to_string()
+        };
+        assert_eq!(believed(0, "v1.35.1"), "v1.36.0");
+        assert_eq!(believed(9, "v1.35.1"), "v1.36.0");
+        assert_eq!(believed(10, "v1.35.1"), "v1.35.1");
+        let mut nothing = SteadyVersion::of(&[says("v1.40.0", "UserTarget")], start);
+        let first = nothing.observe(Some("v1.35.1".into()), start);
+        assert_eq!(first.as_deref(), Some("v1.35.1"));
     }
 
     #[test]

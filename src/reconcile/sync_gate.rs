@@ -27,6 +27,13 @@ impl SyncGate {
             .send_if_modified(|missing| missing.remove(name));
     }
 
+    /// Waits until `name` is known.
+    pub async fn has_arrived(&self, name: &str) {
+        let mut missing = self.missing.subscribe();
+        // The sender is `self`, so the channel cannot close meanwhile.
+        let _ = missing.wait_for(|missing| !missing.contains(name)).await;
+    }
+
     /// Waits until everything is known.
     pub async fn opened(&self) {
         // The sender is `self`, so the channel cannot close meanwhile.
@@ -44,6 +51,8 @@ mod tests {
     async fn the_gate_opens_for_everybody_when_the_last_part_arrives() {
         let gate = SyncGate::new(["nodes", "pools"]);
         gate.arrived("nodes");
+        assert!(gate.has_arrived("nodes").now_or_never().is_some());
+        assert!(gate.has_arrived("pools").now_or_never().is_none());
         gate.arrived("nodes");
         assert!(gate.opened().now_or_never().is_none());
         gate.arrived("pools");

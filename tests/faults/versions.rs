@@ -28,7 +28,7 @@ async fn while_the_version_of_the_api_server_flips_the_lower_one_changes_nothing
         .build()?
         .load(&world.client)
         .await?;
-    let scene = Scene::of(world, &ALL_THE_TIME).await?;
+    let mut scene = Scene::of(world, &ALL_THE_TIME).await?;
     scene.world.all_reported(NODES).await?;
     scene.settled().await?;
 
@@ -57,6 +57,17 @@ async fn while_the_version_of_the_api_server_flips_the_lower_one_changes_nothing
         Ok((old >= FLIPS && new >= FLIPS).then_some(()))
     })
     .await?;
+    scene.compared_again().await?;
+
+    // One that starts is answered by the old server first.
+    scene.kill().await?;
+    scene.proxy.remove(old);
+    scene.proxy.remove(new);
+    let old = scene.proxy.add(version(OLD).times(3));
+    scene.proxy.add(version(NEW));
+    scene.start().await?;
+    scene.settled().await?;
+    ensure!(scene.proxy.struck(old) > 0, "nobody asked for the version");
     scene.compared_again().await?;
     let writes = scene.world.operator_writes(mark)?;
     ensure!(
