@@ -4,6 +4,7 @@
 
 use std::hash::Hash;
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Client;
@@ -12,6 +13,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 use tracing::{Instrument, Span};
 
+use self::contests::Contests;
 use self::trouble::Trouble;
 use super::insight_cache::{Base, InsightCache};
 use super::keyed_queue::Outcome;
@@ -21,6 +23,7 @@ use crate::telemetry::cause::{Cause, Step};
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
 
+mod contests;
 mod trouble;
 
 /// What an insight shall be.
@@ -40,6 +43,8 @@ pub enum Applied {
     Written {
         /// What it said before of a node's progress, if it said anything.
         before: Option<Said>,
+        /// How long it is to rest, because somebody else keeps changing it.
+        rest: Duration,
     },
     /// The insight was deleted.
     Deleted,
@@ -51,6 +56,7 @@ pub struct Applier<S> {
     cache: Arc<InsightCache<S>>,
     metrics: Arc<Metrics>,
     trouble: Trouble,
+    contests: Contests,
 }
 
 impl<S: InsightStatus + Hash + Serialize + DeserializeOwned> Applier<S> {
@@ -69,6 +75,7 @@ impl<S: InsightStatus + Hash + Serialize + DeserializeOwned> Applier<S> {
             cache,
             metrics,
             trouble: Trouble::new(S::KIND, health, check),
+            contests: Contests::new(S::KIND),
         }
     }
 
@@ -146,7 +153,15 @@ impl<S: InsightStatus + Hash + Serialize + DeserializeOwned> Applier<S> {
             .await?;
         self.cache.apply_own(&written, Some(&status));
         self.metrics.wrote(S::KIND, "updated");
-        Ok(Applied::Written { before: base.said })
+        let rest = if base.was_sent(&status) {
+            self.contests.written_over(name, Instant::now())
+        } else {
+            Duration::ZERO
+        };
+        Ok(Applied::Written {
+            before: base.said,
+            rest,
+        })
     }
 
     async fn create(

@@ -32,6 +32,8 @@ pub struct Base {
     pub said: Option<Said>,
     /// Digest of its status; `None` when there is none that this version can read.
     digest: Option<u64>,
+    /// Digest of the status that this process last sent.
+    sent: Option<u64>,
     /// When this became known.
     learned: Instant,
 }
@@ -50,6 +52,7 @@ impl Base {
             generation: metadata.generation.unwrap_or_default(),
             said: insight.status.as_ref().and_then(InsightStatus::said),
             digest: insight.status.as_ref().map(digest),
+            sent: None,
             learned: Instant::now(),
         }
     }
@@ -58,6 +61,13 @@ impl Base {
     #[must_use]
     pub fn holds<S: Hash>(&self, status: &S) -> bool {
         self.digest == Some(digest(status))
+    }
+
+    /// Whether this process has sent exactly this status last. If the API server does not hold it, somebody else
+    /// has changed it.
+    #[must_use]
+    pub fn was_sent<S: Hash>(&self, status: &S) -> bool {
+        self.sent == Some(digest(status))
     }
 
     /// Resource versions of one resource grow, but for those of an etcd that was restored from a backup; one
@@ -112,7 +122,7 @@ impl<S: InsightStatus + Hash> InsightCache<S> {
     /// is news however old its version looks, unless something was learned since it was asked for: the API
     /// server's data may have been restored from a backup.
     pub fn apply(&self, insight: WatchedInsight<S>, asked: Option<Instant>) -> bool {
-        let base = Base::of(&insight);
+        let mut base = Base::of(&insight);
         let name: Arc<str> = insight.name_any().into();
         let is_stale = |known: &Base| match known.revision().cmp(&base.revision()) {
             Ordering::Less => false,
@@ -122,6 +132,7 @@ impl<S: InsightStatus + Hash> InsightCache<S> {
         if self.knows(&name, is_stale) {
             return false;
         }
+        base.sent = self.bases.get(&name).and_then(|known| known.sent);
         self.bases.upsert(Arc::clone(&name), base);
         let keeps_history = self.keeps_history.load(Atomic::Acquire);
         if let Some(status) = insight.status.filter(|_| keeps_history) {
@@ -136,6 +147,7 @@ impl<S: InsightStatus + Hash> InsightCache<S> {
     pub fn apply_own(&self, insight: &WatchedInsight<S>, sent: Option<&S>) {
         let base = Base {
             digest: sent.map(digest),
+            sent: sent.map(digest),
             said: sent.and_then(InsightStatus::said),
             ..Base::of(insight)
         };

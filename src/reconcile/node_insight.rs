@@ -79,13 +79,17 @@ impl NodeInsights {
         };
         let (target, cause) = (target(&evaluated), Some(&evaluated.cause));
         match self.applier.apply(&name, Some(target), cause).await {
-            Ok(Applied::Written { before }) => {
+            Ok(Applied::Written { before, rest }) => {
                 self.record(&evaluated);
                 if let Some(before) = before {
                     let state = &evaluated.state;
                     self.tell(milestones::since(before, state), state);
                 }
-                Outcome::Done
+                if rest.is_zero() {
+                    Outcome::Done
+                } else {
+                    Outcome::DoneFor(rest)
+                }
             }
             Ok(Applied::Unchanged | Applied::Deleted) => Outcome::Done,
             Err(outcome) => outcome,

@@ -90,9 +90,9 @@ impl PoolInsights {
             status,
         };
         match self.applier.apply(&name, Some(target), cause).await {
-            Ok(Applied::Written { .. }) => {
+            Ok(Applied::Written { rest, .. }) => {
                 self.record(&name, &view, cause);
-                Outcome::DoneFor(PACE)
+                Outcome::DoneFor(rest.max(PACE))
             }
             Ok(Applied::Unchanged | Applied::Deleted) => Outcome::Done,
             Err(outcome) => outcome,

@@ -23,6 +23,7 @@ mod snapshot;
 mod soak;
 mod stale;
 mod time_travel;
+mod two_writers;
 mod unobserved;
 mod versions;
 mod writes;

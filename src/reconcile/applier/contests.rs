@@ -1,0 +1,105 @@
+//! Insights that somebody else keeps changing: another process that takes itself for the leader, or a tool that
+//! puts back what it knows.
+//!
+//! A change by somebody else is written over at once. Who does it again and again gets the insight for longer
+//! each time, so that two never write as fast as they can. One line of the log for each insight.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::registry::lock_order::{OrderedMutex, Rank};
+
+/// So often is written over at once what others write.
+const AT_ONCE: u32 = 2;
+/// How long the insight rests the next time. Twice as long each time after that.
+const SHORTEST_REST: Duration = Duration::from_secs(1);
+/// Longest rest: its own changes wait as well.
+const LONGEST_REST: Duration = Duration::from_mins(1);
+/// Whoever has not changed it for so long has stopped.
+const OVER_AFTER: Duration = Duration::from_mins(5);
+
+/// The insights of one kind that others change.
+pub(super) struct Contests {
+    kind: &'static str,
+    by_name: OrderedMutex<HashMap<Arc<str>, Contest>>,
+}
+
+struct Contest {
+    times: u32,
+    last: Instant,
+}
+
+impl Contests {
+    /// None yet.
+    pub(super) fn new(kind: &'static str) -> Self {
+        Self {
+            kind,
+            by_name: OrderedMutex::new(Rank::LEAF, HashMap::new()),
+        }
+    }
+
+    /// What others made of an insight was written over `now`; how long it rests.
+    pub(super) fn written_over(&self, name: &Arc<str>, now: Instant) -> Duration {
+        let times = {
+            let mut by_name = self.by_name.lock();
+            by_name.retain(|_, contest| now.duration_since(contest.last) < OVER_AFTER);
+            let contest = by_name.entry(Arc::clone(name)).or_insert(Contest {
+                times: 0,
+                last: now,
+            });
+            contest.times = contest.times.saturating_add(1);
+            contest.last = now;
+            contest.times
+        };
+        let Some(doubled) = times.checked_sub(AT_ONCE + 1) else {
+            return Duration::ZERO;
+        };
+        if doubled == 0 {
+            tracing::warn!(
+                kind = self.kind,
+                name = &**name,
+                longest = ?LONGEST_REST,
+                "Somebody else keeps changing an insight: it is written over less and less often"
+            );
+        }
+        let factor = 2_u32.saturating_pow(doubled);
+        SHORTEST_REST.saturating_mul(factor).min(LONGEST_REST)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn who_keeps_changing_an_insight_is_written_over_less_and_less_often() {
+        let contests = Contests::new("Insight");
+        let (contested, other) = (Arc::from("contested"), Arc::from("other"));
+        let mut now = Instant::now();
+        let mut rests = Vec::new();
+        for _ in 0..12 {
+            now += SECOND;
+            rests.push(contests.written_over(&contested, now).as_secs());
+        }
+        assert_eq!(rests, [0, 0, 1, 2, 4, 8, 16, 32, 60, 60, 60, 60]);
+        assert_eq!(contests.written_over(&other, now), Duration::ZERO);
+        now += OVER_AFTER;
+        assert_eq!(contests.written_over(&contested, now), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_contest_that_is_over_is_forgotten() {
+        let contests = Contests::new("Insight");
+        let start = Instant::now();
+        for index in 0..100 {
+            contests.written_over(&format!("node-{index}").into(), start);
+        }
+        contests.written_over(&Arc::from("late"), start + OVER_AFTER);
+        assert_eq!(contests.by_name.lock().len(), 1);
+    }
+}
