@@ -79,9 +79,9 @@ impl<S: InsightStatus + Hash + Serialize + DeserializeOwned> Applier<S> {
         }
     }
 
-    /// Whether the API server refuses this insight, or fails at it.
+    /// Whether the API server refuses this insight, or fails at it, or somebody else keeps changing it.
     pub fn fails(&self, name: &Arc<str>) -> bool {
-        self.trouble.has(name)
+        self.trouble.has(name) || self.contests.has(name, Instant::now())
     }
 
     /// Brings the insight `name` to `target`, or away when there is none. That is the last step of

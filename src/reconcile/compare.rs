@@ -58,7 +58,7 @@ pub trait Insights: Send + Sync {
     /// When the backend fails.
     fn difference(&self, key: &InsightKey) -> Result<Option<u64>, BackendError>;
 
-    /// Whether it is known, and said elsewhere, that this insight cannot be written.
+    /// Whether it is known, and said elsewhere, that this insight cannot be written, or does not stay as written.
     fn fails(&self, key: &InsightKey) -> bool;
 }
 

@@ -41,6 +41,14 @@ impl Contests {
         }
     }
 
+    /// Whether somebody else keeps changing this insight.
+    pub(super) fn has(&self, name: &Arc<str>, now: Instant) -> bool {
+        let by_name = self.by_name.lock();
+        by_name.get(name).is_some_and(|contest| {
+            contest.times > AT_ONCE && now.duration_since(contest.last) < OVER_AFTER
+        })
+    }
+
     /// What others made of an insight was written over `now`; how long it rests.
     pub(super) fn written_over(&self, name: &Arc<str>, now: Instant) -> Duration {
         let times = {
@@ -84,11 +92,15 @@ mod tests {
         let mut rests = Vec::new();
         for _ in 0..12 {
             now += SECOND;
-            rests.push(contests.written_over(&contested, now).as_secs());
+            let rest = contests.written_over(&contested, now);
+            assert_eq!(contests.has(&contested, now), !rest.is_zero());
+            rests.push(rest.as_secs());
         }
         assert_eq!(rests, [0, 0, 1, 2, 4, 8, 16, 32, 60, 60, 60, 60]);
         assert_eq!(contests.written_over(&other, now), Duration::ZERO);
+        assert!(!contests.has(&other, now));
         now += OVER_AFTER;
+        assert!(!contests.has(&contested, now));
         assert_eq!(contests.written_over(&contested, now), Duration::ZERO);
     }
 
