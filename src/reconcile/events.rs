@@ -88,15 +88,21 @@ impl Teller {
         let mut rate = ServiceBuilder::new()
             .rate_limit(BURST, WINDOW)
             .service_fn(|()| std::future::ready(Ok::<_, Infallible>(())));
+        let mut has_turn = false;
         // What waits, waits in the queue.
         while let Some(Some(note)) = stop
             .run_until_cancelled(async {
-                wait_for_turn(&mut rate).await;
+                if !has_turn {
+                    wait_for_turn(&mut rate).await;
+                }
                 queue.recv().await
             })
             .await
         {
-            outcomes.of(&note, writer.write(&note).await);
+            let told = writer.write(&note).await;
+            // What is known already leaves its turn to the next one.
+            has_turn = matches!(told, Ok(Told::Known));
+            outcomes.of(&note, told);
         }
         stop.cancelled().await;
         while let Ok(note) = queue.try_recv() {

@@ -1,5 +1,6 @@
 //! Writes the insights of nodes: state in, object out. Never evaluates.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -26,6 +27,8 @@ use crate::telemetry::metrics::Metrics;
 
 /// An Event is written within seconds of the insight that it follows, or minutes where many wait.
 const TOLD_AGAIN: SignedDuration = SignedDuration::from_mins(10);
+/// As many as the rate of Events allows at once: what happens from now on is told after them.
+const TOLD_AGAIN_AT_MOST: usize = 50;
 
 /// Name of the consumer.
 pub const NAME: &str = "node_insight";
@@ -134,23 +137,29 @@ impl NodeInsights {
     }
 
     /// Tells again what the insights say that happened in the last [`TOLD_AGAIN`]: the process that wrote it may have
-    /// ended before it told it. What was told is known to the API server by its name, and stays one Event.
+    /// ended before it told it. What was told is known to the API server by its name, and stays one Event. The newest
+    /// first, and not more than [`TOLD_AGAIN_AT_MOST`].
     pub fn tell_again(&self, now: Timestamp) {
         let Ok(nodes) = self.centre.nodes() else {
             return;
         };
         let after = now.checked_sub(TOLD_AGAIN).unwrap_or(now);
-        for evaluated in nodes.values {
+        let said_of = |evaluated: &Arc<Evaluated>| {
             let state = &evaluated.state;
-            let Some(base) = self.cache.base(&state.name) else {
-                continue;
-            };
-            if base.owner_uid.as_ref() != Some(&state.uid) {
-                continue;
-            }
-            if let Some(said) = base.said {
-                self.tell(milestones::said_after(after, said, state), state);
-            }
+            let base = self.cache.base(&state.name)?;
+            let said = base.said?;
+            let is_of_it = base.owner_uid.as_ref() == Some(&state.uid);
+            is_of_it.then(|| milestones::said_after(after, said, state))
+        };
+        let mut happened: Vec<_> = nodes
+            .values
+            .iter()
+            .filter_map(|evaluated| Some((evaluated, said_of(evaluated)?)))
+            .flat_map(|(evaluated, said)| said.into_iter().map(move |each| (each, evaluated)))
+            .collect();
+        happened.sort_by_key(|((_, at), _)| Reverse(*at));
+        for (each, evaluated) in happened.into_iter().take(TOLD_AGAIN_AT_MOST) {
+            self.tell(vec![each], &evaluated.state);
         }
     }
 

@@ -212,6 +212,21 @@ async fn when_everything_happens_at_once_only_some_of_it_is_told_and_the_insight
         dropped >= 640 - 250 - u64::try_from(most)?,
         "{dropped} dropped"
     );
+
+    // Whoever starts now tells what was not told, and does not keep what happens then waiting for it.
+    let operator = world.operator(&[]).await?;
+    operator.ready().await?;
+    let nodes = kubernetes::Nodes::new(world.client.clone());
+    nodes.boot(&names[0], "v1.36.3", "Debian").await?;
+    nodes.become_ready(&names[0]).await?;
+    world.editor.cordon(&names[0], false).await?;
+    let text = format!("Normal UpdateCompleted NodeProgressInsight {}", names[0]);
+    told(&world, "default", &text).await?;
+    let of_start = operator.metric("node_insights_events_total", &[]).await?;
+    assert!(
+        (51..=60).contains(&of_start),
+        "{of_start} Events of a start"
+    );
     Ok(())
 }
 
