@@ -17,9 +17,12 @@ REST_SECONDS ?= 60
 UPDATE ?=
 # How long `make fuzz` takes.
 FUZZ_SECONDS ?= 600
-# Name and tag of the container image; the processors that it is for, none meaning this machine's; and the
-# digests of the images that it is made from (see Dockerfile).
-IMAGE ?= node-insights:dev
+# What builds the container image, docker or none (hack/image.sh), not given meaning Docker where that runs; its name
+# and tag, not given meaning node-insights:dev with Docker, and docker.io/library/node-insights:VERSION, which is what
+# the chart asks for, without; the processors that it is for, none meaning this machine's; and the digests of the
+# images that it is made from (see Dockerfile).
+ENGINE ?=
+IMAGE ?=
 PLATFORMS ?=
 RUST_DIGEST ?=
 RUNTIME_DIGEST ?=
@@ -97,13 +100,9 @@ control-plane: ## Find, or build once, kube-apiserver, etcd, kubectl and kube-co
 	@hack/control-plane.sh kube-apiserver etcd kubectl kube-controller-manager
 
 .PHONY: image
-image: ## Build the container image (needs Docker); IMAGE=name:tag PLATFORMS=linux/amd64,linux/arm64 RUST_DIGEST= RUNTIME_DIGEST=
-	docker build --tag "$(IMAGE)" $(if $(PLATFORMS),--platform "$(PLATFORMS)") \
-	  $(if $(RUST_DIGEST),--build-arg "RUST_DIGEST=$(RUST_DIGEST)") \
-	  $(if $(RUNTIME_DIGEST),--build-arg "RUNTIME_DIGEST=$(RUNTIME_DIGEST)") \
-	  --build-arg VERSION="$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)" \
-	  --build-arg REVISION="$$(git rev-parse HEAD)" \
-	  --build-arg CREATED="$$(TZ=UTC git log -1 --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd)" .
+image: ## Build the container image; IMAGE=name:tag PLATFORMS=linux/amd64,linux/arm64 RUST_DIGEST= RUNTIME_DIGEST= ENGINE=docker|none
+	@ENGINE="$(ENGINE)" IMAGE="$(IMAGE)" PLATFORMS="$(PLATFORMS)" RUST_DIGEST="$(RUST_DIGEST)" \
+	  RUNTIME_DIGEST="$(RUNTIME_DIGEST)" hack/image.sh
 
 .PHONY: image-check
 image-check: ## Do by hand, without Docker, what the Dockerfile does, and start the operator in the root of the image (needs root)

@@ -16,6 +16,8 @@ say() { printf 'e2e: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
 # shellcheck source=tests/e2e/cgroups.sh
 . tests/e2e/cgroups.sh
+# shellcheck source=hack/packages.sh
+. hack/packages.sh
 
 SKIP=77
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
@@ -26,14 +28,6 @@ cgroup=node-insights-e2e-$$
 packages=(containerd:containerd ctr:containerd runc:runc iptables:iptables ipset:ipset nft:nftables
   conntrack:conntrack ethtool:ethtool modprobe:kmod curl:curl ip:iproute2)
 namespaces=(--mount --pid --net --ipc --uts --fork --kill-child --mount-proc)
-
-missing_packages() {
-  local item
-  for item in "${packages[@]}"; do
-    command -v "${item%%:*}" >/dev/null || echo "${item#*:}"
-  done | sort -u
-  [ -x /usr/lib/cni/ptp ] || [ -x /opt/cni/bin/ptp ] || echo containernetworking-plugins
-}
 
 # Runs a line of bash as root of namespaces of its own: what it does there the machine does not notice.
 inside() { unshare "${namespaces[@]}" bash -euc "$1" >/dev/null 2>&1; }
@@ -63,7 +57,8 @@ what_is_in_the_way() {
     echo 'no control group can be made'
     return
   fi
-  missing=$(missing_packages | tr '\n' ' ')
+  missing=$(missing_packages "${packages[@]}" | tr '\n' ' ')
+  [ -x /usr/lib/cni/ptp ] || [ -x /opt/cni/bin/ptp ] || missing+='containernetworking-plugins '
   if [ -n "$missing" ]; then
     if ! command -v apt-get >/dev/null; then echo "these of Debian's packages are missing: $missing"; return; fi
     say "Installing $missing(apt-get)"
@@ -76,22 +71,6 @@ what_is_in_the_way() {
     nft add table ip test; ipset create test hash:ip; iptables -A FORWARD -m set --match-set test src -j ACCEPT'; then
     echo 'the kernel has no network bridge, veth, nftables or ipset'
   fi
-}
-
-# None of their services is started: the tests start what they need, in namespaces of theirs.
-install_packages() {
-  local policy=/usr/sbin/policy-rc.d made='' status=0
-  local install=(env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120 install -y
-    --no-install-recommends "$@")
-  if [ ! -e $policy ]; then
-    printf '#!/bin/sh\nexit 101\n' > $policy
-    chmod +x $policy
-    made=yes
-  fi
-  # The list of packages may be old, or not be there at all.
-  "${install[@]}" || { apt-get update && "${install[@]}"; } || status=$?
-  [ -z "$made" ] || rm -f $policy
-  return $status
 }
 
 # Of runs whose script was killed with SIGKILL, so that nobody could.

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Finds, or builds once, a program of the version that its Go module pins, and prints its path.
 #
-#   hack/go-program.sh kube-router
+#   hack/go-program.sh kube-router|buildkitd|buildctl
 #
-# Looked for in the user's cache folder only: it does not say its version in a way that could be relied on.
-# What is not there is built there. Progress goes to stderr, so stdout is only the path.
+# Looked for in the user's cache folder only: kube-router does not say its version in a way that could be relied on,
+# and BuildKit, built so, does not say it at all. What is not there is built there. Progress goes to stderr, so stdout
+# is only the path.
 set -euo pipefail
 
 say() { printf 'go-program: %s\n' "$*" >&2; }
@@ -18,7 +19,10 @@ name=${1:-}
 # The module, the folder whose go.mod names it, and what a build from nothing takes on 2 cores, in seconds.
 case $name in
   kube-router) module=github.com/cloudnativelabs/kube-router/v2 folder=kube-router seconds=70 ;;
-  *) say "usage: hack/go-program.sh kube-router"; exit 2 ;;
+  buildkitd) module=github.com/moby/buildkit folder=buildkit seconds=90 ;;
+  # Most of it is compiled with buildkitd, which is built first.
+  buildctl) module=github.com/moby/buildkit folder=buildkit seconds=10 ;;
+  *) say "usage: hack/go-program.sh kube-router|buildkitd|buildctl"; exit 2 ;;
 esac
 folder=$(cd "$(dirname "${BASH_SOURCE[0]}")/../tests/$folder" && pwd)
 version=$(awk -v module="$module" '{ sub(/^require[ \t]+/, "") } $1 == module { print $2; exit }' "$folder/go.mod")
