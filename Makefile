@@ -104,6 +104,10 @@ image: ## Build the container image; IMAGE=name:tag PLATFORMS=linux/amd64,linux/
 	@ENGINE="$(ENGINE)" IMAGE="$(IMAGE)" PLATFORMS="$(PLATFORMS)" RUST_DIGEST="$(RUST_DIGEST)" \
 	  RUNTIME_DIGEST="$(RUNTIME_DIGEST)" hack/image.sh
 
+.PHONY: image-test
+image-test: ## Build the image without an engine and run it on real nodes, as make e2e does (needs root; minutes)
+	@hack/image-test.sh
+
 .PHONY: image-check
 image-check: ## Do by hand, without Docker, what the Dockerfile does, and start the operator in the root of the image (needs root)
 	@hack/image-root.sh

@@ -11,8 +11,8 @@
 # runs. Without one, as root on Debian, BuildKit is built from its Go module and reads the same Dockerfile, and the two
 # images that it starts from are made of Debian's packages. Of the real ones they have what this build and the
 # operator need, and no digest that others know; hack/image-base.sh says what they have not. So it shows that the
-# Dockerfile is right, and what comes of it can be run; for a release use the real ones. Its label base.name says
-# localhost.
+# Dockerfile is right, and what comes of it can be run; for a release use the real ones. An image that was made of
+# local ones has localhost in its label base.name.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -130,7 +130,7 @@ TOML
 without_engine() {
   local name=${IMAGE:-docker.io/library/node-insights:$version} archive argument options=() rust_base runtime_base
   archive=$target/image/$(basename "${name//:/-}").tar
-  say "Building $name with BuildKit, without an engine or a registry; about 6 minutes on 2 cores the first time"
+  say "Building $name with BuildKit, without an engine or a registry; from nothing about 10 minutes on 2 cores"
   rust_base=$(hack/image-base.sh rust)
   runtime_base=$(hack/image-base.sh runtime)
   work=$(mktemp -d)

@@ -2,14 +2,15 @@
 # Runs the checks of this repository, all or those named, and says at the end how each one went:
 # `make test`.
 #
-#   hack/test.sh [format] [lints] [documentation] [tests] [e2e] [dependencies] [advisories] [sbom] [spelling]
+#   hack/test.sh [format] [lints] [documentation] [tests] [e2e] [image] [dependencies] [advisories] [sbom]
+#                [spelling]
 #
 # A check that fails does not keep the others from running. One that cannot be done here is
 # SKIPPED, with the reason: never counted as passed.
 set -uo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
-all=(format spelling dependencies advisories lints documentation sbom tests e2e)
+all=(format spelling dependencies advisories lints documentation sbom tests e2e image)
 [ $# -gt 0 ] || set -- "${all[@]}"
 
 # Where only this runs, a stale Cargo.lock is a mistake; at the desk cargo may bring it up to date.
@@ -54,6 +55,15 @@ e2e() {
   status=$?
   [ "$status" = 0 ] || return "$status"
   hack/e2e.sh
+}
+
+# The same on the image that the Dockerfile makes, where that is due.
+image() {
+  local status
+  skipped=$(hack/image-test.sh --due)
+  status=$?
+  [ "$status" = 0 ] || return "$status"
+  hack/image-test.sh
 }
 
 deny() {
