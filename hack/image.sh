@@ -31,7 +31,8 @@ version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 rust=$(sed -n 's/^ARG RUST_VERSION=//p' Dockerfile)
 runtime=$(sed -n 's/^ARG RUNTIME_IMAGE=//p' Dockerfile)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/node-insights/image
-cgroup=node-insights-image-$$.run
+# Always the same, so that the next run removes what one left that was killed with SIGKILL.
+cgroup=node-insights-image
 # Program and Debian's package.
 packages=(mmdebstrap:mmdebstrap runc:runc)
 namespaces=(--mount --pid --fork --kill-child --mount-proc)
@@ -146,8 +147,9 @@ without_engine() {
     --opt "context:rust:$rust-slim-bookworm=oci-layout://rust@$(layout_digest "$rust_base")" \
     --opt "context:$runtime=oci-layout://runtime@$(layout_digest "$runtime_base")" \
     --opt "label:org.opencontainers.image.base.name=localhost/${runtime##*/}" \
-    --output "type=oci,dest=$work/image.tar,name=$name" >&2 9>&- \
-    || die "Building the image failed; the lines above are what BuildKit said"
+    --output "type=oci,dest=$work/image.tar,name=$name" >&2 9>&- &
+  # In the background, so that a signal ends this at once.
+  wait "$!" || die "Building the image failed; the lines above are what BuildKit said"
   mv "$work/image.tar" "$archive"
   say "Built in $SECONDS s: $(du -h "$archive" | cut -f 1)"
   echo "$archive"
