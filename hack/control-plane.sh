@@ -19,8 +19,6 @@ cache="${XDG_CACHE_HOME:-$HOME/.cache}/node-insights/control-plane/$kubernetes-e
 
 say() { printf 'control-plane: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
-# shellcheck source=hack/ticker.sh
-. "$(dirname "${BASH_SOURCE[0]}")/ticker.sh"
 # shellcheck source=hack/go.sh
 . "$(dirname "${BASH_SOURCE[0]}")/go.sh"
 
@@ -84,40 +82,25 @@ other_way=", or set KUBEBUILDER_ASSETS
   to a folder with kube-apiserver, etcd, kubectl and kube-controller-manager"
 
 build() {
-  local name=$1 release minor started=$SECONDS version
-  check_go "$name" "$other_way"
+  local name=$1 release minor version
   release=$(version_of "$name")
   minor=${release#v1.}
-  # Nobody builds but the holder of the lock, so what lies here is of a build that was interrupted.
-  rm -f "$cache"/.*.new
   version="-X k8s.io/component-base/version.gitVersion=$release
     -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=${minor%%.*}
     -X k8s.io/component-base/version.gitTreeState=clean"
-  say "Building $name $release into $cache, once; about $(seconds_of "$name") s on 2 cores"
-  start_ticker "Still building $name" "$(seconds_of "$name")"
-  trap 'stop_ticker; rm -f "$cache"/.*.new' EXIT
-  # GOTOOLCHAIN=auto: an older Go fetches the toolchain that the module asks for.
-  (cd "$module" && GOTOOLCHAIN=auto GOFLAGS=-mod=readonly CGO_ENABLED=0 \
-    go build -trimpath -ldflags "-s -w $(echo "$version" | tr '\n' ' ')" -o "$cache/.$name.new" "$(package_of "$name")") >&2 9>&- \
-    || die "Building $name failed; the lines above are what Go said"
-  mv "$cache/.$name.new" "$cache/$name" # a rename: nobody ever sees half a program
-  stop_ticker
-  say "Built $name in $((SECONDS - started)) s"
+  build_once "$cache/$name" "$module" "$(seconds_of "$name")" "$other_way" \
+    -ldflags "-s -w $(echo "$version" | tr '\n' ' ')" "$(package_of "$name")"
 }
 
 [ $# -gt 0 ] || die "usage: hack/control-plane.sh PROGRAM…"
 [ -n "$kubernetes" ] && [ -n "$etcd" ] || die "Cannot read the versions from $module/go.mod"
-mkdir -p "$cache"
 
 for name in "$@"; do
   package_of "$name" >/dev/null
   path=$(find_program "$name")
   if [ -z "$path" ]; then
-    exec 9>"$cache/.lock"
-    flock 9 # another run may be building it: wait for that one instead of building twice
-    path=$(find_program "$name")
-    [ -n "$path" ] || { build "$name"; path="$cache/$name"; }
-    exec 9>&-
+    build "$name"
+    path=$cache/$name
   fi
   echo "$path"
 done

@@ -10,8 +10,6 @@ set -euo pipefail
 
 say() { printf 'go-program: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
-# shellcheck source=hack/ticker.sh
-. "$(dirname "${BASH_SOURCE[0]}")/ticker.sh"
 # shellcheck source=hack/go.sh
 . "$(dirname "${BASH_SOURCE[0]}")/go.sh"
 
@@ -27,30 +25,6 @@ esac
 folder=$(cd "$(dirname "${BASH_SOURCE[0]}")/../tests/$folder" && pwd)
 version=$(awk -v module="$module" '{ sub(/^require[ \t]+/, "") } $1 == module { print $2; exit }' "$folder/go.mod")
 [ -n "$version" ] || die "Cannot read the version from $folder/go.mod"
-cache="${XDG_CACHE_HOME:-$HOME/.cache}/node-insights/tools/$(basename "$folder")-$version"
-
-build() {
-  local started=$SECONDS
-  check_go "$name $version" ''
-  # Nobody builds but the holder of the lock, so what lies here is of a build that was interrupted.
-  rm -f "$cache"/.*.new
-  say "Building $name $version into $cache, once; about $seconds s on 2 cores"
-  start_ticker "Still building $name $version" "$seconds"
-  trap 'stop_ticker; rm -f "$cache"/.*.new' EXIT
-  # GOTOOLCHAIN=auto: an older Go fetches the toolchain that the module asks for.
-  (cd "$folder" && GOTOOLCHAIN=auto GOFLAGS=-mod=readonly CGO_ENABLED=0 \
-    go build -trimpath -ldflags '-s -w' -o "$cache/.$name.new" "$module/cmd/$name") >&2 9>&- \
-    || die "Building $name $version failed; the lines above are what Go said"
-  mv "$cache/.$name.new" "$cache/$name" # a rename: nobody ever sees half a program
-  stop_ticker
-  say "Built $name $version in $((SECONDS - started)) s"
-}
-
-if [ ! -x "$cache/$name" ]; then
-  mkdir -p "$cache"
-  exec 9>"$cache/.lock"
-  flock 9 # another run may be building it: wait for that one instead of building twice
-  [ -x "$cache/$name" ] || build
-  exec 9>&-
-fi
-echo "$cache/$name"
+program=$(cache_of "$(basename "$folder")-$version")/$name
+[ -x "$program" ] || build_once "$program" "$folder" "$seconds" '' -ldflags '-s -w' "$module/cmd/$name"
+echo "$program"

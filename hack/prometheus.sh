@@ -10,8 +10,6 @@ set -euo pipefail
 
 say() { printf 'prometheus: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
-# shellcheck source=hack/ticker.sh
-. "$(dirname "${BASH_SOURCE[0]}")/ticker.sh"
 # shellcheck source=hack/go.sh
 . "$(dirname "${BASH_SOURCE[0]}")/go.sh"
 
@@ -28,7 +26,7 @@ tag=$(awk -v module="$package" '{ sub(/^require[ \t]+/, "") } $1 == module { pri
 # As a Go module Prometheus 3.15.0 is called v0.315.0: its major versions would else be part of the path.
 version=$(sed -nE 's/^v0\.([0-9])0?([0-9]+)\.([0-9]+)$/\1.\2.\3/p' <<<"$tag")
 [ -n "$version" ] || die "Cannot read the version from $module/go.mod"
-cache="${XDG_CACHE_HOME:-$HOME/.cache}/node-insights/tools/prometheus-$version"
+built=$(cache_of "prometheus-$version")/$name
 
 find_program() {
   local path have
@@ -36,37 +34,14 @@ find_program() {
     && have=$("$path" --version 2>&1 | sed -nE '1s/^.*version ([0-9]+)\..*$/\1/p') \
     && [ "$have" = "${version%%.*}" ]; then
     echo "$path"
-  elif [ -x "$cache/$name" ]; then
-    echo "$cache/$name"
+  else
+    echo "$built"
   fi
 }
 
-build() {
-  local started=$SECONDS
-  check_go "$name $version" ", or put $name ${version%%.*} on the PATH"
-  # Nobody builds but the holder of the lock, so what lies here is of a build that was interrupted.
-  rm -f "$cache"/.*.new
-  say "Building $name $version into $cache, once; about $seconds s on 2 cores"
-  start_ticker "Still building $name $version" "$seconds"
-  trap 'stop_ticker; rm -f "$cache"/.*.new' EXIT
-  # GOTOOLCHAIN=auto: an older Go fetches the toolchain that the module asks for. Without the tag, the client
-  # libraries of every cloud are compiled in, to discover targets there; these tests name theirs.
-  (cd "$module" && GOTOOLCHAIN=auto GOFLAGS=-mod=readonly CGO_ENABLED=0 \
-    go build -trimpath -tags remove_all_sd -ldflags "-s -w -X github.com/prometheus/common/version.Version=$version" \
-    -o "$cache/.$name.new" "$package/cmd/$name") >&2 9>&- \
-    || die "Building $name $version failed; the lines above are what Go said"
-  mv "$cache/.$name.new" "$cache/$name" # a rename: nobody ever sees half a program
-  stop_ticker
-  say "Built $name $version in $((SECONDS - started)) s"
-}
-
 path=$(find_program)
-if [ -z "$path" ]; then
-  mkdir -p "$cache"
-  exec 9>"$cache/.lock"
-  flock 9 # another run may be building it: wait for that one instead of building twice
-  path=$(find_program)
-  [ -n "$path" ] || { build; path="$cache/$name"; }
-  exec 9>&-
-fi
+# Without the tag, the client libraries of every cloud are compiled in, to discover targets there; these tests name
+# theirs.
+[ -x "$path" ] || build_once "$path" "$module" "$seconds" ", or put $name ${version%%.*} on the PATH" \
+  -tags remove_all_sd -ldflags "-s -w -X github.com/prometheus/common/version.Version=$version" "$package/cmd/$name"
 echo "$path"
