@@ -4,13 +4,12 @@
 //! A change by somebody else is written over at once. Who does it again and again gets the insight for longer
 //! each time, so that two never write as fast as they can. One line of the log for each insight.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::registry::lock_order::{OrderedMutex, Rank};
+use crate::registry::store::Store;
 
 /// So often is written over at once what others write.
 const AT_ONCE: u32 = 2;
@@ -24,9 +23,10 @@ const OVER_AFTER: Duration = Duration::from_mins(5);
 /// The insights of one kind that others change.
 pub(super) struct Contests {
     kind: &'static str,
-    by_name: OrderedMutex<HashMap<Arc<str>, Contest>>,
+    by_name: Store<Arc<str>, Contest>,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Contest {
     times: u32,
     last: Instant,
@@ -37,31 +37,25 @@ impl Contests {
     pub(super) fn new(kind: &'static str) -> Self {
         Self {
             kind,
-            by_name: OrderedMutex::new(Rank::LEAF, HashMap::new()),
+            by_name: Store::new(),
         }
     }
 
     /// Whether somebody else keeps changing this insight.
     pub(super) fn has(&self, name: &Arc<str>, now: Instant) -> bool {
-        let by_name = self.by_name.lock();
-        by_name.get(name).is_some_and(|contest| {
+        self.by_name.get(name).is_some_and(|contest| {
             contest.times > AT_ONCE && now.duration_since(contest.last) < OVER_AFTER
         })
     }
 
     /// What others made of an insight was written over `now`; how long it rests.
     pub(super) fn written_over(&self, name: &Arc<str>, now: Instant) -> Duration {
-        let times = {
-            let mut by_name = self.by_name.lock();
-            by_name.retain(|_, contest| now.duration_since(contest.last) < OVER_AFTER);
-            let contest = by_name.entry(Arc::clone(name)).or_insert(Contest {
-                times: 0,
-                last: now,
-            });
-            contest.times = contest.times.saturating_add(1);
-            contest.last = now;
-            contest.times
-        };
+        self.by_name
+            .evict_where(|_, contest| now.duration_since(contest.last) >= OVER_AFTER);
+        let before = self.by_name.get(name).map_or(0, |contest| contest.times);
+        let times = before.saturating_add(1);
+        let contest = Contest { times, last: now };
+        self.by_name.upsert(Arc::clone(name), contest);
         let Some(doubled) = times.checked_sub(AT_ONCE + 1) else {
             return Duration::ZERO;
         };
@@ -112,6 +106,6 @@ mod tests {
             contests.written_over(&format!("node-{index}").into(), start);
         }
         contests.written_over(&Arc::from("late"), start + OVER_AFTER);
-        assert_eq!(contests.by_name.lock().len(), 1);
+        assert_eq!(contests.by_name.count(), 1);
     }
 }
