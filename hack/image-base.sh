@@ -99,7 +99,7 @@ if [ ! -d "$layout" ]; then
 fi
 if [ ! -d "$layout" ]; then
   started=$SECONDS
-  say "Making an image in the place of $image in $layout, once; about 30 s"
+  say "Making an image in the place of $image in $layout, once; about a minute"
   # Where only root writes, and apt's user may look in; not in the cache, whose folder may be closed to that.
   work=$(mktemp -d)
   trap 'rm -rf "$work"' EXIT
