@@ -150,6 +150,8 @@ without_engine() {
     --output "type=oci,dest=$work/image.tar,name=$name" >&2 9>&- &
   # In the background, so that a signal ends this at once.
   wait "$!" || die "Building the image failed; the lines above are what BuildKit said"
+  # buildctl lets everybody write to it.
+  chmod 644 "$work/image.tar"
   mv "$work/image.tar" "$archive"
   say "Built in $SECONDS s: $(du -h "$archive" | cut -f 1)"
   echo "$archive"
