@@ -39,7 +39,7 @@ subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: kube-router}]
 /// The cluster.
 pub struct Cluster {
     // Before the control plane: nodes are switched off first.
-    _first: Node,
+    first: Node,
     pub second: Node,
     pub helm: Helm,
     pub world: World,
@@ -70,7 +70,7 @@ impl Cluster {
         };
         let helm = Helm::of(Major::Four, &world.plane)?;
         let cluster = Self {
-            _first: first,
+            first,
             second,
             helm,
             world,
@@ -131,6 +131,15 @@ impl Cluster {
                     .unwrap_or_default(),
             })
             .collect())
+    }
+
+    /// The node of this name, to be switched off.
+    pub fn node(&mut self, name: &str) -> &mut Node {
+        if name == FIRST {
+            &mut self.first
+        } else {
+            &mut self.second
+        }
     }
 
     /// Checks that there are two replicas, each on a node of its own, none of which was ever restarted.
