@@ -7,12 +7,13 @@ use anyhow::{Context, Result, ensure};
 use fastrand::Rng;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use kube::api::{DeleteParams, ListParams};
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt as _};
 use node_insights::api::NodeProgressInsight;
-use node_insights_harness::kubernetes::{Nodes, Ready};
+use node_insights_harness::kubernetes::{self, Nodes, Ready};
 use node_insights_harness::openshift::{Editor, Pool, config_name, node};
 use serde_json::json;
 
+use super::chaos::OLDER_SERVER;
 use crate::scene::{NEW, OLD, damage};
 use crate::snapshot::Snapshot;
 use crate::support::World;
@@ -20,6 +21,10 @@ use crate::support::World;
 const VERSIONS: [&str; 3] = [OLD, "4.19.20", NEW];
 const POOLS: [&str; 2] = ["worker", "infra"];
 const STATES: [&str; 5] = ["Done", "Working", "Rebooting", "Degraded", "Unreconcilable"];
+/// The pool and the names of plain nodes.
+const PLAIN: &str = "plain";
+/// The label that is another one for each node.
+const HOSTNAME: &str = "kubernetes.io/hostname";
 /// Those that exist all the time, and those that come and go.
 const WORKERS: usize = 10;
 /// Writes of nodes that come and go, at the same time.
@@ -32,7 +37,24 @@ pub struct Changes {
     /// Nodes that were replaced, and nodes whose insight was edited or deleted by hand, in this round.
     touched: BTreeSet<String>,
     is_there: BTreeSet<String>,
-    has_extra_pool: bool,
+    /// The pool that comes and goes, while it is there; each time it has another name.
+    extra_pool: Option<String>,
+    extra_pools: u32,
+}
+
+/// Nodes that nothing happens to. By the rules of Kubernetes they wait for the version of the API server, whatever
+/// another one says that is older.
+pub async fn add_plain_nodes(world: &World) -> Result<()> {
+    let cluster = kubernetes::Cluster::builder(OLDER_SERVER)
+        .control_plane(0)
+        .pool(PLAIN, 3)
+        .build()?;
+    let nodes = Nodes::new(world.client.clone());
+    for object in cluster.objects() {
+        nodes.join(object).await?;
+        nodes.become_ready(&object.value.name_any()).await?;
+    }
+    Ok(())
 }
 
 impl Changes {
@@ -55,7 +77,8 @@ impl Changes {
             editor,
             touched: BTreeSet::new(),
             is_there: names.filter(|name| name.starts_with("worker-")).collect(),
-            has_extra_pool: false,
+            extra_pool: None,
+            extra_pools: 0,
         })
     }
 
@@ -74,12 +97,17 @@ impl Changes {
     }
 
     /// Whatever was neither replaced nor edited by hand has the insight that it had, and its phase began no earlier
-    /// than it was said to have begun.
-    pub fn is_kept(&self, before: &Snapshot, after: &Snapshot) -> Result<()> {
+    /// than it was said to have begun. Of plain nodes nothing is another, unless a replica was `killed`: one that
+    /// starts believes the first API server that it asks.
+    pub fn is_kept(&self, before: &Snapshot, after: &Snapshot, killed: bool) -> Result<()> {
         for (name, old) in &before.nodes {
             let Some(new) = after.nodes.get(name) else {
                 continue;
             };
+            if name.starts_with(PLAIN) && !killed {
+                let [old, new] = [old, new].map(|insight| &insight.metadata.resource_version);
+                ensure!(old == new, "{name} was written, and nothing of it changed");
+            }
             if self.touched.contains(name) {
                 continue;
             }
@@ -149,12 +177,11 @@ impl Changes {
             12 => editor.set_max_unavailable(pool, self.random.u8(1..4)).await,
             13 => {
                 // The pool of infra takes one worker as well, or does not.
-                let key = "kubernetes.io/hostname";
                 let role = "node-role.kubernetes.io/infra";
                 let selector = if yes {
                     json!({"matchLabels": {role: ""}})
                 } else {
-                    json!({"matchLabels": {key: node}})
+                    json!({"matchLabels": {HOSTNAME: node}})
                 };
                 editor.set_selector("infra", selector).await
             }
@@ -164,7 +191,7 @@ impl Changes {
             }
             15 => self.come_or_go().await,
             16 => self.by_hand(&node, yes).await,
-            _ => self.extra_pool(version).await,
+            _ => self.extra_pool(&node, version).await,
         }
         .with_context(|| format!("making change {kind} of {node}"))
     }
@@ -206,19 +233,20 @@ impl Changes {
         }
     }
 
-    async fn extra_pool(&mut self, version: &str) -> Result<()> {
-        if self.has_extra_pool {
-            self.editor
-                .pools()
-                .delete("extra", &DeleteParams::default())
-                .await?;
-        } else {
-            let config = config_name("worker", &[version]);
-            self.editor
-                .add_pool(&Pool::new("extra", 0), &config)
-                .await?;
+    /// A pool comes that takes a node, or goes.
+    async fn extra_pool(&mut self, node: &str, version: &str) -> Result<()> {
+        let pools = self.editor.pools();
+        if let Some(name) = self.extra_pool.take() {
+            pools.delete(&name, &DeleteParams::default()).await?;
+            return Ok(());
         }
-        self.has_extra_pool = !self.has_extra_pool;
+        self.extra_pools += 1;
+        let name = format!("extra-{}", self.extra_pools);
+        let config = config_name("worker", &[version]);
+        self.editor.add_pool(&Pool::new(&name, 0), &config).await?;
+        let selector = json!({"matchLabels": {HOSTNAME: node}});
+        self.editor.set_selector(&name, selector).await?;
+        self.extra_pool = Some(name);
         Ok(())
     }
 }

@@ -16,20 +16,56 @@ const WATCHED: [&str; 6] = [
     "nodeprogressinsights",
     "poolprogressinsights",
 ];
+/// Whose lists are kept when it is quiet, and come again later.
+pub const REPLAYED: [&str; 6] = WATCHED;
+/// What `/version` says when another API server answers: the one of the tests is newer.
+pub const OLDER_SERVER: &str = "v1.35.0";
 /// What is written.
 const WRITTEN: [&str; 3] = ["nodeprogressinsights", "poolprogressinsights", "events"];
 
-/// Faults until then; those of the last seconds may last longer.
-pub async fn chaos(proxies: &[FaultProxy; 2], random: &mut Rng, until: Instant) -> Result<()> {
+/// So long a door stays open before it is shut again. What was asked of a silent one is given up after 5 s: a leader
+/// that never got through in between would lose its lease, and end.
+const DOORS_OPEN: Duration = Duration::from_secs(10);
+
+/// Faults until then; those of the last seconds may last longer. Reads hang only if it is said.
+pub async fn chaos(
+    proxies: &[FaultProxy; 2],
+    random: &mut Rng,
+    until: Instant,
+    hangs: bool,
+) -> Result<()> {
+    // Another API server answers at first, and every other time, which is not updated yet.
+    for proxy in proxies {
+        let older = || Rule::new(Fault::Version(OLDER_SERVER.to_owned())).resource("/version");
+        proxy.add(older().times(1));
+        proxy.add(older().chance(0.5));
+    }
+    let mut doors = [None; 2];
     while Instant::now() < until {
-        let proxy = &proxies[usize::from(random.f64() < 0.3)];
-        match random.u8(..12) {
+        let which = usize::from(random.f64() < 0.3);
+        let proxy = &proxies[which];
+        match random.u8(..16) {
             0 => proxy.cut_connections(),
-            1 => shut(proxy, Door::Refusing, random).await,
-            2 => shut(proxy, Door::Silent, random).await,
+            kind @ 1..3 => {
+                let door = [Door::Refusing, Door::Silent][usize::from(kind - 1)];
+                let is_due = |last: Instant| last.elapsed() >= DOORS_OPEN;
+                if doors[which].is_none_or(is_due) {
+                    shut(proxy, door, random).await;
+                    doors[which] = Some(Instant::now());
+                }
+            }
             3 => proxy.cut_watches(pick(random, &WATCHED)),
             4..6 => {
                 proxy.add(of_write(random).lasts(some_time(random)));
+            }
+            6..9 => {
+                proxy.add(older_list(random).lasts(2 * some_time(random)));
+            }
+            9 if hangs => {
+                // The next list or watch of the kind, which comes at once.
+                let kind = pick(random, &WATCHED);
+                proxy.add(Rule::new(Fault::Hang).reads().resource(kind).times(1));
+                proxy.cut_watches(kind);
             }
             _ => {
                 let rule = of_read(random).lasts(some_time(random));
@@ -64,7 +100,14 @@ fn of_write(random: &mut Rng) -> Rule {
     rule.resource(pick(random, &WRITTEN))
 }
 
-/// None that hangs: a watch that is never answered is given up after 75 s, and nothing would be quiet before.
+/// Once or twice, a list that was true when it was quiet.
+fn older_list(random: &mut Rng) -> Rule {
+    let rule = Rule::new(Fault::Replay).verbs(&["list"]);
+    rule.resource(pick(random, &REPLAYED))
+        .times(random.u64(1..3))
+}
+
+/// None that hangs: that is given up after 75 s only.
 fn of_read(random: &mut Rng) -> Rule {
     let fault = match random.u8(..12) {
         0 => Fault::Cut,

@@ -1,13 +1,13 @@
 //! What must not grow: memory, threads, descriptors and metric series.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
-use kube::api::{Api, ListParams};
-use node_insights::api::NodeProgressInsight;
 use node_insights_harness::Process;
 
-use super::replicas::Replicas;
+use super::replicas::{Replica, Replicas};
+use crate::snapshot::Snapshot;
 
 /// At most so much more memory in an hour.
 const BYTES_PER_HOUR: f64 = 1024.0 * 1024.0;
@@ -17,16 +17,47 @@ const MINUTES_FOR_A_SLOPE: f64 = 20.0;
 const SHORT_GROWTH: u64 = 8 * 1024 * 1024;
 /// Connections come and go with watches; this is how many more may be open at one moment than at another.
 const SPARE_DESCRIPTORS: usize = 12;
-/// A reason or a kind that was never met before has a series from then on.
-const SPARE_SERIES: usize = 40;
+/// At any size, and whatever has happened. A reason or a phase that was never met before has a series from then on,
+/// and rare ones come late: what is bounded is how many of them there are. A series for each node, configuration or
+/// pool that came and went would be more than this within a few rounds, or be found by [`Figure::names_a_gone_pool`].
+const MOST_SERIES: usize = 400;
 
 /// Of one replica at one moment.
-#[derive(Clone, Debug)]
 pub struct Figure {
     rss: u64,
     threads: usize,
     descriptors: usize,
-    series: usize,
+    series: BTreeSet<String>,
+    leads: bool,
+}
+
+impl Figure {
+    /// A series of a pool that is gone, if there is one.
+    fn names_a_gone_pool(&self, pools: &BTreeSet<String>) -> Option<&str> {
+        let is_gone = |series: &str| {
+            let pool = series.split("pool=\"").nth(1)?.split('"').next()?;
+            Some(!pool.is_empty() && !pools.contains(pool))
+        };
+        let mut gone = self
+            .series
+            .iter()
+            .filter(|series| is_gone(series) == Some(true));
+        gone.next().map(String::as_str)
+    }
+
+    async fn of(replica: &Replica) -> Result<Self> {
+        let Replica { operator, .. } = replica;
+        let (_, metrics) = operator.get("/metrics").await?;
+        let lines = metrics.lines().filter(|line| !line.starts_with('#'));
+        let series = lines.filter_map(|line| line.rsplit_once(' '));
+        Ok(Self {
+            rss: operator.process.rss_bytes()?,
+            threads: entries(&operator.process, "task")?,
+            descriptors: entries(&operator.process, "fd")?,
+            series: series.map(|(series, _)| series.to_owned()).collect(),
+            leads: replica.leads().await?,
+        })
+    }
 }
 
 /// Of both, and how much there is to be known.
@@ -37,28 +68,26 @@ pub struct Figures {
 }
 
 impl Figures {
-    pub async fn of(replicas: &Replicas) -> Result<Self> {
-        let insights: Api<NodeProgressInsight> = Api::all(replicas.world.client.clone());
-        let insights = insights.list(&ListParams::default()).await?.items.len();
-        let mut figures = Vec::new();
-        for operator in &replicas.operators {
-            let (_, metrics) = operator.get("/metrics").await?;
-            figures.push(Figure {
-                rss: operator.process.rss_bytes()?,
-                threads: entries(&operator.process, "task")?,
-                descriptors: entries(&operator.process, "fd")?,
-                series: metrics
-                    .lines()
-                    .filter(|line| !line.starts_with('#'))
-                    .count(),
-            });
-        }
-        let [leader, standby] = [figures[0].clone(), figures[1].clone()];
-        Ok(Self {
+    /// Those of a quiet moment with these insights; fails when there are series of what is gone, or too many.
+    pub async fn of(replicas: &Replicas, insights: &Snapshot) -> Result<Self> {
+        let pools = insights.pools.keys().cloned().collect();
+        let [first, second] = &replicas.members;
+        let figures = Self {
             at: Instant::now(),
-            replicas: [leader, standby],
-            insights,
-        })
+            replicas: [Figure::of(first).await?, Figure::of(second).await?],
+            insights: insights.nodes.len(),
+        };
+        for figure in &figures.replicas {
+            let gone = figure.names_a_gone_pool(&pools);
+            ensure!(gone.is_none(), "of a pool that is gone: {gone:?}");
+            let Figure { series, leads, .. } = figure;
+            ensure!(
+                series.len() <= MOST_SERIES,
+                "{} series, of a leader: {leads}: {series:#?}",
+                series.len()
+            );
+        }
+        Ok(figures)
     }
 }
 
@@ -71,14 +100,22 @@ fn entries(process: &Process, folder: &str) -> Result<usize> {
 #[derive(Default)]
 pub struct Table {
     rows: Vec<Figures>,
+    /// The row that each replica begins with: the first, or that of the round in which one was killed the last time.
+    /// Who leads is another one then, so both begin.
+    begin: usize,
 }
 
 impl Table {
+    /// Replicas are new ones in the row that comes: what was before says nothing of them.
+    pub fn begin_again(&mut self) {
+        self.begin = self.rows.len();
+    }
+
     /// Adds those of a round, and prints them.
     pub fn add(&mut self, figures: Figures, round: u32, say: bool) {
         if say && self.rows.is_empty() {
             eprintln!(
-                "{:>5} {:>7} {:>8}  RSS KiB, threads, descriptors, series; of the leader, of the standby",
+                "{:>5} {:>7} {:>8}  RSS KiB, threads, descriptors, series; of both replicas, * leads",
                 "round", "minute", "insights"
             );
         }
@@ -95,10 +132,13 @@ impl Table {
                     threads,
                     descriptors,
                     series,
+                    leads,
                 } = figure;
                 eprint!(
-                    " | {:>7} {threads:>3} {descriptors:>3} {series:>4}",
-                    rss / 1024
+                    " | {}{:>7} {threads:>3} {descriptors:>3} {:>4}",
+                    if *leads { '*' } else { ' ' },
+                    rss / 1024,
+                    series.len()
                 );
             }
             eprintln!();
@@ -107,24 +147,25 @@ impl Table {
 
     /// Fails when something has grown.
     pub fn is_flat(&self, is_long: bool) -> Result<()> {
-        for (replica, name) in ["leader", "standby"].into_iter().enumerate() {
-            let of = |row: &Figures| row.replicas[replica].clone();
-            let figures: Vec<Figure> = self.rows.iter().map(of).collect();
-            // The first round is the start.
-            let (first, last) = (&figures[0], &figures[figures.len() - 1]);
+        let rows = &self.rows[self.begin..];
+        ensure!(rows.len() > 1, "a replica was killed in the last round");
+        for replica in [0, 1] {
+            let figures: Vec<&Figure> = rows.iter().map(|row| &row.replicas[replica]).collect();
+            let (first, last) = (figures[0], figures[figures.len() - 1]);
+            let name = if last.leads { "leader" } else { "standby" };
             ensure!(
                 last.threads <= first.threads + 1,
-                "{name}: threads {first:?} {last:?}"
+                "{name}: from {} threads to {}",
+                first.threads,
+                last.threads
             );
             ensure!(
                 last.descriptors <= first.descriptors + SPARE_DESCRIPTORS,
-                "{name}: descriptors {first:?} {last:?}"
+                "{name}: from {} descriptors to {}",
+                first.descriptors,
+                last.descriptors
             );
-            ensure!(
-                last.series <= first.series + SPARE_SERIES,
-                "{name}: series {first:?} {last:?}"
-            );
-            if is_long && let Some(slope) = self.slope(replica) {
+            if is_long && let Some(slope) = slope(rows, replica) {
                 eprintln!("{name}: {:.0} KiB an hour", slope / 1024.0);
                 ensure!(
                     slope < BYTES_PER_HOUR,
@@ -134,38 +175,40 @@ impl Table {
             } else {
                 ensure!(
                     last.rss <= first.rss + SHORT_GROWTH,
-                    "{name}: memory {first:?} {last:?}"
+                    "{name}: from {} KiB of memory to {}",
+                    first.rss / 1024,
+                    last.rss / 1024
                 );
             }
         }
         Ok(())
     }
+}
 
-    /// Bytes an hour, by least squares over the second half of the run; none if that is too short.
-    fn slope(&self, replica: usize) -> Option<f64> {
-        let rows = &self.rows[self.rows.len() / 2..];
-        let (first, last) = (rows.first()?, rows.last()?);
-        let hours = |row: &Figures| row.at.duration_since(first.at).as_secs_f64() / 3600.0;
-        if hours(last) * 60.0 < MINUTES_FOR_A_SLOPE {
-            return None;
-        }
-        #[allow(
-            clippy::cast_precision_loss,
-            reason = "memory has fewer than 2^52 bytes"
-        )]
-        let points: Vec<(f64, f64)> = rows
-            .iter()
-            .map(|row| (hours(row), row.replicas[replica].rss as f64))
-            .collect();
-        #[allow(clippy::cast_precision_loss, reason = "fewer rounds than 2^52")]
-        let count = points.len() as f64;
-        let mean = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / count;
-        let (x, y) = (mean(|point| point.0), mean(|point| point.1));
-        let rise: f64 = points
-            .iter()
-            .map(|point| (point.0 - x) * (point.1 - y))
-            .sum();
-        let run: f64 = points.iter().map(|point| (point.0 - x).powi(2)).sum();
-        Some(rise / run)
+/// Bytes an hour, by least squares over the second half of the run; none if that is too short.
+fn slope(rows: &[Figures], replica: usize) -> Option<f64> {
+    let rows = &rows[rows.len() / 2..];
+    let (first, last) = (rows.first()?, rows.last()?);
+    let hours = |row: &Figures| row.at.duration_since(first.at).as_secs_f64() / 3600.0;
+    if hours(last) * 60.0 < MINUTES_FOR_A_SLOPE {
+        return None;
     }
+    #[allow(
+        clippy::cast_precision_loss,
+        reason = "memory has fewer than 2^52 bytes"
+    )]
+    let points: Vec<(f64, f64)> = rows
+        .iter()
+        .map(|row| (hours(row), row.replicas[replica].rss as f64))
+        .collect();
+    #[allow(clippy::cast_precision_loss, reason = "fewer rounds than 2^52")]
+    let count = points.len() as f64;
+    let mean = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / count;
+    let (x, y) = (mean(|point| point.0), mean(|point| point.1));
+    let rise: f64 = points
+        .iter()
+        .map(|point| (point.0 - x) * (point.1 - y))
+        .sum();
+    let run: f64 = points.iter().map(|point| (point.0 - x).powi(2)).sum();
+    Some(rise / run)
 }

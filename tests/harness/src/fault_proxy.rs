@@ -213,7 +213,8 @@ impl FaultProxy {
         self.shared.gate.accepted()
     }
 
-    /// Keeps the next list of a resource, for [`Fault::Replay`]. It has to fit in one page.
+    /// Keeps the next list of a resource that comes in one page, for [`Fault::Replay`], instead of the one that
+    /// was kept before.
     pub fn record(&self, resource: &str) {
         self.shared.recorded.want(resource);
     }

@@ -9,6 +9,7 @@ use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
+use serde_json::Value;
 
 use super::Shared;
 use super::answer::{self, Body};
@@ -34,9 +35,10 @@ impl Recorded {
 
     fn keep(&self, asked: &Asked, list: &Bytes) {
         if asked.verb == "list"
-            && let Some(kept) = self.lock().get_mut(&asked.resource)
+            && let Some(kept @ None) = self.lock().get_mut(&asked.resource)
+            && is_whole(list)
         {
-            kept.get_or_insert_with(|| list.clone());
+            *kept = Some(list.clone());
         }
     }
 
@@ -44,6 +46,13 @@ impl Recorded {
         // A panic elsewhere cannot leave it half changed.
         self.lists.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether nothing follows the first page of a list.
+fn is_whole(list: &Bytes) -> bool {
+    let list: Value = serde_json::from_slice(list).unwrap_or_default();
+    let follows = list["metadata"]["continue"].as_str();
+    follows.unwrap_or_default().is_empty()
 }
 
 /// # Errors
@@ -56,6 +65,7 @@ pub(super) async fn respond(
 ) -> Result<Response<Body>> {
     let asked = Asked::of(request.method(), request.uri());
     let (parts, body) = request.into_parts();
+    let is_first_page = !parts.uri.query().unwrap_or_default().contains("continue=");
     let body = body.collect().await?.to_bytes();
     match shared.rules.strike(&asked, Moment::Request) {
         Some(Fault::Cut) => bail!("this request is cut"),
@@ -91,7 +101,7 @@ pub(super) async fn respond(
         ));
     }
     let body = body.collect().await?.to_bytes();
-    if is_success {
+    if is_success && is_first_page {
         shared.recorded.keep(&asked, &body);
     }
     let body = match shared.rules.strike(&asked, Moment::Answer) {
