@@ -2,15 +2,15 @@
 # Runs the checks of this repository, all or those named, and says at the end how each one went:
 # `make test`.
 #
-#   hack/test.sh [format] [lints] [documentation] [tests] [e2e] [image] [dependencies] [advisories] [sbom]
-#                [spelling]
+#   hack/test.sh [format] [lints] [documentation] [tests] [memory] [e2e] [image] [dependencies] [advisories]
+#                [sbom] [spelling]
 #
 # A check that fails does not keep the others from running. One that cannot be done here is
 # SKIPPED, with the reason: never counted as passed.
 set -uo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
-all=(format spelling dependencies advisories lints documentation sbom tests e2e image)
+all=(format spelling dependencies advisories lints documentation sbom tests memory e2e image)
 [ $# -gt 0 ] || set -- "${all[@]}"
 
 # Where only this runs, a stale Cargo.lock is a mistake; at the desk cargo may bring it up to date.
@@ -47,6 +47,15 @@ documentation() { RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links'
 # One failed test does not hide those of the programs after it. The features only add to what is there
 # without them, so one build tests both.
 tests() { cargo test --workspace --all-features --no-fail-fast "${locked[@]}"; }
+
+# 5,000 nodes in a control group of 64 MiB; 20,000 are a part of make soak.
+memory() {
+  local status
+  skipped=$(hack/memory.sh --prepare)
+  status=$?
+  [ "$status" = 0 ] || return "$status"
+  hack/memory.sh five_thousand_nodes_fit
+}
 
 # On real nodes; what stands in the way of that is the reason why it is skipped.
 e2e() {

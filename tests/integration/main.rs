@@ -19,6 +19,7 @@ mod kubectl;
 mod kubernetes;
 mod lifecycle;
 mod line;
+mod memory;
 mod metrics;
 mod obstacles;
 mod openshift;

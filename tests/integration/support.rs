@@ -270,7 +270,6 @@ impl Operator {
     }
 
     /// Starts the operator by a shell that runs `before`, as in `ulimit -n 1024`, and waits for its port.
-    #[allow(dead_code, reason = "the flood uses it")]
     pub async fn start_after(
         before: &str,
         kubeconfig: &Path,

@@ -10,6 +10,7 @@
 //! | [`apply`] | YAML into the cluster, as `kubectl apply --server-side` does |
 //! | [`audit`] | what the API server was asked, and by whom |
 //! | [`fault_proxy`] | faults between an operator and its API server |
+//! | [`memory_limit`] | a limit of memory, as a container has one |
 //! | [`process`] | programs that end with the test |
 //! | [`wait`] | waiting for a condition |
 
@@ -21,6 +22,7 @@ pub mod demo;
 pub mod fault_proxy;
 pub mod kubernetes;
 pub mod load;
+pub mod memory_limit;
 pub mod openshift;
 pub mod process;
 pub mod wait;
@@ -28,6 +30,7 @@ pub mod wait;
 pub use audit::{AuditEntry, AuditLog, AuditMark, writes};
 pub use control_plane::{ApiServer, Backup, ControlPlane, ControlPlaneBuilder, KeptControlPlane};
 pub use fault_proxy::{Fault, FaultProxy, Rule};
+pub use memory_limit::MemoryLimit;
 pub use process::{Exit, Process};
 pub use rustix::process::Signal;
 pub use wait::eventually;

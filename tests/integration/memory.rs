@@ -1,0 +1,278 @@
+//! How many nodes fit into how much memory: through the first start, lists from the beginning, a restart, and the
+//! take-over by another replica, each process in a control group with that limit.
+//!
+//! Not part of the tests that always run: `hack/test.sh memory` and `make soak` do it where control groups can be made.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail, ensure};
+use futures::stream::{self, StreamExt, TryStreamExt};
+use http::Request;
+use kube::Client;
+use node_insights::api::NodeProgressInsightStatus;
+use node_insights::api::types::ConditionStatus;
+use node_insights_harness::kubernetes::NodeTemplate;
+use node_insights_harness::openshift::{Cluster, Pool, config_name, node};
+use node_insights_harness::{Fault, FaultProxy, MemoryLimit, Rule, eventually};
+
+use crate::support::{Operator, SOON, World, condition};
+
+const MEBIBYTE: u64 = 1024 * 1024;
+const VERSION: &str = "4.19.14";
+const POOL: &str = "worker";
+const NODE: &str = "worker-00000";
+/// As many requests at once as the API server does at once on two cores.
+const IN_FLIGHT: usize = 8;
+/// A compare that is due while 20,000 insights are still being written fails, and is tried again within minutes.
+const PATIENCE: Duration = Duration::from_mins(5);
+/// What is watched of such a cluster.
+const WATCHED: [&str; 6] = [
+    "nodes",
+    "machineconfigpools",
+    "machineconfigs",
+    "clusterversions",
+    "nodeprogressinsights",
+    "poolprogressinsights",
+];
+/// A short lease, so that the other replica takes over soon.
+const ARGS: [&str; 6] = [
+    "--lease",
+    "node-insights/node-insights",
+    "--lease-duration",
+    "5s",
+    "--log-level",
+    "info",
+];
+
+/// An operator in a control group of its own, which goes after it.
+struct Limited {
+    operator: Operator,
+    group: MemoryLimit,
+}
+
+impl Limited {
+    async fn start(world: &World, kubeconfig: &Path, bytes: u64) -> Result<Self> {
+        let group = MemoryLimit::new(bytes)?;
+        let dir = world.plane.dir();
+        let operator = Operator::start_after(&group.enter(), kubeconfig, &ARGS, dir).await?;
+        Ok(Self { operator, group })
+    }
+
+    /// Does this, unless the operator ends before; says why it ended then.
+    async fn meanwhile<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let exit = tokio::select! {
+            done = work => return done,
+            exit = self.operator.process.wait() => exit?,
+        };
+        bail!(
+            "the operator ended with {exit}, {} processes killed for want of memory",
+            self.group.oom_kills()?
+        )
+    }
+
+    async fn ready(&self) -> Result<()> {
+        eventually("the operator is ready", PATIENCE, async || {
+            match self.operator.get("/readyz").await? {
+                (200, _) => Ok(Some(())),
+                (_, body) => bail!("{body}"),
+            }
+        })
+        .await
+    }
+
+    /// Waits until every kind is listed, everything was compared once, and nothing is on its way.
+    async fn settled(&self) -> Result<()> {
+        self.ready().await?;
+        eventually("everything is compared and written", PATIENCE, async || {
+            let metric = async |name, labels: &[&str]| self.operator.metric(name, labels).await;
+            let left = metric("node_insights_notifications_pending", &[]).await?
+                + metric("node_insights_insights_out_of_sync", &[]).await?;
+            let compared = metric("node_insights_sync_attempts_total", &["success"]).await?;
+            Ok((left == 0 && compared > 0).then_some(()))
+        })
+        .await
+    }
+
+    /// Waits until so many nodes have been written, for as long as another one is written in time.
+    async fn has_written(&self, count: u64) -> Result<()> {
+        let labels = ["kind=\"NodeProgressInsight\"", "outcome=\"updated\""];
+        let mut written = 0;
+        while written < count {
+            written = eventually("one more insight is written", SOON, async || {
+                let now = self
+                    .operator
+                    .metric("node_insights_writes_total", &labels)
+                    .await?;
+                Ok((now > written).then_some(now))
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Says what it took, and fails when the limit was too low. What is resident has pages of the program as well that
+    /// others had read before, for which the group does not pay.
+    fn was_enough(&self, step: &str, began: Instant) -> Result<()> {
+        let process = &self.operator.process;
+        println!(
+            "{step}: at most {:.1} MiB in the group, {:.1} MiB resident; {:.1} s",
+            mebibytes(self.group.peak_bytes()?),
+            mebibytes(process.peak_rss_bytes().unwrap_or(0)),
+            began.elapsed().as_secs_f64()
+        );
+        let exit = process.exited()?;
+        ensure!(exit.is_none(), "{step}: the operator ended: {exit:?}");
+        let kills = self.group.oom_kills()?;
+        ensure!(
+            kills == 0,
+            "{step}: {kills} processes killed for want of memory"
+        );
+        Ok(())
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "less memory than 2^52 bytes")]
+fn mebibytes(bytes: u64) -> f64 {
+    bytes as f64 / MEBIBYTE as f64
+}
+
+/// An OpenShift cluster with so many nodes of 50 images, and 100 MachineConfigs of 200 KB.
+async fn cluster_of(nodes: usize) -> Result<World> {
+    let cluster = Cluster::builder(VERSION)
+        .pool(Pool::new("master", 0))
+        .pool(Pool::new(POOL, 0))
+        .machine_configs(100, 200_000)
+        .build()?;
+    let world = World::openshift(&cluster).await?;
+    let template = NodeTemplate {
+        images: 50,
+        ..node("NAME", POOL, &config_name(POOL, &[VERSION]), VERSION)
+    };
+    // Made once as text: making each of thousands takes longer than the API server takes to keep it.
+    let text = serde_json::to_string(&template.object()?.value)?;
+    let coming = (0..nodes).map(|index| {
+        let object = text.replace("NAME", &format!("{POOL}-{index:05}"));
+        create_node(&world.client, object)
+    });
+    stream::iter(coming)
+        .buffer_unordered(IN_FLIGHT)
+        .try_collect::<()>()
+        .await?;
+    Ok(world)
+}
+
+async fn create_node(client: &Client, object: String) -> Result<()> {
+    let request = Request::post("/api/v1/nodes").header("content-type", "application/json");
+    client
+        .request_text(request.body(object.into_bytes())?)
+        .await?;
+    Ok(())
+}
+
+/// Has every watch begin again with a list: each is cut, and told that what it knows is too old.
+async fn list_again(proxy: &FaultProxy, operator: &Operator) -> Result<()> {
+    let labels = WATCHED.map(|kind| format!("kind=\"{kind}\""));
+    let mut before = Vec::new();
+    for label in &labels {
+        before.push(
+            operator
+                .metric("node_insights_watch_restarts_total", &[label])
+                .await?,
+        );
+    }
+    for kind in WATCHED {
+        let too_old = Rule::new(Fault::status(410, None)).verbs(&["watch"]);
+        proxy.add(too_old.resource(kind).times(1));
+        proxy.cut_watches(kind);
+    }
+    for (label, before) in labels.iter().zip(before) {
+        eventually(&format!("{label} is listed again"), SOON, async || {
+            let metric = async |name| operator.metric(name, &[label]).await;
+            let again = metric("node_insights_watch_restarts_total").await? > before;
+            let synced = metric("node_insights_watch_synced").await? == 1;
+            Ok((again && synced).then_some(()))
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+/// Changes a node, and waits until its insight says so.
+async fn goes_on(world: &World, cordon: bool) -> Result<()> {
+    world.editor.cordon(NODE, cordon).await?;
+    let wanted = ConditionStatus::from(!cordon);
+    let is_so = |status: &NodeProgressInsightStatus| {
+        condition(&status.conditions, "Available").status == wanted
+    };
+    world.node_becomes(NODE, "as its node", is_so).await?;
+    Ok(())
+}
+
+async fn fits(nodes: usize, bytes: u64) -> Result<()> {
+    let began = Instant::now();
+    let world = cluster_of(nodes).await?;
+    println!(
+        "{nodes} nodes are there: {:.1} s",
+        began.elapsed().as_secs_f64()
+    );
+    let direct = world
+        .plane
+        .service_account_kubeconfig("node-insights", "node-insights")
+        .await?;
+    let proxy = FaultProxy::start(&world.plane, 0).await?;
+    let behind = proxy.kubeconfig(&direct)?;
+
+    let began = Instant::now();
+    let first = Limited::start(&world, &behind, bytes).await?;
+    let count = nodes.try_into()?;
+    first.meanwhile(first.has_written(count)).await?;
+    first.meanwhile(first.settled()).await?;
+    first.was_enough("First start", began)?;
+    let began = Instant::now();
+    let listing = list_again(&proxy, &first.operator);
+    first.meanwhile(listing).await?;
+    goes_on(&world, true).await?;
+    first.was_enough("Everything listed again", began)?;
+    let exit = first.operator.stop().await?;
+    ensure!(exit.success(), "the operator ended with {exit}");
+
+    let began = Instant::now();
+    let again = Limited::start(&world, &direct, bytes).await?;
+    again.meanwhile(again.settled()).await?;
+    goes_on(&world, false).await?;
+    again.was_enough("Restart", began)?;
+
+    let began = Instant::now();
+    let standby = Limited::start(&world, &direct, bytes).await?;
+    standby.meanwhile(standby.ready()).await?;
+    standby.was_enough("Standing by", began)?;
+    let began = Instant::now();
+    again.operator.kill().await?;
+    standby.meanwhile(standby.settled()).await?;
+    goes_on(&world, true).await?;
+    standby.was_enough("Take-over", began)?;
+
+    let insights = world.node_insights().await?;
+    let written = insights.values().filter(|insight| insight.status.is_some());
+    let written = written.count();
+    ensure!(
+        (written, insights.len()) == (nodes, nodes),
+        "{} insights, {written} with a status",
+        insights.len()
+    );
+    Ok(())
+}
+
+#[tokio::test]
+#[ignore = "needs control groups, which not every machine lets us make: hack/test.sh memory"]
+async fn five_thousand_nodes_fit_into_64_mib_through_relist_restart_and_take_over() -> Result<()> {
+    fits(5_000, 64 * MEBIBYTE).await
+}
+
+#[tokio::test]
+#[ignore = "needs control groups and takes minutes: make soak"]
+async fn twenty_thousand_nodes_fit_into_128_mib_through_relist_restart_and_take_over() -> Result<()>
+{
+    fits(20_000, 128 * MEBIBYTE).await
+}
