@@ -163,6 +163,11 @@ impl Centre {
         }
     }
 
+    /// Whether a consumer was told about this key and has not read it yet.
+    pub fn is_pending(&self, key: &InsightKey) -> bool {
+        self.fanout.is_pending(key)
+    }
+
     /// Waits until every node that was listed at the start has been evaluated.
     pub async fn evaluated(&self) {
         // The sender is `self`, so the channel cannot close meanwhile.

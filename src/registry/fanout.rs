@@ -69,6 +69,14 @@ impl<K: Clone + Eq + Hash> Fanout<K> {
         }
     }
 
+    /// Whether a consumer was told about `key` and has not read it yet.
+    pub fn is_pending(&self, key: &K) -> bool {
+        let consumers = self.consumers.snapshot().values;
+        consumers
+            .iter()
+            .any(|consumer| consumer.marker.contains(key))
+    }
+
     /// Tells one consumer about `key`, if it is there and wants it.
     pub fn tell(&self, name: &'static str, key: &K) -> Option<Marked> {
         self.consumers.get(&name)?.tell(key)

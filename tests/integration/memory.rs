@@ -24,7 +24,7 @@ const POOL: &str = "worker";
 const NODE: &str = "worker-00000";
 /// As many requests at once as the API server does at once on two cores.
 const IN_FLIGHT: usize = 8;
-/// A compare that is due while 20,000 insights are still being written fails, and is tried again within minutes.
+/// Reading, comparing and writing 20,000 nodes takes minutes.
 const PATIENCE: Duration = Duration::from_mins(5);
 /// What is watched of such a cluster.
 const WATCHED: [&str; 6] = [

@@ -65,6 +65,7 @@ impl Observe for Nowhere {
 }
 
 struct Bench {
+    centre: Arc<Centre>,
     relist: Arc<Relist>,
     fake: Arc<Fake>,
     queue: watch::Sender<QueueStatus>,
@@ -133,6 +134,7 @@ impl Bench {
             }
         });
         let mut bench = Self {
+            centre,
             relist,
             fake,
             queue,
@@ -224,10 +226,14 @@ async fn an_insight_that_differs_for_good_is_told_and_counted_and_repaired_when_
 
 #[tokio::test(start_paused = true)]
 async fn a_compare_that_repairs_an_insight_in_vain_has_failed_and_names_it() {
-    let bench = Bench::start().await;
+    let mut bench = Bench::start().await;
     bench.fake.differ("b", 1);
-    let error = bench.sync.sync_now(SyncReason::AskedFor).await.unwrap_err();
-    let text = error.to_string();
+    let asked = tokio::spawn({
+        let sync = bench.sync.clone();
+        async move { sync.sync_now(SyncReason::AskedFor).await }
+    });
+    bench.inbox.next().await.unwrap();
+    let text = asked.await.unwrap().unwrap_err().to_string();
     assert!(
         text.contains("1 insight is wrong") && text.contains("node b"),
         "{text}"
@@ -261,6 +267,17 @@ async fn an_insight_that_is_on_its_way_is_no_difference() {
     assert_eq!(found(&bench.compare().await), (3, 0, 0));
     assert_eq!(bench.told(), Vec::<String>::new());
     changes.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_insight_that_waits_for_its_turn_to_be_written_was_not_missed() {
+    let mut bench = Bench::start().await;
+    bench.fake.differ("b", 1);
+    bench.centre.touch(&InsightKey::Node("b".into()));
+    assert_eq!(found(&bench.compare().await), (3, 0, 0));
+    assert_eq!(bench.told(), ["b"]);
+    // Nor was it repaired in vain while nobody comes to writing it.
+    assert_eq!(found(&bench.compare().await), (3, 1, 0));
 }
 
 #[tokio::test(start_paused = true)]
