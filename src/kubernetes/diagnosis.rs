@@ -105,6 +105,18 @@ impl Attempt {
 pub fn diagnose(error: &kube::Error, attempt: Attempt) -> Diagnosis {
     let (verbs, resource) = (attempt.verbs, attempt.resource());
     let (problem, what, remedy) = match error {
+        kube::Error::Api(status) if is_of_admission(&status.message) => (
+            if status.code == 403 {
+                Problem::Forbidden
+            } else {
+                Problem::Invalid
+            },
+            format!(
+                "An admission policy or webhook does not let the operator {verbs} {resource}: {}",
+                status.message
+            ),
+            "see the policy or webhook that is named; the operator tries again".to_owned(),
+        ),
         kube::Error::Api(status) => match status.code {
             401 => (
                 Problem::Unauthorized,
@@ -173,6 +185,11 @@ pub fn diagnose(error: &kube::Error, attempt: Attempt) -> Diagnosis {
     }
 }
 
+/// What the API server says when a `ValidatingAdmissionPolicy` or a webhook refuses something, with any code.
+fn is_of_admission(message: &str) -> bool {
+    message.contains(" denied request: ") || message.contains(" denied the request")
+}
+
 /// A pod has no kubeconfig: there the way to the API server is the Service `kubernetes` and what is let through.
 fn unreachable_remedy(is_in_pod: bool) -> &'static str {
     if is_in_pod {
@@ -230,6 +247,36 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("kubectl auth can-i list nodes"), "{text}");
+    }
+
+    #[test]
+    fn what_admission_refuses_is_no_missing_permission_and_no_wrong_crd() {
+        let refusals = [
+            (
+                422,
+                "a \"b\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'q' denied request: no",
+            ),
+            (
+                403,
+                "admission webhook \"w.example\" denied the request: no",
+            ),
+            (
+                400,
+                "admission webhook \"w.example\" denied the request without explanation",
+            ),
+        ];
+        for (code, message) in refusals {
+            let mut error = answer(code);
+            if let kube::Error::Api(status) = &mut error {
+                status.message = message.to_owned();
+            }
+            let text = diagnose(&error, INSIGHTS).to_string();
+            assert!(
+                text.contains(message) && text.contains("policy or webhook"),
+                "{text}"
+            );
+            assert!(!text.contains("kubectl"), "{text}");
+        }
     }
 
     #[test]

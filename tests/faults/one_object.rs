@@ -1,15 +1,18 @@
 //! One insight that the API server refuses concerns that insight.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicyBinding;
+use kube::Api;
+use kube::api::DeleteParams;
 use node_insights::api::types::ConditionStatus;
-use node_insights_harness::AuditMark;
-use node_insights_harness::eventually;
 use node_insights_harness::fault_proxy::{Fault, Rule};
 use node_insights_harness::openshift::{Cluster, Pool};
+use node_insights_harness::{AuditEntry, AuditMark, eventually};
 
 use crate::scene::{OLD, Scene};
 use crate::support::{OPERATOR_USER, SOON, condition};
@@ -19,6 +22,77 @@ const REFUSED: &str = "worker-11";
 const OTHERS: usize = 11;
 /// A write takes milliseconds. Without an own backoff for what is refused it took a second, at rest.
 const UNAFFECTED: SignedDuration = SignedDuration::from_millis(150);
+
+/// Of the pool of the workers and of this node.
+const POLICY: &str = "
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {name: no-such-insights}
+spec:
+  failurePolicy: Fail
+  matchConstraints:
+    resourceRules:
+    - apiGroups: [nodeinsights.dev]
+      apiVersions: ['*']
+      operations: [CREATE, UPDATE]
+      resources: ['*', '*/status']
+  validations:
+  - expression: \"!(object.metadata.name in ['worker-11', 'worker'])\"
+    message: not this one
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {name: no-such-insights}
+spec: {policyName: no-such-insights, validationActions: [Deny]}
+";
+
+#[tokio::test]
+async fn insights_of_a_node_and_a_pool_that_a_policy_refuses_delay_no_other() -> Result<()> {
+    let mut scene = scene().await?;
+    let usual = median(&scene, true).await?;
+
+    scene.world.plane.apply_yaml(POLICY).await?;
+    let mark = scene.world.plane.audit().mark()?;
+    // The API server takes a moment to heed a policy.
+    let cordon = Cell::new(false);
+    let refused = |name: &'static str| {
+        let scene = &scene;
+        move || {
+            let entries = scene.world.plane.audit().since(mark)?;
+            let is_it = |entry: &&AuditEntry| {
+                entry.user == OPERATOR_USER && entry.name == name && entry.code == 422
+            };
+            anyhow::Ok(entries.iter().filter(is_it).count())
+        }
+    };
+    let (of_node, of_pool) = (refused(REFUSED), refused("worker"));
+    eventually("the policy refuses both", SOON, async || {
+        cordon.set(!cordon.get());
+        scene.world.editor.cordon(REFUSED, cordon.get()).await?;
+        Ok((of_node()? > 0 && of_pool()? > 0).then_some(()))
+    })
+    .await?;
+    let beside = median(&scene, false).await?;
+    ensure!(
+        beside <= usual + UNAFFECTED,
+        "others took {beside:?} in the median, and {usual:?} without the policy"
+    );
+    let (node, pool) = (of_node()?, of_pool()?);
+    ensure!(
+        node < 100 && pool < 100,
+        "{node} and {pool} writes were refused"
+    );
+
+    let policies: Api<ValidatingAdmissionPolicyBinding> = Api::all(scene.world.client.clone());
+    policies
+        .delete("no-such-insights", &DeleteParams::default())
+        .await?;
+    scene.world.editor.cordon(REFUSED, true).await?;
+    scene
+        .reported_as_available(REFUSED, "worker", false)
+        .await?;
+    scene.a_fresh_operator_writes_nothing().await
+}
 
 #[tokio::test]
 async fn an_insight_that_is_refused_delays_no_other_and_is_written_once_it_may_be() -> Result<()> {
@@ -31,12 +105,16 @@ async fn an_insight_that_the_api_server_fails_at_delays_no_other_and_is_written_
     refused(500).await
 }
 
-async fn refused(code: u16) -> Result<()> {
+async fn scene() -> Result<Scene> {
     let cluster = Cluster::builder(OLD)
         .pool(Pool::new("master", 1))
         .pool(Pool::new("worker", OTHERS + 1))
         .build()?;
-    let mut scene = Scene::openshift(&cluster, &[]).await?;
+    Scene::openshift(&cluster, &[]).await
+}
+
+async fn refused(code: u16) -> Result<()> {
+    let mut scene = scene().await?;
     let usual = median(&scene, true).await?;
 
     let rule = Rule::new(Fault::status(code, None))

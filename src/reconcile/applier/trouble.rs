@@ -12,7 +12,7 @@ use crate::kubernetes::diagnosis::Diagnosis;
 use crate::registry::lock_order::{OrderedMutex, Rank};
 use crate::telemetry::health::Health;
 
-/// So many refused insights are no longer each one's own matter; nor is half of all.
+/// So many refused insights are no longer each one's own matter; nor is half of all, if that is more than one.
 const MANY: usize = 10;
 /// A failure that more than one insight meets is the API server's.
 const SEVERAL: usize = 2;
@@ -130,9 +130,9 @@ impl Trouble {
     }
 }
 
-/// Half of all that is known is much as well.
+/// Half of all that is known is much as well, but one is only if there is no other.
 fn is_much(count: usize, many: usize, known: usize) -> bool {
-    count >= many || (count > 0 && 2 * count >= known)
+    count >= many || (count > 1 && 2 * count >= known) || (count == 1 && known <= 1)
 }
 
 #[cfg(test)]
@@ -182,6 +182,15 @@ mod tests {
         trouble.refused(&name(0), &why(), 3, None);
         assert!(health.is_ready(CHECK));
         trouble.refused(&name(1), &why(), 3, None);
+        assert!(!health.is_ready(CHECK));
+    }
+
+    #[test]
+    fn one_of_two_that_is_refused_is_no_reason_to_be_not_ready_and_the_only_one_is() {
+        let (trouble, health) = trouble();
+        trouble.refused(&name(0), &why(), 2, None);
+        assert!(health.is_ready(CHECK));
+        trouble.refused(&name(0), &why(), 1, None);
         assert!(!health.is_ready(CHECK));
     }
 
