@@ -105,8 +105,12 @@ impl Changes {
                 continue;
             };
             if name.starts_with(PLAIN) && !killed {
-                let [old, new] = [old, new].map(|insight| &insight.metadata.resource_version);
-                ensure!(old == new, "{name} was written, and nothing of it changed");
+                ensure!(
+                    old.metadata.resource_version == new.metadata.resource_version,
+                    "{name} was written, and nothing of it changed:\n{}\n{}",
+                    serde_json::to_string(old)?,
+                    serde_json::to_string(new)?
+                );
             }
             if self.touched.contains(name) {
                 continue;

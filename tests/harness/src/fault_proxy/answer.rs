@@ -82,12 +82,13 @@ pub(super) fn truncated(body: &Bytes) -> Bytes {
     body.slice(..body.len() / 2)
 }
 
-/// As long, and no JSON: its middle is noise.
+/// As long, and no JSON: its middle is noise, which may stand in no string either. A list would else be one that
+/// lacks what was in its middle, where that began and ended in a string.
 pub(super) fn garbled(body: &Bytes) -> Bytes {
-    let (from, to) = (body.len() / 3, body.len() * 2 / 3);
+    let (from, to) = (body.len() / 3, (body.len() * 2).div_ceil(3));
     let mut garbled = body.to_vec();
     // No line feed: that would be the end of an event.
-    garbled[from..to].fill(b'}');
+    garbled[from..to].fill(0x01);
     garbled.into()
 }
 
@@ -95,4 +96,21 @@ pub(super) fn with_version(body: &Bytes, version: &str) -> Result<Bytes> {
     let mut object: Value = serde_json::from_slice(body)?;
     object["gitVersion"] = version.into();
     Ok(serde_json::to_vec(&object)?.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_garbled_is_no_json_wherever_its_middle_begins_and_ends() {
+        for (length, count) in (1..40).flat_map(|length| (1..40).map(move |count| (length, count)))
+        {
+            let items = vec![json!({"name": "a".repeat(length)}); count];
+            let list = serde_json::to_vec(&json!({"items": items})).unwrap();
+            let garbled = garbled(&list.into());
+            let read: Result<Value, _> = serde_json::from_slice(&garbled);
+            assert!(read.is_err(), "{count} items of {length}: {read:?}");
+        }
+    }
 }
