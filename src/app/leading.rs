@@ -1,10 +1,11 @@
-//! What happens when this replica leads.
+//! What happens when this replica leads, and until then.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::reconcile::compare::FullCompare;
 use crate::reconcile::node_state::Centre;
 use crate::registry::election::{Leadership, Standing};
 use crate::registry::sync::{SyncHandle, SyncReason};
@@ -34,6 +35,24 @@ pub(super) async fn lead(
         sync.request(SyncReason::LeadershipGained);
     }
     leads.send_replace(true);
+    std::future::pending::<()>().await;
+}
+
+/// Until this replica leads, has it list everything again at this interval, give or take a tenth.
+pub(super) async fn stand_by(compare: Arc<FullCompare>, interval: Duration, writes: Writes) {
+    let refreshing = async {
+        loop {
+            tokio::time::sleep(interval.mul_f64(0.9 + 0.2 * fastrand::f64())).await;
+            match compare.refresh().await {
+                Ok(missed) => tracing::debug!(missed, "Listed everything again"),
+                Err(error) => tracing::warn!(%error, "Listing everything again failed"),
+            }
+        }
+    };
+    tokio::select! {
+        () = gained(writes) => {}
+        () = refreshing => {}
+    }
     std::future::pending::<()>().await;
 }
 

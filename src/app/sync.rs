@@ -27,26 +27,26 @@ pub(super) fn compare(
     relist: Arc<Relist>,
     insights: Vec<Arc<dyn Insights>>,
     queues: &[Queue],
-) -> FullCompare {
-    FullCompare::new(
+) -> Arc<FullCompare> {
+    Arc::new(FullCompare::new(
         Arc::clone(centre),
         relist,
         insights,
         queues.iter().map(|(_, status)| status.clone()).collect(),
         Arc::clone(surroundings.metrics),
         surroundings.config.sync_interval,
-    )
+    ))
 }
 
 /// The coordinator of this comparing.
 pub(super) fn coordinator(
-    compare: FullCompare,
+    compare: Arc<FullCompare>,
     surroundings: &Surroundings<'_>,
     clock: &Clock,
 ) -> SyncCoordinator {
     let config = surroundings.config;
     let parts = Parts {
-        compare: Arc::new(compare),
+        compare,
         store: store(&config.needs.sync_status, &surroundings.connection),
         observe: Arc::new(Reporter {
             metrics: Arc::clone(surroundings.metrics),

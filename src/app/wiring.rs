@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use super::backend;
 use super::config::RunConfig;
 use super::engine::RunningEngine;
-use super::leading::{Writes, gained, lead};
+use super::leading::{Writes, gained, lead, stand_by};
 use super::parts::Parts;
 use super::sync;
 use crate::api::types::Provider;
@@ -131,7 +131,7 @@ pub(super) fn start(
     } = wiring;
 
     let compare = sync::compare(surroundings, &centre, relist, insights, &queues);
-    let coordinator = sync::coordinator(compare, surroundings, &clock);
+    let coordinator = sync::coordinator(Arc::clone(&compare), surroundings, &clock);
     let handle = coordinator.handle();
     let (engine, jobs) = RunningEngine::new(
         Arc::clone(&centre),
@@ -144,6 +144,8 @@ pub(super) fn start(
     let engine = Arc::new(engine);
     engine.wire_gauges(metrics);
     parts.work.spawn("operations", |stop| jobs.run(stop));
+    let standing_by = stand_by(compare, config.sync_interval, writes.clone());
+    parts.centre.spawn_until_stopped("standby", standing_by);
     parts.sync.spawn("sync", |stop| async move {
         coordinator.start(gained(writes), stop).await;
     });

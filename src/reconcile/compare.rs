@@ -132,6 +132,18 @@ impl FullCompare {
         })
     }
 
+    /// Lists everything again and forgets who is gone: what a replica that does not write does instead, since its
+    /// watches lose events as well. How much they had missed.
+    ///
+    /// # Errors
+    /// When a kind could not be listed, or the backend fails.
+    pub async fn refresh(&self) -> Result<usize, CompareError> {
+        let Fresh { missed, unlisted } = self.relist.ask(self.listing_at_most).await;
+        let gone = self.centre.reap(&Cause::new(Trigger::Sync, ""))?;
+        check(&unlisted, &[])?;
+        Ok(missed + gone)
+    }
+
     /// At the start the lists are fresh.
     async fn list(&self, reason: SyncReason) -> Fresh {
         match reason {

@@ -2,13 +2,14 @@
 //! was seen. Nothing says so, so it is the compare that finds it.
 
 use anyhow::{Context, Result, ensure};
+use kube::api::DeleteParams;
 use node_insights::api::types::Phase;
 use node_insights_harness::eventually;
 use node_insights_harness::fault_proxy::{Fault, Rule};
 
-use crate::scene::{OFTEN, OLD, Scene, damage, small};
+use crate::scene::{OFTEN, OLD, Scene, damage, settled, small};
 use crate::snapshot::Snapshot;
-use crate::support::{SOON, count};
+use crate::support::{SOON, World, count};
 
 const NODE: &str = "worker-0";
 
@@ -56,6 +57,37 @@ async fn what_no_event_told_is_found_at_the_next_compare() -> Result<()> {
     scene.proxy.heal();
     scene.compared_again().await?;
     scene.a_fresh_operator_writes_nothing().await
+}
+
+#[tokio::test]
+async fn a_standby_that_no_event_told_that_a_pool_is_gone_forgets_it_all_the_same() -> Result<()> {
+    let args = ["--lease", "node-insights/node-insights"];
+    let world = World::openshift(&small()?).await?;
+    let leader = world.operator(&args).await?;
+    settled(&leader).await?;
+    let standby = Scene::of(world, &[&OFTEN[..], &args].concat()).await?;
+    standby.operator()?.ready().await?;
+    let series = "pool=\"infra\"";
+    let of_pool = async || {
+        let (_, metrics) = standby.operator()?.get("/metrics").await?;
+        let lines = metrics.lines();
+        anyhow::Ok(lines.filter(|line| line.contains(series)).count())
+    };
+    ensure!(of_pool().await? > 0, "it has no series of infra");
+
+    let silent = Rule::new(Fault::Drop).verbs(&["watch"]);
+    let rule = standby.proxy.add(silent.resource("machineconfigpools"));
+    let pools = standby.world.editor.pools();
+    pools.delete("infra", &DeleteParams::default()).await?;
+    eventually("nobody told the standby", SOON, async || {
+        Ok((standby.proxy.struck(rule) > 0).then_some(()))
+    })
+    .await?;
+    standby.proxy.heal();
+    eventually("it has forgotten the pool", SOON, async || {
+        Ok((of_pool().await? == 0).then_some(()))
+    })
+    .await
 }
 
 #[tokio::test]

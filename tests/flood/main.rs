@@ -53,9 +53,10 @@ mod prober;
 
 use crate::prober::Prober;
 
-/// A client may be silent for 10 s in a handshake, and 10 s more after it; so long may pass until it sees that
-/// it was closed, on a machine that is busy with all the others.
-const LONGEST: Duration = Duration::from_secs(20 + 10);
+/// A client may be silent for 10 s in a handshake, and 10 s more after it. Where the queue of the port is full, the
+/// kernel hands a client over only when it has asked it again, the last time after 31 s. And so long may pass until
+/// the client sees that it was closed, on a machine that is busy with all the others.
+const LONGEST: Duration = Duration::from_secs(20 + 31 + 10);
 /// Connecting, for which the kernel tries again for minutes.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 /// What a kubelet waits for an answer, on a machine that has nothing else to do.

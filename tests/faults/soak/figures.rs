@@ -79,8 +79,11 @@ impl Figures {
         };
         for figure in &figures.replicas {
             let gone = figure.names_a_gone_pool(&pools);
-            ensure!(gone.is_none(), "of a pool that is gone: {gone:?}");
             let Figure { series, leads, .. } = figure;
+            ensure!(
+                gone.is_none(),
+                "of a pool that is gone, of a leader: {leads}: {gone:?}"
+            );
             ensure!(
                 series.len() <= MOST_SERIES,
                 "{} series, of a leader: {leads}: {series:#?}",
