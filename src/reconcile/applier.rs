@@ -47,7 +47,10 @@ pub enum Applied {
         rest: Duration,
     },
     /// The insight was deleted.
-    Deleted,
+    Deleted {
+        /// How long its name is to rest, because somebody else keeps making it.
+        rest: Duration,
+    },
 }
 
 /// Writes the insights of one kind.
@@ -113,7 +116,9 @@ impl<S: InsightStatus + Hash + Serialize + DeserializeOwned> Applier<S> {
         let base = self.cache.base(name);
         let result = match (base, target) {
             (None, None) => Ok(Applied::Unchanged),
-            (Some(base), None) => self.delete(name, &base).await.map(|()| Applied::Deleted),
+            (Some(base), None) => self.delete(name, &base).await.map(|()| Applied::Deleted {
+                rest: self.rest(name, base.is_of_others()),
+            }),
             (base, Some(target)) => self.bring(name, base, &target).await,
         };
         match result {
@@ -134,9 +139,11 @@ impl<S: InsightStatus + Hash + Serialize + DeserializeOwned> Applier<S> {
         target: &Target<S>,
     ) -> Result<Applied, WriteError> {
         let owner_uid = target.owner.as_ref().map(|owner| owner.uid.as_str());
+        let mut is_of_others = false;
         let base = match base {
             // Of an earlier node or pool of the same name: what it says is about something else.
             Some(base) if base.owner_uid.as_deref() != owner_uid => {
+                is_of_others = base.is_of_others();
                 self.delete(name, &base).await?;
                 self.create(name, target.owner.as_ref()).await?
             }
@@ -153,15 +160,19 @@ impl<S: InsightStatus + Hash + Serialize + DeserializeOwned> Applier<S> {
             .await?;
         self.cache.apply_own(&written, Some(&status));
         self.metrics.wrote(S::KIND, "updated");
-        let rest = if base.was_sent(&status) {
-            self.contests.written_over(name, Instant::now())
-        } else {
-            Duration::ZERO
-        };
         Ok(Applied::Written {
             before: base.said,
-            rest,
+            rest: self.rest(name, is_of_others || base.was_sent(&status)),
         })
+    }
+
+    /// How long an insight rests now, if what `others` made of it was undone.
+    fn rest(&self, name: &Arc<str>, others: bool) -> Duration {
+        if others {
+            self.contests.undone(name, Instant::now())
+        } else {
+            Duration::ZERO
+        }
     }
 
     async fn create(

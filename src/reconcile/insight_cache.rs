@@ -70,6 +70,12 @@ impl Base {
         self.sent == Some(digest(status))
     }
 
+    /// Whether this process has not sent what it says: another one has made it, before or beside this one.
+    #[must_use]
+    pub fn is_of_others(&self) -> bool {
+        self.sent.is_none()
+    }
+
     /// Resource versions of one resource grow, but for those of an etcd that was restored from a backup; one
     /// that is no number counts as old.
     fn revision(&self) -> u64 {

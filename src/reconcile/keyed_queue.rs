@@ -39,6 +39,18 @@ pub enum Outcome {
     Failing(Option<Duration>),
 }
 
+impl Outcome {
+    /// All is as it should be, and this key rests, if at all.
+    #[must_use]
+    pub fn done_for(rest: Duration) -> Self {
+        if rest.is_zero() {
+            Self::Done
+        } else {
+            Self::DoneFor(rest)
+        }
+    }
+}
+
 /// How much waits for what.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -88,13 +88,9 @@ impl NodeInsights {
                     let state = &evaluated.state;
                     self.tell(milestones::since(before, state), state);
                 }
-                if rest.is_zero() {
-                    Outcome::Done
-                } else {
-                    Outcome::DoneFor(rest)
-                }
+                Outcome::done_for(rest)
             }
-            Ok(Applied::Unchanged | Applied::Deleted) => Outcome::Done,
+            Ok(Applied::Unchanged | Applied::Deleted { .. }) => Outcome::Done,
             Err(outcome) => outcome,
         }
     }
@@ -105,15 +101,16 @@ impl NodeInsights {
         match self.applier.apply(name, None, cause).await {
             Ok(applied) => {
                 self.centre.parted(name);
-                if applied == Applied::Deleted {
-                    tracing::info!(
-                        reconcile_id = cause.map(|cause| cause.reconcile_id),
-                        trigger = cause.map(|cause| tracing::field::display(cause.trigger)),
-                        node = &**name,
-                        "Deleted the insight of a node that is gone"
-                    );
-                }
-                Outcome::Done
+                let Applied::Deleted { rest } = applied else {
+                    return Outcome::Done;
+                };
+                tracing::info!(
+                    reconcile_id = cause.map(|cause| cause.reconcile_id),
+                    trigger = cause.map(|cause| tracing::field::display(cause.trigger)),
+                    node = &**name,
+                    "Deleted the insight of a node that is gone"
+                );
+                Outcome::done_for(rest)
             }
             Err(outcome) => outcome,
         }

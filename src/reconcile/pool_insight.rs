@@ -94,7 +94,7 @@ impl PoolInsights {
                 self.record(&name, &view, cause);
                 Outcome::DoneFor(rest.max(PACE))
             }
-            Ok(Applied::Unchanged | Applied::Deleted) => Outcome::Done,
+            Ok(Applied::Unchanged | Applied::Deleted { .. }) => Outcome::Done,
             Err(outcome) => outcome,
         }
     }
@@ -120,12 +120,13 @@ impl PoolInsights {
         self.metrics.pool_is_gone(name);
         match self.applier.apply(name, None, None).await {
             Ok(applied) => {
-                if applied == Applied::Deleted {
-                    tracing::info!(pool = &**name, "Deleted the insight of a pool that is gone");
-                }
                 self.last.remove(name);
                 self.cache.take_history(name);
-                Outcome::Done
+                let Applied::Deleted { rest } = applied else {
+                    return Outcome::Done;
+                };
+                tracing::info!(pool = &**name, "Deleted the insight of a pool that is gone");
+                Outcome::done_for(rest)
             }
             Err(outcome) => outcome,
         }

@@ -1,5 +1,6 @@
 //! Two processes that both take themselves for the leader. None does while they share a lease; these have none.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -16,6 +17,9 @@ const APART: Duration = Duration::from_secs(2);
 const WATCHED: Duration = Duration::from_secs(10);
 /// Four at once each, one after 1, 2 and 4 seconds each, and one to spare.
 const MOST_WRITES: usize = 16;
+
+/// Seven times by each of the two, deleted, made and filled each time, as for a node; and the first time.
+const MOST_OF_A_FIGHT: usize = 3 * 2 * 7 + 12;
 
 #[tokio::test]
 async fn two_that_write_the_same_insights_differently_do_so_less_and_less_often() -> Result<()> {
@@ -63,4 +67,28 @@ async fn two_that_write_the_same_insights_differently_do_so_less_and_less_often(
         Ok(said.then_some(()))
     })
     .await
+}
+
+#[tokio::test]
+async fn two_that_disagree_about_which_pools_there_are_fight_less_and_less_often() -> Result<()> {
+    let world = World::openshift(&small()?).await?;
+    let mark = world.plane.audit().mark()?;
+    // One knows the pools of OpenShift, the other one those of the nodes' roles.
+    let one = world.operator(&["--platform", "openshift"]).await?;
+    let other = world.operator(&["--platform", "kubernetes"]).await?;
+    one.ready().await?;
+    other.ready().await?;
+    // A fault that lasts this long, nothing that is waited for.
+    tokio::time::sleep(2 * WATCHED).await;
+
+    let mut by_name = BTreeMap::new();
+    for entry in world.operator_writes(mark)? {
+        *by_name
+            .entry((entry.resource, entry.name))
+            .or_insert(0_usize) += 1;
+    }
+    let most = by_name.values().max().copied().unwrap_or_default();
+    ensure!(most > 4, "they agreed: {by_name:#?}");
+    ensure!(most <= MOST_OF_A_FIGHT, "{by_name:#?}");
+    Ok(())
 }

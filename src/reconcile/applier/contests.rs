@@ -1,8 +1,9 @@
 //! Insights that somebody else keeps changing: another process that takes itself for the leader, or a tool that
 //! puts back what it knows.
 //!
-//! A change by somebody else is written over at once. Who does it again and again gets the insight for longer
-//! each time, so that two never write as fast as they can. One line of the log for each insight.
+//! A change by somebody else is written over at once, and an insight that only somebody else wants is deleted. Who
+//! does it again and again gets it for longer each time, so that two never write as fast as they can. One line of the
+//! log for each insight.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,8 +49,8 @@ impl Contests {
         })
     }
 
-    /// What others made of an insight was written over `now`; how long it rests.
-    pub(super) fn written_over(&self, name: &Arc<str>, now: Instant) -> Duration {
+    /// What others made of an insight was undone `now`; how long it rests.
+    pub(super) fn undone(&self, name: &Arc<str>, now: Instant) -> Duration {
         self.by_name
             .evict_where(|_, contest| now.duration_since(contest.last) >= OVER_AFTER);
         let before = self.by_name.get(name).map_or(0, |contest| contest.times);
@@ -64,7 +65,7 @@ impl Contests {
                 kind = self.kind,
                 name = &**name,
                 longest = ?LONGEST_REST,
-                "Somebody else keeps changing an insight: it is written over less and less often"
+                "Somebody else keeps changing an insight: it is put right less and less often"
             );
         }
         let factor = 2_u32.saturating_pow(doubled);
@@ -79,23 +80,23 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn who_keeps_changing_an_insight_is_written_over_less_and_less_often() {
+    fn who_keeps_changing_an_insight_is_undone_less_and_less_often() {
         let contests = Contests::new("Insight");
         let (contested, other) = (Arc::from("contested"), Arc::from("other"));
         let mut now = Instant::now();
         let mut rests = Vec::new();
         for _ in 0..12 {
             now += SECOND;
-            let rest = contests.written_over(&contested, now);
+            let rest = contests.undone(&contested, now);
             assert_eq!(contests.has(&contested, now), !rest.is_zero());
             rests.push(rest.as_secs());
         }
         assert_eq!(rests, [0, 0, 1, 2, 4, 8, 16, 32, 60, 60, 60, 60]);
-        assert_eq!(contests.written_over(&other, now), Duration::ZERO);
+        assert_eq!(contests.undone(&other, now), Duration::ZERO);
         assert!(!contests.has(&other, now));
         now += OVER_AFTER;
         assert!(!contests.has(&contested, now));
-        assert_eq!(contests.written_over(&contested, now), Duration::ZERO);
+        assert_eq!(contests.undone(&contested, now), Duration::ZERO);
     }
 
     #[test]
@@ -103,9 +104,9 @@ mod tests {
         let contests = Contests::new("Insight");
         let start = Instant::now();
         for index in 0..100 {
-            contests.written_over(&format!("node-{index}").into(), start);
+            contests.undone(&format!("node-{index}").into(), start);
         }
-        contests.written_over(&Arc::from("late"), start + OVER_AFTER);
+        contests.undone(&Arc::from("late"), start + OVER_AFTER);
         assert_eq!(contests.by_name.count(), 1);
     }
 }
