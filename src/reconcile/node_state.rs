@@ -117,16 +117,16 @@ impl Centre {
         // The keys are told after the consumer is there: one that comes in between is told twice, not never.
         let keys = self.keys()?;
         let inbox = self.fanout.add(name, wants);
-        for key in keys {
-            self.fanout.tell(name, &key);
-        }
+        self.tell(name, keys);
         Ok(inbox)
     }
 
     /// Tells one consumer of keys that it has to look at, whatever the evaluation says.
     pub fn tell(&self, consumer: &'static str, keys: impl IntoIterator<Item = InsightKey>) {
         for key in keys {
-            self.fanout.tell(consumer, &key);
+            if let Some(marked) = self.fanout.tell(consumer, &key) {
+                self.metrics.notified(consumer, marked == Marked::Coalesced);
+            }
         }
     }
 

@@ -42,7 +42,8 @@ async fn a_hundred_nodes_are_evaluated_once_each_for_two_consumers() -> Result<(
                 &[&format!("consumer=\"{consumer}\"")],
             )
             .await?;
-        assert!(told >= 1, "{consumer} was told");
+        let least = if consumer == "node_insight" { 100 } else { 1 };
+        assert!(told >= least, "{consumer} was told {told} times");
     }
     Ok(())
 }
