@@ -16,7 +16,7 @@ use node_insights_harness::kubernetes::NodeTemplate;
 use node_insights_harness::openshift::{Cluster, Pool, config_name, node};
 use node_insights_harness::{Fault, FaultProxy, MemoryLimit, Rule, eventually};
 
-use crate::support::{Operator, SOON, World, condition};
+use crate::support::{Operator, SOON, WATCHED, World, condition};
 
 const MEBIBYTE: u64 = 1024 * 1024;
 const VERSION: &str = "4.19.14";
@@ -26,15 +26,6 @@ const NODE: &str = "worker-00000";
 const IN_FLIGHT: usize = 8;
 /// Reading, comparing and writing 20,000 nodes takes minutes.
 const PATIENCE: Duration = Duration::from_mins(5);
-/// What is watched of such a cluster.
-const WATCHED: [&str; 6] = [
-    "nodes",
-    "machineconfigpools",
-    "machineconfigs",
-    "clusterversions",
-    "nodeprogressinsights",
-    "poolprogressinsights",
-];
 /// A short lease, so that the other replica takes over soon.
 const ARGS: [&str; 6] = [
     "--lease",

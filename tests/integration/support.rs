@@ -32,6 +32,16 @@ pub const SERVING: &str = "Serving metrics and operations";
 /// The user that the operator is to the API server.
 pub const OPERATOR_USER: &str = "system:serviceaccount:node-insights:node-insights";
 
+/// What is watched of an OpenShift cluster.
+pub const WATCHED: [&str; 6] = [
+    "nodes",
+    "machineconfigpools",
+    "machineconfigs",
+    "clusterversions",
+    "nodeprogressinsights",
+    "poolprogressinsights",
+];
+
 /// The project's folder.
 pub fn project() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

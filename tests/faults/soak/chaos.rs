@@ -7,17 +7,8 @@ use fastrand::Rng;
 use node_insights_harness::FaultProxy;
 use node_insights_harness::fault_proxy::{Door, Fault, Rule};
 
-/// What is watched.
-const WATCHED: [&str; 6] = [
-    "nodes",
-    "machineconfigpools",
-    "machineconfigs",
-    "clusterversions",
-    "nodeprogressinsights",
-    "poolprogressinsights",
-];
-/// Whose lists are kept when it is quiet, and come again later.
-pub const REPLAYED: [&str; 6] = WATCHED;
+use crate::support::WATCHED;
+
 /// What `/version` says when another API server answers: the one of the tests is newer.
 pub const OLDER_SERVER: &str = "v1.35.0";
 /// What is written.
@@ -103,7 +94,7 @@ fn of_write(random: &mut Rng) -> Rule {
 /// Once or twice, a list that was true when it was quiet.
 fn older_list(random: &mut Rng) -> Rule {
     let rule = Rule::new(Fault::Replay).verbs(&["list"]);
-    rule.resource(pick(random, &REPLAYED))
+    rule.resource(pick(random, &WATCHED))
         .times(random.u64(1..3))
 }
 

@@ -5,10 +5,9 @@ use std::path::PathBuf;
 use anyhow::{Result, bail, ensure};
 use node_insights_harness::{FaultProxy, eventually};
 
-use super::chaos::REPLAYED;
 use crate::scene::{compares, settled};
 use crate::snapshot::Snapshot;
-use crate::support::{OPERATOR_USER, Operator, SOON, World};
+use crate::support::{OPERATOR_USER, Operator, SOON, WATCHED, World};
 
 /// Whom the fresh operator is to the API server, so that its writes are told from those of the others.
 const JUDGE: &str = "judge";
@@ -159,7 +158,7 @@ impl Replicas {
     /// Keeps the lists of the next compare, for later.
     fn record(&self) {
         for proxy in &self.proxies {
-            for resource in REPLAYED {
+            for resource in WATCHED {
                 proxy.record(resource);
             }
         }
