@@ -1,9 +1,32 @@
 //! What people type: `kubectl get`, with the real kubectl.
 
 use anyhow::Result;
+use jiff::{SignedDuration, Timestamp};
+use node_insights::api::pool::Assessment;
+use node_insights::api::types::Phase;
 use node_insights_harness::openshift::{Cluster, Pool};
+use serde_json::{Value, json};
 
 use crate::support::World;
+
+/// Columns of a terminal that tables fit into without `-o wide`.
+const TERMINAL: usize = 80;
+
+/// The columns of `kubectl get npi`.
+const NODE_COLUMNS: [&str; 6] = ["NAME", "POOL", "PHASE", "SINCE", "VERSION", "DESIRED"];
+
+/// The columns of `kubectl get ppi`.
+const POOL_COLUMNS: [&str; 6] = [
+    "NAME",
+    "ASSESSMENT",
+    "PROGRESS",
+    "PERCENT",
+    "VERSION",
+    "DESIRED",
+];
+
+/// As long as the names that OpenShift gives to nodes on AWS.
+const LONG_NAME: &str = "ip-10-0-4-159-infra.us-east-2.compute.internal";
 
 async fn world() -> Result<World> {
     let cluster = Cluster::builder("4.14.0-rc.3")
@@ -11,20 +34,15 @@ async fn world() -> Result<World> {
         .pool(Pool::new("worker", 2))
         .build()?;
     let world = World::openshift(&cluster).await?;
-    // As long as the names that OpenShift gives on AWS.
     world
         .editor
-        .add_node(
-            "ip-10-0-4-159-infra.us-east-2.compute.internal",
-            "worker",
-            "4.14.0-rc.3",
-        )
+        .add_node(LONG_NAME, "worker", "4.14.0-rc.3")
         .await?;
     Ok(world)
 }
 
 #[tokio::test]
-async fn the_tables_fit_a_terminal_and_every_name_people_try_works() -> Result<()> {
+async fn the_tables_have_their_columns_and_every_name_people_try_works() -> Result<()> {
     let world = world().await?;
     let _operator = world.operator(&[]).await?;
     world.all_reported(4).await?;
@@ -35,54 +53,23 @@ async fn the_tables_fit_a_terminal_and_every_name_people_try_works() -> Result<(
     world
         .pool_becomes("master", "1 outdated", |pool| pool.progress == "0/1")
         .await?;
-    world
-        .node_becomes(
-            "ip-10-0-4-159-infra.us-east-2.compute.internal",
-            "outdated",
-            |node| node.phase == node_insights::api::types::Phase::Pending,
-        )
-        .await?;
+    world.node_reaches(LONG_NAME, Phase::Pending).await?;
 
     let table = world.plane.kubectl(&["get", "npi"]).await?;
     println!("{table}");
-    let header: Vec<&str> = table
-        .lines()
-        .next()
-        .unwrap_or_default()
-        .split_whitespace()
-        .collect();
-    assert_eq!(header, ["NAME", "POOL", "PHASE", "VERSION"]);
-    for line in table.lines() {
-        assert!(
-            line.trim_end().chars().count() <= 80,
-            "{line:?} is wider than a terminal"
-        );
-    }
+    assert_eq!(headings(&table), NODE_COLUMNS);
+    // No name is cut: people copy them.
+    assert!(table.contains(LONG_NAME), "{table}");
     let pools = world.plane.kubectl(&["get", "ppi"]).await?;
     println!("{pools}");
-    assert!(
-        pools
-            .lines()
-            .all(|line| line.trim_end().chars().count() <= 80)
-    );
+    assert_eq!(headings(&pools), POOL_COLUMNS);
     assert!(pools.contains("0/3"), "{pools}");
     let wide = world.plane.kubectl(&["get", "npi", "-o", "wide"]).await?;
-    for column in [
-        "DESIRED",
-        "UPDATE",
-        "SINCE",
-        "AVAILABLE",
-        "DEGRADED",
-        "AGE",
-        "MESSAGE",
-    ] {
-        assert!(
-            wide.lines()
-                .next()
-                .is_some_and(|header| header.contains(column)),
-            "{wide}"
-        );
-    }
+    let expected = [
+        &NODE_COLUMNS[..],
+        &["UPDATE", "AVAILABLE", "DEGRADED", "AGE", "MESSAGE"],
+    ];
+    assert_eq!(headings(&wide), expected.concat());
     assert!(!wide.contains("<invalid>"), "{wide}");
 
     for name in [
@@ -126,6 +113,49 @@ async fn the_tables_fit_a_terminal_and_every_name_people_try_works() -> Result<(
         .kubectl(&["explain", "npi.status.phase"])
         .await?;
     assert!(explained.contains("Draining"), "{explained}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_tables_fit_a_terminal_up_to_the_lengths_that_the_columns_are_made_for() -> Result<()> {
+    let world = World::empty().await?;
+    // Five characters, as `7d12h`: the most that kubectl prints for two years.
+    let since = Timestamp::now() - SignedDuration::from_hours(7 * 24 + 12);
+    let pool_ref = json!({"group": "a", "resource": "b", "name": "eleven-long"});
+    let phases = Phase::ALL.map(|phase| (format!("{:a<24}", phase.as_str().to_lowercase()), phase));
+    for (name, phase) in &phases {
+        let status = json!({
+            "name": name, "poolRef": pool_ref, "provider": "Kubernetes", "scope": "WorkerPool",
+            "phase": phase, "phaseStartTime": since, "conditions": [], "timeline": [],
+            "version": "v1.36.10", "desiredVersion": "v1.36.11", "desiredVersionSource": "ApiServer",
+        });
+        report(&world, "NodeProgressInsight", name, &status).await?;
+    }
+    let assessments = Assessment::ALL.map(|each| (format!("{each:?}").to_lowercase(), each));
+    for (name, assessment) in &assessments {
+        let name = format!("{name:a<22}");
+        let status = json!({
+            "name": name, "poolRef": pool_ref, "provider": "Kubernetes", "scope": "WorkerPool",
+            "assessment": assessment, "progress": "9998/9999", "completionPercent": 99,
+            "observedGeneration": 1, "summaries": [], "conditions": [],
+            "version": "v1.36.10", "desiredVersion": "v1.36.11", "desiredVersionSource": "ApiServer",
+        });
+        report(&world, "PoolProgressInsight", &name, &status).await?;
+    }
+    for (kind, columns, rows) in [
+        ("npi", &NODE_COLUMNS[..], phases.len()),
+        ("ppi", &POOL_COLUMNS, assessments.len()),
+    ] {
+        let table = world.plane.kubectl(&["get", kind]).await?;
+        println!("{table}");
+        assert_eq!(headings(&table), columns);
+        assert_eq!(table.lines().count(), 1 + rows, "{table}");
+        let width = table.lines().map(|line| line.trim_end().chars().count());
+        // Equal, and not only at most: one character more of anything does not fit, as the columns' comments say.
+        assert_eq!(width.max(), Some(TERMINAL), "{table}");
+    }
+    let nodes = world.plane.kubectl(&["get", "npi"]).await?;
+    assert!(nodes.contains("7d12h"), "{nodes}");
     Ok(())
 }
 
@@ -184,4 +214,23 @@ async fn patch(world: &World, patch: &str) -> Result<String> {
     let to = ["patch", "npi", "a", "--subresource=status", "--type=merge"];
     let args = [&to[..], &["-p", patch]].concat();
     world.plane.kubectl(&args).await
+}
+
+/// Makes an insight with that status.
+async fn report(world: &World, kind: &str, name: &str, status: &Value) -> Result<()> {
+    let object = json!({
+        "apiVersion": "nodeinsights.dev/v1alpha1", "kind": kind, "metadata": {"name": name},
+    });
+    // JSON is YAML.
+    world.plane.apply_yaml(&object.to_string()).await?;
+    let patch = json!({"status": status}).to_string();
+    let to = ["patch", kind, name, "--subresource=status", "--type=merge"];
+    let args = [&to[..], &["-p", &patch]].concat();
+    world.plane.kubectl(&args).await.map(|_| ())
+}
+
+/// The headings of a table.
+fn headings(table: &str) -> Vec<&str> {
+    let first = table.lines().next().unwrap_or_default();
+    first.split_whitespace().collect()
 }
