@@ -61,7 +61,7 @@ crds: ## Generate crds/, and the chart's copy of it, from the Rust types
 	cp crds/*.yaml charts/node-insights/files/crds/
 
 .PHONY: docs
-docs: ## Write the tables of flags, fields and metrics into the README
+docs: ## Write the tables of flags, columns, fields and metrics into docs/reference
 	UPDATE_DOCS=1 $(CARGO) test --quiet --test docs
 
 .PHONY: bench

@@ -1,4 +1,4 @@
-//! The tables of flags, fields and metrics in the README are what the code says. `make docs` writes
+//! The tables of flags, columns, fields and metrics in docs/reference are what the code says. `make docs` writes
 //! them; this fails when they are not up to date. And what is promised under fault names tests that exist.
 
 #![allow(
@@ -23,29 +23,60 @@ use node_insights::telemetry::metrics::Metrics;
 /// Set to write the tables instead of comparing them.
 const UPDATE: &str = "UPDATE_DOCS";
 
+/// A page, and its tables by their names.
+type Page = (&'static str, Vec<(&'static str, String)>);
+
+/// Every table that is generated, by the page that it is on.
+fn pages() -> [Page; 4] {
+    let [(_, node), (_, pool)] = crd::all().unwrap();
+    [
+        (
+            "docs/reference/flags.md",
+            vec![
+                ("flags", flags("run")),
+                ("doctor flags", flags("doctor")),
+                ("resync flags", flags("resync")),
+                ("crds flags", flags("crds")),
+            ],
+        ),
+        (
+            "docs/reference/node-insight.md",
+            vec![
+                ("node columns", columns(&node)),
+                ("node fields", fields(&node)),
+            ],
+        ),
+        (
+            "docs/reference/pool-insight.md",
+            vec![
+                ("pool columns", columns(&pool)),
+                ("pool fields", fields(&pool)),
+            ],
+        ),
+        ("docs/reference/metrics.md", vec![("metrics", metrics())]),
+    ]
+}
+
 #[test]
-fn the_readme_has_the_flags_fields_and_metrics_of_the_code() {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("README.md");
-    let readme = fs::read_to_string(&path).unwrap();
-    let [(_, nodes), (_, pools)] = crd::all().unwrap();
-    let mut expected = readme.clone();
-    for (name, table) in [
-        ("flags", flags("run")),
-        ("resync flags", flags("resync")),
-        ("doctor flags", flags("doctor")),
-        ("node fields", fields(&nodes)),
-        ("pool fields", fields(&pools)),
-        ("metrics", metrics()),
-    ] {
-        expected = replace(&expected, name, &table);
-    }
-    if std::env::var_os(UPDATE).is_some() {
-        fs::write(&path, expected).unwrap();
-    } else {
-        assert!(
-            readme == expected,
-            "README.md is not up to date: run `make docs`"
-        );
+fn the_reference_has_the_flags_columns_fields_and_metrics_of_the_code() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    for (page, tables) in pages() {
+        let path = root.join(page);
+        let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{page}: {error}"));
+        let markers = text.matches(": generated -->").count();
+        assert_eq!(markers, tables.len(), "{page} has other tables");
+        let mut expected = text.clone();
+        for (name, table) in tables {
+            expected = replace(page, &expected, name, &table);
+        }
+        if std::env::var_os(UPDATE).is_some() {
+            fs::write(&path, expected).unwrap();
+        } else {
+            assert!(
+                text == expected,
+                "{page} is not up to date: run `make docs`"
+            );
+        }
     }
 }
 
@@ -126,17 +157,17 @@ fn is_test(text: &str, name: &str) -> bool {
 }
 
 /// The text with a table between the markers of that name.
-fn replace(text: &str, name: &str, table: &str) -> String {
+fn replace(page: &str, text: &str, name: &str, table: &str) -> String {
     let (begin, end) = (
         format!("<!-- {name}: generated -->\n"),
         format!("<!-- end of {name} -->"),
     );
     let (before, rest) = text
         .split_once(&begin)
-        .unwrap_or_else(|| panic!("README.md has {begin:?}"));
+        .unwrap_or_else(|| panic!("{page} has no {begin:?}"));
     let (_, after) = rest
         .split_once(&end)
-        .unwrap_or_else(|| panic!("README.md has {end:?}"));
+        .unwrap_or_else(|| panic!("{page} has no {end:?}"));
     format!("{before}{begin}\n{table}\n{end}{after}")
 }
 
@@ -191,6 +222,29 @@ fn flags(subcommand: &str) -> String {
             cell(&help)
         )
         .unwrap();
+    }
+    table
+}
+
+fn columns(definition: &CustomResourceDefinition) -> String {
+    let mut table = "| Column | Value | Shown |\n|---|---|---|\n\
+                     | NAME | `.metadata.name` | always |\n"
+        .to_owned();
+    let columns = definition.spec.versions[0]
+        .additional_printer_columns
+        .iter();
+    for column in columns.flatten() {
+        let (name, path) = (column.name.to_uppercase(), &column.json_path);
+        let value = if column.type_ == "date" {
+            format!("time since `{path}`")
+        } else {
+            format!("`{path}`")
+        };
+        let shown = match column.priority {
+            None | Some(0) => "always",
+            Some(_) => "with `-o wide`",
+        };
+        writeln!(table, "| {name} | {value} | {shown} |").unwrap();
     }
     table
 }

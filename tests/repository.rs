@@ -18,6 +18,8 @@ use node_insights::api::crd;
 
 #[path = "repository/dockerfile.rs"]
 mod dockerfile;
+#[path = "repository/documents.rs"]
+mod documents;
 #[path = "repository/manifests.rs"]
 mod manifests;
 
@@ -279,43 +281,6 @@ fn the_changelog_has_a_place_for_what_is_not_released() {
     );
 }
 
-#[test]
-fn every_file_that_a_document_links_to_exists() {
-    let documents: Vec<String> = repository_files()
-        .into_iter()
-        .filter(|file| Path::new(file).extension().is_some_and(|end| end == "md"))
-        .collect();
-    for needed in [
-        "README.md",
-        "ARCHITECTURE.md",
-        "CHANGELOG.md",
-        "CONTRIBUTING.md",
-        "SECURITY.md",
-    ] {
-        assert!(
-            documents.iter().any(|file| file == needed),
-            "there is no {needed}"
-        );
-    }
-    let mut broken = Vec::new();
-    for document in documents {
-        let folder = Path::new(&document).parent().unwrap_or(Path::new(""));
-        for link in links(&read(&document)) {
-            if !root().join(folder).join(&link).exists() {
-                broken.push(format!("{document}: {link}"));
-            }
-        }
-    }
-    assert!(broken.is_empty(), "these links lead nowhere: {broken:?}");
-}
-
-#[test]
-fn links_are_found_in_text_and_not_in_code() {
-    let text = "See [a](a.md), [b](docs/b.md#part) and [c](https://example.com).\n[d](#here)\n\
-                ```\n[x](x.md)\n```\n`[y](y.md)` [e]: e.md\n\n[f]: f.md\n";
-    assert_eq!(links(text), ["a.md", "docs/b.md", "f.md"]);
-}
-
 /// The files that the modules of `file` are in.
 fn declared(file: &Path) -> Vec<PathBuf> {
     let stem = file.file_stem().unwrap().to_string_lossy();
@@ -437,37 +402,6 @@ fn trace_of_a_machine(line: &str) -> Option<&'static str> {
     .iter()
     .any(|setting| line.contains(setting))
     .then_some("the address of a mirror")
-}
-
-/// The files that a document links to, without the place in them.
-fn links(text: &str) -> Vec<String> {
-    let mut in_code = false;
-    let mut found = Vec::new();
-    for line in text.lines() {
-        if line.trim_start().starts_with("```") {
-            in_code = !in_code;
-        }
-        if in_code {
-            continue;
-        }
-        if let Some((name, target)) = line.split_once("]: ")
-            && name.starts_with('[')
-        {
-            found.push(target.trim().to_owned());
-        }
-        // What is between backticks is every second part.
-        for part in line.split('`').step_by(2) {
-            let targets = part.split("](").skip(1);
-            found.extend(targets.filter_map(|rest| Some(rest.split_once(')')?.0.to_owned())));
-        }
-    }
-    found
-        .iter()
-        .filter(|link| !link.contains("://") && !link.starts_with("mailto:"))
-        .filter_map(|link| link.split('#').next())
-        .filter(|link| !link.is_empty())
-        .map(str::to_owned)
-        .collect()
 }
 
 fn root() -> &'static Path {
