@@ -7,7 +7,7 @@ use clap::Parser;
 use kube::Client;
 use node_insights_harness::demo::{Platform, Scenario};
 use node_insights_harness::kubernetes::{self, Pace};
-use node_insights_harness::load::refuse_living_cluster;
+use node_insights_harness::load::reject_live_cluster;
 use node_insights_harness::openshift;
 
 /// Plays an update in a simulated cluster: writes what the Machine Config Operator, or a cloud's node
@@ -53,7 +53,7 @@ async fn play(arguments: Arguments) -> Result<()> {
     let client = Client::try_default()
         .await
         .context("Cannot tell which API server to write to: set KUBECONFIG")?;
-    refuse_living_cluster(&client).await?;
+    reject_live_cluster(&client).await?;
     let pace = Pace::new(arguments.pace);
     if arguments.load {
         let version = client.apiserver_version().await?.git_version;

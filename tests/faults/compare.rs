@@ -69,7 +69,7 @@ async fn damaged() -> Result<Scene> {
     let silent = scene.proxy.add(silent.resource("nodeprogressinsights"));
     damage(&scene.world.client, NODE).await?;
     eventually("the event is lost", SOON, async || {
-        Ok((scene.proxy.struck(silent) > 0).then_some(()))
+        Ok((scene.proxy.hits(silent) > 0).then_some(()))
     })
     .await?;
     Ok(scene)

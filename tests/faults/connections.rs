@@ -59,7 +59,7 @@ async fn away(door: Door) -> Result<()> {
 async fn on_a_line_that_breaks_all_the_time_every_change_arrives() -> Result<()> {
     let mut scene = Scene::openshift(&small()?, &[]).await?;
     let before = Snapshot::of(&scene.world).await?;
-    for fault in [Fault::status(503, None), Fault::Cut, Fault::LoseAnswer] {
+    for fault in [Fault::status(503, None), Fault::Cut, Fault::LoseResponse] {
         scene.proxy.add(Rule::new(fault).chance(0.15));
     }
     let mut is_cordoned = false;

@@ -23,7 +23,7 @@ async fn an_event_that_comes_twice_is_one_write() -> Result<()> {
     scene.world.editor.cordon(NODE, true).await?;
     scene.reported_as_available(NODE, "worker", false).await?;
     scene.settled().await?;
-    ensure!(scene.proxy.struck(rule) > 0);
+    ensure!(scene.proxy.hits(rule) > 0);
     let writes = scene.world.operator_writes(mark)?;
     let of_node = count(&writes, "update", "nodeprogressinsights", "status");
     ensure!(of_node == 1, "{writes:#?}");
@@ -53,7 +53,7 @@ async fn what_no_event_told_is_found_at_the_next_compare() -> Result<()> {
         Some(&repaired) == before.nodes["worker-2"].status.as_ref(),
         "{repaired:#?}"
     );
-    ensure!(scene.proxy.struck(rule) >= 3);
+    ensure!(scene.proxy.hits(rule) >= 3);
     scene.proxy.heal();
     scene.compared_again().await?;
     scene.a_fresh_operator_writes_nothing().await
@@ -80,7 +80,7 @@ async fn a_standby_that_no_event_told_that_a_pool_is_gone_forgets_it_all_the_sam
     let pools = standby.world.editor.pools();
     pools.delete("infra", &DeleteParams::default()).await?;
     eventually("nobody told the standby", SOON, async || {
-        Ok((standby.proxy.struck(rule) > 0).then_some(()))
+        Ok((standby.proxy.hits(rule) > 0).then_some(()))
     })
     .await?;
     standby.proxy.heal();
@@ -103,7 +103,7 @@ async fn events_in_another_order_end_in_the_same_insights() -> Result<()> {
     }
     scene.world.editor.cordon(NODE, true).await?;
     eventually("events are swapped", SOON, async || {
-        Ok((scene.proxy.struck(rule) > 2).then_some(()))
+        Ok((scene.proxy.hits(rule) > 2).then_some(()))
     })
     .await?;
     scene.proxy.heal();
@@ -128,7 +128,7 @@ async fn a_list_that_is_older_than_what_was_seen_is_corrected_by_the_next_one() 
     let replay = Rule::new(Fault::Replay).verbs(&["list"]).resource("nodes");
     let rule = scene.proxy.add(replay.times(2));
     eventually("old lists are read", SOON, async || {
-        Ok((scene.proxy.struck(rule) == 2).then_some(()))
+        Ok((scene.proxy.hits(rule) == 2).then_some(()))
     })
     .await?;
     scene.compared_again().await?;

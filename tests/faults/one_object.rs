@@ -123,7 +123,7 @@ async fn refused(code: u16) -> Result<()> {
     let rule = scene.proxy.add(rule.name(REFUSED));
     scene.world.editor.cordon(REFUSED, true).await?;
     eventually("it is refused, and tried again", SOON, async || {
-        Ok((scene.proxy.struck(rule) >= 2).then_some(()))
+        Ok((scene.proxy.hits(rule) >= 2).then_some(()))
     })
     .await?;
     let beside = median(&scene, false).await?;
@@ -131,8 +131,8 @@ async fn refused(code: u16) -> Result<()> {
         beside <= usual + UNAFFECTED,
         "others took {beside:?} in the median, and {usual:?} without the refused one"
     );
-    let struck = scene.proxy.remove(rule);
-    ensure!(struck < 100, "it was tried {struck} times");
+    let hits = scene.proxy.remove(rule);
+    ensure!(hits < 100, "it was tried {hits} times");
     scene
         .reported_as_available(REFUSED, "worker", false)
         .await?;

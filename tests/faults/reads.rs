@@ -80,7 +80,7 @@ async fn a_watch_that_is_never_answered_is_given_up_and_holds_up_nothing_else() 
     scene.proxy.cut_watches(KIND);
     scene.world.editor.set_paused("worker", true).await?;
     eventually("the fault strikes", SOON, async || {
-        Ok((scene.proxy.struck(rule) > 0).then_some(()))
+        Ok((scene.proxy.hits(rule) > 0).then_some(()))
     })
     .await?;
     goes_on(&scene, true).await?;
@@ -125,7 +125,7 @@ async fn strike(scene: &mut Scene, rule: Rule, cut: bool, pause: bool) -> Result
     }
     scene.world.editor.set_paused("worker", pause).await?;
     eventually("the fault strikes", SOON, async || {
-        Ok((scene.proxy.struck(rule) > 0).then_some(()))
+        Ok((scene.proxy.hits(rule) > 0).then_some(()))
     })
     .await?;
     goes_on(scene, pause).await?;

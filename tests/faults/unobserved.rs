@@ -151,7 +151,7 @@ async fn blind(
     let rule = scene.proxy.add(expired);
     scene.proxy.cut_watches(resource);
     eventually("nothing of it can be read", SOON, async || {
-        Ok((scene.proxy.struck(rule) >= 2).then_some(()))
+        Ok((scene.proxy.hits(rule) >= 2).then_some(()))
     })
     .await?;
     Ok(rule)

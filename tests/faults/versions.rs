@@ -60,7 +60,7 @@ async fn while_the_version_of_the_api_server_flips_the_lower_one_changes_nothing
     let old = scene.proxy.add(version(OLD).chance(0.5));
     let new = scene.proxy.add(version(NEW));
     eventually("the version flips", SOON, async || {
-        let (old, new) = (scene.proxy.struck(old), scene.proxy.struck(new));
+        let (old, new) = (scene.proxy.hits(old), scene.proxy.hits(new));
         Ok((old >= FLIPS && new >= FLIPS).then_some(()))
     })
     .await?;
@@ -74,7 +74,7 @@ async fn while_the_version_of_the_api_server_flips_the_lower_one_changes_nothing
     scene.proxy.add(version(NEW));
     scene.start().await?;
     scene.settled().await?;
-    ensure!(scene.proxy.struck(old) > 0, "nobody asked for the version");
+    ensure!(scene.proxy.hits(old) > 0, "nobody asked for the version");
     scene.compared_again().await?;
     let writes = scene.world.operator_writes(mark)?;
     ensure!(

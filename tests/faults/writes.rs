@@ -26,7 +26,7 @@ const UNHEARD: [(&str, Fault); 8] = [
 
 /// These are done, and the operator does not learn it, or late.
 const DONE: [(&str, Fault); 5] = [
-    ("an answer that is lost", Fault::LoseAnswer),
+    ("an answer that is lost", Fault::LoseResponse),
     ("an answer that ends early", Fault::Truncate),
     ("an answer that is no JSON", Fault::Garble),
     ("a slow API server", Fault::Delay(Duration::from_secs(1))),
@@ -66,7 +66,7 @@ async fn strike(scene: &mut Scene, fault: &Fault, cordon: bool, is_done: bool) -
     let rule = scene.proxy.add(rule);
     scene.world.editor.cordon(NODE, cordon).await?;
     eventually("the fault strikes", SOON, async || {
-        Ok((scene.proxy.struck(rule) > 0).then_some(()))
+        Ok((scene.proxy.hits(rule) > 0).then_some(()))
     })
     .await?;
 

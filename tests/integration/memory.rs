@@ -256,13 +256,13 @@ async fn fits(nodes: usize, bytes: u64) -> Result<()> {
 }
 
 #[tokio::test]
-#[ignore = "needs control groups, which not every machine lets us make: hack/test.sh memory"]
+#[ignore = "needs cgroups, which not every machine lets us create: hack/test.sh memory"]
 async fn five_thousand_nodes_fit_into_64_mib_through_relist_restart_and_take_over() -> Result<()> {
     fits(5_000, 64 * MEBIBYTE).await
 }
 
 #[tokio::test]
-#[ignore = "needs control groups and takes minutes: make soak"]
+#[ignore = "needs cgroups and takes minutes: make soak"]
 async fn twenty_thousand_nodes_fit_into_128_mib_through_relist_restart_and_take_over() -> Result<()>
 {
     fits(20_000, 128 * MEBIBYTE).await

@@ -80,7 +80,7 @@ async fn shut(proxy: &FaultProxy, door: Door, random: &mut Rng) {
 fn of_write(random: &mut Rng) -> Rule {
     let fault = match random.u8(..8) {
         0 => Fault::Cut,
-        1 => Fault::LoseAnswer,
+        1 => Fault::LoseResponse,
         2 => Fault::Hang,
         3 => Fault::Truncate,
         4 => Fault::Garble,

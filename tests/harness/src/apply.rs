@@ -1,10 +1,10 @@
-//! YAML into the cluster, as `kubectl apply --server-side` does it.
+//! Server-side apply of YAML, as `kubectl apply --server-side` does it.
 //!
-//! Any kind is looked up in the API server's discovery, so nothing here knows the kinds that the
-//! tests use. Custom resource definitions go first and are waited for: what follows may be of their
-//! kinds. Then namespaces, then the rest in its own order.
+//! Kinds are looked up by API discovery, so nothing here knows the kinds that the tests use. CRDs are
+//! applied first and waited for, as other objects may be of their kinds; then namespaces, then the
+//! rest in the order given.
 //!
-//! Not done: a status. Where it is a subresource, the API server ignores it in what is applied.
+//! The status is not applied: where it is a subresource, the API server ignores it.
 
 use std::collections::HashMap;
 use std::fs;
@@ -24,17 +24,17 @@ use crate::wait::eventually;
 /// Owner of the fields that the harness sets.
 pub const FIELD_MANAGER: &str = "node-insights-harness";
 
-/// How long a new custom resource may take until it is served; it takes about a second.
+/// How long a new CRD may take to be served; usually about a second.
 const CRD_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Applies all documents of `yaml`; a `List` counts as its items.
 ///
-/// Returns once the custom resources defined in it can be used.
+/// Returns once the custom resources defined in it are served.
 ///
 /// # Errors
 ///
-/// When the text is not YAML of Kubernetes objects, or the API server refuses one; what came before
-/// that one stays.
+/// When the text is not YAML of Kubernetes objects, or the API server rejects one; the objects before
+/// it stay applied.
 pub async fn apply_yaml(client: &Client, yaml: &str) -> Result<()> {
     apply_objects(client, parse(yaml)?).await
 }
@@ -48,8 +48,7 @@ pub async fn apply_file(client: &Client, path: &Path) -> Result<()> {
     apply_objects(client, parse_file(path)?).await
 }
 
-/// Applies all documents of all `*.yaml` files of a folder, in the order of their names; folders in
-/// it are left out.
+/// Applies all documents of all `*.yaml` files of a folder, ordered by file name; not recursive.
 ///
 /// # Errors
 ///
@@ -72,12 +71,12 @@ pub async fn apply_dir(client: &Client, path: &Path) -> Result<()> {
 ///
 /// # Errors
 ///
-/// When the API server does not know a kind or refuses an object.
+/// When the API server does not know a kind or rejects an object.
 pub async fn apply_objects(client: &Client, mut objects: Vec<DynamicObject>) -> Result<()> {
     objects.sort_by_key(rank); // stable: the order within a rank stays
     let crds = objects
         .iter()
-        .take_while(|object| rank(object) == Rank::Definition)
+        .take_while(|object| rank(object) == Rank::Crd)
         .count();
     let rest = objects.split_off(crds);
 
@@ -96,20 +95,20 @@ pub async fn apply_objects(client: &Client, mut objects: Vec<DynamicObject>) -> 
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
-    Definition,
+    Crd,
     Namespace,
     Other,
 }
 
 fn rank(object: &DynamicObject) -> Rank {
     match object.types.as_ref().map(|types| types.kind.as_str()) {
-        Some("CustomResourceDefinition") => Rank::Definition,
+        Some("CustomResourceDefinition") => Rank::Crd,
         Some("Namespace") => Rank::Namespace,
         Some(_) | None => Rank::Other,
     }
 }
 
-/// The kinds met so far, so that each is asked for once.
+/// The kinds discovered so far, so that each is looked up once.
 struct Kinds {
     client: Client,
     known: HashMap<GroupVersionKind, (ApiResource, ApiCapabilities)>,
@@ -141,7 +140,7 @@ impl Kinds {
         let params = PatchParams::apply(FIELD_MANAGER).force();
         match api.patch(name, &params, &Patch::Apply(object)).await {
             Ok(_) => Ok(()),
-            // kube would print the whole answer twice; what the server said is in its message.
+            // kube would print the whole response twice; its message is enough.
             Err(kube::Error::Api(status)) => Err(anyhow!(status.message)),
             Err(error) => Err(error.into()),
         }
@@ -168,15 +167,15 @@ impl Kinds {
     }
 }
 
-/// Waits until the definition is established and the API server lists each of its versions: the
-/// handler of a new resource comes a moment after the condition.
+/// Waits until the CRD is established and the API server lists each of its versions: the handler of a
+/// new resource is installed a moment after the condition is set.
 async fn wait_until_served(client: &Client, name: &str) -> Result<()> {
-    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
     eventually(
         &format!("custom resource {name} served"),
         CRD_DEADLINE,
         async || {
-            let crd = definitions.get(name).await?;
+            let crd = crds.get(name).await?;
             let conditions = crd
                 .status
                 .and_then(|status| status.conditions)
@@ -216,7 +215,7 @@ fn parse(yaml: &str) -> Result<Vec<DynamicObject>> {
 
 fn flatten(document: Value, objects: &mut Vec<DynamicObject>) -> Result<()> {
     match document {
-        // What a template leaves of an object that it does not render.
+        // A template that rendered nothing.
         Value::Null => Ok(()),
         Value::Object(mut map) if map.get("kind").is_some_and(|kind| kind == "List") => {
             let Some(Value::Array(items)) = map.remove("items") else {

@@ -1,9 +1,9 @@
-//! What the API server was asked, by whom, and what it answered.
+//! The API server's audit log: every request, who sent it, and how it was answered.
 //!
-//! The API server's audit log is the one witness that does not depend on the operator's own
-//! counters: a test that claims "0 writes" reads it here. The log is written in blocking mode: the
-//! entry of a write is in the file before the client sees the answer. Only an answer of more than
-//! 4 KiB may reach the client a moment before its entry.
+//! It is the one source that does not depend on the operator's own counters: a test that claims
+//! "0 writes" reads it here. The log is written in blocking mode: the entry of a write is in the file
+//! before the client sees the response. Only a response of more than 4 KiB may reach the client a
+//! moment before its entry.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom};
@@ -13,8 +13,8 @@ use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use serde::Deserialize;
 
-/// The policy of the log: no bodies, one entry a request (two for a watch: at its start and at its
-/// end). Left out is what a control plane does by itself, so that a test sees only its own clients.
+/// The audit policy: no bodies, one entry per request (two for a watch: at its start and at its end).
+/// The control plane's own requests are left out, so that a test sees only its own clients.
 pub(crate) const POLICY: &str = r#"
 apiVersion: audit.k8s.io/v1
 kind: Policy
@@ -29,14 +29,14 @@ rules:
   - level: Metadata
 "#;
 
-/// The audit log of one control plane; a handle, cheap to clone, valid for as long as the control
-/// plane's folder is.
+/// The audit log of one control plane: a cheap handle, valid as long as the control plane's folder
+/// exists.
 #[derive(Clone, Debug)]
 pub struct AuditLog {
     path: PathBuf,
 }
 
-/// A place in the log: see [`AuditLog::mark`].
+/// A position in the log: see [`AuditLog::mark`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct AuditMark(u64);
 
@@ -44,7 +44,7 @@ pub struct AuditMark(u64);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditEntry {
     /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`; the
-    /// lower-case HTTP method for what is not a resource.
+    /// lower-case HTTP method for non-resource URLs.
     pub verb: String,
     /// The authenticated user, such as `system:serviceaccount:NAMESPACE:NAME`.
     pub user: String,
@@ -54,21 +54,21 @@ pub struct AuditEntry {
     pub subresource: String,
     /// Empty for the core group.
     pub api_group: String,
-    /// Empty for a list and a watch, and for a create that was refused.
+    /// Empty for a list, a watch and a rejected create.
     pub name: String,
-    /// Empty for what is cluster-scoped.
+    /// Empty for cluster-scoped resources.
     pub namespace: String,
-    /// The HTTP status of the answer; 0 when the server gave none.
+    /// The HTTP status of the response; 0 when there was none.
     pub code: u16,
     /// `ResponseComplete`, `ResponseStarted` (a watch that began) or `Panic`.
     pub stage: String,
-    /// What the client calls itself.
+    /// The client's `User-Agent`.
     pub user_agent: String,
     /// The path and the query.
     pub request_uri: String,
     /// When the request came in, to the microsecond.
     pub received: Timestamp,
-    /// When it reached its stage: it was answered, or a watch began.
+    /// When it reached its stage: the response was complete, or the watch began.
     pub reached: Timestamp,
 }
 
@@ -77,7 +77,7 @@ impl AuditLog {
         Self { path }
     }
 
-    /// The file, one JSON object a line.
+    /// The file, one JSON object per line.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -92,7 +92,7 @@ impl AuditLog {
         self.since(AuditMark::default())
     }
 
-    /// The present end of the log, for a later [`Self::since`].
+    /// The current end of the log, for a later [`Self::since`].
     ///
     /// # Errors
     ///
@@ -115,7 +115,7 @@ impl AuditLog {
         let text = self
             .read_from(mark)
             .with_context(|| format!("reading {}", self.path.display()))?;
-        // A line without its end is still being written.
+        // The last line may still be being written.
         let complete = text.rfind('\n').map_or("", |end| &text[..end]);
         complete
             .lines()
@@ -142,9 +142,8 @@ impl AuditLog {
 }
 
 impl AuditEntry {
-    /// Whether the request changed something, or at least went through as one that may: a write
-    /// that was answered with a code below 400. Questions that are asked by a POST, such as a token
-    /// or an access review, count as well: filter by resource where they matter.
+    /// Whether the request was a successful write: a writing verb and a code below 400. Reviews, which
+    /// are created by POST, count as well: filter by resource where they matter.
     #[must_use]
     pub fn is_write(&self) -> bool {
         let verb = matches!(
@@ -161,7 +160,7 @@ pub fn writes(entries: &[AuditEntry]) -> Vec<&AuditEntry> {
     entries.iter().filter(|entry| entry.is_write()).collect()
 }
 
-/// `audit.k8s.io/v1` `Event`, as far as it is read here.
+/// `audit.k8s.io/v1` `Event`: the fields that are read here.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Event {

@@ -1,4 +1,4 @@
-//! The certificates and keys of one control plane, made on the spot and thrown away with it.
+//! The certificates and keys of one control plane, generated for it and deleted with it.
 //!
 //! One authority signs everything. All files are in one folder and readable by their owner only.
 
@@ -14,8 +14,8 @@ use rcgen::{
     KeyUsagePurpose,
 };
 
-/// The names under which the API server is reached: by its clients here, and by pods, to whom it is the first
-/// address of the Services.
+/// The names under which the API server is reached: by clients on this machine, and by pods, which use the first
+/// address of the service CIDR.
 const API_SERVER_NAMES: [&str; 7] = [
     "127.0.0.1",
     "10.96.0.1",
@@ -46,7 +46,7 @@ pub struct Identity {
 }
 
 impl Certificates {
-    /// Makes them all, in `dir`, which it creates. The API server is also reached at `address`, if there is one.
+    /// Creates all of them in `dir`, which it creates too. The API server is also reached at `address`, if given.
     pub(crate) fn create(dir: PathBuf, address: Option<&str>) -> Result<Self> {
         fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
         Self::generate(dir, address).context("making the certificates of the control plane")
@@ -60,7 +60,7 @@ impl Certificates {
         self.identity(API_SERVER)
     }
 
-    /// As which the API server asks kubelets for logs.
+    /// The API server's client certificate towards kubelets.
     pub(crate) fn api_server_to_kubelets(&self) -> Identity {
         self.identity(API_SERVER_TO_KUBELETS)
     }
@@ -70,12 +70,12 @@ impl Certificates {
         self.dir.join("service-accounts.key")
     }
 
-    /// Checks them.
+    /// Verifies them.
     pub(crate) fn service_account_public_key(&self) -> PathBuf {
         self.dir.join("service-accounts.pub")
     }
 
-    /// A certificate by which the API server knows a user, and its groups.
+    /// A client certificate for a user, and its group.
     pub(crate) fn issue_client(&self, user: &str, group: Option<&str>) -> Result<Identity> {
         let files = self.identity(&user.replace(':', "-"));
         sign(client(user, group), &self.issuer, &files)?;

@@ -8,14 +8,14 @@
 //!                              └──────────────────────────────── kube-controller-manager
 //! ```
 //!
-//! Each [`ControlPlane`] has its own folder, authority and port: any number run side by side, in one
-//! process or in several. Nothing listens on another address than 127.0.0.1. All of it is gone after
-//! the drop, and the programs are gone even when the test's process is killed (see
-//! [`crate::process`]; the logs and certificates are then left, etcd's data is not).
+//! Each [`ControlPlane`] has its own folder, CA and port: any number run side by side, in one process
+//! or in several. Everything listens on 127.0.0.1 only. The drop removes all of it, and the programs
+//! end even when the test's process is killed (see [`crate::process`]; the logs and certificates are
+//! then left behind, etcd's data is not).
 //!
 //! As in a cluster: RBAC, priority and fairness, the default admission plugins, the owner check of
-//! `OpenShift`. Deliberately not: kubelets, a scheduler, the node lifecycle controller; a node is what
-//! a test writes. [`ControlPlaneBuilder::nodes`] is for those tests whose nodes really run.
+//! `OpenShift`. Deliberately absent: kubelets, a scheduler, the node lifecycle controller; nodes are
+//! what a test writes. [`ControlPlaneBuilder::nodes`] is for tests whose nodes really run.
 
 mod backup;
 mod flags;
@@ -56,10 +56,10 @@ use crate::certificates::Certificates;
 use crate::process::Process;
 
 /// How long a token of [`ControlPlane::service_account_kubeconfig`] is valid, in seconds: longer than
-/// any test or demo, which have nobody to renew it.
+/// any test or demo, as nothing renews it.
 const TOKEN_SECONDS: i64 = 7 * 24 * 60 * 60;
 
-/// How long a killed API server may take to be gone.
+/// How long a killed API server may take to exit.
 const KILL_DEADLINE: Duration = Duration::from_secs(10);
 
 /// A running control plane; its drop ends it.
@@ -73,7 +73,7 @@ pub struct ControlPlane {
     layout: Layout,
     etcd_program: PathBuf,
     api_server_command: ApiServerCommand,
-    // Dropped in this order: clients before servers, the folder when nobody writes to it any more.
+    // Dropped in this order: clients before servers, the folder when nothing writes to it any more.
     scheduler: Option<Process>,
     controller_manager: Option<Process>,
     api_server: Option<Process>,
@@ -81,9 +81,9 @@ pub struct ControlPlane {
     folder: Folder,
 }
 
-/// A control plane that runs on without its starter: see [`ControlPlane::keep`].
+/// A control plane that outlives the process that started it: see [`ControlPlane::keep`].
 #[derive(Clone, Debug)]
-pub struct KeptControlPlane {
+pub struct DetachedControlPlane {
     /// The folder with everything, to be removed by hand.
     pub dir: PathBuf,
     /// The admin's kubeconfig, in that folder.
@@ -91,12 +91,12 @@ pub struct KeptControlPlane {
     /// `https://127.0.0.1:PORT`.
     pub url: String,
     /// The process ids of the programs; `kill -9` on all of them ends the control plane. SIGTERM
-    /// would do, but the API server's orderly end takes a minute when etcd is gone first.
+    /// works too, but the API server takes a minute to shut down when etcd is gone first.
     pub pids: Vec<u32>,
 }
 
 impl ControlPlane {
-    /// A control plane with wishes.
+    /// A control plane with options.
     #[must_use]
     pub fn builder() -> ControlPlaneBuilder {
         ControlPlaneBuilder::default()
@@ -111,7 +111,7 @@ impl ControlPlane {
         Self::builder().start().await
     }
 
-    /// A client of the cluster's admin, to whom RBAC does not apply.
+    /// A client of the cluster admin, to whom RBAC does not apply.
     #[must_use]
     pub fn client(&self) -> Client {
         self.client.clone()
@@ -129,13 +129,13 @@ impl ControlPlane {
         &self.url
     }
 
-    /// The folder of this control plane. What a test puts there goes, or stays, with the logs.
+    /// The folder of this control plane. Files that a test puts there are removed, or stay, with the logs.
     #[must_use]
     pub fn dir(&self) -> &Path {
         self.folder.path()
     }
 
-    /// The log of what the API server was asked.
+    /// The API server's audit log.
     #[must_use]
     pub fn audit(&self) -> AuditLog {
         AuditLog::new(self.layout.audit_log())
@@ -145,7 +145,7 @@ impl ControlPlane {
         &self.layout.certificates
     }
 
-    /// The programs that run, for figures of their memory and processor time: clients before servers.
+    /// The running programs, to read their memory and CPU time: clients before servers.
     pub fn processes(&self) -> impl Iterator<Item = &Process> {
         self.scheduler
             .iter()
@@ -154,8 +154,8 @@ impl ControlPlane {
             .chain([&self.etcd])
     }
 
-    /// Asks for a token of a service account, which must exist, and writes a kubeconfig with it.
-    /// Nothing else is created: the account can do what RBAC allows it, and no more.
+    /// Requests a token for a service account, which must exist, and writes a kubeconfig with it.
+    /// Nothing else is created: the account can do what RBAC allows, and no more.
     ///
     /// # Errors
     ///
@@ -172,9 +172,9 @@ impl ControlPlane {
         let token = accounts
             .create_token_request(name, &PostParams::default(), &request)
             .await
-            .with_context(|| format!("asking for a token of service account {namespace}/{name}"))?
+            .with_context(|| format!("requesting a token of service account {namespace}/{name}"))?
             .status
-            .context("the answer has no token")?
+            .context("the response has no token")?
             .token;
         let path = self.layout.service_account_kubeconfig(namespace, name);
         let authority = self.layout.certificates.authority();
@@ -188,8 +188,8 @@ impl ControlPlane {
         Ok(path)
     }
 
-    /// Writes the kubeconfig of a user, in this group, who reaches the API server at `url`. What the user may do,
-    /// RBAC says.
+    /// Writes the kubeconfig of a user in this group who reaches the API server at `url`. RBAC decides what the user
+    /// may do.
     ///
     /// # Errors
     ///
@@ -198,22 +198,22 @@ impl ControlPlane {
         kubeconfig::for_user(&self.layout, url, user, group)
     }
 
-    /// The certificate of a server with these names and addresses, by the cluster's own authority.
+    /// A server certificate for these names and addresses, signed by the cluster's CA.
     ///
     /// # Errors
     ///
-    /// When a name is none, or a file cannot be written.
+    /// When a name is invalid, or a file cannot be written.
     pub fn server_certificate(&self, name: &str, names: Vec<String>) -> Result<Identity> {
         self.layout.certificates.issue_server(name, names)
     }
 
-    /// The certificate of the cluster's authority.
+    /// The cluster's CA certificate.
     #[must_use]
     pub fn authority(&self) -> PathBuf {
         self.layout.certificates.authority()
     }
 
-    /// A token of a service account, which must exist, that has expired.
+    /// An expired token of a service account, which must exist.
     ///
     /// # Errors
     ///
@@ -230,7 +230,7 @@ impl ControlPlane {
     ///
     /// # Errors
     ///
-    /// When the text cannot be read or the API server refuses an object.
+    /// When the text cannot be parsed or the API server rejects an object.
     pub async fn apply_yaml(&self, yaml: &str) -> Result<()> {
         apply::apply_yaml(&self.client, yaml).await
     }
@@ -239,17 +239,16 @@ impl ControlPlane {
     ///
     /// # Errors
     ///
-    /// When the file cannot be read or the API server refuses an object.
+    /// When the file cannot be read or the API server rejects an object.
     pub async fn apply_file(&self, path: impl AsRef<Path>) -> Result<()> {
         apply::apply_file(&self.client, path.as_ref()).await
     }
 
-    /// Applies the `*.yaml` files of a folder, custom resource definitions first: see
-    /// [`apply::apply_dir`].
+    /// Applies the `*.yaml` files of a folder, CRDs first: see [`apply::apply_dir`].
     ///
     /// # Errors
     ///
-    /// When a file cannot be read or the API server refuses an object.
+    /// When a file cannot be read or the API server rejects an object.
     pub async fn apply_dir(&self, path: impl AsRef<Path>) -> Result<()> {
         apply::apply_dir(&self.client, path.as_ref()).await
     }
@@ -258,24 +257,27 @@ impl ControlPlane {
     ///
     /// # Errors
     ///
-    /// When it does not run.
+    /// When it is not running.
     pub async fn stop_api_server(&mut self) -> Result<()> {
         let process = self
             .api_server
             .take()
-            .context("the API server does not run")?;
+            .context("the API server is not running")?;
         process.kill()?;
         process.wait_timeout(KILL_DEADLINE).await?;
         Ok(())
     }
 
-    /// Ends the outage: the API server as it was, on the same port, ready when this returns.
+    /// Ends the outage: starts the API server as before, on the same port; ready when this returns.
     ///
     /// # Errors
     ///
-    /// When it runs already, or does not become ready.
+    /// When it is already running, or does not become ready.
     pub async fn start_api_server(&mut self) -> Result<()> {
-        ensure!(self.api_server.is_none(), "the API server runs already");
+        ensure!(
+            self.api_server.is_none(),
+            "the API server is already running"
+        );
         let process = self.api_server_command.spawn(&self.layout)?;
         wait_for_api_server(&process, &self.client).await?;
         self.api_server = Some(process);
@@ -286,11 +288,11 @@ impl ControlPlane {
     ///
     /// # Errors
     ///
-    /// When it runs already, is missing and cannot be built, or does not become ready.
+    /// When it is already running, is missing and cannot be built, or does not become ready.
     pub async fn start_controller_manager(&mut self) -> Result<()> {
         ensure!(
             self.controller_manager.is_none(),
-            "the controller manager runs already"
+            "the controller manager is already running"
         );
         let [program] = programs::find(["kube-controller-manager"]).await?;
         let process =
@@ -300,7 +302,7 @@ impl ControlPlane {
         Ok(())
     }
 
-    /// Runs kubectl as the cluster's admin and returns its stdout.
+    /// Runs kubectl as the cluster admin and returns its stdout.
     ///
     /// # Errors
     ///
@@ -328,12 +330,12 @@ impl ControlPlane {
         Ok(String::from_utf8(output.stdout)?)
     }
 
-    /// Lets the control plane run on when this process ends, and says how to reach and to end it.
+    /// Detaches the control plane from this process, and returns how to reach and how to end it.
     ///
     /// # Errors
     ///
     /// When one of its programs has ended; the others are then ended as well.
-    pub fn keep(self) -> Result<KeptControlPlane> {
+    pub fn keep(self) -> Result<DetachedControlPlane> {
         let Self {
             url,
             kubeconfig,
@@ -354,7 +356,7 @@ impl ControlPlane {
             .into_iter()
             .map(Process::keep)
             .collect::<Result<_>>()?;
-        Ok(KeptControlPlane {
+        Ok(DetachedControlPlane {
             dir: folder.keep(),
             kubeconfig,
             url,

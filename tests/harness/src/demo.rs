@@ -1,12 +1,12 @@
-//! The demo: a real control plane, a simulated cluster, the operator, and an update to look at.
+//! The demo: a real control plane, a simulated cluster, the operator, and an update to watch.
 //!
 //! ```text
 //! control plane ─► CRDs, RBAC ─► simulated cluster ─► operator ─┬─► rollout (about a minute)
 //!                                                               └─► both tables, once a second
 //! ```
 //!
-//! Ends by itself when everything is Completed, and leaves nothing behind unless told to. Needs no
-//! kubectl: the tables are those that the API server prints for it.
+//! Ends by itself when everything is Completed, and leaves nothing behind without `--keep`. Needs no
+//! kubectl: the API server renders the tables.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ use view::View;
 /// How long the operator may take to write the first insight of every node.
 const FIRST_INSIGHTS: Duration = Duration::from_secs(30);
 
-/// How long everything may take to be Completed, at the pace of the demo: three times what it takes.
+/// How long everything may take to be Completed, at the pace of the demo: three times the usual.
 const DEADLINE: Duration = Duration::from_mins(4);
 
 /// How often the tables are read.
@@ -48,14 +48,14 @@ pub struct Options {
     pub operator: PathBuf,
     /// The folder with the operator's CRDs.
     pub crds: PathBuf,
-    /// The folder with its RBAC; when there is none, the operator runs as an administrator.
+    /// The folder with its RBAC; without one, the operator runs as an administrator.
     pub rbac: PathBuf,
     /// How fast the update goes.
     pub pace: Pace,
 }
 
 impl Options {
-    /// The demo of a platform, with the operator that lies beside the examples of this build.
+    /// The demo of a platform, with the operator from the folder above this build's examples.
     ///
     /// # Errors
     /// When this program's own path is not known.
@@ -79,10 +79,10 @@ impl Options {
     }
 }
 
-/// Runs the demo to its end, or until the user or the system asks to stop.
+/// Runs the demo to its end, or until it is interrupted.
 ///
 /// # Errors
-/// When something does not start, the operator ends, or not everything is Completed in time. The
+/// When something does not start, the operator exits, or not everything is Completed in time. The
 /// message has the operator's last log lines.
 pub async fn run(options: &Options) -> Result<()> {
     tokio::select! {
@@ -94,7 +94,7 @@ pub async fn run(options: &Options) -> Result<()> {
 async fn play(options: &Options) -> Result<()> {
     if !options.operator.is_file() {
         bail!(
-            "There is no operator at {}: build it with `cargo build --bin node-insights`",
+            "No operator at {}: build it with `cargo build --bin node-insights`",
             options.operator.display()
         );
     }
@@ -131,7 +131,7 @@ async fn play(options: &Options) -> Result<()> {
     first.map_err(|error| operator.explain(&error))?;
     step.done();
 
-    screen::emit(&format!("{}\n", scenario.story()));
+    screen::emit(&format!("{}\n", scenario.describe_update()));
     let started = Instant::now();
     let shown = show(&scenario, &client, &mut view, &mut operator, options.pace).await;
     shown.map_err(|error| operator.explain(&error))?;
@@ -148,7 +148,7 @@ All nodes and pools are Completed, after {took:.0} s.
     Ok(())
 }
 
-/// Returns when every node has an insight, or the operator has ended.
+/// Returns once every node has an insight; fails if the operator exits.
 async fn first_insights(view: &mut View, operator: &mut Operator) -> Result<()> {
     let mut ticks = tokio::time::interval(REFRESH / 10);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -162,7 +162,7 @@ async fn first_insights(view: &mut View, operator: &mut Operator) -> Result<()> 
     }
 }
 
-/// Plays the rollout and shows the tables until everything is Completed.
+/// Runs the simulated rollout and shows the tables until everything is Completed.
 async fn show(
     scenario: &Scenario,
     client: &kube::Client,
@@ -195,7 +195,7 @@ async fn show(
                 screen.show(view);
                 if let Some(pool) = paused.take_if(|pool| view.waits_only_for(pool)) {
                     scenario.unpause(client).await?;
-                    screen.say(&format!("All other pools are Completed: unpausing {pool}"));
+                    screen.announce(&format!("All other pools are Completed: unpausing {pool}"));
                 }
                 if played && view.is_completed() {
                     screen.finish(view);
@@ -206,30 +206,30 @@ async fn show(
     }
 }
 
-/// Keeps everything, and says how to use and how to end it.
+/// Leaves everything running, and returns how to use and how to stop it.
 fn leave_running(operator: Operator, control_plane: ControlPlane) -> Result<String> {
     let operator = operator.keep()?;
-    let kept = control_plane.keep()?;
+    let detached = control_plane.keep()?;
     let mut text = format!(
-        "\nThe control plane and the operator go on. Try:\n\n  export KUBECONFIG={}\n",
-        kept.kubeconfig.display()
+        "\nThe control plane and the operator keep running. Try:\n\n  export KUBECONFIG={}\n",
+        detached.kubeconfig.display()
     );
     text.push_str("  kubectl get npi,ppi\n  kubectl get npi -o wide --watch\n");
-    text.push_str("  cargo run --example rollout -- --help   plays one more update\n");
-    // The operator first: it would only log that its API server is gone.
-    let pids = std::iter::once(operator).chain(kept.pids.iter().copied());
+    text.push_str("  cargo run --example rollout -- --help   simulates one more update\n");
+    // The operator first: otherwise it would only log that its API server is gone.
+    let pids = std::iter::once(operator).chain(detached.pids.iter().copied());
     let pids: Vec<String> = pids.map(|pid| pid.to_string()).collect();
     write!(
         text,
-        // An API server whose etcd ends first would wait for it, deaf to anything gentler.
+        // After SIGTERM, an API server whose etcd is gone would wait for it.
         "\nStop it with:\n\n  kill -9 {}; rm -r {}\n",
         pids.join(" "),
-        kept.dir.display()
+        detached.dir.display()
     )?;
     Ok(text)
 }
 
-/// Returns when the user presses Ctrl-C, or the system asks this program to end.
+/// Returns on SIGINT (Ctrl-C) or SIGTERM.
 async fn stopped() {
     use tokio::signal::unix::{SignalKind, signal};
     let Ok(mut terminate) = signal(SignalKind::terminate()) else {
@@ -245,7 +245,7 @@ async fn stopped() {
     }
 }
 
-/// A line that says what is being done, and then how long it took.
+/// Prints what is being done, and then how long it took.
 struct Step(Instant);
 
 impl Step {

@@ -1,30 +1,30 @@
-//! A proxy between an operator and its API server that breaks what passes through it.
+//! A proxy between an operator and its API server that injects faults.
 //!
 //! ```text
 //!   operator ──TLS──► door ──► rules ──► gate ──TLS──► kube-apiserver, or another one: `move_to`
 //!                              ▲                              │
-//!                              └──────── answers, events ◄────┘
+//!                              └─────── responses, events ◄───┘
 //! ```
 //!
 //! | Module | For |
 //! |---|---|
-//! | [`asked`] | what a request is about |
-//! | [`rule`] | which fault strikes what, how often and for how long |
-//! | `rules` | the rules that hold now; decides by the seed |
+//! | [`request_info`] | verb, resource and name of a request |
+//! | [`rule`] | which fault hits which requests, how often and for how long |
+//! | `rules` | the active rules; decides by the seed |
 //! | `gate` | how many writes may pass |
 //! | `connection` | one connection of the operator, and its own to the API server |
-//! | `respond` | one request, and what becomes of its answer |
+//! | `respond` | one request and its response |
 //! | `events` | the events of one watch |
-//! | `answer` | answers that are made or changed here |
+//! | `response` | responses that the proxy generates or changes |
 //!
-//! The proxy shows the API server's own certificate, which the operator trusts. Bearer tokens pass, so RBAC and
-//! the audit log are the real ones; client certificates cannot pass.
+//! The proxy presents the API server's own certificate, which the operator trusts. Bearer tokens pass through, so
+//! RBAC and the audit log are real; client certificates cannot pass.
 //!
-//! Whether a rule strikes depends on the seed, on the rule, on what is asked for and on how often that was asked
-//! before: not on the order in which requests about different things come in. So a seed repeats a run as closely
-//! as two processes and a network can be repeated.
+//! Whether a rule hits depends on the seed, on the rule, on the verb and resource of the request and on how many of
+//! the same came before: not on the order of unrelated requests. So a seed reproduces a run as closely as two
+//! processes and a network can be reproduced.
 //!
-//! Not done: HTTP/2, which the operator does not speak; faults below TLS other than those of the [`Door`].
+//! Not supported: HTTP/2, which the operator does not speak; faults below TLS other than those of the [`Door`].
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,33 +41,33 @@ use self::respond::Recorded;
 use self::rules::Rules;
 use crate::control_plane::{ControlPlane, port};
 
-mod answer;
-pub mod asked;
 mod connection;
 mod events;
 mod gate;
+pub mod request_info;
 mod respond;
+mod response;
 pub mod rule;
 mod rules;
 
-pub use self::asked::Asked;
+pub use self::request_info::RequestInfo;
 pub use self::rule::{Fault, Rule};
 pub use self::rules::RuleId;
 
-/// How many cuts a watch may be behind before it is told that it missed some, and then it is cut as well.
+/// How many cuts a watch may lag behind; one that lags further is cut as well.
 const CUTS: usize = 64;
 
-/// How long the port may be somebody else's after it was closed.
+/// Pause before the port is bound again: another process may have taken it while it was closed.
 const REBIND: Duration = Duration::from_millis(20);
 
-/// What happens to connections as a whole. Whatever it changes to, those that are served are closed.
+/// How connections are treated as a whole. Every change closes those that are open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Door {
     /// They are served.
     Open,
-    /// Nobody listens.
+    /// They are refused: nothing listens.
     Refusing,
-    /// They are accepted, and nobody says a word.
+    /// They are accepted and never answered.
     Silent,
 }
 
@@ -94,14 +94,14 @@ pub(crate) struct Shared {
 
 #[allow(
     clippy::must_use_candidate,
-    reason = "a rule holds, or ends, whether or not somebody asks about it later"
+    reason = "a rule is added or removed whether or not its result is used"
 )]
 impl FaultProxy {
-    /// Starts a proxy in front of the API server of `plane` that does nothing yet but to pass on.
+    /// Starts a proxy in front of the API server of `plane` that only forwards, until a rule is added.
     ///
     /// # Errors
     ///
-    /// When the certificates cannot be read or there is no port.
+    /// When the certificates cannot be read or no port is free.
     pub async fn start(plane: &ControlPlane, seed: u64) -> Result<Self> {
         let target = plane.url().trim_start_matches("https://").to_owned();
         let port = port::free_port()?;
@@ -127,7 +127,7 @@ impl FaultProxy {
         })
     }
 
-    /// A copy of `kubeconfig`, beside it, that leads to this proxy instead of the API server.
+    /// Writes a copy of `kubeconfig`, beside it, that points to this proxy instead of the API server.
     ///
     /// # Errors
     ///
@@ -141,23 +141,24 @@ impl FaultProxy {
         Ok(path)
     }
 
-    /// Lets a rule hold from now on. Of several the first one that strikes counts.
+    /// Adds a rule. If several match, the first one that hits applies.
     pub fn add(&self, rule: Rule) -> RuleId {
         self.shared.rules.add(rule)
     }
 
-    /// Ends a rule; how often it has struck.
+    /// Removes a rule; returns how often it has hit.
     pub fn remove(&self, id: RuleId) -> u64 {
         self.shared.rules.remove(id)
     }
 
-    /// How often a rule has struck; 0 once it has ended.
+    /// How often a rule has hit; 0 once it is removed.
     #[must_use]
-    pub fn struck(&self, id: RuleId) -> u64 {
-        self.shared.rules.struck(id)
+    pub fn hits(&self, id: RuleId) -> u64 {
+        self.shared.rules.hits(id)
     }
 
-    /// Ends every fault: the rules, the door, the gate. What is held up by a fault already stays so.
+    /// Ends every fault: removes all rules, opens the door and the gate. Requests that a fault already holds up stay
+    /// held up.
     pub fn heal(&self) {
         self.shared.rules.clear();
         self.shared.gate.open();
@@ -180,19 +181,19 @@ impl FaultProxy {
 
     /// Closes the connections of all watches of a resource.
     pub fn cut_watches(&self, resource: &str) {
-        // Without a watch nobody hears it.
+        // Without a watch there is no receiver.
         let _ = self.shared.cuts.send(resource.to_owned());
     }
 
-    /// Leads to another API server, as in `https://127.0.0.1:20001`, and closes every connection.
+    /// Forwards to another API server, as in `https://127.0.0.1:20001`, and closes every connection.
     pub fn move_to(&self, url: &str) {
         let server = url.trim_start_matches("https://").to_owned();
         self.shared.upstream.send_replace(server);
         self.cut_connections();
     }
 
-    /// Lets that many writes of these resources pass (of all, if none is named), and holds up the others. The
-    /// answer to the last one is held up as well.
+    /// Lets this many writes of these resources pass (of all, if none is named), and holds up the rest. The response
+    /// to the last one is held up as well.
     pub fn allow_writes(&self, count: u64, resources: &[&str]) {
         self.shared.gate.allow(count, resources);
     }
@@ -202,24 +203,23 @@ impl FaultProxy {
         self.shared.gate.open();
     }
 
-    /// Waits until the writes that were allowed are done and were accepted.
+    /// Waits until all the allowed writes have succeeded.
     pub async fn writes_spent(&self) {
         self.shared.gate.spent().await;
     }
 
-    /// How many writes were accepted by the API server, of all resources.
+    /// How many writes the API server has accepted, of all resources.
     #[must_use]
     pub fn writes(&self) -> u64 {
         self.shared.gate.accepted()
     }
 
-    /// Keeps the next list of a resource that comes in one page, for [`Fault::Replay`], instead of the one that
-    /// was kept before.
+    /// Records the next list of a resource that fits one page, for [`Fault::Replay`]; replaces an earlier recording.
     pub fn record(&self, resource: &str) {
-        self.shared.recorded.want(resource);
+        self.shared.recorded.request(resource);
     }
 
-    /// Whether a list of the resource was kept.
+    /// Whether a list of the resource was recorded.
     #[must_use]
     pub fn has_recorded(&self, resource: &str) -> bool {
         self.shared.recorded.of(resource).is_some()
@@ -237,7 +237,7 @@ async fn accept(listener: TcpListener, address: String, shared: Arc<Shared>) {
     let mut door = shared.door.subscribe();
     // Ended with this task.
     let mut connections = JoinSet::new();
-    // Stay silent also when the door is open again, as those to a machine that is gone.
+    // They stay silent even when the door is open again, like connections to a machine that is gone.
     let mut silent = Vec::new();
     loop {
         let now = *door.borrow_and_update();

@@ -1,7 +1,7 @@
-//! A simulated cluster of plain Kubernetes: control-plane nodes, and node pools told apart by a label.
+//! A simulated cluster of plain Kubernetes: control-plane nodes, and node pools distinguished by a label.
 //!
 //! Everything here writes what kubelets and a cloud's node pools would write; nothing runs. The
-//! modules below are also what the simulated `OpenShift` is built from.
+//! simulated `OpenShift` is built from the modules below too.
 
 use std::collections::BTreeMap;
 
@@ -19,10 +19,10 @@ pub use node::NodeTemplate;
 pub use nodes::{Nodes, Ready};
 pub use pace::Pace;
 
-/// The pool label of the cluster, when the builder is not told another.
+/// The default pool label.
 pub const POOL_LABEL: &str = "cloud.google.com/gke-nodepool";
 
-/// What marks the nodes of the control plane.
+/// The label of control-plane nodes.
 pub const CONTROL_PLANE_LABEL: &str = "node-role.kubernetes.io/control-plane";
 
 /// A cluster as objects, to be written to an API server.
@@ -31,7 +31,7 @@ pub struct Cluster {
     objects: Vec<Object>,
 }
 
-/// How a [`Cluster`] is to be.
+/// The options of a [`Cluster`].
 #[derive(Debug, Clone)]
 pub struct Builder {
     version: String,
@@ -60,17 +60,17 @@ impl Cluster {
         &self.objects
     }
 
-    /// Makes the server hold these nodes and no others.
+    /// Makes these the only nodes of the server.
     ///
     /// # Errors
-    /// When the server refuses one.
+    /// When the server rejects one.
     pub async fn load(&self, client: &Client) -> Result<Summary> {
         load::write_objects(client, &self.objects, false).await
     }
 }
 
 impl Builder {
-    /// How many control-plane nodes; 3 unless told.
+    /// How many control-plane nodes; 3 by default.
     #[must_use]
     pub fn control_plane(mut self, nodes: usize) -> Self {
         self.control_plane = nodes;
@@ -91,7 +91,7 @@ impl Builder {
         self
     }
 
-    /// How many images each node reports: what makes a real Node large.
+    /// How many images each node reports: they are what makes a real Node large.
     #[must_use]
     pub fn images_per_node(mut self, images: usize) -> Self {
         self.images = images;

@@ -1,16 +1,16 @@
 //! A real Kubernetes control plane, and what tests and the demo need around it.
 //!
 //! Nothing is mocked: [`ControlPlane`] runs the kube-apiserver and etcd of a release, so schemas,
-//! RBAC, conflicts, watches and outages are the real ones. What a cluster has beyond that (kubelets,
-//! the Machine Config Operator) is simulated by writing what they would write.
+//! RBAC, conflicts, watches and outages are real. The rest of a cluster (kubelets, the Machine Config
+//! Operator) is simulated by writing what it would write.
 //!
 //! | Module | For |
 //! |---|---|
 //! | [`control_plane`] | etcd, kube-apiserver, kube-controller-manager: start, outage, end |
-//! | [`apply`] | YAML into the cluster, as `kubectl apply --server-side` does |
-//! | [`audit`] | what the API server was asked, and by whom |
+//! | [`apply`] | server-side apply of YAML, as `kubectl apply --server-side` does |
+//! | [`audit`] | which requests the API server received, and from whom |
 //! | [`fault_proxy`] | faults between an operator and its API server |
-//! | [`memory_limit`] | a limit of memory, as a container has one |
+//! | [`memory_limit`] | a memory limit like that of a container |
 //! | [`process`] | programs that end with the test |
 //! | [`wait`] | waiting for a condition |
 
@@ -28,7 +28,9 @@ pub mod process;
 pub mod wait;
 
 pub use audit::{AuditEntry, AuditLog, AuditMark, writes};
-pub use control_plane::{ApiServer, Backup, ControlPlane, ControlPlaneBuilder, KeptControlPlane};
+pub use control_plane::{
+    ApiServer, Backup, ControlPlane, ControlPlaneBuilder, DetachedControlPlane,
+};
 pub use fault_proxy::{Fault, FaultProxy, Rule};
 pub use memory_limit::MemoryLimit;
 pub use process::{Exit, Process};

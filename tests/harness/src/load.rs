@@ -1,13 +1,13 @@
-//! Brings an API server to the state that the dump of a cluster describes, status included.
+//! Loads the dump of a cluster into an API server, including the status of its objects.
 //!
 //! ```text
 //! DIR/{cv,mcp,mc,node}.yaml ─► dump (parse, strip) ─► crds (serve the kinds) ─► write (8 in flight)
 //! ```
 //!
-//! Guarantees: afterwards the server holds, for the four kinds, exactly what the dump holds, also
-//! when it held another dump before. What a server assigns by itself is the exception: UIDs,
-//! resource versions, generations and creation times are new, and owners are not loaded.
-//! Every object that cannot be loaded is reported with its file and field, the others are loaded.
+//! Guarantees: afterwards the server holds, for the four kinds, exactly what the dump holds, even if
+//! another dump was loaded before. The exception is what a server assigns itself: UIDs, resource
+//! versions, generations and creation times are new, and owner references are not loaded. Every object
+//! that cannot be loaded is reported with its file and field; the others are loaded.
 //!
 //! Deliberately absent: namespaced objects, and any kind but the four.
 
@@ -31,36 +31,36 @@ pub mod write;
 pub use dump::Object;
 pub use kind::Kind;
 
-/// Requests in flight: more of them buy little throughput, as the server's own work is the limit.
+/// Requests in flight: more of them add little throughput, as the server is the limit.
 pub const IN_FLIGHT: usize = 8;
 
-/// A kubelet renews its lease every 10 s; one renewed this recently belongs to a living cluster.
-const LIVING_KUBELET: Duration = Duration::from_mins(5);
+/// A kubelet renews its lease every 10 s; one renewed this recently belongs to a live cluster.
+const LIVE_KUBELET: Duration = Duration::from_mins(5);
 
-/// How many faulty objects a message lists before it counts the rest.
+/// How many rejected objects a message lists before it only counts the rest.
 const ERRORS_SHOWN: usize = 20;
 
-/// What to do beside loading the objects.
+/// What to do in addition to loading the objects.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// A folder of CRDs that are applied first.
     pub crds: Option<PathBuf>,
-    /// Leave objects of the four kinds alone that the dump does not hold; they are removed otherwise.
+    /// Keep objects of the four kinds that are not in the dump; otherwise they are removed.
     pub keep_others: bool,
     /// Load even into a cluster whose kubelets are alive.
     pub force: bool,
 }
 
-/// What was loaded, and what is worth saying about it.
+/// What was loaded, and notes for the user.
 #[derive(Debug, Clone, Default)]
 pub struct Summary {
     /// Objects loaded, by kind.
     pub loaded: BTreeMap<Kind, usize>,
-    /// Objects removed because the dump does not hold them, by kind.
+    /// Objects removed because they are not in the dump, by kind.
     pub removed: BTreeMap<Kind, usize>,
-    /// Remarks for the user: files that are missing, CRDs that were installed.
+    /// Notes for the user: missing files, installed CRDs.
     pub notes: Vec<String>,
-    /// From the first file read to the last answer of the server.
+    /// From the first file read to the last response of the server.
     pub took: Duration,
 }
 
@@ -91,15 +91,15 @@ impl fmt::Display for Summary {
 /// Loads the dump in `dir` into the server that `client` talks to.
 ///
 /// # Errors
-/// When a file cannot be read or is no dump, when a kind is not served and cannot be installed,
-/// when the server belongs to a living cluster, and when it refuses objects: the message names
-/// the file, the object and the field of each.
+/// When a file cannot be read or is not a dump, when a kind is not served and cannot be installed,
+/// when the server belongs to a live cluster, and when it rejects objects: the message names the
+/// file, the object and the field of each.
 pub async fn load_cluster(client: Client, dir: &Path, options: &Options) -> Result<Summary> {
     let started = Instant::now();
     let dump = dump::read(dir)?;
     if !options.force {
-        let refused = refuse_living_cluster(&client).await;
-        refused.context("Not loading, as --force is not given")?;
+        let check = reject_live_cluster(&client).await;
+        check.context("Not loading, as --force is not given")?;
     }
     let mut notes = dump.notes;
     if let Some(crds) = &options.crds {
@@ -117,10 +117,10 @@ pub async fn load_cluster(client: Client, dir: &Path, options: &Options) -> Resu
     Ok(summary)
 }
 
-/// Writes objects whose kinds are served, and unless `keep_others` removes what is not among them.
+/// Writes objects whose kinds are served, and removes all others unless `keep_others` is set.
 ///
 /// # Errors
-/// When the server refuses objects; those that it accepts are written all the same.
+/// When the server rejects objects; the others are still written.
 pub async fn write_objects(
     client: &Client,
     objects: &[Object],
@@ -130,13 +130,13 @@ pub async fn write_objects(
     let mut summary = Summary::default();
     let served = crds::served(client).await?;
     if !keep_others {
-        // Nodes first: whoever watches never sees a node whose pool and config are already gone.
+        // Nodes first: a watcher never sees a node whose pool and config are already gone.
         for kind in served.iter().rev() {
             let removed = write::remove_others(client, *kind, objects).await?;
             summary.removed.insert(*kind, removed);
         }
     }
-    let mut refused = Vec::new();
+    let mut rejected = Vec::new();
     for kind in &served {
         let schema = crds::schema(client, *kind).await;
         let mine: Vec<&Object> = objects
@@ -144,20 +144,23 @@ pub async fn write_objects(
             .filter(|object| object.kind == *kind)
             .collect();
         let results: Vec<Result<()>> = stream::iter(mine)
-            .map(|object| write::bring(client, object, schema.as_ref()))
+            .map(|object| write::reconcile(client, object, schema.as_ref()))
             .buffer_unordered(IN_FLIGHT)
             .collect()
             .await;
         let total = results.len();
         let errors: Vec<_> = results.into_iter().filter_map(Result::err).collect();
         summary.loaded.insert(*kind, total - errors.len());
-        refused.extend(errors);
+        rejected.extend(errors);
     }
     summary.took = started.elapsed();
-    if refused.is_empty() {
+    if rejected.is_empty() {
         return Ok(summary);
     }
-    let mut lines: Vec<String> = refused.iter().map(|error| format!("  {error:#}")).collect();
+    let mut lines: Vec<String> = rejected
+        .iter()
+        .map(|error| format!("  {error:#}"))
+        .collect();
     lines.sort();
     let count = lines.len();
     if count > ERRORS_SHOWN {
@@ -170,29 +173,29 @@ pub async fn write_objects(
     );
 }
 
-/// Protects a real cluster: a dump takes the place of every node, which is fatal where kubelets run.
+/// Protects a real cluster: a dump replaces every node, which is fatal where kubelets run.
 ///
 /// # Errors
 /// When a kubelet of the cluster is alive, and when the server cannot be reached.
-pub async fn refuse_living_cluster(client: &Client) -> Result<()> {
+pub async fn reject_live_cluster(client: &Client) -> Result<()> {
     let leases = Api::<Lease>::namespaced(client.clone(), "kube-node-lease");
     let leases = match leases.list(&ListParams::default()).await {
         Ok(leases) => leases,
-        // Who may not read leases may still load a dump; who cannot connect learns it here.
+        // Loading a dump does not need the permission to read leases; a failed connection is an error.
         Err(kube::Error::Api(_)) => return Ok(()),
         Err(error) => return Err(error).context("Cannot talk to the API server"),
     };
     let now = jiff::Timestamp::now();
-    let living = leases.iter().find(|lease| {
+    let live = leases.iter().find(|lease| {
         let renewed = lease
             .spec
             .as_ref()
             .and_then(|spec| spec.renew_time.as_ref());
-        renewed.is_some_and(|time| now.duration_since(time.0).unsigned_abs() < LIVING_KUBELET)
+        renewed.is_some_and(|time| now.duration_since(time.0).unsigned_abs() < LIVE_KUBELET)
     });
-    if let Some(lease) = living {
+    if let Some(lease) = live {
         bail!(
-            "The kubelet of node {} is alive: this is a real cluster, and what is simulated takes the place of its nodes",
+            "The kubelet of node {} is alive: this is a real cluster, and simulated nodes would replace its nodes",
             lease.name_any()
         );
     }

@@ -1,11 +1,10 @@
-//! A control group with a limit of memory, for the processes that a test starts in it.
+//! A cgroup with a memory limit, for the processes that a test starts in it.
 //!
-//! What counts is what the kernel counts for a container with that limit: the heap, the pages of files that were read
-//! or written, and what the kernel itself needs for the processes. Pages of files are given back when memory runs
-//! short, so a peak at the limit is no failure; a process that was killed for want of memory is. Nothing is swapped.
+//! It counts what the kernel counts for a container with that limit: the heap, the page cache, and the kernel's own
+//! memory for the processes. Page cache is reclaimed under memory pressure, so a peak at the limit is no failure; an
+//! OOM kill is. Nothing is swapped.
 //!
-//! Version 1 and version 2 of control groups. Needs root, as a rule. A group that a test left behind because it was
-//! itself killed is removed by the next one.
+//! Supports cgroup v1 and v2. Usually needs root. A cgroup that a killed test left behind is removed by the next one.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -16,16 +15,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// What the names of all groups begin with; the id of the process that made it follows, and a number.
+/// The prefix of all cgroup names; the id of the creating process and a number follow.
 const PREFIX: &str = "node-insights-memory-";
 
-/// How long a drop waits for the last process of the group to be gone.
+/// How long a drop waits for the last process of the cgroup to exit.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Of the groups of this process.
+/// Numbers the cgroups of this process.
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
-/// A control group; its drop ends what runs in it, and removes it.
+/// A cgroup; its drop kills what runs in it, and removes it.
 #[derive(Debug)]
 pub struct MemoryLimit {
     folder: PathBuf,
@@ -39,18 +38,18 @@ enum Version {
 }
 
 impl MemoryLimit {
-    /// Makes a group whose processes may have so much memory together.
+    /// Creates a cgroup whose processes together may use this much memory.
     ///
     /// # Errors
     ///
-    /// Where no such group can be made: not as root, or without a control group of memory.
+    /// Where no such cgroup can be created: without root, or without a memory controller.
     pub fn new(bytes: u64) -> Result<Self> {
         let (root, version) = hierarchy(&fs::read_to_string("/proc/mounts")?)?;
         if version == Version::Two {
-            let handed_on = read(&root.join("cgroup.subtree_control"))?;
+            let delegated = read(&root.join("cgroup.subtree_control"))?;
             ensure!(
-                handed_on.split_whitespace().any(|name| name == "memory"),
-                "{} does not hand on the control of memory",
+                delegated.split_whitespace().any(|name| name == "memory"),
+                "{} does not delegate the memory controller",
                 root.display()
             );
         }
@@ -64,27 +63,27 @@ impl MemoryLimit {
         match version {
             Version::One => {
                 group.write("memory.limit_in_bytes", &bytes)?;
-                group.write_where_there_is("memory.memsw.limit_in_bytes", &bytes)?;
+                group.write_if_present("memory.memsw.limit_in_bytes", &bytes)?;
             }
             Version::Two => {
                 group.write("memory.max", &bytes)?;
-                group.write_where_there_is("memory.swap.max", "0")?;
+                group.write_if_present("memory.swap.max", "0")?;
             }
         }
         Ok(group)
     }
 
-    /// What a shell has to run so that it, and what it then becomes, is in the group.
+    /// The command by which a shell puts itself, and whatever it then execs, into the cgroup.
     #[must_use]
     pub fn enter(&self) -> String {
         format!("echo $$ > '{}'", self.procs().display())
     }
 
-    /// The most memory that the group has had at one time, in bytes.
+    /// The cgroup's peak memory, in bytes.
     ///
     /// # Errors
     ///
-    /// When the kernel does not count it: version 2 before Linux 5.19.
+    /// When the kernel does not count it: cgroup v2 before Linux 5.19.
     pub fn peak_bytes(&self) -> Result<u64> {
         let text = self.read(match self.version {
             Version::One => "memory.max_usage_in_bytes",
@@ -93,11 +92,11 @@ impl MemoryLimit {
         Ok(text.trim().parse()?)
     }
 
-    /// How many of its processes the kernel has killed because there was no memory left.
+    /// How many of its processes were OOM-killed.
     ///
     /// # Errors
     ///
-    /// When the kernel does not count it: version 1 before Linux 4.13.
+    /// When the kernel does not count it: cgroup v1 before Linux 4.13.
     pub fn oom_kills(&self) -> Result<u64> {
         let text = self.read(match self.version {
             Version::One => "memory.oom_control",
@@ -119,8 +118,8 @@ impl MemoryLimit {
         fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
     }
 
-    /// A kernel that was built without swapping, or without its limit, has no such file.
-    fn write_where_there_is(&self, file: &str, text: &str) -> Result<()> {
+    /// A kernel that was built without swap, or without a limit for it, has no such file.
+    fn write_if_present(&self, file: &str, text: &str) -> Result<()> {
         if self.folder.join(file).exists() {
             self.write(file, text)
         } else {
@@ -134,7 +133,7 @@ impl Drop for MemoryLimit {
         let deadline = Instant::now() + GRACE;
         loop {
             match fs::remove_dir(&self.folder) {
-                // Somebody is still in it.
+                // A process is still in it.
                 Err(error)
                     if error.kind() == ErrorKind::ResourceBusy && Instant::now() < deadline =>
                 {
@@ -150,7 +149,7 @@ impl Drop for MemoryLimit {
     }
 }
 
-/// Where groups of memory are made: that of version 1, if it has the control of memory, else that of version 2.
+/// Where memory cgroups are created: in v1, if it has the memory controller, else in v2.
 fn hierarchy(mounts: &str) -> Result<(PathBuf, Version)> {
     let mut two = None;
     for mount in mounts.lines() {
@@ -168,11 +167,11 @@ fn hierarchy(mounts: &str) -> Result<(PathBuf, Version)> {
     }
     match two {
         Some(place) => Ok((place, Version::Two)),
-        None => bail!("no control groups are mounted here"),
+        None => bail!("no cgroups are mounted here"),
     }
 }
 
-/// Removes the groups of processes that are gone; those that are not empty stay.
+/// Removes the empty cgroups of processes that are gone.
 fn remove_stale(root: &Path) {
     for entry in fs::read_dir(root).into_iter().flatten().flatten() {
         let name = entry.file_name();
@@ -194,7 +193,7 @@ fn members(procs: &str) -> impl Iterator<Item = Pid> + '_ {
     pids.filter_map(Pid::from_raw)
 }
 
-/// The number after a name, of a file with a name and a number in each line.
+/// The value of a key, in a file with a key and a number on each line.
 fn field(text: &str, name: &str) -> Result<u64> {
     let mut lines = text.lines().filter_map(|line| line.split_once(' '));
     let (_, value) = lines
@@ -212,7 +211,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_hierarchy_that_controls_memory_is_found() {
+    fn the_hierarchy_with_the_memory_controller_is_found() {
         let one = "tmpfs /sys/fs/cgroup tmpfs rw 0 0\n\
                    cgroup /sys/fs/cgroup/cpu cgroup rw,relatime,cpu 0 0\n\
                    cgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n\
@@ -226,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_count_is_found_by_its_whole_name() {
+    fn a_count_is_found_by_its_full_name() {
         let events = "low 0\noom 3\noom_kill 2\noom_group_kill 1\n";
         assert_eq!(field(events, "oom_kill").unwrap(), 2);
         assert!(field(events, "kill").is_err());

@@ -1,11 +1,11 @@
-//! A simulated `OpenShift` cluster: what the Machine Config Operator and the Cluster Version Operator
-//! keep in the API server.
+//! A simulated `OpenShift` cluster: the objects that the Machine Config Operator and the Cluster Version
+//! Operator maintain in the API server.
 //!
 //! | Module | For |
 //! |---|---|
 //! | [`objects`] | what the objects look like |
-//! | [`editor`] | one change at a time, for tests |
-//! | [`rollout`] | a whole update, played |
+//! | [`editor`] | single changes, for tests |
+//! | [`rollout`] | simulates a whole update |
 //!
 //! Deliberately absent: cluster operators, `MachineConfigNode`s, image mode.
 
@@ -28,10 +28,10 @@ pub use editor::Editor;
 /// The prefix of every annotation of the Machine Config Operator.
 pub const PREFIX: &str = "machineconfiguration.openshift.io/";
 
-/// Name of the one `ClusterVersion`.
+/// The name of the `ClusterVersion`.
 pub const VERSION: &str = "version";
 
-/// A pool and its nodes, to be made.
+/// A pool and its nodes, to be created.
 #[derive(Debug, Clone)]
 pub struct Pool {
     /// `master`, `worker`, or the name of a custom pool, whose nodes are workers too.
@@ -80,7 +80,7 @@ pub struct Cluster {
     members: BTreeMap<String, Vec<String>>,
 }
 
-/// How a [`Cluster`] is to be.
+/// The options of a [`Cluster`].
 #[derive(Debug, Clone)]
 pub struct Builder {
     version: String,
@@ -116,11 +116,11 @@ impl Cluster {
         self.members.get(pool).map_or(&[], Vec::as_slice)
     }
 
-    /// Makes the server hold this cluster and nothing else of these kinds; installs minimal CRDs
-    /// where `OpenShift`'s kinds are not served.
+    /// Makes these the only objects of their kinds on the server; installs minimal CRDs where
+    /// `OpenShift`'s kinds are not served.
     ///
     /// # Errors
-    /// When the server refuses an object.
+    /// When the server rejects an object.
     pub async fn load(&self, client: &Client) -> Result<Summary> {
         crds::install_missing(client, &Kind::ALL).await?;
         load::write_objects(client, &self.objects, false).await
@@ -128,7 +128,7 @@ impl Cluster {
 }
 
 impl Builder {
-    /// Adds a pool. One of the same name takes the place of the former.
+    /// Adds a pool. It replaces one of the same name.
     #[must_use]
     pub fn pool(mut self, pool: Pool) -> Self {
         self.pools.retain(|other| other.name != pool.name);
@@ -136,15 +136,15 @@ impl Builder {
         self
     }
 
-    /// How many images each node reports: what makes a real Node large.
+    /// How many images each node reports: they are what makes a real Node large.
     #[must_use]
     pub fn images_per_node(mut self, images: usize) -> Self {
         self.images = images;
         self
     }
 
-    /// Adds `count` source configurations, and makes these and the rendered ones `bytes` large. Real
-    /// ones have 41 to 186 KB.
+    /// Adds `count` source configurations of `bytes` each, which is also the size of the rendered ones.
+    /// Real ones have 41 to 186 KB.
     #[must_use]
     pub fn machine_configs(mut self, count: usize, bytes: usize) -> Self {
         self.source_configs = count;
@@ -230,7 +230,7 @@ pub fn node(name: &str, pool: &str, config: &str, version: &str) -> NodeTemplate
     }
 }
 
-/// The name that a pool's rendered configuration gets: the same for the same `parts`.
+/// The name of a pool's rendered configuration, which depends only on the pool and on `parts`.
 #[must_use]
 pub fn config_name(pool: &str, parts: &[&str]) -> String {
     let parts: Vec<&str> = [pool].iter().chain(parts).copied().collect();

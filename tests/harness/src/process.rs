@@ -1,19 +1,19 @@
-//! Programs that never outlive the test that started them.
+//! Child processes that never outlive the test that started them.
 //!
 //! ```text
 //!   this process ──lifeline (pipe)──► supervise.sh ──fork──► program
 //!                ◄──process id, exit code──┘        ◄─SIGKILL at end of file
 //! ```
 //!
-//! A [`Process`] is ended in three ways, and none leaves anything behind: by its drop, by a panic
-//! (which drops it), and by the death of this process, even by SIGKILL, because the supervisor
-//! sees the lifeline close. Each program is in a process group of its own, so a Ctrl-C in the
-//! terminal reaches the test only, and the test's end then reaches the program.
+//! A [`Process`] ends in three ways, and none leaves anything behind: by its drop, by a panic (which
+//! drops it), and by the death of this process, even by SIGKILL, because the supervisor sees the
+//! lifeline close. Each program is in its own process group, so a Ctrl-C in the terminal reaches only
+//! the test, whose end then ends the program.
 //!
-//! The output goes to files, never to pipes: a program that writes a lot is never held up by a test
-//! that does not read.
+//! Output goes to files, never to pipes: a program that writes a lot is never blocked by a test that
+//! does not read.
 //!
-//! Needs bash and Linux (`/proc`). Not done here: grandchildren; a program that forks has to end its
+//! Needs bash and Linux (`/proc`). Grandchildren are not handled: a program that forks has to end its
 //! own children.
 
 use std::ffi::OsStr;
@@ -29,14 +29,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Handed to `bash -c`, so that no path to a checkout is built into the tests.
+/// Passed to `bash -c`, so that the tests do not depend on the path of a checkout.
 const SUPERVISOR: &str = include_str!("../supervise.sh");
 
-/// How often a wait looks: short against the 100 ms in which an idle operator has to exit.
+/// The poll interval of a wait: short compared with the 100 ms in which an idle operator has to exit.
 const POLL: Duration = Duration::from_millis(5);
 
-/// How long a drop waits for a killed program. SIGKILL takes milliseconds; only a program stuck in
-/// the kernel takes longer, and that must not hang the tests.
+/// How long a drop waits for a killed program. SIGKILL takes milliseconds; a program stuck in the
+/// kernel takes longer, and must not hang the tests.
 const KILL_GRACE: Duration = Duration::from_secs(10);
 
 /// How many last lines of a log an error message quotes.
@@ -56,14 +56,14 @@ pub struct Process {
 #[derive(Debug)]
 struct Supervisor {
     child: Child,
-    /// Set once it is known: the kernel tells it once.
+    /// Set once known: the kernel reports it only once.
     exit: Option<Exit>,
 }
 
 /// How a program ended.
 ///
 /// A code above 128 is read as a signal, as in a shell: a program that exits by itself with such a
-/// code cannot be told from one that a signal ended.
+/// code cannot be distinguished from one that a signal ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     /// It exited with this code.
@@ -78,7 +78,7 @@ impl Process {
     /// `name` is for error messages and for the logs, `NAME.stdout.log` and `NAME.stderr.log` in
     /// `log_dir`; a second process of that name gets `NAME-2.…`.
     ///
-    /// Blocks for the few milliseconds that bash takes to start.
+    /// Blocks for the few milliseconds that bash needs to start.
     ///
     /// # Errors
     ///
@@ -94,8 +94,8 @@ impl Process {
         Self::supervise(name, program, args, envs, log_dir, None)
     }
 
-    /// As [`Self::spawn`], for a program with much data in the folder `data`: when this process is
-    /// killed, nobody is left to remove it, so the supervisor does.
+    /// As [`Self::spawn`], for a program with a lot of data in the folder `data`: if this process is
+    /// killed, the supervisor removes it.
     pub(crate) fn spawn_with_data(
         name: &str,
         program: &Path,
@@ -125,7 +125,7 @@ impl Process {
             .envs(envs.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            // Only bash's own remarks, such as "Killed"; the program's stderr is the log.
+            // Only bash's own messages, such as "Killed"; the program's stderr goes to the log.
             .stderr(Stdio::null())
             .process_group(0)
             .spawn()
@@ -158,20 +158,20 @@ impl Process {
         self.pid.as_raw_nonzero().get().unsigned_abs()
     }
 
-    /// Sends SIGTERM. Nothing happens when the program has ended already.
+    /// Sends SIGTERM. Does nothing if the program has already ended.
     ///
     /// # Errors
     ///
-    /// When the kernel refuses the signal.
+    /// When the signal cannot be sent.
     pub fn terminate(&self) -> Result<()> {
         self.signal(Signal::TERM)
     }
 
-    /// Sends SIGKILL. Nothing happens when the program has ended already.
+    /// Sends SIGKILL. Does nothing if the program has already ended.
     ///
     /// # Errors
     ///
-    /// When the kernel refuses the signal.
+    /// When the signal cannot be sent.
     pub fn kill(&self) -> Result<()> {
         self.signal(Signal::KILL)
     }
@@ -180,10 +180,10 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// When the kernel refuses the signal.
+    /// When the signal cannot be sent.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        // The supervisor reaps the program just before it exits itself: while it runs, the id is
-        // the program's.
+        // The supervisor reaps the program just before it exits itself: while it runs, the id
+        // belongs to the program.
         if self.exited()?.is_some() {
             return Ok(());
         }
@@ -199,9 +199,9 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// When the kernel cannot say.
+    /// When the kernel does not report it.
     pub fn exited(&self) -> Result<Option<Exit>> {
-        // A panic elsewhere cannot leave it half changed.
+        // A panic elsewhere cannot leave it inconsistent.
         let mut supervisor = self
             .supervisor
             .lock()
@@ -210,7 +210,7 @@ impl Process {
             let status = supervisor
                 .child
                 .try_wait()
-                .with_context(|| format!("looking whether {} runs", self.name))?;
+                .with_context(|| format!("checking whether {} is running", self.name))?;
             supervisor.exit = status.map(|status| match (status.code(), status.signal()) {
                 (Some(code), _) if code > 128 => Exit::Signal(code - 128),
                 (Some(code), _) => Exit::Code(code),
@@ -224,7 +224,7 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// When the kernel cannot say.
+    /// When the kernel does not report it.
     pub async fn wait(&self) -> Result<Exit> {
         loop {
             if let Some(exit) = self.exited()? {
@@ -278,7 +278,7 @@ impl Process {
         lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
     }
 
-    /// The memory that the program holds now, in bytes (`VmRSS`).
+    /// The program's resident memory, in bytes (`VmRSS`).
     ///
     /// # Errors
     ///
@@ -287,24 +287,23 @@ impl Process {
         self.status_bytes("VmRSS:")
     }
 
-    /// The most memory that the program has held at one time, in bytes (`VmHWM`).
+    /// The program's peak resident memory, in bytes (`VmHWM`).
     ///
     /// # Errors
     ///
-    /// When the program has ended: the kernel forgets it then, so ask before.
+    /// When the program has ended: the kernel then no longer knows it.
     pub fn peak_rss_bytes(&self) -> Result<u64> {
         self.status_bytes("VmHWM:")
     }
 
-    /// The processor time that the program has used, user and system together, in steps of the
-    /// kernel's tick (10 ms).
+    /// The CPU time that the program has used, user and system together, in kernel ticks (10 ms).
     ///
     /// # Errors
     ///
     /// When the program has ended.
     pub fn cpu_time(&self) -> Result<Duration> {
         let stat = self.proc_file("stat")?;
-        // The second field, the program's name in parentheses, may hold spaces: count behind it.
+        // The second field, the program's name in parentheses, may contain spaces: count from its end.
         let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
         let ticks: u64 = fields
             .split_whitespace()
@@ -316,17 +315,17 @@ impl Process {
         Ok(tick * u32::try_from(ticks)?)
     }
 
-    /// Lets the program go on when this process ends, and returns its process id.
+    /// Detaches the program from this process, and returns its process id.
     ///
     /// # Errors
     ///
-    /// When the supervisor is gone, hence the program as well.
+    /// When the supervisor is gone, and hence the program as well.
     pub fn keep(mut self) -> Result<u32> {
-        // Taken only when told: the drop ends what still has its lifeline.
+        // Cleared only after a successful write: the drop ends what still has its lifeline.
         if let Some(lifeline) = &mut self.lifeline {
             lifeline
                 .write_all(b"keep\n")
-                .with_context(|| format!("telling the supervisor of {} to keep it", self.name))?;
+                .with_context(|| format!("asking the supervisor of {} to keep it", self.name))?;
         }
         self.lifeline = None;
         Ok(self.pid())
@@ -351,17 +350,17 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if self.lifeline.is_none() {
-            return; // kept
+            return; // detached
         }
         if self.kill().is_err() {
-            self.lifeline = None; // then the supervisor has to do it
+            self.lifeline = None; // the supervisor has to kill it
         }
         let deadline = Instant::now() + KILL_GRACE;
         while matches!(self.exited(), Ok(None)) && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(1));
         }
-        // The lifeline closes after the program's end: its data and logs stay for the owner, who may
-        // want to read them.
+        // The lifeline closes only after the program has ended, so that its data and logs stay for the
+        // owner to read.
     }
 }
 
@@ -382,8 +381,8 @@ impl fmt::Display for Exit {
     }
 }
 
-/// Creates the two logs under the first name that is free, so that the logs of a restarted program
-/// do not mix with those of its predecessor.
+/// Creates the two logs under the first free name, so that a restarted program does not write to the
+/// logs of its predecessor.
 fn create_logs(name: &str, dir: &Path) -> io::Result<(PathBuf, PathBuf)> {
     let mut number = 1;
     loop {

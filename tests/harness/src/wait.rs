@@ -1,23 +1,22 @@
-//! Waiting for a condition, never for a time.
+//! Waits for a condition, never for a fixed time.
 
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use tokio::time::Instant;
 
-/// How often a condition is looked at: often enough that a wait adds little to a test, seldom enough
-/// to leave the processor to the API server that the condition usually waits for.
+/// How often a condition is polled: often enough that a wait adds little to a test, and rarely enough
+/// to leave the CPU to the API server that is usually waited for.
 const POLL: Duration = Duration::from_millis(50);
 
 /// Calls `probe`, an `async ||` closure, until it returns a value, and returns that value.
 ///
 /// An error of the probe counts as "not yet": servers that are starting refuse connections. A probe
-/// that hangs is given up at the deadline.
+/// that hangs is cancelled at the deadline.
 ///
 /// # Errors
 ///
-/// When `timeout` has passed; the message says what was waited for, how long, and the last error of
-/// the probe.
+/// After `timeout`; the message says what was waited for, how long, and the probe's last error.
 pub async fn eventually<T, F, Fut>(what: &str, timeout: Duration, mut probe: F) -> Result<T>
 where
     // Not AsyncFnMut: with it the compiler (1.95) cannot see that the future is Send, and a task that
@@ -37,7 +36,7 @@ where
             }
         }
         if Instant::now() + POLL >= deadline {
-            let waited = format!("waited {timeout:?} for this, and it did not come: {what}");
+            let waited = format!("timed out after {timeout:?} waiting for: {what}");
             return Err(match last_error {
                 Some(error) => error.context(waited),
                 None => anyhow!(waited),

@@ -15,7 +15,7 @@ use kube::{Client, Config, ResourceExt as _};
 use node_insights_harness::{AuditEntry, ControlPlane, eventually, writes};
 use serde_json::json;
 
-/// For what a server does by itself, such as garbage collection.
+/// For background work of a server, such as garbage collection.
 const SOON: Duration = Duration::from_secs(30);
 
 #[tokio::test]
@@ -42,7 +42,7 @@ async fn the_api_server_is_a_release_of_1_36_and_ready_in_seconds() {
 }
 
 #[tokio::test]
-async fn a_service_account_without_rights_is_refused_and_the_audit_log_shows_it() {
+async fn a_service_account_without_permissions_is_denied_and_the_audit_log_shows_it() {
     let plane = ControlPlane::start().await.unwrap();
     let client = service_account(&plane, "default", "nobody").await.unwrap();
     let mark = plane.audit().mark().unwrap();
@@ -90,7 +90,7 @@ async fn the_audit_log_counts_every_write_and_nothing_but_writes() {
         .replace("a", &PostParams::default(), &node)
         .await
         .unwrap();
-    // The same again is a conflict: asked for, refused, no write.
+    // The same again is a conflict: a request, but not a write.
     node.labels_mut().insert("x".into(), "z".into());
     nodes
         .replace("a", &PostParams::default(), &node)
@@ -158,7 +158,7 @@ async fn two_control_planes_side_by_side_do_not_see_each_others_nodes() {
 }
 
 #[tokio::test]
-async fn what_a_node_owns_goes_when_the_node_goes() {
+async fn objects_owned_by_a_node_are_collected_when_the_node_is_deleted() {
     let mut plane = ControlPlane::start().await.unwrap();
     // In this order: the garbage collector looks for new kinds only every 30 s.
     plane
@@ -204,7 +204,7 @@ async fn what_a_node_owns_goes_when_the_node_goes() {
     .unwrap();
     println!("collected after {:?}", deleted.elapsed());
     widgets.get("free").await.unwrap();
-    // What the controllers write is not in the log: only the client's own delete is.
+    // Writes of the controllers are not in the log: only the client's delete is.
     assert_eq!(writes(&plane.audit().since(mark).unwrap()).len(), 1);
 }
 
@@ -233,14 +233,14 @@ async fn an_outage_keeps_the_port_and_the_data() {
     );
     assert!(
         plane.audit().entries().unwrap().len() > before,
-        "the log goes on where it was"
+        "the log continues where it was"
     );
 }
 
 #[tokio::test]
-async fn a_custom_resource_can_be_used_as_soon_as_its_definition_is_applied() {
+async fn a_custom_resource_can_be_used_as_soon_as_its_crd_is_applied() {
     let plane = ControlPlane::start().await.unwrap();
-    // The object stands before its definition and in a namespace that comes last.
+    // The object precedes its CRD, and its namespace comes last.
     plane
         .apply_yaml(
             r"
@@ -249,7 +249,7 @@ kind: Widget
 metadata: {name: w, namespace: late}
 spec: {size: 3}
 ---
-# Nothing but a comment, as a template leaves it.
+# Only a comment, as a template may leave it.
 ---
 apiVersion: v1
 kind: List
@@ -299,7 +299,7 @@ metadata: {name: late}
 }
 
 #[tokio::test]
-async fn a_folder_is_applied_with_its_definitions_first() {
+async fn a_folder_is_applied_with_its_crds_first() {
     let plane = ControlPlane::start().await.unwrap();
     let dir = plane.dir().join("manifests");
     std::fs::create_dir(&dir).unwrap();
@@ -340,7 +340,7 @@ async fn a_control_plane_can_be_shared_by_tasks() {
 }
 
 #[tokio::test]
-async fn kubectl_speaks_for_the_admin_and_says_why_it_fails() {
+async fn kubectl_runs_as_the_admin_and_reports_why_it_fails() {
     let plane = ControlPlane::start().await.unwrap();
     plane
         .apply_yaml("{apiVersion: v1, kind: Node, metadata: {name: a}}")
@@ -359,7 +359,7 @@ async fn kubectl_speaks_for_the_admin_and_says_why_it_fails() {
 }
 
 #[tokio::test]
-async fn a_flag_that_the_api_server_does_not_know_is_an_error_at_once() {
+async fn an_unknown_api_server_flag_is_an_immediate_error() {
     let started = Instant::now();
     let error = ControlPlane::builder()
         .api_server_flag("--no-such-flag")
@@ -372,7 +372,7 @@ async fn a_flag_that_the_api_server_does_not_know_is_an_error_at_once() {
         "{error:#}"
     );
     assert!(started.elapsed() < SOON);
-    // The folder is kept for whoever reads the error; here nobody does.
+    // The folder is kept for the reader of the error, so remove it here.
     let message = error.to_string();
     let folder = message.rsplit(' ').next().unwrap();
     assert!(

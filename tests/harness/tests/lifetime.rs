@@ -1,4 +1,4 @@
-//! How control planes end: with their owner, with a killed process, or not at all when kept.
+//! How control planes end: with their owner, with a killed process, or not at all when detached.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::os::unix::fs::PermissionsExt as _;
@@ -9,14 +9,14 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use node_insights_harness::{ControlPlane, Process, eventually};
 
-/// For what takes milliseconds once it is asked for.
+/// For what usually takes milliseconds.
 const SOON: Duration = Duration::from_secs(30);
 
 /// Names the file that `helper_holds_a_control_plane_until_it_is_killed` writes to.
 const HELPER_FILE: &str = "NODE_INSIGHTS_HELPER_FILE";
 
 #[tokio::test]
-async fn the_end_of_a_control_plane_leaves_no_process_and_no_folder() {
+async fn dropping_a_control_plane_leaves_no_process_and_no_folder() {
     let plane = ControlPlane::builder()
         .controller_manager(true)
         .start()
@@ -46,7 +46,7 @@ async fn a_killed_test_leaves_no_process() {
     })
     .await
     .unwrap();
-    // The logs are left, as nobody was there to remove them; the bulk is not.
+    // The logs are left, as nothing was there to remove them; etcd's data is not.
     assert!(Path::new(&dir).join("etcd.stderr.log").exists());
     let data = Path::new(&dir).join("etcd");
     eventually("etcd's data gone", SOON, async || {
@@ -58,7 +58,7 @@ async fn a_killed_test_leaves_no_process() {
 }
 
 #[tokio::test]
-async fn a_kept_control_plane_outlives_its_starter() {
+async fn a_detached_control_plane_outlives_its_starter() {
     let (helper, dir, pids) = start_helper("keep").await;
     assert!(helper.wait_timeout(SOON).await.unwrap().success());
 
@@ -84,9 +84,9 @@ async fn a_kept_control_plane_outlives_its_starter() {
     std::fs::remove_dir_all(dir).unwrap();
 }
 
-/// Not a test: the process that the two tests above start, from this same program.
+/// Not a test: the two tests above run this in a process of their own.
 #[tokio::test]
-#[ignore = "the helper of other tests; alone it does nothing"]
+#[ignore = "a helper of other tests that does nothing by itself"]
 async fn helper_holds_a_control_plane_until_it_is_killed() {
     let Some(file) = std::env::var_os(HELPER_FILE) else {
         return;
@@ -99,14 +99,14 @@ async fn helper_holds_a_control_plane_until_it_is_killed() {
         .is_some_and(|end| end == "keep")
     {
         assert_eq!(plane.keep().unwrap().pids, pids);
-        write_at_once(Path::new(&file), &line);
+        write_atomically(Path::new(&file), &line);
     } else {
-        write_at_once(Path::new(&file), &line);
+        write_atomically(Path::new(&file), &line);
         std::future::pending::<()>().await;
     }
 }
 
-/// Starts the helper; returns it with the folder and the process ids of its control plane.
+/// Starts the helper; returns it, the folder and the process ids of its control plane.
 async fn start_helper(mode: &str) -> (Process, String, Vec<u32>) {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("helper").with_extension(mode);
@@ -141,14 +141,14 @@ async fn start_helper(mode: &str) -> (Process, String, Vec<u32>) {
     (helper, folder.to_owned(), pids)
 }
 
-/// A rename: the reader never sees half a line.
-fn write_at_once(path: &Path, line: &str) {
+/// Renames a complete file, so that the reader never sees half a line.
+fn write_atomically(path: &Path, line: &str) {
     let draft = path.with_extension("draft");
     std::fs::write(&draft, line).unwrap();
     std::fs::rename(draft, path).unwrap();
 }
 
-/// Whether a process runs; one that has ended and that nobody has reaped does not.
+/// Whether a process is running; a zombie is not.
 fn runs(pid: u32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
         !stat

@@ -1,4 +1,4 @@
-//! The loader against a real API server: afterwards the server holds what the dump says.
+//! The loader against a real API server: afterwards the server holds what is in the dump.
 #![allow(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
 
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ kind: NodeList
 metadata: {resourceVersion: ""}
 items:
 - metadata:
-    name: leaving
+    name: terminating
     uid: 0e3c5b0e-0000-4000-8000-000000000000
     resourceVersion: "17"
     creationTimestamp: null
@@ -55,11 +55,11 @@ metadata: {name: skipped}
 fn dumps() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/testdata/openshift");
     let Ok(entries) = fs::read_dir(&folder) else {
-        // Not println: what a test that passes prints is thrown away.
+        // Not println: the output of a passing test is captured.
         let mut stderr = std::io::stderr();
         writeln!(
             stderr,
-            "SKIPPED: loading real clusters, there are no dumps in {}",
+            "SKIPPED: loading real clusters, no dumps in {}",
             folder.display()
         )
         .unwrap();
@@ -91,7 +91,7 @@ async fn list(client: &Client, kind: Kind) -> BTreeMap<String, DynamicObject> {
         .collect()
 }
 
-/// What differs, by path. The server adds empty fields to a Node and drops empty lists.
+/// The differences, by path. The server adds empty fields to a Node and drops empty lists.
 fn differences(path: &str, wanted: &Value, live: &Value, found: &mut Vec<String>) {
     match (wanted, live) {
         (Value::Object(wanted), Value::Object(live)) => {
@@ -151,10 +151,10 @@ async fn assert_holds(client: &Client, dir: &Path) {
 }
 
 #[tokio::test]
-async fn every_dump_ends_as_it_was_taken_whatever_was_there_before() {
+async fn every_dump_is_loaded_as_it_was_taken_whatever_was_loaded_before() {
     let dumps = dumps();
     if dumps.is_empty() {
-        println!("Skipped: there are no dumps of real clusters beside this project");
+        println!("Skipped: no dumps of real clusters beside this project");
         return;
     }
     let control_plane = ControlPlane::start().await.unwrap();
@@ -171,7 +171,7 @@ async fn every_dump_ends_as_it_was_taken_whatever_was_there_before() {
 }
 
 #[tokio::test]
-async fn loading_twice_changes_nothing_and_another_dump_takes_the_place_of_the_first() {
+async fn loading_twice_changes_nothing_and_another_dump_replaces_the_first() {
     let control_plane = ControlPlane::start().await.unwrap();
     let client = control_plane.client();
     let first = folder(&[("node.yaml", NODES), ("mcp.yaml", POOLS)]);
@@ -189,15 +189,15 @@ async fn loading_twice_changes_nothing_and_another_dump_takes_the_place_of_the_f
     );
 
     let nodes = list(&client, Kind::Node).await;
-    let leaving = &nodes["leaving"];
-    assert!(leaving.metadata.deletion_timestamp.is_some());
-    assert_eq!(leaving.finalizers(), ["example.com/hold"]);
-    assert!(leaving.owner_references().is_empty());
-    assert_eq!(leaving.data["spec"]["providerID"], "aws:///a/i-1");
+    let terminating = &nodes["terminating"];
+    assert!(terminating.metadata.deletion_timestamp.is_some());
+    assert_eq!(terminating.finalizers(), ["example.com/hold"]);
+    assert!(terminating.owner_references().is_empty());
+    assert_eq!(terminating.data["spec"]["providerID"], "aws:///a/i-1");
     assert_eq!(
-        leaving.data["spec"]["taints"].as_array().unwrap().len(),
+        terminating.data["spec"]["taints"].as_array().unwrap().len(),
         1,
-        "no taint of admission"
+        "no taint from admission"
     );
     let broken = &nodes["broken"];
     assert_eq!(
@@ -240,14 +240,17 @@ async fn loading_twice_changes_nothing_and_another_dump_takes_the_place_of_the_f
         .await
         .unwrap();
     let nodes = list(&client, Kind::Node).await;
-    assert_eq!(nodes.keys().collect::<Vec<_>>(), ["leaving", "other"]);
-    assert_eq!(nodes["leaving"].metadata.deletion_timestamp, None);
-    assert_eq!(nodes["leaving"].data["spec"]["providerID"], "aws:///a/i-2");
+    assert_eq!(nodes.keys().collect::<Vec<_>>(), ["other", "terminating"]);
+    assert_eq!(nodes["terminating"].metadata.deletion_timestamp, None);
+    assert_eq!(
+        nodes["terminating"].data["spec"]["providerID"],
+        "aws:///a/i-2"
+    );
     assert!(list(&client, Kind::MachineConfigPool).await.is_empty());
 }
 
 #[tokio::test]
-async fn an_object_that_the_server_refuses_is_named_with_its_file_and_field() {
+async fn a_rejected_object_is_reported_with_its_file_and_field() {
     let control_plane = ControlPlane::start().await.unwrap();
     let nodes = "kind: NodeList\nitems:\n- metadata: {name: good}\n- metadata: {name: bad}\n  spec: {podCIDR: nonsense, podCIDRs: [nonsense]}\n";
     let dir = folder(&[("node.yaml", nodes)]);

@@ -1,4 +1,4 @@
-//! A limit of memory holds for what runs in its group, and for nobody else; nothing of it stays.
+//! A memory limit applies to what runs in its cgroup and to nothing else, and leaves nothing behind.
 
 #![allow(
     clippy::unwrap_used,
@@ -16,7 +16,7 @@ use node_insights_harness::{Exit, Process};
 const MEBIBYTE: u64 = 1024 * 1024;
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// A shell that holds so many bytes, in the group.
+/// A shell in the cgroup that holds this many bytes.
 fn holding(group: &MemoryLimit, bytes: u64, dir: &Path) -> Result<Process> {
     let hold = format!(
         "{} && text=$(head -c {bytes} /dev/zero | tr '\\0' x)",
@@ -26,9 +26,8 @@ fn holding(group: &MemoryLimit, bytes: u64, dir: &Path) -> Result<Process> {
 }
 
 #[tokio::test]
-#[ignore = "needs control groups, which not every machine lets us make: hack/test.sh memory"]
-async fn who_takes_more_memory_than_the_limit_is_killed_and_counted_and_who_takes_less_is_not()
--> Result<()> {
+#[ignore = "needs cgroups, which not every machine lets us create: hack/test.sh memory"]
+async fn a_process_above_the_limit_is_killed_and_counted_and_one_below_it_is_not() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let group = MemoryLimit::new(32 * MEBIBYTE)?;
     let little = holding(&group, 4 * MEBIBYTE, dir.path())?;
@@ -43,8 +42,8 @@ async fn who_takes_more_memory_than_the_limit_is_killed_and_counted_and_who_take
 }
 
 #[tokio::test]
-#[ignore = "needs control groups, which not every machine lets us make: hack/test.sh memory"]
-async fn with_its_group_a_process_that_still_runs_goes_as_well() -> Result<()> {
+#[ignore = "needs cgroups, which not every machine lets us create: hack/test.sh memory"]
+async fn dropping_the_cgroup_kills_a_process_that_still_runs() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let group = MemoryLimit::new(32 * MEBIBYTE)?;
     let wait = format!("{} && echo in && read -r <> <(:)", group.enter());
@@ -55,7 +54,7 @@ async fn with_its_group_a_process_that_still_runs_goes_as_well() -> Result<()> {
         &[],
         dir.path(),
     )?;
-    node_insights_harness::eventually("it is in the group", DEADLINE, async || {
+    node_insights_harness::eventually("it is in the cgroup", DEADLINE, async || {
         Ok(waiting.read_stdout().contains("in").then_some(()))
     })
     .await?;

@@ -1,4 +1,4 @@
-//! Supervised programs: their end, their exit code, their output.
+//! Supervised programs: how they end, their exit code, their output.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::path::Path;
@@ -14,13 +14,13 @@ async fn the_exit_code_of_a_program_is_passed_on() {
     let dir = TempDir::new().unwrap();
     let process = shell("exit 3", &dir);
     assert_eq!(process.wait_timeout(SOON).await.unwrap(), Exit::Code(3));
-    // Ended is ended: a late signal is no error, and the answer stays.
+    // A signal after the exit is no error, and the exit code stays the same.
     process.terminate().unwrap();
     assert_eq!(process.exited().unwrap(), Some(Exit::Code(3)));
 }
 
 #[tokio::test]
-async fn a_program_can_answer_to_sigterm() {
+async fn a_program_can_handle_sigterm() {
     let dir = TempDir::new().unwrap();
     let process = shell(
         "trap 'exit 0' TERM; echo ready; while :; do sleep 0.01; done",
@@ -36,7 +36,7 @@ async fn a_program_can_answer_to_sigterm() {
 }
 
 #[tokio::test]
-async fn a_program_that_a_signal_ended_says_which() {
+async fn a_program_ended_by_a_signal_reports_which() {
     let dir = TempDir::new().unwrap();
     let process = shell("exec sleep 600", &dir);
     process.kill().unwrap();
@@ -63,7 +63,7 @@ async fn a_program_that_does_not_exist_ends_with_127_and_its_reason() {
 }
 
 #[tokio::test]
-async fn a_program_gets_its_environment_and_two_logs_of_its_own() {
+async fn a_program_gets_its_environment_and_its_own_two_logs() {
     let dir = TempDir::new().unwrap();
     for word in ["one", "two"] {
         let script = "echo out $WORD; echo err $WORD >&2";
@@ -97,7 +97,7 @@ async fn memory_and_processor_time_are_those_of_the_program() {
 }
 
 #[tokio::test]
-async fn a_wait_says_what_did_not_come_and_why() {
+async fn a_wait_that_times_out_reports_what_it_waited_for_and_the_last_error() {
     let error = eventually(
         "the moon",
         Duration::from_millis(120),
@@ -107,7 +107,7 @@ async fn a_wait_says_what_did_not_come_and_why() {
     .unwrap_err();
     assert_eq!(
         format!("{error:#}"),
-        "waited 120ms for this, and it did not come: the moon: no moon today"
+        "timed out after 120ms waiting for: the moon: no moon today"
     );
 
     let error = eventually("an answer", Duration::from_millis(120), async || {

@@ -36,7 +36,7 @@ async fn nodes(client: &Client) -> Vec<Node> {
         .items
 }
 
-/// Watches the nodes until `work` is done; returns every version of every node that was seen.
+/// Watches the nodes until `work` is done; returns every observed version of every node.
 async fn watched<T>(client: &Client, work: impl Future<Output = T>) -> (T, Vec<Node>) {
     let mut seen = Vec::new();
     let watch = watcher(Api::<Node>::all(client.clone()), watcher::Config::default());
@@ -74,7 +74,7 @@ async fn a_rollout_never_exceeds_max_unavailable_and_ends_with_all_nodes_at_the_
         ..rollout::Plan::to(NEW)
     };
     let unpause = async {
-        // The control plane is done whether or not a pool is paused.
+        // The control plane completes even if a pool is paused.
         node_insights_harness::eventually(
             "update completed",
             std::time::Duration::from_mins(1),

@@ -1,4 +1,4 @@
-//! Backups of etcd: the way back in time that a real cluster has.
+//! Backup and restore of etcd: how a real cluster goes back in time.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,14 +8,14 @@ use anyhow::{Context as _, Result};
 use super::start::start_etcd;
 use super::{ControlPlane, KILL_DEADLINE};
 
-/// A copy of etcd's data, valid for as long as the control plane's folder is.
+/// A copy of etcd's data, valid as long as the control plane's folder exists.
 #[derive(Clone, Debug)]
 pub struct Backup {
     dir: PathBuf,
 }
 
 impl ControlPlane {
-    /// Keeps what etcd holds now. The API server is away meanwhile.
+    /// Copies etcd's current data. The API server is down meanwhile.
     ///
     /// # Errors
     ///
@@ -27,8 +27,8 @@ impl ControlPlane {
         Ok(Backup { dir })
     }
 
-    /// Makes etcd hold what it held when the backup was made: resource versions go back, and what came to be
-    /// since has never been. The API server is away meanwhile.
+    /// Restores etcd from the backup: resource versions go back, and whatever was written since is gone. The API
+    /// server is down meanwhile.
     ///
     /// # Errors
     ///

@@ -6,16 +6,16 @@ use super::layout::Layout;
 use super::token;
 use crate::certificates::Identity;
 
-/// The controllers that tests rely on, and no other. Deliberately absent: the node lifecycle, taint
+/// The controllers that tests rely on, and no others. Deliberately absent: the node lifecycle, taint
 /// eviction and pod garbage collection controllers, which would mark every node without a kubelet
-/// as not ready and take its pods away.
+/// as not ready and remove its pods.
 const CONTROLLERS: &str = "clusterrole-aggregation-controller,\
                            garbage-collector-controller,\
                            namespace-controller,\
                            serviceaccount-controller,\
                            serviceaccount-token-controller";
 
-/// Unix sockets only: nothing to find a port for, and nobody else on the machine gets at etcd.
+/// Unix sockets only: no port has to be found, and no other user of the machine can reach etcd.
 pub(crate) fn etcd(layout: &Layout) -> Vec<String> {
     // Only advertised, never listened on nor dialled, as there is one member. It must be a URL with
     // a port for etcd to start.
@@ -32,15 +32,15 @@ pub(crate) fn etcd(layout: &Layout) -> Vec<String> {
         flag("initial-cluster", format!("default={advertised}")),
         // The data never outlives the test: do not wait for the disk.
         "--unsafe-no-fsync".to_owned(),
-        // 5,000 nodes with large machine configurations, each in many revisions, pass the 2 GB that
-        // are the default.
+        // 5,000 nodes with large machine configurations, each in many revisions, exceed the default
+        // of 2 GB.
         flag("quota-backend-bytes", 8 << 30),
         flag("log-level", "warn"),
     ]
 }
 
-/// The kube-apiserver on 127.0.0.1:`port`, or on every address when real nodes shall reach it at `address`;
-/// `extra` comes last, and so wins.
+/// The kube-apiserver on 127.0.0.1:`port`, or on every address when real nodes have to reach it at `address`;
+/// `extra` comes last, so it wins.
 pub(crate) fn api_server(
     layout: &Layout,
     port: u16,
@@ -55,7 +55,7 @@ pub(crate) fn api_server(
         flag("tls-cert-file", certificate.display()),
         flag("tls-private-key-file", key.display()),
         flag("client-ca-file", certificates.authority().display()),
-        // OpenShift has it on, and it refuses owner references that elsewhere pass.
+        // OpenShift enables it, and it rejects owner references that pass elsewhere.
         flag(
             "enable-admission-plugins",
             "OwnerReferencesPermissionEnforcement",
@@ -88,12 +88,12 @@ fn without_nodes() -> Vec<String> {
     vec![
         flag("bind-address", "127.0.0.1"),
         flag("advertise-address", "127.0.0.1"),
-        // Nothing is behind the `kubernetes` service, and a loopback address is not allowed there.
+        // The `kubernetes` service has no endpoints: a loopback address is not allowed there.
         flag("endpoint-reconciler-type", "none"),
         flag("authorization-mode", "RBAC"),
-        // ServiceAccount would refuse pods until a controller has made the account `default`;
+        // ServiceAccount would reject pods until a controller has created the account `default`;
         // TaintNodesByCondition taints each new node until the node lifecycle controller sees its
-        // kubelet, and there is neither.
+        // kubelet. Here there is neither.
         flag(
             "disable-admission-plugins",
             "ServiceAccount,TaintNodesByCondition",
@@ -118,7 +118,7 @@ fn with_nodes(layout: &Layout, address: &str) -> Vec<String> {
     ]
 }
 
-/// The kube-controller-manager, listening on nothing; with every controller where there are real nodes.
+/// The kube-controller-manager without a port; with every controller where there are real nodes.
 pub(crate) fn controller_manager(
     layout: &Layout,
     kubeconfig: &Path,
@@ -137,7 +137,7 @@ pub(crate) fn controller_manager(
         flag("secure-port", 0),
     ];
     if with_nodes {
-        // A fifth of the default: nobody wants to wait 50 s until a dead node is said to be dead.
+        // A fifth of the default: a test need not wait 50 s until a dead node is reported as such.
         flags.push(flag("node-monitor-grace-period", "10s"));
         flags.push(flag("node-monitor-period", "1s"));
     } else {
@@ -146,7 +146,7 @@ pub(crate) fn controller_manager(
     flags
 }
 
-/// The kube-scheduler, listening on nothing.
+/// The kube-scheduler without a port.
 pub(crate) fn scheduler(kubeconfig: &Path) -> Vec<String> {
     vec![
         flag("kubeconfig", kubeconfig.display()),

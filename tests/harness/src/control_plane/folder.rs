@@ -20,7 +20,7 @@ pub(crate) struct Folder {
 
 impl Folder {
     pub(crate) fn create() -> Result<Self> {
-        // For its owner only: it holds the admin's key, and etcd's socket asks for no password.
+        // For its owner only: it holds the admin's key, and etcd's socket needs no credentials.
         let dir = tempfile::Builder::new()
             .prefix("node-insights-")
             .permissions(Permissions::from_mode(0o700))
@@ -37,7 +37,7 @@ impl Folder {
         &self.path
     }
 
-    /// Leaves the folder where it is, and says nothing.
+    /// Leaves the folder where it is, without a message.
     pub(crate) fn keep(mut self) -> PathBuf {
         self.dir.take().map(TempDir::keep);
         self.path.clone()

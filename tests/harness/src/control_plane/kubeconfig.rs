@@ -11,7 +11,7 @@ use crate::certificates::{Identity, write_private};
 /// The group to which RBAC does not apply.
 pub(crate) const MASTERS: &str = "system:masters";
 
-/// What a client shows to the API server.
+/// How a client authenticates to the API server.
 pub(crate) enum Credentials<'a> {
     Certificate(&'a Identity),
     Token(&'a str),
@@ -29,7 +29,7 @@ pub(crate) fn for_user(
     Ok(path)
 }
 
-/// The same, elsewhere: one of several API servers has one of its own.
+/// The same at a given path: each of several API servers has its own.
 pub(crate) fn for_user_at(
     path: &Path,
     layout: &Layout,
@@ -48,8 +48,8 @@ pub(crate) fn for_user_at(
     )
 }
 
-/// Writes a kubeconfig with one cluster, one user and one context. Certificates are named by their
-/// path, so the file is valid for as long as the control plane's folder is.
+/// Writes a kubeconfig with one cluster, one user and one context. Certificates are referenced by
+/// path, so the file is valid as long as the control plane's folder exists.
 pub(crate) fn write(
     path: &Path,
     url: &str,
@@ -77,6 +77,6 @@ pub(crate) fn write(
         }],
         "current-context": "node-insights",
     });
-    // JSON is YAML, and for a file that people rarely read it does.
+    // JSON is YAML, and good enough for a file that people rarely read.
     write_private(path, &serde_json::to_string_pretty(&config)?)
 }

@@ -1,4 +1,4 @@
-//! Where in its folder a control plane keeps what.
+//! The file layout of a control plane's folder.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// Makes the certificates and the audit policy in `dir`; the API server is also reached at `address`.
+    /// Creates the certificates and the audit policy in `dir`; the API server is also reached at `address`.
     pub(crate) fn create(dir: &Path, address: Option<&str>) -> Result<Self> {
         let certificates = Certificates::create(dir.join("pki"), address)?;
         let layout = Self {
@@ -53,7 +53,7 @@ impl Layout {
         self.dir.join("audit.log")
     }
 
-    /// What belongs to one of several API servers, which are told apart by their ports.
+    /// A file of one of several API servers, which are distinguished by port.
     pub(crate) fn of_api_server(&self, port: u16, file: &str) -> PathBuf {
         self.dir.join(format!("apiserver-{port}-{file}"))
     }

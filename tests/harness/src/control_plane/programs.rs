@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 /// Finds the programs, and builds what is missing.
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../hack/control-plane.sh");
 
-/// What was found in this process. Locked during a build: the tests beside it wait for that one.
+/// The programs found by this process. Locked during a build, so that concurrent tests wait for it.
 static FOUND: Mutex<BTreeMap<String, PathBuf>> = Mutex::const_new(BTreeMap::new());
 
 /// The paths of the programs `names`, in that order; what is missing is built, once, into the user's cache folder.
@@ -29,7 +29,7 @@ pub async fn find<const N: usize>(names: [&str; N]) -> Result<[PathBuf; N]> {
         let output = Command::new(SCRIPT)
             .args(&missing)
             .stdin(Stdio::null())
-            .stderr(Stdio::inherit()) // a build takes minutes: whoever waits sees its progress
+            .stderr(Stdio::inherit()) // a build takes minutes: show its progress
             .kill_on_drop(true)
             .output()
             .await

@@ -1,4 +1,4 @@
-//! A further API server on the same etcd, as a cluster with several control-plane nodes has them.
+//! A second API server on the same etcd, as in a cluster with several control-plane nodes.
 
 use anyhow::{Result, bail};
 use kube::Client;
@@ -11,25 +11,24 @@ use crate::process::Process;
 /// How many ports are tried: one may be taken between the choice and the start.
 const PORT_TRIES: usize = 5;
 
-/// An API server beside the first one; its drop ends it. Certificates, tokens and RBAC are the same; the audit log
-/// is its own.
+/// An additional API server; its drop ends it. Certificates, tokens and RBAC are shared; it has its own audit log.
 pub struct ApiServer {
     /// `https://127.0.0.1:PORT`.
     pub url: String,
-    /// To be frozen and thawed.
+    /// To be stopped and continued by signals.
     pub process: Process,
     client: Client,
     audit: AuditLog,
 }
 
 impl ApiServer {
-    /// A client of the cluster's admin that talks to this one.
+    /// A client of the cluster admin that talks to this API server.
     #[must_use]
     pub fn client(&self) -> Client {
         self.client.clone()
     }
 
-    /// The log of what this one was asked.
+    /// This API server's audit log.
     #[must_use]
     pub fn audit(&self) -> AuditLog {
         self.audit.clone()

@@ -1,4 +1,4 @@
-//! Starting a control plane, in seconds or with a reason why not.
+//! Starts a control plane within seconds, or fails with the reason.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,12 +18,12 @@ use super::{ControlPlane, flags, port, programs};
 use crate::process::Process;
 use crate::wait::eventually;
 
-/// How long a server may take until it is ready. It takes a few seconds on an idle machine; a minute
-/// is for one on which several tests start theirs at once.
+/// How long a server may take to become ready: a few seconds on an idle machine, up to a minute when
+/// several tests start theirs at once.
 const READY_DEADLINE: Duration = Duration::from_mins(1);
 
-/// How many ports are tried for the API server, each chosen at random when the one before turned out
-/// to be taken between the choice and the start.
+/// How many random ports are tried for the API server: one may be taken between the choice and the
+/// start.
 const PORT_TRIES: usize = 5;
 
 /// The port of an API server that real nodes reach; a `NetworkPolicy` names it.
@@ -32,10 +32,10 @@ pub const NODE_PORT: u16 = 6443;
 /// To whom RBAC does not apply.
 const ADMIN: &str = "admin";
 
-/// What the API server says when its port is taken.
+/// The API server's error when its port is taken.
 pub(super) const PORT_TAKEN: &str = "address already in use";
 
-/// How a control plane is to be; see [`ControlPlane::builder`].
+/// The options of a control plane; see [`ControlPlane::builder`].
 #[derive(Clone, Debug, Default)]
 pub struct ControlPlaneBuilder {
     controller_manager: bool,
@@ -47,8 +47,8 @@ impl ControlPlaneBuilder {
     /// Whether to run the kube-controller-manager as well: garbage collection by owner, deletion of
     /// namespaces, aggregated roles, service accounts and their tokens. Off by default.
     ///
-    /// The garbage collector looks for new kinds every 30 s: for custom resources, apply the
-    /// definitions first and call [`ControlPlane::start_controller_manager`] after.
+    /// The garbage collector looks for new kinds every 30 s: for custom resources, apply the CRDs
+    /// first and call [`ControlPlane::start_controller_manager`] afterwards.
     #[must_use]
     pub fn controller_manager(mut self, yes: bool) -> Self {
         self.controller_manager = yes;
@@ -58,7 +58,7 @@ impl ControlPlaneBuilder {
     /// For nodes that really run: their kubelets reach the API server at this address, on [`NODE_PORT`]; the
     /// scheduler and every controller run as well, and all admission is on.
     ///
-    /// Listens on every address there is, so it is for a network namespace of the test's own only.
+    /// Listens on every address, so use it only in a network namespace of the test's own.
     #[must_use]
     pub fn nodes(mut self, address: impl Into<String>) -> Self {
         self.controller_manager = true;
@@ -79,7 +79,7 @@ impl ControlPlaneBuilder {
     /// # Errors
     ///
     /// When a program is missing and cannot be built, ends early, or is not ready after a minute. The
-    /// message holds the last lines of its log, and the folder with the logs is kept.
+    /// message has the last lines of its log, and the folder with the logs is kept.
     pub async fn start(self) -> Result<ControlPlane> {
         let [etcd, api_server] = programs::find(["etcd", "kube-apiserver"]).await?;
         let controller_manager = if self.controller_manager {
@@ -116,7 +116,7 @@ impl ControlPlaneBuilder {
     }
 }
 
-/// The programs found and the flags chosen: all that a start needs but the folder.
+/// The programs and the flags: everything that a start needs except the folder.
 struct Start {
     etcd: PathBuf,
     api_server: PathBuf,
@@ -126,7 +126,7 @@ struct Start {
     api_server_flags: Vec<String>,
 }
 
-/// A control plane that is up, and does not own its folder yet.
+/// A running control plane that does not own its folder yet.
 struct Running {
     client: Client,
     url: String,
@@ -139,7 +139,7 @@ struct Running {
     etcd: Process,
 }
 
-/// What it takes to start the API server again as it was.
+/// The command line that starts the API server again as it was.
 #[derive(Clone, Debug)]
 pub(crate) struct ApiServerCommand {
     program: PathBuf,
@@ -243,7 +243,7 @@ impl ApiServerCommand {
         self.spawn_with(layout, &[])
     }
 
-    /// With further flags, which win over its own.
+    /// With more flags, which override its own.
     pub(crate) fn spawn_with(&self, layout: &Layout, flags: &[String]) -> Result<Process> {
         Process::spawn(
             "kube-apiserver",
@@ -255,7 +255,7 @@ impl ApiServerCommand {
     }
 }
 
-/// Waits until the API server is ready and has made the namespaces that every cluster has.
+/// Waits until the API server is ready and has created the system namespaces.
 pub(crate) async fn wait_for_api_server(process: &Process, client: &Client) -> Result<()> {
     until_ready(process, async || {
         client
@@ -269,7 +269,7 @@ pub(crate) async fn wait_for_api_server(process: &Process, client: &Client) -> R
     .await
 }
 
-/// Starts etcd on the data that there is, or on none.
+/// Starts etcd on the existing data, if there is any.
 pub(crate) async fn start_etcd(program: &Path, layout: &Layout) -> Result<Process> {
     let process = Process::spawn_with_data(
         "etcd",
@@ -306,7 +306,7 @@ pub(crate) async fn start_controller_manager(
     let flags = flags::controller_manager(layout, &kubeconfig, with_nodes);
     let process = Process::spawn("kube-controller-manager", program, flags, &[], layout.dir())?;
     until_ready(&process, async || {
-        // It has no port to ask; this is the first thing that one of its controllers makes.
+        // It has no port to probe; this is the first object that one of its controllers creates.
         let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), "default");
         Ok(accounts.get_opt("default").await?.is_some())
     })
@@ -314,14 +314,14 @@ pub(crate) async fn start_controller_manager(
     Ok(process)
 }
 
-/// It has nothing that could be waited for: what it does is seen when a pod has a node.
+/// There is nothing to wait for: it is known to work once a pod is bound to a node.
 fn start_scheduler(program: &Path, layout: &Layout, url: &str) -> Result<Process> {
     let kubeconfig = kubeconfig::for_user(layout, url, "system:kube-scheduler", None)?;
     let flags = flags::scheduler(&kubeconfig);
     Process::spawn("kube-scheduler", program, flags, &[], layout.dir())
 }
 
-/// A client of the admin, and the kubeconfig that it comes from.
+/// A client of the admin; writes its kubeconfig.
 pub(crate) async fn admin_client(layout: &Layout, url: &str, path: &Path) -> Result<Client> {
     kubeconfig::for_user_at(path, layout, url, ADMIN, Some(MASTERS))?;
     let kubeconfig = Kubeconfig::read_from(path)?;
@@ -329,7 +329,7 @@ pub(crate) async fn admin_client(layout: &Layout, url: &str, path: &Path) -> Res
     Ok(Client::try_from(config)?)
 }
 
-/// Polls `probe` until it says yes, and fails at once when the program ends before.
+/// Polls `probe` until it returns true, and fails at once if the program ends first.
 async fn until_ready<Fut>(process: &Process, probe: impl Fn() -> Fut) -> Result<()>
 where
     Fut: Future<Output = Result<bool>>,

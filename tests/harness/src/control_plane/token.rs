@@ -1,5 +1,5 @@
-//! A token of a service account that has expired: the API server gives none that lasts less than ten minutes, so it
-//! is made with the API server's own key.
+//! An expired service account token. The API server issues none that lasts less than ten minutes, so it is signed
+//! with the API server's own key.
 
 use std::path::Path;
 
@@ -12,10 +12,10 @@ use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use serde_json::{Value, json};
 
-/// Who issues tokens, and whom they are for.
+/// The issuer and the audience of tokens.
 pub(crate) const ISSUER: &str = "https://kubernetes.default.svc";
 
-/// A token of the account, signed with the key in this file, that was good an hour ago for ten minutes.
+/// A token of the account, signed with the key in this file, that was issued an hour ago for ten minutes.
 pub(crate) fn expired(key: &Path, namespace: &str, name: &str, uid: &str) -> Result<String> {
     let issued = Timestamp::now() - SignedDuration::from_hours(1);
     let expires = issued + SignedDuration::from_mins(10);

@@ -1,4 +1,4 @@
-//! The operator as a process of the demo: started, watched, quoted when it fails.
+//! The operator as a process of the demo: starts it, monitors it, and quotes its log on failure.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use crate::apply::apply_objects;
 use crate::{ControlPlane, Process};
 
-/// The kinds of a folder of manifests that say what the operator may do. What else lies there
-/// (Deployments, Services) has nobody here to act on it.
+/// The kinds of manifests that define the operator's permissions. No controller runs here for the
+/// others (Deployments, Services).
 const RBAC_KINDS: [&str; 6] = [
     "Namespace",
     "ServiceAccount",
@@ -31,7 +31,7 @@ pub(super) struct Operator {
 }
 
 impl Operator {
-    /// Starts `program` as the service account that the RBAC names, or else as administrator.
+    /// Starts `program` as the service account of the RBAC manifests, or else as administrator.
     pub(super) async fn start(
         program: &Path,
         rbac: &Path,
@@ -47,7 +47,7 @@ impl Operator {
             None => control_plane.kubeconfig().to_owned(),
         };
         let kubeconfig = kubeconfig.to_string_lossy();
-        // What it keeps goes beside its log, not into the user's state folder.
+        // Its state goes beside its log, not into the user's state folder.
         let folder = control_plane.dir().to_string_lossy();
         let mut envs = vec![
             ("KUBECONFIG", kubeconfig.as_ref()),
@@ -62,15 +62,15 @@ impl Operator {
         Ok(Self { process })
     }
 
-    /// An error once the operator has ended.
+    /// Fails once the operator has exited.
     pub(super) fn alive(&mut self) -> Result<()> {
         match self.process.exited()? {
-            Some(exit) => bail!("The operator has ended: {exit:?}"),
+            Some(exit) => bail!("The operator has exited: {exit:?}"),
             None => Ok(()),
         }
     }
 
-    /// The error, and below it what the operator logged last.
+    /// The error, followed by the operator's last log lines.
     pub(super) fn explain(&self, error: &anyhow::Error) -> anyhow::Error {
         let log = [self.process.read_stdout(), self.process.read_stderr()].concat();
         let lines: Vec<&str> = log.lines().collect();
@@ -83,13 +83,13 @@ impl Operator {
         anyhow!("{error:#}\n{log}")
     }
 
-    /// Lets it run on, and returns its process id.
+    /// Leaves it running, and returns its process id.
     pub(super) fn keep(self) -> Result<u32> {
         self.process.keep()
     }
 }
 
-/// Applies what the folder says about permissions; returns namespace and name of the service account.
+/// Applies the folder's RBAC manifests; returns namespace and name of the service account.
 async fn apply_rbac(
     folder: &Path,
     control_plane: &ControlPlane,
@@ -133,7 +133,7 @@ fn manifests(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut folders = vec![(folder.to_owned(), 0)];
     while let Some((folder, depth)) = folders.pop() {
         let Ok(entries) = fs::read_dir(&folder) else {
-            continue; // no RBAC beside this build
+            continue; // no RBAC manifests
         };
         for entry in entries {
             let path = entry?.path();

@@ -1,4 +1,4 @@
-//! Which cluster the demo simulates, and what happens to it.
+//! The cluster that the demo simulates, and its update.
 
 use std::str::FromStr;
 
@@ -9,7 +9,7 @@ use crate::kubernetes::{self, Pace};
 use crate::load::{Kind, Object, Summary};
 use crate::openshift::{self, Editor, Pool};
 
-/// The release that the simulated `OpenShift` starts from, and the one it goes to.
+/// The releases that the simulated `OpenShift` is updated from and to.
 const RELEASES: (&str, &str) = ("4.19.14", "4.20.3");
 
 /// The pool that stays behind until all others are done.
@@ -39,7 +39,7 @@ impl FromStr for Platform {
     }
 }
 
-/// A simulated cluster with an update ahead.
+/// A simulated cluster and the update to simulate.
 #[derive(Debug, Clone)]
 pub struct Scenario {
     cluster: Simulated,
@@ -52,8 +52,8 @@ enum Simulated {
 }
 
 impl Scenario {
-    /// The cluster of a platform. A plain one is updated to the version of the API server, as its
-    /// operator takes that for the version to reach.
+    /// The cluster of a platform. A plain one is updated to the version of the API server, which the
+    /// operator takes as the target version.
     ///
     /// # Errors
     /// Never in practice: the objects are made of valid JSON.
@@ -89,7 +89,7 @@ impl Scenario {
         Ok(Self { cluster })
     }
 
-    /// What the cluster is made of.
+    /// A description of the cluster.
     #[must_use]
     pub fn describe(&self) -> String {
         let what = match &self.cluster {
@@ -99,9 +99,9 @@ impl Scenario {
         format!("a simulated {what} cluster of {} nodes", self.nodes())
     }
 
-    /// What is about to happen.
+    /// A description of the update.
     #[must_use]
-    pub fn story(&self) -> String {
+    pub fn describe_update(&self) -> String {
         match &self.cluster {
             Simulated::OpenShift(cluster, plan) => format!(
                 "Updating from {} to {}, about a minute. The pool {PAUSED} is paused until the others are done; {DEGRADED} fails at first.",
@@ -125,10 +125,10 @@ impl Scenario {
         objects.iter().filter(is_node).count()
     }
 
-    /// Makes the server hold the cluster, before its update.
+    /// Loads the cluster, before its update, into the server.
     ///
     /// # Errors
-    /// When the server refuses an object.
+    /// When the server rejects an object.
     pub async fn load(&self, client: &Client) -> Result<Summary> {
         match &self.cluster {
             Simulated::OpenShift(cluster, _) => cluster.load(client).await,
@@ -136,10 +136,10 @@ impl Scenario {
         }
     }
 
-    /// Plays the update. With a paused pool it does not return before that is unpaused.
+    /// Simulates the update. Returns only after a paused pool is unpaused.
     ///
     /// # Errors
-    /// When the server does not answer, or somebody else changes the nodes.
+    /// When the server does not answer, or other clients change the nodes.
     pub async fn play(&self, client: &Client) -> Result<()> {
         match &self.cluster {
             Simulated::OpenShift(_, plan) => openshift::rollout::play(client, plan).await,
@@ -156,10 +156,10 @@ impl Scenario {
         }
     }
 
-    /// Lets the paused pool go on.
+    /// Unpauses the paused pool.
     ///
     /// # Errors
-    /// When the server refuses.
+    /// When the server rejects it.
     pub async fn unpause(&self, client: &Client) -> Result<()> {
         match self.paused_pool() {
             Some(pool) => Editor::new(client).set_paused(pool, false).await,

@@ -1,4 +1,4 @@
-//! Where the tables appear: redrawn in place on a terminal, as snapshots in a pipe.
+//! Prints the tables: redrawn in place on a terminal, as snapshots in a pipe.
 
 use std::fs::File;
 use std::io::{IsTerminal, Write};
@@ -7,50 +7,50 @@ use std::time::{Duration, Instant};
 
 use super::view::View;
 
-/// In a pipe, a snapshot at most this often: a log of the update, not a film.
+/// In a pipe, a snapshot is printed at most this often.
 const SNAPSHOT: Duration = Duration::from_secs(5);
 
-/// What a terminal has that does not say its size.
+/// Rows and columns of a terminal whose size is unknown.
 const SIZE: (usize, usize) = (24, 80);
 
 /// The output of the demo.
 pub(super) struct Screen {
     terminal: bool,
     started: Instant,
-    said: Option<String>,
+    announcement: Option<String>,
     drawn: bool,
     last: Option<(Instant, Vec<String>)>,
 }
 
 impl Screen {
-    /// Standard output, whatever it is.
+    /// Prints to standard output.
     pub(super) fn new() -> Self {
         Self {
             terminal: std::io::stdout().is_terminal(),
             started: Instant::now(),
-            said: None,
+            announcement: None,
             drawn: false,
             last: None,
         }
     }
 
-    /// Says what happens, above the tables.
-    pub(super) fn say(&mut self, what: &str) {
+    /// Shows a message above the tables.
+    pub(super) fn announce(&mut self, what: &str) {
         if self.terminal {
-            self.said = Some(what.to_owned());
+            self.announcement = Some(what.to_owned());
         } else {
             emit(&format!("\n{what}\n"));
         }
     }
 
-    /// Shows the tables as they stand.
+    /// Shows the current tables.
     pub(super) fn show(&mut self, view: &View) {
         if self.terminal {
             let clear = if self.drawn { "" } else { "\x1b[2J" };
             self.drawn = true;
             let (height, width) = size();
             let lines = fit(view, self.heading(), height, width);
-            // Home, each line up to its end, then all below: no flicker, unlike clearing first.
+            // Home, clear to the end of each line, then clear below: no flicker, unlike clearing first.
             emit(&format!(
                 "{clear}\x1b[H{}\x1b[K\n\x1b[J",
                 lines.join("\x1b[K\n")
@@ -68,7 +68,7 @@ impl Screen {
         }
     }
 
-    /// Shows the tables for the last time, whole.
+    /// Shows the final tables in full.
     pub(super) fn finish(&mut self, view: &View) {
         if self.terminal {
             emit("\x1b[2J\x1b[H");
@@ -87,9 +87,9 @@ impl Screen {
     }
 
     fn heading(&self) -> String {
-        let said = self.said.as_deref().unwrap_or_default();
+        let announcement = self.announcement.as_deref().unwrap_or_default();
         format!(
-            "After {:.0} s. {said}",
+            "After {:.0} s. {announcement}",
             self.started.elapsed().as_secs_f64()
         )
         .trim_end()
@@ -97,7 +97,7 @@ impl Screen {
     }
 }
 
-/// The lines that fit a terminal, the last of which says what does not.
+/// The lines that fit a terminal; the last one counts those that do not.
 fn fit(view: &View, heading: String, height: usize, width: usize) -> Vec<String> {
     let mut lines = vec![heading];
     lines.extend(view.pool_lines());
@@ -118,14 +118,14 @@ fn fit(view: &View, heading: String, height: usize, width: usize) -> Vec<String>
         .collect()
 }
 
-/// Writes to standard output, unlike `println!` also when its reader has gone.
+/// Writes to standard output; unlike `println!`, ignores a closed pipe.
 pub(super) fn emit(text: &str) {
     let mut out = std::io::stdout().lock();
-    // The demo goes to its end, and cleans up, whether or not somebody reads it.
+    // The demo runs to its end, and cleans up, even if nothing reads its output.
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
-/// Rows and columns of the terminal, as they are now.
+/// Rows and columns of the terminal.
 fn size() -> (usize, usize) {
     let asked = File::open("/dev/tty").and_then(|tty| {
         let mut stty = Command::new("stty");

@@ -1,4 +1,4 @@
-//! The API server's own rendering of a list, laid out as kubectl does.
+//! The API server's table rendering of a list, laid out as kubectl does.
 
 use anyhow::{Context, Result};
 use kube::Client;
@@ -7,10 +7,10 @@ use kube::core::Request;
 use serde::Deserialize;
 use serde_json::Value;
 
-/// What asks the API server for a table instead of a list.
+/// Requests a table instead of a list from the API server.
 const ACCEPT: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
 
-/// Blanks between two columns, as in kubectl.
+/// Spaces between two columns, as in kubectl.
 const GAP: usize = 3;
 
 /// A list of objects as the API server prints it.
@@ -36,7 +36,7 @@ struct Row {
 }
 
 impl Table {
-    /// Asks for the table of the objects at `path`, such as `/apis/group/version/plural`.
+    /// Fetches the table of the objects at `path`, such as `/apis/group/version/plural`.
     pub(super) async fn fetch(client: &Client, path: &str) -> Result<Self> {
         let mut request = Request::new(path).list(&ListParams::default())?;
         request.headers_mut().insert("accept", ACCEPT.parse()?);
@@ -49,7 +49,7 @@ impl Table {
         self.rows.len()
     }
 
-    /// The cells of a column in the order of the rows; empty when there is no such column.
+    /// The cells of a column, by row; empty when there is no such column.
     pub(super) fn cells(&self, column: &str) -> Vec<String> {
         let named = |candidate: &Column| candidate.name.eq_ignore_ascii_case(column);
         let Some(index) = self.columns.iter().position(named) else {
@@ -61,7 +61,7 @@ impl Table {
             .collect()
     }
 
-    /// The lines that kubectl would print: the heading and one line a row.
+    /// The lines that kubectl would print: the heading and one line per row.
     pub(super) fn lines(&self) -> Vec<String> {
         let shown = self
             .columns
@@ -98,7 +98,7 @@ impl Table {
     }
 }
 
-/// A cell as kubectl prints it: one line, nothing for null.
+/// A cell as kubectl prints it: its first line, empty for null.
 fn text(cell: Option<&Value>) -> String {
     let text = match cell {
         None | Some(Value::Null) => String::new(),

@@ -1,4 +1,4 @@
-//! Both tables as they stand, and whether the update is over.
+//! The current tables, and whether the update is complete.
 
 use anyhow::Result;
 use kube::Client;
@@ -18,7 +18,7 @@ pub(super) struct View {
 }
 
 impl View {
-    /// A view of a cluster of `expected` nodes; nothing is read yet.
+    /// A view of a cluster of `expected` nodes, still empty.
     pub(super) fn new(client: Client, expected: usize) -> Self {
         Self {
             client,
@@ -35,7 +35,7 @@ impl View {
         Ok(())
     }
 
-    /// Whether every node has an insight, and with a phase.
+    /// Whether every node has an insight with a phase.
     pub(super) fn is_full(&self) -> bool {
         let phases = self.nodes.cells("Phase");
         self.nodes.len() >= self.expected
@@ -45,17 +45,17 @@ impl View {
 
     /// Whether every node and every pool is Completed.
     pub(super) fn is_completed(&self) -> bool {
-        // Not more either: insights of replaced nodes are gone.
+        // Not more than expected either: the insights of replaced nodes must be gone.
         self.is_full()
             && self.nodes.len() == self.expected
-            && self.open_nodes().is_empty()
-            && self.open_pools().is_empty()
+            && self.unfinished_nodes().is_empty()
+            && self.unfinished_pools().is_empty()
     }
 
-    /// Whether `pool` is the one that is not Completed, and is shown as left out. Insights of pools
-    /// may be named after more than the pool.
+    /// Whether `pool` is the only one that is not Completed, and is Excluded. The name of a pool insight
+    /// may contain more than the name of the pool.
     pub(super) fn waits_only_for(&self, pool: &str) -> bool {
-        match &self.open_pools()[..] {
+        match &self.unfinished_pools()[..] {
             [(name, assessment)] => {
                 name.split('.').any(|part| part == pool) && assessment == "Excluded"
             }
@@ -63,9 +63,12 @@ impl View {
         }
     }
 
-    /// What is not Completed, for a message.
+    /// Describes what is not Completed, for a message.
     pub(super) fn unfinished(&self) -> String {
-        let open = self.open_pools().into_iter().chain(self.open_nodes());
+        let open = self
+            .unfinished_pools()
+            .into_iter()
+            .chain(self.unfinished_nodes());
         let open: Vec<String> = open
             .map(|(name, phase)| format!("{name} is {phase}"))
             .collect();
@@ -80,7 +83,7 @@ impl View {
         }
     }
 
-    /// What changes when the tables change in a way worth printing: no ages.
+    /// The cells whose change is worth printing: no ages.
     pub(super) fn fingerprint(&self) -> Vec<String> {
         let columns = [
             self.pools.cells("Name"),
@@ -91,40 +94,40 @@ impl View {
         columns.concat()
     }
 
-    /// The lines of the pools' table.
+    /// The lines of the pool table.
     pub(super) fn pool_lines(&self) -> Vec<String> {
         self.pools.lines()
     }
 
-    /// The lines of the nodes' table; when no more than `rows` nodes fit, those that are being updated
-    /// come first.
+    /// The lines of the node table; if more than `rows` nodes would be shown, those being updated come
+    /// first.
     pub(super) fn node_lines(&self, rows: usize) -> Vec<String> {
         let mut lines = self.nodes.lines();
         if lines.len() > rows + 1 {
-            let calm = |phase: &str| matches!(phase, "Pending" | "Paused" | COMPLETED);
-            let calm: Vec<bool> = self
+            let is_idle = |phase: &str| matches!(phase, "Pending" | "Paused" | COMPLETED);
+            let idle: Vec<bool> = self
                 .nodes
                 .cells("Phase")
                 .iter()
-                .map(|phase| calm(phase))
+                .map(|phase| is_idle(phase))
                 .collect();
-            let mut body: Vec<(bool, String)> = calm.into_iter().zip(lines.split_off(1)).collect();
-            body.sort_by_key(|(calm, _)| *calm);
+            let mut body: Vec<(bool, String)> = idle.into_iter().zip(lines.split_off(1)).collect();
+            body.sort_by_key(|(idle, _)| *idle);
             lines.extend(body.into_iter().map(|(_, line)| line));
         }
         lines
     }
 
-    fn open_nodes(&self) -> Vec<(String, String)> {
-        open(&self.nodes, "Phase")
+    fn unfinished_nodes(&self) -> Vec<(String, String)> {
+        unfinished(&self.nodes, "Phase")
     }
 
-    fn open_pools(&self) -> Vec<(String, String)> {
-        open(&self.pools, "Assessment")
+    fn unfinished_pools(&self) -> Vec<(String, String)> {
+        unfinished(&self.pools, "Assessment")
     }
 }
 
-fn open(table: &Table, column: &str) -> Vec<(String, String)> {
+fn unfinished(table: &Table, column: &str) -> Vec<(String, String)> {
     let names = table.cells("Name").into_iter();
     let rows = names.zip(table.cells(column));
     rows.filter(|(_, phase)| phase != COMPLETED).collect()

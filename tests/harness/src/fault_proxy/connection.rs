@@ -1,6 +1,6 @@
 //! One connection of the operator, and its own to the API server.
 //!
-//! One for one: what is done to the one is done to the other, and no pool in between has a mind of its own.
+//! One to one: what happens to one happens to the other, without a connection pool in between.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +30,7 @@ use crate::certificates::Certificates;
 /// How long the API server may take to accept a connection; a frozen one does not.
 const CONNECT_DEADLINE: Duration = Duration::from_mins(1);
 
-/// Encryption on both sides.
+/// TLS on both sides.
 pub(super) struct Tls {
     acceptor: TlsAcceptor,
     connector: TlsConnector,
@@ -73,13 +73,13 @@ pub(super) async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     });
     let serving = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     tokio::select! {
-        // An error is a connection that was cut, by whomever.
+        // An error means that either side cut the connection.
         _ = serving => {}
         _ = door.changed() => {}
     }
 }
 
-/// The connection to the API server, made when it is needed.
+/// The connection to the API server, opened on demand.
 #[derive(Default)]
 pub(super) struct Upstream {
     connection: Mutex<Option<Connection>>,
@@ -97,12 +97,12 @@ impl Drop for Connection {
 }
 
 impl Upstream {
-    /// Asks the API server.
+    /// Sends a request to the API server.
     ///
     /// # Errors
     ///
     /// When it cannot be reached or closes the connection.
-    pub(super) async fn ask(
+    pub(super) async fn send(
         &self,
         shared: &Shared,
         request: Request<Full<Bytes>>,
@@ -114,8 +114,8 @@ impl Upstream {
         };
         if !is_open {
             let connecting = connect(shared);
-            let made = tokio::time::timeout(CONNECT_DEADLINE, connecting).await;
-            *connection = Some(made.context("the API server accepts no connection")??);
+            let connected = tokio::time::timeout(CONNECT_DEADLINE, connecting).await;
+            *connection = Some(connected.context("the API server accepts no connection")??);
         }
         let open = connection.as_mut().context("there is a connection")?;
         Ok(open.sender.send_request(request).await?)
@@ -130,7 +130,7 @@ async fn connect(shared: &Shared) -> Result<Connection> {
     let stream = shared.tls.connector.connect(name, stream).await?;
     let (sender, driving) = handshake(TokioIo::new(stream)).await?;
     let driver = tokio::spawn(async move {
-        // Whoever waits for an answer is told of the error.
+        // The error reaches the caller that waits for a response.
         let _ = driving.await;
     });
     Ok(Connection { sender, driver })

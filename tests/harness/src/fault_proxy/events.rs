@@ -1,4 +1,4 @@
-//! The events of one watch: a line of JSON each.
+//! The events of one watch, each a line of JSON.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,15 +12,15 @@ use hyper::body::{Frame, Incoming};
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
 
-use super::answer::{self, Body};
-use super::asked::Asked;
-use super::rule::{Fault, Moment};
+use super::request_info::RequestInfo;
+use super::response::{self, Body};
+use super::rule::{Fault, Stage};
 use super::rules::Rules;
 
-/// How long an event that shall come after the next one waits for it.
+/// How long an event that is to be swapped waits for the next one.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// What goes on to the operator.
+/// What is sent to the operator.
 enum Out {
     Event(Bytes),
     Pause(Duration),
@@ -28,25 +28,25 @@ enum Out {
 }
 
 struct Events {
-    asked: Asked,
+    request: RequestInfo,
     body: Incoming,
     rules: Arc<Rules>,
     cuts: broadcast::Receiver<String>,
-    /// What has come of a line that is not complete.
+    /// The received part of an incomplete line.
     partial: BytesMut,
     out: VecDeque<Out>,
     held: Option<Bytes>,
 }
 
-/// The body of a watch with what the rules do to its events.
+/// The body of a watch, with the rules applied to its events.
 pub(super) fn events(
-    asked: Asked,
+    request: RequestInfo,
     body: Incoming,
     rules: Arc<Rules>,
     cuts: broadcast::Receiver<String>,
 ) -> Body {
     let events = Events {
-        asked,
+        request,
         body,
         rules,
         cuts,
@@ -73,7 +73,7 @@ impl Events {
             tokio::select! {
                 biased;
                 cut = self.cuts.recv() => match cut {
-                    Ok(resource) if resource != self.asked.resource => {}
+                    Ok(resource) if resource != self.request.resource => {}
                     _ => return Some((Err(anyhow!("this watch is cut")), self)),
                 },
                 frame = self.body.frame() => match frame {
@@ -103,13 +103,13 @@ impl Events {
 
     fn take(&mut self, line: Bytes) {
         let event: Value = serde_json::from_slice(&line).unwrap_or_default();
-        // A bookmark and an error are about no object.
+        // Bookmarks and errors have no object.
         let is_change =
             ["ADDED", "MODIFIED", "DELETED"].contains(&event["type"].as_str().unwrap_or_default());
         let name = event["object"]["metadata"]["name"].as_str();
         let fault = if is_change {
-            let asked = self.asked.about(name.unwrap_or_default());
-            self.rules.strike(&asked, Moment::Event)
+            let request = self.request.for_object(name.unwrap_or_default());
+            self.rules.fault(&request, Stage::Event)
         } else {
             None
         };
@@ -126,21 +126,21 @@ impl Events {
                     .push_back(Out::Pause(Duration::from_secs(seconds.into())));
             }
             Some(Fault::Expire) => {
-                let error = json!({"type": "ERROR", "object": answer::status_object(410)});
+                let error = json!({"type": "ERROR", "object": response::status_object(410)});
                 self.end_with(format!("{error}\n").into());
                 return;
             }
-            // The rest of the line never comes.
+            // The rest of the line is never sent.
             Some(Fault::Truncate) => {
-                self.end_with(answer::truncated(&line));
+                self.end_with(response::truncated(&line));
                 return;
             }
             Some(Fault::Garble) => {
-                let garbled = answer::garbled(&line);
+                let garbled = response::garbled(&line);
                 self.out.push_back(Out::Event(garbled));
                 return;
             }
-            // The others strike requests.
+            // The others apply to requests.
             Some(_) | None => {}
         }
         self.out.push_back(Out::Event(line));

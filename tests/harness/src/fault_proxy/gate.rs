@@ -1,27 +1,27 @@
-//! How many writes may pass, so that a test knows to the write what has been done.
+//! Limits how many writes pass, so that a test knows exactly which writes were done.
 
 use tokio::sync::watch;
 
-use super::asked::Asked;
+use super::request_info::RequestInfo;
 
-/// Counts writes, and holds up those that are too many.
+/// Counts writes, and holds up those above the limit.
 pub(super) struct Gate {
     state: watch::Sender<State>,
 }
 
 #[derive(Default)]
 struct State {
-    /// How many may still pass; all, if there is no number.
+    /// How many may still pass; all, if `None`.
     left: Option<u64>,
-    /// Passed, and not answered yet.
-    under_way: u64,
-    /// Answered with success.
+    /// Passed, without a response yet.
+    in_flight: u64,
+    /// Succeeded.
     accepted: u64,
-    /// What is counted; everything, if there is nothing.
+    /// The resources that are counted; all, if empty.
     resources: Vec<String>,
 }
 
-/// A write that was let through, and is under way until this is dropped.
+/// A write that was let through, in flight until this is dropped.
 #[must_use]
 pub(super) struct Passed<'a> {
     gate: &'a Gate,
@@ -31,7 +31,7 @@ pub(super) struct Passed<'a> {
 impl Drop for Passed<'_> {
     fn drop(&mut self) {
         if self.is_counted {
-            let gone = |state: &mut State| state.under_way = state.under_way.saturating_sub(1);
+            let gone = |state: &mut State| state.in_flight = state.in_flight.saturating_sub(1);
             self.gate.state.send_modify(gone);
         }
     }
@@ -63,23 +63,23 @@ impl Gate {
 
     pub(super) async fn spent(&self) {
         let mut state = self.state.subscribe();
-        // It cannot be gone: it is held here.
+        // The sender cannot be gone: `self` holds it.
         let _ = state.wait_for(State::is_spent).await;
     }
 
     /// Waits until the write may pass.
-    pub(super) async fn enter(&self, asked: &Asked) -> Passed<'_> {
+    pub(super) async fn enter(&self, request: &RequestInfo) -> Passed<'_> {
         let mut changes = self.state.subscribe();
         loop {
             let mut is_counted = false;
             let passes = self.state.send_if_modified(|state| {
-                is_counted = state.counts(asked);
+                is_counted = state.counts(request);
                 if is_counted && state.left == Some(0) {
                     return false;
                 }
                 if is_counted {
                     state.left = state.left.map(|left| left - 1);
-                    state.under_way += 1;
+                    state.in_flight += 1;
                 }
                 true
             });
@@ -95,9 +95,9 @@ impl Gate {
         }
     }
 
-    /// Notes the answer, and holds it up if it is that of the last write that was allowed. One that was refused is
-    /// no write: another one may pass for it.
-    pub(super) async fn answered(&self, passed: Passed<'_>, is_accepted: bool) {
+    /// Records the response, and holds it up if it belongs to the last allowed write. A rejected write does not
+    /// count: another one may pass instead.
+    pub(super) async fn responded(&self, passed: Passed<'_>, is_accepted: bool) {
         let is_counted = passed.is_counted;
         self.state.send_modify(|state| {
             state.accepted += u64::from(is_accepted);
@@ -114,11 +114,11 @@ impl Gate {
 }
 
 impl State {
-    fn counts(&self, asked: &Asked) -> bool {
-        self.resources.is_empty() || self.resources.contains(&asked.resource)
+    fn counts(&self, request: &RequestInfo) -> bool {
+        self.resources.is_empty() || self.resources.contains(&request.resource)
     }
 
     fn is_spent(&self) -> bool {
-        self.left == Some(0) && self.under_way == 0
+        self.left == Some(0) && self.in_flight == 0
     }
 }

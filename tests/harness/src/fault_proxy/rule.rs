@@ -1,56 +1,56 @@
-//! Which fault strikes what, how often and for how long.
+//! Which fault hits which requests, how often and for how long.
 
 use std::time::Duration;
 
-use super::asked::Asked;
+use super::request_info::RequestInfo;
 
-/// What is done to a request, to its answer, or to an event of a watch.
+/// What happens to a request, to its response, or to a watch event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The connection is closed, and the API server never hears of the request.
+    /// The connection is closed, and the request never reaches the API server.
     Cut,
-    /// The API server does what it is asked, and the connection is closed instead of an answer.
-    LoseAnswer,
-    /// The API server hears of the request only after this time.
+    /// The API server executes the request, and the connection is closed instead of a response.
+    LoseResponse,
+    /// The request reaches the API server only after this time.
     Delay(Duration),
-    /// The request is taken, and never answered.
+    /// The request is accepted and never answered.
     Hang,
-    /// The answer comes with so many bytes a second.
+    /// The response comes at this many bytes a second.
     Throttle(u32),
-    /// An answer with this code, as the API server words it; the API server never hears of the request.
+    /// A response with this code, as the API server sends it; the request never reaches the API server.
     Status {
         /// The HTTP status.
         code: u16,
-        /// The header of that name, in seconds.
+        /// The `Retry-After` header, in seconds.
         retry_after: Option<u32>,
     },
-    /// The JSON of an answer, or of an event of a watch, ends in its middle; HTTP is whole.
+    /// The JSON of a response, or of a watch event, is truncated; HTTP is intact.
     Truncate,
-    /// The JSON of an answer, or of an event of a watch, is none.
+    /// The JSON of a response, or of a watch event, is invalid.
     Garble,
-    /// A watch says that its resource version is too old, and ends.
+    /// A watch reports that its resource version is too old, and ends.
     Expire,
-    /// An event of a watch comes twice.
+    /// A watch event comes twice.
     Duplicate,
-    /// An event of a watch never comes.
+    /// A watch event never comes.
     Drop,
-    /// An event of a watch comes after the one that follows it.
+    /// A watch event comes after the one that follows it.
     Swap,
-    /// A list is answered with the one that was kept: [`super::FaultProxy::record`].
+    /// A list is answered with the recorded one: [`super::FaultProxy::record`].
     Replay,
-    /// `/version` says that the API server is this one.
+    /// `/version` reports this version.
     Version(String),
 }
 
-/// When in the course of a request a fault strikes.
+/// The stage of a request at which a fault applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Moment {
+pub(super) enum Stage {
     Request,
-    Answer,
+    Response,
     Event,
 }
 
-/// A fault and what it strikes: everything, unless it is restricted.
+/// A fault and what it hits: everything, unless it is restricted.
 #[derive(Clone, Debug)]
 pub struct Rule {
     pub(super) fault: Fault,
@@ -70,21 +70,21 @@ impl Fault {
         Self::Status { code, retry_after }
     }
 
-    /// A watch is struck event by event, all else once when it is asked for and once when it is answered.
-    pub(super) fn strikes_at(&self, moment: Moment) -> bool {
+    /// A watch is hit event by event, everything else once as a request and once as a response.
+    pub(super) fn applies_at(&self, stage: Stage) -> bool {
         match self {
             Self::Cut | Self::Delay(_) | Self::Hang | Self::Status { .. } | Self::Replay => {
-                moment == Moment::Request
+                stage == Stage::Request
             }
-            Self::LoseAnswer | Self::Version(_) => moment == Moment::Answer,
-            Self::Throttle(_) | Self::Truncate | Self::Garble => moment != Moment::Request,
-            Self::Expire | Self::Duplicate | Self::Drop | Self::Swap => moment == Moment::Event,
+            Self::LoseResponse | Self::Version(_) => stage == Stage::Response,
+            Self::Throttle(_) | Self::Truncate | Self::Garble => stage != Stage::Request,
+            Self::Expire | Self::Duplicate | Self::Drop | Self::Swap => stage == Stage::Event,
         }
     }
 }
 
 impl Rule {
-    /// Strikes everything, always, until it is removed.
+    /// Hits everything, always, until it is removed.
     #[must_use]
     pub fn new(fault: Fault) -> Self {
         Self {
@@ -106,13 +106,13 @@ impl Rule {
         self
     }
 
-    /// Only the writing ones.
+    /// Only verbs that write.
     #[must_use]
     pub fn writes(self) -> Self {
         self.verbs(&["create", "update", "patch", "delete"])
     }
 
-    /// Only the reading ones of a whole resource.
+    /// Only lists and watches.
     #[must_use]
     pub fn reads(self) -> Self {
         self.verbs(&["list", "watch"])
@@ -139,14 +139,14 @@ impl Rule {
         self
     }
 
-    /// Only in this share of cases, from 0 to 1.
+    /// Only with this probability, from 0 to 1.
     #[must_use]
     pub fn chance(mut self, chance: f64) -> Self {
         self.chance = chance;
         self
     }
 
-    /// Only so often.
+    /// At most this often.
     #[must_use]
     pub fn times(mut self, times: u64) -> Self {
         self.times = Some(times);
@@ -160,13 +160,13 @@ impl Rule {
         self
     }
 
-    pub(super) fn is_about(&self, asked: &Asked) -> bool {
+    pub(super) fn matches(&self, request: &RequestInfo) -> bool {
         let is = |wanted: &Option<String>, what: &str| {
             wanted.as_deref().is_none_or(|wanted| wanted == what)
         };
-        (self.verbs.is_empty() || self.verbs.iter().any(|verb| verb == asked.verb))
-            && is(&self.resource, &asked.resource)
-            && is(&self.subresource, &asked.subresource)
-            && is(&self.name, &asked.name)
+        (self.verbs.is_empty() || self.verbs.iter().any(|verb| verb == request.verb))
+            && is(&self.resource, &request.resource)
+            && is(&self.subresource, &request.subresource)
+            && is(&self.name, &request.name)
     }
 }

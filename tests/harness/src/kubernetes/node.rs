@@ -1,4 +1,4 @@
-//! What a Node looks like that a kubelet keeps up to date.
+//! A Node object as a kubelet maintains it.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 
 use crate::load::{Kind, Object};
 
-/// A Node to be made.
+/// A Node to be created.
 #[derive(Debug, Clone)]
 pub struct NodeTemplate {
     /// Its name.
     pub name: String,
-    /// Labels beside those that every node has.
+    /// Labels in addition to those that every node has.
     pub labels: BTreeMap<String, String>,
     /// Its annotations.
     pub annotations: BTreeMap<String, String>,
@@ -55,7 +55,7 @@ impl NodeTemplate {
         Ok(Object {
             kind: Kind::Node,
             origin: "simulation".to_owned(),
-            leaving: false,
+            terminating: false,
             value: serde_json::from_value(value)?,
         })
     }
@@ -119,7 +119,7 @@ pub fn now() -> String {
     Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// The operating system of a node pool's image, which carries its own build for each kubelet version.
+/// The operating system of a node pool's image, which has a build of its own for each kubelet version.
 #[must_use]
 pub fn os_image(kubelet_version: &str) -> String {
     format!(
@@ -128,7 +128,7 @@ pub fn os_image(kubelet_version: &str) -> String {
     )
 }
 
-/// 32 hexadecimal digits that are the same for the same parts: names that tests can foretell.
+/// 32 hexadecimal digits that depend only on the parts: names that tests can predict.
 #[must_use]
 pub fn fingerprint(parts: &[&str]) -> String {
     let salted: Vec<&str> = ["salt"].iter().chain(parts).copied().collect();

@@ -1,4 +1,4 @@
-//! What others do to a Node: kubelets, controllers, admins. One request each.
+//! What kubelets, controllers and admins do to a Node, as single requests.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use serde_json::{Map, Value, json};
 use super::node::{boot_id, condition, now};
 use crate::load::Object;
 
-/// How long a write may take before the simulation says that the server does not answer.
+/// How long a write may take before the simulation reports that the server does not answer.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Kubelets and controllers write a Node too; more conflicts in a row than this are a fault.
+/// Kubelets and controllers write Nodes too; more conflicts in a row than this are an error.
 const ATTEMPTS: usize = 10;
 
 /// The taint that comes and goes with `spec.unschedulable`.
@@ -28,14 +28,14 @@ const NOT_READY: &str = "node.kubernetes.io/not-ready";
 /// The conditions that a kubelet reports with each heartbeat.
 const KUBELET_CONDITIONS: [&str; 4] = ["MemoryPressure", "DiskPressure", "PIDPressure", "Ready"];
 
-/// What a node's Ready condition says.
+/// The status of a node's Ready condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ready {
     /// The kubelet runs.
     Yes,
-    /// The kubelet runs, and says that it is not ready yet.
+    /// The kubelet runs, and reports that it is not ready yet.
     No,
-    /// Nothing is heard of the kubelet.
+    /// The kubelet does not report.
     Unknown,
 }
 
@@ -63,7 +63,7 @@ impl Nodes {
     /// Sets annotations, and removes those whose value is `None`.
     ///
     /// # Errors
-    /// When the server refuses, or there is no such node; so for every method here.
+    /// When the server rejects it, or there is no such node; the same for every method here.
     pub async fn annotate(&self, node: &str, annotations: &[(&str, Option<&str>)]) -> Result<()> {
         let map: Map<String, Value> = annotations
             .iter()
@@ -82,7 +82,7 @@ impl Nodes {
             .await
     }
 
-    /// Marks a node as unschedulable or takes that back, with the taint that goes with it.
+    /// Cordons or uncordons a node, including the taint.
     ///
     /// # Errors
     /// As [`Nodes::annotate`].
@@ -112,7 +112,7 @@ impl Nodes {
             .await
     }
 
-    /// Says that the kubelet is alive and that nothing has changed: only the times of its heartbeat do.
+    /// A heartbeat of the kubelet: only its timestamps change.
     ///
     /// # Errors
     /// As [`Nodes::annotate`].
@@ -142,7 +142,7 @@ impl Nodes {
         .await
     }
 
-    /// The kubelet's first report after a boot into other software: not ready yet, another boot ID.
+    /// The kubelet's first report after a boot into other software: not ready yet, with a new boot ID.
     ///
     /// # Errors
     /// As [`Nodes::annotate`].
@@ -159,10 +159,10 @@ impl Nodes {
         .await
     }
 
-    /// Creates a node that is not ready yet, and tainted so by admission.
+    /// Creates a node that is not ready yet, and that admission taints as such.
     ///
     /// # Errors
-    /// When there is one of that name, or the server refuses.
+    /// When the node exists, or the server rejects it.
     pub async fn join(&self, object: &Object) -> Result<()> {
         let mut node: Node = object.value.clone().try_parse()?;
         let name = node.metadata.name.clone().unwrap_or_default();
@@ -183,8 +183,8 @@ impl Nodes {
         Ok(())
     }
 
-    /// Takes a new node's not-ready taint away, as the node lifecycle controller does, and reports it
-    /// as ready.
+    /// Removes a new node's not-ready taint, as the node lifecycle controller does, and reports it as
+    /// ready.
     ///
     /// # Errors
     /// As [`Nodes::annotate`].
@@ -204,7 +204,7 @@ impl Nodes {
     }
 
     /// Changes the spec, and sets or removes the taint of that key. Taints are one field, which is
-    /// written as a whole: read, change, write, and again if somebody else was faster.
+    /// written as a whole: read, modify, write, and retry on a conflict.
     async fn set_taint(
         &self,
         node: &str,

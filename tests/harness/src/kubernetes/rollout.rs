@@ -1,5 +1,5 @@
-//! Plays an update of a plain cluster: control-plane nodes in place, one by one; then the node pools,
-//! all at the same time, whose nodes are *replaced*.
+//! Simulates an update of a plain cluster: control-plane nodes in place, one by one; then all node pools
+//! in parallel, whose nodes are *replaced*.
 //!
 //! ```text
 //! control plane  cordon ─ drain ─ NotReady ─ boots into the new kubelet ─ Ready ─ uncordon
@@ -23,7 +23,7 @@ const DRAIN: Duration = Duration::from_secs(3);
 const BOOT: Duration = Duration::from_millis(2500);
 const SETTLE: Duration = Duration::from_secs(1);
 
-/// An update to be played.
+/// An update to simulate.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// The kubelet version that every node gets.
@@ -49,10 +49,10 @@ impl Plan {
     }
 }
 
-/// Plays the update; returns when every node runs the version.
+/// Simulates the update; returns when every node runs the version.
 ///
 /// # Errors
-/// When the server does not answer, or somebody else deletes a node meanwhile.
+/// When the server does not answer, or a node is deleted meanwhile.
 pub async fn play(client: &Client, plan: &Plan) -> Result<()> {
     let nodes = Nodes::new(client.clone());
     let mut control_plane = Vec::new();
@@ -105,7 +105,7 @@ async fn replace(nodes: &Nodes, plan: &Plan, old: &Node) -> Result<()> {
     nodes.delete(&old_name).await
 }
 
-/// The node that takes the place of `old`: same pool, other name.
+/// The node that replaces `old`: same pool, another name.
 fn successor(old: &Node, plan: &Plan) -> NodeTemplate {
     let pool = old
         .labels()

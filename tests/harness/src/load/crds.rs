@@ -1,7 +1,7 @@
-//! Makes the server serve the kinds of a dump.
+//! Installs CRDs for the kinds of a dump.
 //!
 //! The published CRDs can be applied from a folder; where a kind is still not served, a minimal CRD
-//! of our own stands in: same group, version, names and scope, every field preserved.
+//! of our own is installed: same group, version, names and scope, every field preserved.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,16 +15,16 @@ use serde_json::Value;
 use super::kind::Kind;
 use crate::apply::apply_objects;
 
-/// Our stand-ins, one document a CRD.
+/// Our minimal CRDs, one per document.
 const MINIMAL: &str = include_str!("../../fixtures/openshift-crds.yaml");
 
-/// Of several variants of one CRD that differ by feature set, the one that clusters have by default.
+/// Selects, among the variants of a CRD that differ by feature set, the default one.
 const FEATURE_SET: &str = "release.openshift.io/feature-set";
 
 /// Applies the CRDs of every `.yaml` and `.yml` file in `dir`, and returns notes for the user.
 ///
 /// # Errors
-/// When the folder holds no CRD, a file is no YAML, or a CRD is refused or not served in time.
+/// When the folder has no CRD, a file is not YAML, or a CRD is rejected or not served in time.
 pub async fn apply_folder(client: &Client, dir: &Path) -> Result<Vec<String>> {
     let entries =
         std::fs::read_dir(dir).with_context(|| format!("Cannot read {}", dir.display()))?;
@@ -53,17 +53,17 @@ pub async fn apply_folder(client: &Client, dir: &Path) -> Result<Vec<String>> {
         }
     }
     if crds.is_empty() {
-        bail!("{} holds no CustomResourceDefinition", dir.display());
+        bail!("{} has no CustomResourceDefinition", dir.display());
     }
     apply(client, crds.values()).await?;
     let names: Vec<&str> = crds.keys().map(String::as_str).collect();
     Ok(vec![format!("applied the CRDs {}", names.join(", "))])
 }
 
-/// Installs our minimal CRD for each of `kinds` that is not served, and says so.
+/// Installs our minimal CRD for each of `kinds` that is not served, and returns notes for the user.
 ///
 /// # Errors
-/// When the server does not answer, or refuses a CRD.
+/// When the server does not answer, or rejects a CRD.
 pub async fn install_missing(client: &Client, kinds: &[Kind]) -> Result<Vec<String>> {
     let served = served(client).await?;
     let missing: Vec<String> = kinds
@@ -89,7 +89,7 @@ pub async fn install_missing(client: &Client, kinds: &[Kind]) -> Result<Vec<Stri
     )])
 }
 
-/// Those of the four kinds that the server serves, in the order of loading.
+/// The kinds that the server serves, in the order of loading.
 ///
 /// # Errors
 /// When the server does not answer.
@@ -110,11 +110,11 @@ async fn is_listed(client: &Client, kind: Kind) -> Result<bool> {
             .iter()
             .any(|resource| resource.name == kind.plural())),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
-        Err(error) => Err(error).context("Cannot ask the API server which kinds it serves"),
+        Err(error) => Err(error).context("Cannot discover which kinds the API server serves"),
     }
 }
 
-/// The structural schema of a kind, or nothing where it has none or may not be read.
+/// The structural schema of a kind, if it has one that can be read.
 pub async fn schema(client: &Client, kind: Kind) -> Option<Value> {
     let crds = Api::<CustomResourceDefinition>::all(client.clone());
     let crd = crds.get(&kind.crd()?).await.ok()?;
@@ -133,7 +133,7 @@ async fn apply(client: &Client, crds: impl Iterator<Item = &Value>) -> Result<()
     apply_objects(client, crds).await
 }
 
-/// The CRDs among the documents of a text, without what a server wrote into them.
+/// The CRDs among the documents of a text, without the fields that a server sets.
 fn documents(text: &str) -> Result<Vec<Value>> {
     let options = serde_saphyr::options! { budget: None, strict_booleans: true };
     let mut documents: Vec<Value> = serde_saphyr::from_multiple_with_options(text, options)?;

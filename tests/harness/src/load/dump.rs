@@ -1,7 +1,7 @@
-//! Reads the files of a dump into objects that an API server accepts.
+//! Parses the files of a dump into objects that an API server accepts.
 //!
-//! Takes what real tools print: one object, several documents, `kind: List`, typed lists whose items
-//! lack apiVersion and kind. What belongs to the server the dump was taken from is stripped.
+//! Accepts what real tools print: one object, several documents, `kind: List`, typed lists whose items
+//! lack apiVersion and kind. Fields set by the dumped cluster's API server are stripped.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -13,8 +13,8 @@ use serde_json::{Map, Value};
 
 use super::kind::Kind;
 
-/// What another server assigned, and what makes no sense in this one. Owners are not loaded, so the
-/// garbage collector would remove what refers to them.
+/// Fields that the other server set, or that make no sense in this one. Owners are not loaded, so the
+/// garbage collector would remove objects that refer to them.
 const SERVER_FIELDS: [&str; 8] = [
     "uid",
     "resourceVersion",
@@ -29,31 +29,31 @@ const SERVER_FIELDS: [&str; 8] = [
 /// One object to load.
 #[derive(Debug, Clone)]
 pub struct Object {
-    /// Which of the four it is.
+    /// Its kind.
     pub kind: Kind,
-    /// Where it comes from, for messages: a file name.
+    /// The file that it comes from, for messages.
     pub origin: String,
     /// Whether it had a deletionTimestamp.
-    pub leaving: bool,
-    /// The object without what a server assigns.
+    pub terminating: bool,
+    /// The object without the fields that a server sets.
     pub value: DynamicObject,
 }
 
-/// Everything that the files of one folder hold.
+/// The content of a dump's folder.
 #[derive(Debug, Clone, Default)]
 pub struct Dump {
     /// The objects, in the order of the files.
     pub objects: Vec<Object>,
-    /// What a user should know: files that are absent, documents that were skipped.
+    /// Notes for the user: missing files, skipped documents.
     pub notes: Vec<String>,
 }
 
-/// Reads the four files in `dir`. Only `node.yaml` must be there: a plain Kubernetes cluster has no
-/// more than that.
+/// Reads the four files in `dir`. Only `node.yaml` is required: a plain Kubernetes cluster has no more
+/// than that.
 ///
 /// # Errors
-/// When `dir` or `node.yaml` is missing, when a file is no YAML, when an object has no name, and when
-/// two objects of a kind have the same.
+/// When `dir` or `node.yaml` is missing, when a file is not YAML, when an object has no name, and when
+/// two objects of a kind have the same name.
 pub fn read(dir: &Path) -> Result<Dump> {
     if !dir.is_dir() {
         bail!("{} is not a folder", dir.display());
@@ -76,19 +76,19 @@ pub fn read(dir: &Path) -> Result<Dump> {
     for object in &dump.objects {
         let name = object.value.name_any();
         if !seen.insert((object.kind, name.clone())) {
-            bail!("{}: {} {name} is there twice", object.origin, object.kind);
+            bail!("{}: duplicate {} {name}", object.origin, object.kind);
         }
     }
     Ok(dump)
 }
 
-/// Adds the objects of one file's text; `default` is the kind of items that do not name theirs.
+/// Adds the objects of one file's text; `default` is the kind of items without one.
 ///
 /// # Errors
-/// When the text is no YAML, or something in it is no object.
+/// When the text is not YAML, or contains something other than objects.
 pub fn parse(text: &str, default: Kind, dump: &mut Dump) -> Result<()> {
-    // No budget: a dump of thousands of nodes is large on purpose. Kubernetes quotes what older
-    // YAML would read as a boolean, so only true and false are booleans.
+    // No budget: dumps of thousands of nodes are large. Kubernetes quotes what YAML 1.1 would read as
+    // a boolean, so only true and false are booleans.
     let options = serde_saphyr::options! { budget: None, strict_booleans: true };
     let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(text, options)?;
     for document in documents {
@@ -145,7 +145,7 @@ fn add(mut map: Map<String, Value>, default: Kind, dump: &mut Dump) -> Result<()
     };
     map.insert("apiVersion".to_owned(), kind.api_version().into());
     map.insert("kind".to_owned(), kind.name().into());
-    // Null at the top means absent, whatever the schema says.
+    // Null at the top level means absent, whatever the schema.
     map.retain(|_, value| !value.is_null());
 
     let metadata = map
@@ -156,7 +156,7 @@ fn add(mut map: Map<String, Value>, default: Kind, dump: &mut Dump) -> Result<()
         metadata.remove(field);
     }
     super::nulls::drop_all(metadata);
-    let leaving = metadata.remove("deletionTimestamp").is_some();
+    let terminating = metadata.remove("deletionTimestamp").is_some();
     let name = text(metadata, "name").filter(|name| !name.is_empty());
     let name = name.with_context(|| format!("a {kind} without metadata.name"))?;
     let value =
@@ -164,7 +164,7 @@ fn add(mut map: Map<String, Value>, default: Kind, dump: &mut Dump) -> Result<()
     dump.objects.push(Object {
         kind,
         origin: default.file().to_owned(),
-        leaving,
+        terminating,
         value,
     });
     Ok(())
@@ -208,19 +208,19 @@ mod tests {
     }
 
     #[test]
-    fn what_another_server_assigned_is_stripped_and_leaving_is_remembered() {
+    fn fields_set_by_another_server_are_stripped_and_a_deletion_is_remembered() {
         let dump = parsed(
             "kind: Node\nmetadata:\n  name: a\n  uid: x\n  resourceVersion: '1'\n  deletionTimestamp: '2024-02-07T16:00:47Z'\n  ownerReferences: [{name: o}]\n  labels: null\n",
             Kind::Node,
         );
         let object = &dump.objects[0];
-        assert!(object.leaving);
+        assert!(object.terminating);
         let metadata = serde_json::to_value(&object.value.metadata).unwrap();
         assert_eq!(metadata, serde_json::json!({"name": "a"}));
     }
 
     #[test]
-    fn several_documents_and_foreign_kinds_are_told_apart() {
+    fn documents_of_other_kinds_are_skipped() {
         let dump = parsed(
             "kind: Node\nmetadata: {name: a}\n---\n---\napiVersion: v1\nkind: Pod\nmetadata: {name: p}\n---\napiVersion: other/v1\nkind: Node\nmetadata: {name: b}\n",
             Kind::Node,
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_without_a_name_is_an_error_that_says_so() {
+    fn an_object_without_a_name_is_reported() {
         let error = parse(
             "kind: Node\nmetadata: {}\n",
             Kind::Node,

@@ -1,11 +1,11 @@
-//! The four kinds of a cluster dump: where they are served and in which file they lie.
+//! The four kinds of a cluster dump: where they are served and which file contains them.
 
 use std::fmt;
 
 use kube::core::{ApiResource, GroupVersionKind};
 
-/// A kind that a dump holds. The order is the order of loading: a node comes after everything that
-/// it is judged by.
+/// A kind of a dump, in the order of loading: nodes come after everything that their evaluation
+/// depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// `OpenShift`'s rendered and source configurations.
@@ -27,7 +27,7 @@ impl Kind {
         Self::Node,
     ];
 
-    /// The kind as it stands in a manifest.
+    /// The kind as in a manifest.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -65,7 +65,7 @@ impl Kind {
         }
     }
 
-    /// The plural that stands in a URL.
+    /// The plural, as in a URL.
     #[must_use]
     pub fn plural(self) -> &'static str {
         match self {
@@ -76,14 +76,14 @@ impl Kind {
         }
     }
 
-    /// The name of its `CustomResourceDefinition`; a Node has none.
+    /// The name of its CRD; Node has none.
     #[must_use]
     pub fn crd(self) -> Option<String> {
         let (group, _) = self.api_version().split_once('/')?;
         Some(format!("{}.{group}", self.plural()))
     }
 
-    /// Whether its status is written through the status subresource; a `MachineConfig` has none.
+    /// Whether it has a status subresource; `MachineConfig` has none.
     #[must_use]
     pub fn has_status(self) -> bool {
         self != Self::MachineConfig

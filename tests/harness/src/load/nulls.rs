@@ -1,7 +1,7 @@
 //! Removes nulls that a structural schema does not allow.
 //!
-//! A dump may say `field: null` for an absent field; an API server refuses that for custom resources
-//! unless the field is nullable, and then the null has a meaning and stays.
+//! A dump may have `field: null` for an absent field. For custom resources an API server rejects that
+//! unless the field is nullable; then the null has a meaning and stays.
 
 use serde_json::{Map, Value};
 
@@ -20,7 +20,7 @@ pub fn drop_all(map: &mut Map<String, Value>) {
     }
 }
 
-/// Removes the nulls below `value` whose field `schema` knows and does not call nullable.
+/// Removes the nulls below `value` whose field is in `schema` and not nullable.
 pub fn drop_forbidden(value: &mut Value, schema: &Value) {
     match value {
         Value::Object(map) => {

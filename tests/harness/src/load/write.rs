@@ -1,8 +1,8 @@
-//! Brings one object of the server to the state that a dump describes.
+//! Reconciles one object of the server with the dump.
 //!
-//! Create or replace, then PUT the status with the resourceVersion at hand. Where a replacement is
-//! refused because a field is immutable (podCIDR, providerID) or may only grow, the object is
-//! removed and created anew: the end state counts, not the way.
+//! Create or replace, then PUT the status with the returned resourceVersion. Where a replacement is
+//! rejected because a field is immutable (podCIDR, providerID) or may only grow, the object is deleted
+//! and recreated: only the end state matters.
 
 use std::collections::BTreeSet;
 
@@ -17,36 +17,36 @@ use super::dump::Object;
 use super::kind::Kind;
 use super::{IN_FLIGHT, nulls};
 
-/// A conflict means that somebody else writes too; more than this many in a row is a fight.
+/// A conflict means that another client writes too; more than this many in a row is an error.
 const ATTEMPTS: usize = 5;
 
-/// Keeps a node that the dump shows as leaving, when the dump does not say what holds it.
-const FINALIZER: &str = "harness.nodeinsights.dev/leaving";
+/// Holds a node that is being deleted in the dump, when it has no finalizer there.
+const FINALIZER: &str = "harness.nodeinsights.dev/terminating";
 
-/// A page of a list: small enough for `MachineConfig`s of 200 KB.
+/// The page size of a list: small enough for `MachineConfig`s of 200 KB.
 const PAGE: u32 = 100;
 
-/// Brings one object to the wanted state. `schema` is the kind's structural schema, if it has one.
+/// Brings one object to the desired state. `schema` is the kind's structural schema, if it has one.
 ///
 /// # Errors
-/// Names the file, the object and the fields that the server refuses.
-pub async fn bring(client: &Client, object: &Object, schema: Option<&Value>) -> Result<()> {
-    let mut wanted = object.value.clone();
+/// When the server rejects it: names the file, the object and the fields.
+pub async fn reconcile(client: &Client, object: &Object, schema: Option<&Value>) -> Result<()> {
+    let mut desired = object.value.clone();
     if let Some(schema) = schema {
-        nulls::drop_forbidden(&mut wanted.data, schema);
+        nulls::drop_forbidden(&mut desired.data, schema);
     }
-    if object.leaving && wanted.finalizers().is_empty() {
-        wanted.finalizers_mut().push(FINALIZER.to_owned());
+    if object.terminating && desired.finalizers().is_empty() {
+        desired.finalizers_mut().push(FINALIZER.to_owned());
     }
     let target = Target {
         api: Api::all_with(client.clone(), &object.kind.resource()),
         kind: object.kind,
-        leaving: object.leaving,
-        wanted,
+        terminating: object.terminating,
+        desired,
     };
     let mut attempt = 1;
     loop {
-        match target.bring().await {
+        match target.reconcile().await {
             Err(kube::Error::Api(status)) if status.code == 409 && attempt < ATTEMPTS => {
                 attempt += 1;
             }
@@ -62,10 +62,10 @@ pub async fn bring(client: &Client, object: &Object, schema: Option<&Value>) -> 
 /// When the server does not list or delete them.
 pub async fn remove_others(client: &Client, kind: Kind, objects: &[Object]) -> Result<usize> {
     let mine = objects.iter().filter(|object| object.kind == kind);
-    let wanted: BTreeSet<String> = mine.map(|object| object.value.name_any()).collect();
+    let desired: BTreeSet<String> = mine.map(|object| object.value.name_any()).collect();
     let api: Api<DynamicObject> = Api::all_with(client.clone(), &kind.resource());
     let names = names(&api).await?;
-    stream::iter(names.into_iter().filter(|name| !wanted.contains(name)))
+    stream::iter(names.into_iter().filter(|name| !desired.contains(name)))
         .map(|name| {
             let api = api.clone();
             async move { remove(&api, &name).await.map_err(anyhow::Error::from) }
@@ -88,9 +88,9 @@ async fn names(api: &Api<DynamicObject>) -> kube::Result<Vec<String>> {
     }
 }
 
-/// Deletes an object, and takes its finalizers away if they keep it.
+/// Deletes an object, and removes its finalizers if it has any.
 async fn remove(api: &Api<DynamicObject>, name: &str) -> kube::Result<()> {
-    let kept = match api
+    let has_finalizers = match api
         .delete(name, &DeleteParams::background().grace_period(0))
         .await
     {
@@ -100,7 +100,7 @@ async fn remove(api: &Api<DynamicObject>, name: &str) -> kube::Result<()> {
         Err(kube::Error::Api(status)) if status.code == 404 => false,
         Err(error) => return Err(error),
     };
-    if !kept {
+    if !has_finalizers {
         return Ok(());
     }
     let patch = Patch::Merge(json!({"metadata": {"finalizers": null}}));
@@ -117,15 +117,15 @@ async fn remove(api: &Api<DynamicObject>, name: &str) -> kube::Result<()> {
 struct Target {
     api: Api<DynamicObject>,
     kind: Kind,
-    leaving: bool,
-    wanted: DynamicObject,
+    terminating: bool,
+    desired: DynamicObject,
 }
 
 impl Target {
-    async fn bring(&self) -> kube::Result<()> {
-        let name = self.wanted.name_any();
+    async fn reconcile(&self) -> kube::Result<()> {
+        let name = self.desired.name_any();
         let mut existing = self.api.get_opt(&name).await?;
-        // A finalizer cannot be added to what is being deleted, nor can the deletion be taken back.
+        // A deletion cannot be undone, and finalizers cannot be added meanwhile.
         if existing
             .as_ref()
             .is_some_and(|live| live.metadata.deletion_timestamp.is_some())
@@ -139,59 +139,60 @@ impl Target {
                     remove(&self.api, &name).await?;
                 }
                 Err(error) => return Err(error),
-                Ok(()) => return self.leave(&name).await,
+                Ok(()) => return self.terminate(&name).await,
             }
         }
         let created = self
             .api
-            .create(&PostParams::default(), &self.wanted)
+            .create(&PostParams::default(), &self.desired)
             .await?;
-        let same_taints = taints(&created) == taints(&self.wanted);
-        // Admission taints every new node as not ready; the dump decides whether it is.
+        let same_taints = taints(&created) == taints(&self.desired);
+        // Admission taints every new node as not ready; restore the taints of the dump.
         let live = if self.kind == Kind::Node && !same_taints {
             self.replace(&created).await?
         } else {
             created
         };
-        if self.kind.has_status() && !holds(&live.data["status"], &self.wanted.data["status"]) {
+        if self.kind.has_status() && !contains(&live.data["status"], &self.desired.data["status"]) {
             self.replace_status(&live).await?;
         }
-        self.leave(&name).await
+        self.terminate(&name).await
     }
 
     /// Replaces the object and its status.
     async fn update(&self, existing: &DynamicObject) -> kube::Result<()> {
         let live = self.replace(existing).await?;
-        if self.kind.has_status() && live.data.get("status") != self.wanted.data.get("status") {
+        if self.kind.has_status() && live.data.get("status") != self.desired.data.get("status") {
             self.replace_status(&live).await?;
         }
         Ok(())
     }
 
     async fn replace(&self, live: &DynamicObject) -> kube::Result<DynamicObject> {
-        let name = self.wanted.name_any();
+        let name = self.desired.name_any();
         self.api
             .replace(&name, &PostParams::default(), &self.at(live))
             .await
     }
 
     async fn replace_status(&self, live: &DynamicObject) -> kube::Result<DynamicObject> {
-        let name = self.wanted.name_any();
+        let name = self.desired.name_any();
         self.api
             .replace_status(&name, &PostParams::default(), &self.at(live))
             .await
     }
 
-    async fn leave(&self, name: &str) -> kube::Result<()> {
-        if self.leaving {
+    /// Deletes the object if it was being deleted in the dump: its finalizer contains it.
+    async fn terminate(&self, name: &str) -> kube::Result<()> {
+        if self.terminating {
             self.api.delete(name, &DeleteParams::default()).await?;
         }
         Ok(())
     }
 
-    /// The wanted object with the resourceVersion of the live one.
+    /// The desired object with the resourceVersion of the live one.
     fn at(&self, live: &DynamicObject) -> DynamicObject {
-        let mut object = self.wanted.clone();
+        let mut object = self.desired.clone();
         object.metadata.resource_version = live.resource_version();
         object
     }
@@ -202,30 +203,32 @@ fn taints(object: &DynamicObject) -> &[Value] {
     taints.map_or(&[], Vec::as_slice)
 }
 
-/// Whether `live` holds all of `wanted`. The server adds empty fields and leaves empty ones out.
-fn holds(live: &Value, wanted: &Value) -> bool {
-    match wanted {
-        Value::Object(fields) => fields.iter().all(|(key, wanted)| holds(&live[key], wanted)),
+/// Whether `live` contains all of `desired`. The server adds empty fields and omits empty ones.
+fn contains(live: &Value, desired: &Value) -> bool {
+    match desired {
+        Value::Object(fields) => fields
+            .iter()
+            .all(|(key, desired)| contains(&live[key], desired)),
         Value::Array(items) => {
             let live = live.as_array().map_or(&[][..], Vec::as_slice);
             live.len() == items.len()
                 && live
                     .iter()
                     .zip(items)
-                    .all(|(live, wanted)| holds(live, wanted))
+                    .all(|(live, desired)| contains(live, desired))
         }
         Value::Null => live.is_null(),
-        Value::String(text) if text.is_empty() => live.is_null() || live == wanted,
-        Value::Bool(_) | Value::Number(_) | Value::String(_) => live == wanted,
+        Value::String(text) if text.is_empty() => live.is_null() || live == desired,
+        Value::Bool(_) | Value::Number(_) | Value::String(_) => live == desired,
     }
 }
 
-/// One line: file, object, and each field with what is wrong about it.
+/// One line: file, object, and each field with its error.
 fn explain(object: &Object, error: &kube::Error) -> anyhow::Error {
     let what = match error {
         kube::Error::Api(status) => {
             let causes = status.details.iter().flat_map(|details| &details.causes);
-            // Causes without a field only say that validation stopped early.
+            // A cause without a field only means that validation stopped early.
             let fields: Vec<String> = causes
                 .filter(|cause| !matches!(cause.field.as_str(), "" | "<nil>"))
                 .map(|cause| format!("{}: {}", cause.field, cause.message))
@@ -251,13 +254,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn empty_fields_that_the_server_leaves_out_are_held_and_other_values_are_not() {
+    fn an_empty_field_that_the_server_omits_is_contained_and_another_value_is_not() {
         let live = json!({"a": 1, "more": "", "list": [{"x": 1, "y": 2}]});
-        assert!(holds(
+        assert!(contains(
             &live,
             &json!({"a": 1, "gone": "", "list": [{"x": 1}], "none": {}})
         ));
-        assert!(!holds(&live, &json!({"a": 2})));
-        assert!(!holds(&live, &json!({"list": []})));
+        assert!(!contains(&live, &json!({"a": 2})));
+        assert!(!contains(&live, &json!({"list": []})));
     }
 }

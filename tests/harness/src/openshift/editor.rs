@@ -1,4 +1,4 @@
-//! One change of a simulated `OpenShift` cluster at a time: what tests set up a situation with.
+//! Single changes of a simulated `OpenShift` cluster, by which tests set up a situation.
 
 use anyhow::{Context, Result, bail};
 use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
@@ -11,8 +11,8 @@ use crate::kubernetes::node::now;
 use crate::kubernetes::{Nodes, Ready};
 use crate::load::Kind;
 
-/// Writes a simulated cluster. Every method is one or two requests, and fails when the server refuses
-/// or the object is not there.
+/// Writes a simulated cluster. Every method is one or two requests, and fails when the server rejects
+/// them or the object does not exist.
 #[derive(Clone)]
 pub struct Editor {
     nodes: Nodes,
@@ -34,7 +34,7 @@ impl Editor {
         }
     }
 
-    /// What every Kubernetes cluster has: labels, cordon, Ready, deletion.
+    /// Changes of nodes in any Kubernetes cluster: labels, cordon, Ready, deletion.
     #[must_use]
     pub fn nodes(&self) -> &Nodes {
         &self.nodes
@@ -46,7 +46,7 @@ impl Editor {
         &self.pools
     }
 
-    /// Sets annotations of the Machine Config Operator, named without their prefix; `None` removes.
+    /// Sets annotations of the Machine Config Operator, named without their prefix; `None` removes one.
     ///
     /// # Errors
     /// As for every method: see [`Editor`].
@@ -90,7 +90,7 @@ impl Editor {
         self.nodes.delete(name).await
     }
 
-    /// Marks a node as unschedulable, or takes that back.
+    /// Cordons or uncordons a node.
     ///
     /// # Errors
     /// See [`Editor`].
@@ -106,7 +106,7 @@ impl Editor {
         self.nodes.set_ready(node, ready).await
     }
 
-    /// The name of the configuration that a pool wants.
+    /// The name of a pool's desired configuration.
     ///
     /// # Errors
     /// See [`Editor`].
@@ -120,7 +120,7 @@ impl Editor {
         Ok(name.unwrap_or_default().to_owned())
     }
 
-    /// Pauses a pool, or lets it go on.
+    /// Pauses or unpauses a pool.
     ///
     /// # Errors
     /// See [`Editor`].
@@ -128,7 +128,7 @@ impl Editor {
         self.set_pool(pool, &json!({"paused": paused})).await
     }
 
-    /// Sets the configuration that a pool wants.
+    /// Sets a pool's desired configuration.
     ///
     /// # Errors
     /// See [`Editor`].
@@ -151,7 +151,7 @@ impl Editor {
     /// # Errors
     /// See [`Editor`].
     pub async fn set_selector(&self, pool: &str, selector: Value) -> Result<()> {
-        // A merge patch merges maps: the old selector goes first.
+        // A merge patch merges maps: remove the old selector first.
         self.set_pool(pool, &json!({"nodeSelector": null})).await?;
         self.set_pool(pool, &json!({"nodeSelector": selector}))
             .await
@@ -171,7 +171,7 @@ impl Editor {
         Ok(())
     }
 
-    /// Writes where the nodes of a pool stand.
+    /// Writes a pool's status.
     ///
     /// # Errors
     /// See [`Editor`].
@@ -201,7 +201,7 @@ impl Editor {
         Ok(())
     }
 
-    /// Adds a rendered configuration for a pool. One that is there already stays as it is.
+    /// Adds a rendered configuration for a pool. An existing one stays as it is.
     ///
     /// # Errors
     /// See [`Editor`].
@@ -214,7 +214,7 @@ impl Editor {
         }
     }
 
-    /// Gives a pool the configuration of the release `version`; its name.
+    /// Gives a pool the configuration of the release `version`; returns its name.
     ///
     /// # Errors
     /// See [`Editor`].
@@ -238,7 +238,7 @@ impl Editor {
         Ok(())
     }
 
-    /// Says which release rendered a configuration, or that none is known.
+    /// Sets which release rendered a configuration; `None` removes it.
     ///
     /// # Errors
     /// See [`Editor`].
@@ -317,7 +317,7 @@ impl Editor {
     }
 
     async fn change_version(&self, change: impl Fn(&mut Value)) -> Result<()> {
-        /// Others hardly write a `ClusterVersion`: more conflicts than this are a fault.
+        /// Others rarely write the `ClusterVersion`: more conflicts than this are an error.
         const ATTEMPTS: usize = 5;
         for _ in 0..ATTEMPTS {
             let mut object = self

@@ -1,4 +1,4 @@
-//! What `OpenShift`'s objects look like: accepted by the published CRDs, with the fields that matter.
+//! `OpenShift` objects that the published CRDs accept, with the fields that matter.
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use crate::load::{Kind, Object};
 /// A `ClusterVersion` whose last update, to `version`, is completed.
 ///
 /// # Errors
-/// Never in practice; so for every function here.
+/// Never in practice; the same for every function here.
 pub fn cluster_version(version: &str) -> Result<Object> {
     let mut entry = history_entry(version);
     entry["state"] = "Completed".into();
@@ -36,7 +36,7 @@ pub fn cluster_version(version: &str) -> Result<Object> {
     )
 }
 
-/// The entry that an update to `version` begins with.
+/// The history entry with which an update to `version` begins.
 #[must_use]
 pub fn history_entry(version: &str) -> Value {
     let digest = fingerprint(&["release", version]);
@@ -66,7 +66,7 @@ pub fn machine_config(
     }
     let mut config = json!({"ignition": {"version": "3.4.0"}});
     if bytes > 0 {
-        // One file that holds the bulk, as the real ones embed files and units.
+        // One large file, as real ones embed files and units.
         let source = format!("data:,{}", "x".repeat(bytes));
         config["storage"] =
             json!({"files": [{"path": "/etc/simulated", "contents": {"source": source}}]});
@@ -114,7 +114,7 @@ pub fn machine_config_pool(pool: &Pool, config: &str) -> Result<Object> {
     )
 }
 
-/// Where the nodes of a pool stand.
+/// The node counts of a pool.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct PoolCounts {
     /// All nodes.
@@ -166,7 +166,7 @@ fn object(kind: Kind, body: &Value) -> Result<Object> {
     Ok(Object {
         kind,
         origin: "simulation".to_owned(),
-        leaving: false,
+        terminating: false,
         value: serde_json::from_value(value)?,
     })
 }

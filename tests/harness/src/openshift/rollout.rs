@@ -1,4 +1,4 @@
-//! Plays an update of an `OpenShift` cluster: what the Machine Config Operator writes meanwhile.
+//! Simulates an update of an `OpenShift` cluster: writes what the Machine Config Operator would write.
 //!
 //! ```text
 //! ClusterVersion  Partial ───────────────────────────► Completed, when the master pool is done
@@ -6,8 +6,8 @@
 //! each node       see `node`
 //! ```
 //!
-//! As in reality all pools go at the same time, and only the master pool holds up the completion of
-//! the `ClusterVersion`. Works on any cluster that the API server holds, a loaded dump included.
+//! As in reality, all pools are updated in parallel, and only the master pool holds up the completion
+//! of the `ClusterVersion`. Works on whatever cluster is in the API server, including a loaded dump.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -28,17 +28,17 @@ mod pool;
 
 use pool::PoolRollout;
 
-/// Between the rendering of a pool's configuration and the first node: the controller's delay.
+/// The controller's delay between rendering a pool's configuration and updating the first node.
 const RENDER: Duration = Duration::from_millis(500);
 
-/// An update to be played.
+/// An update to simulate.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// The release to go to. The one that the cluster runs already means a configuration change.
+    /// The target release. The one that the cluster already runs means a configuration change.
     pub version: String,
     /// How fast.
     pub pace: Pace,
-    /// A node whose update fails at first, and is repaired later.
+    /// A node whose update fails at first, and succeeds later.
     pub degraded: Option<String>,
 }
 
@@ -54,11 +54,11 @@ impl Plan {
     }
 }
 
-/// Plays the update. Returns when every node of every pool is updated; for a paused pool that means
-/// when somebody has unpaused it.
+/// Simulates the update. Returns when every node of every pool is updated, so a paused pool has to be
+/// unpaused first.
 ///
 /// # Errors
-/// When the server does not answer, or somebody else deletes what is being updated.
+/// When the server does not answer, or an object is deleted meanwhile.
 pub async fn play(client: &Client, plan: &Plan) -> Result<()> {
     let editor = Editor::new(client);
     let is_version = editor.target_version().await? != plan.version;
@@ -125,11 +125,11 @@ fn max_unavailable(limit: &Value, nodes: usize) -> usize {
     limit.max(1)
 }
 
-/// The nodes of each pool: master wins over all, a custom pool over worker.
+/// The nodes of each pool: master takes precedence over all, a custom pool over worker.
 fn members(pools: &[DynamicObject], nodes: &[Node]) -> BTreeMap<String, Vec<String>> {
     let mut members: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for node in nodes {
-        // A node that the operator does not manage yet is not updated by it either.
+        // The Machine Config Operator does not update nodes that it does not manage yet.
         if !node
             .annotations()
             .contains_key(&format!("{PREFIX}currentConfig"))

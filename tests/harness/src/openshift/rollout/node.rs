@@ -11,7 +11,7 @@
 //! daemon      currentConfig = new, state Done
 //! ```
 //!
-//! The order of the last two is that of the daemon's `completeUpdate`, which waits until its node is
+//! The order of the last two is from the daemon's `completeUpdate`, which waits until its node is
 //! uncordoned before it reports Done.
 
 use std::time::Duration;
@@ -31,10 +31,10 @@ const BOOT: Duration = Duration::from_secs(2);
 const SETTLE: Duration = Duration::from_millis(700);
 const DEGRADED: Duration = Duration::from_secs(8);
 
-/// What a daemon says whose disk is full: long and of several lines, as real reasons are.
+/// The reason that a daemon reports when the disk is full: long and multi-line, like real ones.
 pub const DEGRADED_REASON: &str = "failed to update OS to quay.io/openshift-release-dev/ocp-v4.0-art-dev@sha256:5f1e3b6a1c9d4be8f7a2c0d9e6b3f8a1: error running rpm-ostree rebase --experimental ostree-unverified-registry:quay.io/openshift-release-dev/ocp-v4.0-art-dev: exit status 1\nPulling manifest: ostree-unverified-registry:quay.io/openshift-release-dev/ocp-v4.0-art-dev\nImporting: ostree-unverified-registry:quay.io/openshift-release-dev/ocp-v4.0-art-dev (digest: sha256:5f1e3b6a1c9d4be8f7a2c0d9e6b3f8a1)\nostree chunk layers already present: 41\nostree chunk layers needed: 10 (512.3 MB)\nerror: Importing: Unencapsulating base: Layer sha256:9b0c: Writing content object: min-free-space-percent '3%' would be exceeded, at least 412.7 MB requested; the update is tried again until it succeeds";
 
-/// One node on its way to a configuration.
+/// The update of one node to a configuration.
 pub(super) struct Update<'a> {
     pub(super) editor: &'a Editor,
     pub(super) pace: Pace,
@@ -44,7 +44,7 @@ pub(super) struct Update<'a> {
 }
 
 impl Update<'_> {
-    /// From the new target to the drained node.
+    /// From the new desired configuration to the drained node.
     pub(super) async fn drain(&self) -> Result<()> {
         let drain = format!("drain-{}", self.config);
         self.annotate(&[("desiredConfig", self.config)]).await?;
@@ -61,8 +61,8 @@ impl Update<'_> {
         self.annotate(&[("lastAppliedDrain", &drain)]).await
     }
 
-    /// The daemon gives up, and goes on after somebody has made room on the disk.
-    pub(super) async fn fail_and_be_repaired(&self) -> Result<()> {
+    /// The daemon fails, and continues once there is room on the disk.
+    pub(super) async fn fail_and_recover(&self) -> Result<()> {
         self.pace.pass(APPLY).await;
         self.editor
             .set_state(self.node, "Degraded", DEGRADED_REASON)

@@ -1,4 +1,4 @@
-//! The rollout of one pool: who may go, and what the pool's status says.
+//! The rollout of one pool: which nodes are updated, and the pool's status.
 
 use anyhow::{Context, Result};
 use kube::api::DynamicObject;
@@ -9,7 +9,7 @@ use super::{Plan, node};
 use crate::openshift::Editor;
 use crate::openshift::objects::PoolCounts;
 
-/// A pool that is going from one rendered configuration to another.
+/// The rollout of a pool from one rendered configuration to another.
 pub(super) struct PoolRollout<'a> {
     editor: &'a Editor,
     plan: &'a Plan,
@@ -43,12 +43,12 @@ impl<'a> PoolRollout<'a> {
         }
     }
 
-    /// Writes the pool's status as it stands.
+    /// Writes the pool's current status.
     pub(super) async fn report(&self) -> Result<()> {
         self.change(|_| ()).await
     }
 
-    /// Updates one node as soon as the pool is not paused.
+    /// Updates one node once the pool is not paused.
     pub(super) async fn update(&self, node: &str) -> Result<()> {
         let unpaused = |pool: Option<&DynamicObject>| {
             pool.is_some_and(|pool| !pool.data["spec"]["paused"].as_bool().unwrap_or(false))
@@ -67,7 +67,7 @@ impl<'a> PoolRollout<'a> {
         update.drain().await?;
         if self.plan.degraded.as_deref() == Some(node) {
             self.change(|counts| counts.degraded += 1).await?;
-            update.fail_and_be_repaired().await?;
+            update.fail_and_recover().await?;
             self.change(|counts| counts.degraded -= 1).await?;
         }
         update.apply_and_reboot().await?;

@@ -1,4 +1,4 @@
-//! Answers that are made or changed here.
+//! Responses that the proxy generates or changes.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Frame;
 use serde_json::{Value, json};
 
-/// The body of every answer.
+/// The body of every response.
 pub(super) type Body = UnsyncBoxBody<Bytes, Error>;
 
-/// How often a slow answer goes on.
+/// The interval between two chunks of a slow response.
 const TICK: Duration = Duration::from_millis(50);
 const TICKS_PER_SECOND: usize = 20;
 
@@ -25,7 +25,7 @@ pub(super) fn whole(body: Bytes) -> Body {
         .boxed_unsync()
 }
 
-/// The body with so many bytes a second.
+/// The body at `rate` bytes a second.
 pub(super) fn slowly(body: Bytes, rate: u32) -> Body {
     let step = (usize::try_from(rate).unwrap_or(usize::MAX) / TICKS_PER_SECOND).max(1);
     let parts = stream::unfold(body, move |mut rest| async move {
@@ -39,7 +39,7 @@ pub(super) fn slowly(body: Bytes, rate: u32) -> Body {
     BodyExt::boxed_unsync(StreamBody::new(parts))
 }
 
-/// An error as the API server words it.
+/// An error response as the API server sends it.
 pub(super) fn status(code: u16, retry_after: Option<u32>) -> Result<Response<Body>> {
     let mut response = Response::builder()
         .status(code)
@@ -51,7 +51,7 @@ pub(super) fn status(code: u16, retry_after: Option<u32>) -> Result<Response<Bod
     Ok(response.body(whole(body.into()))?)
 }
 
-/// The object that an error is.
+/// The `Status` object of an error.
 pub(super) fn status_object(code: u16) -> Value {
     let reason = match code {
         401 => "Unauthorized",
@@ -68,7 +68,7 @@ pub(super) fn status_object(code: u16) -> Value {
     };
     json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-        "message": format!("the fault proxy answers {code}"), "reason": reason, "code": code,
+        "message": format!("{code} from the fault proxy"), "reason": reason, "code": code,
     })
 }
 
@@ -82,12 +82,12 @@ pub(super) fn truncated(body: &Bytes) -> Bytes {
     body.slice(..body.len() / 2)
 }
 
-/// As long, and no JSON: its middle is noise, which may stand in no string either. A list would else be one that
-/// lacks what was in its middle, where that began and ended in a string.
+/// Of the same length, and invalid JSON: the middle is replaced by bytes that are not even allowed in a string.
+/// Otherwise a middle that begins and ends in a string would leave a valid list that lacks some items.
 pub(super) fn garbled(body: &Bytes) -> Bytes {
     let (from, to) = (body.len() / 3, (body.len() * 2).div_ceil(3));
     let mut garbled = body.to_vec();
-    // No line feed: that would be the end of an event.
+    // Not a line feed, which would end an event.
     garbled[from..to].fill(0x01);
     garbled.into()
 }
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_garbled_is_no_json_wherever_its_middle_begins_and_ends() {
+    fn a_garbled_body_is_invalid_json_wherever_its_middle_begins_and_ends() {
         for (length, count) in (1..40).flat_map(|length| (1..40).map(move |count| (length, count)))
         {
             let items = vec![json!({"name": "a".repeat(length)}); count];

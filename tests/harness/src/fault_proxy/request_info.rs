@@ -1,21 +1,21 @@
-//! What a request asks for, as the audit log would call it.
+//! Verb, resource and name of a request, as in the audit log.
 
 use http::{Method, Uri};
 
-/// One request: its verb and what it is about.
+/// What one request does, and to which object.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asked {
+pub struct RequestInfo {
     /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete` or `deletecollection`.
     pub verb: &'static str,
-    /// The plural, such as `nodes`; the path for what is no resource, such as `/version`.
+    /// The plural, such as `nodes`; the path for non-resource URLs, such as `/version`.
     pub resource: String,
     /// Such as `status`; empty for the resource itself.
     pub subresource: String,
-    /// Empty for a list, a watch and a create. Of an event of a watch, that of its object.
+    /// Empty for a list, a watch and a create. For a watch event, the name of its object.
     pub name: String,
 }
 
-impl Asked {
+impl RequestInfo {
     pub(super) fn of(method: &Method, uri: &Uri) -> Self {
         let segments: Vec<&str> = uri
             .path()
@@ -45,7 +45,7 @@ impl Asked {
         }
     }
 
-    /// Whether it changes something. A question that is asked by a POST, such as an access review, is none.
+    /// Whether it changes something. A review, though created by POST, does not.
     #[must_use]
     pub fn is_write(&self) -> bool {
         !["get", "list", "watch"].contains(&self.verb) && !self.resource.ends_with("reviews")
@@ -55,8 +55,8 @@ impl Asked {
         self.verb == "watch"
     }
 
-    /// The same about one object: an event of a watch.
-    pub(super) fn about(&self, name: &str) -> Self {
+    /// The same for one object: a watch event.
+    pub(super) fn for_object(&self, name: &str) -> Self {
         Self {
             name: name.to_owned(),
             ..self.clone()
@@ -83,13 +83,13 @@ fn verb(method: &Method, uri: &Uri, is_collection: bool) -> &'static str {
 mod tests {
     use super::*;
 
-    fn asked(method: &Method, uri: &str) -> (&'static str, String, String, String) {
-        let asked = Asked::of(method, &uri.parse().unwrap());
-        (asked.verb, asked.resource, asked.name, asked.subresource)
+    fn parsed(method: &Method, uri: &str) -> (&'static str, String, String, String) {
+        let info = RequestInfo::of(method, &uri.parse().unwrap());
+        (info.verb, info.resource, info.name, info.subresource)
     }
 
     #[test]
-    fn a_request_is_read_as_the_audit_log_has_it() {
+    fn a_request_is_parsed_as_in_the_audit_log() {
         let of = |verb, resource: &str, name: &str, subresource: &str| {
             (verb, resource.into(), name.into(), subresource.into())
         };
@@ -129,15 +129,15 @@ mod tests {
             ),
         ];
         for (method, uri, expected) in cases {
-            assert_eq!(asked(&method, uri), expected, "{method} {uri}");
+            assert_eq!(parsed(&method, uri), expected, "{method} {uri}");
         }
-        let put = asked(&Method::PUT, &format!("{insights}/a/status"));
+        let put = parsed(&Method::PUT, &format!("{insights}/a/status"));
         assert_eq!(put, of("update", "nodeprogressinsights", "a", "status"));
     }
 
     #[test]
     fn an_access_review_is_no_write() {
         let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
-        assert!(!Asked::of(&Method::POST, &path.parse().unwrap()).is_write());
+        assert!(!RequestInfo::of(&Method::POST, &path.parse().unwrap()).is_write());
     }
 }
