@@ -1,5 +1,5 @@
-//! The full compare while a kind cannot be read, or its watch fails all the time: what does not need that kind is
-//! compared and repaired when it is due.
+//! The full compare while a kind cannot be read, or its watch keeps failing: everything that does not need that kind
+//! is compared and repaired on schedule.
 
 use std::time::Duration;
 
@@ -15,14 +15,14 @@ use crate::support::SOON;
 const KIND: &str = "machineconfigs";
 const NODE: &str = "worker-0";
 const INTERVAL: [&str; 2] = ["--sync-interval", "6s"];
-/// The interval, a tenth more, the second in which a late event counts as none, and a busy machine.
+/// The interval, 10 % jitter, the second for which an event may be late, and slack for a busy machine.
 const REPAIRED_WITHIN: Duration = Duration::from_secs(20);
-/// Less than the interval, so that a compare that each failure sets off could keep the due one from running.
+/// Less than the interval: if each failure triggered a compare, the due one would never run.
 const FAILS_EVERY: Duration = Duration::from_millis(1500);
 
 #[tokio::test]
-async fn while_a_watch_fails_again_and_again_the_due_compare_repairs_what_no_event_told()
--> Result<()> {
+async fn while_a_watch_keeps_failing_the_due_compare_repairs_what_no_event_reported() -> Result<()>
+{
     let mut scene = damaged().await?;
     let fails = async {
         loop {
@@ -45,7 +45,7 @@ async fn while_a_watch_fails_again_and_again_the_due_compare_repairs_what_no_eve
 }
 
 #[tokio::test]
-async fn without_the_permission_for_one_kind_the_others_are_compared_and_repaired_and_it_is_named()
+async fn without_the_permission_for_one_kind_it_is_reported_and_the_others_are_compared_and_repaired()
 -> Result<()> {
     let mut scene = damaged().await?;
     scene
@@ -62,7 +62,7 @@ async fn without_the_permission_for_one_kind_the_others_are_compared_and_repaire
     scene.a_fresh_operator_writes_nothing().await
 }
 
-/// An insight is edited by hand, and no watch tells the operator of it.
+/// An insight is edited by hand, and no watch event reports it.
 async fn damaged() -> Result<Scene> {
     let scene = Scene::openshift(&small()?, &INTERVAL).await?;
     let silent = Rule::new(Fault::Drop).verbs(&["watch"]);

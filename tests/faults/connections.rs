@@ -1,4 +1,4 @@
-//! The whole line between operator and API server: away, silent, slow, cut again and again.
+//! All connections between operator and API server: refused, silent, slow, or cut again and again.
 
 use std::time::Duration;
 
@@ -8,24 +8,23 @@ use node_insights_harness::fault_proxy::{Door, Fault, Rule};
 use crate::scene::{OLD, Scene, small};
 use crate::snapshot::Snapshot;
 
-/// How long a fault lasts: longer than a connection may take to come about, 5 s.
+/// How long a fault lasts: longer than the connect timeout of 5 s.
 const A_WHILE: Duration = Duration::from_secs(7);
-/// How soon a change is reported after the line is whole again: within 5 s on an idle machine. At worst a connection
-/// was tried just before, for 5 s, and the pause after that is another 5 s; the rest is for a busy machine.
+/// How soon a change is reported after the fault ends: within 5 s on an idle machine. At worst a connection attempt
+/// of 5 s began just before, and a backoff of 5 s follows; the rest is slack for a busy machine.
 const BACK_WITHIN: Duration = Duration::from_secs(30);
 
 #[tokio::test]
-async fn what_happens_while_no_connection_is_accepted_is_reported_afterwards() -> Result<()> {
-    away(Door::Refusing).await
+async fn changes_while_connections_are_refused_are_reported_afterwards() -> Result<()> {
+    outage(Door::Refusing).await
 }
 
 #[tokio::test]
-async fn what_happens_while_connections_are_accepted_and_silent_is_reported_afterwards()
--> Result<()> {
-    away(Door::Silent).await
+async fn changes_while_connections_are_silent_are_reported_afterwards() -> Result<()> {
+    outage(Door::Silent).await
 }
 
-async fn away(door: Door) -> Result<()> {
+async fn outage(door: Door) -> Result<()> {
     let mut scene = Scene::openshift(&small()?, &[]).await?;
     let before = Snapshot::of(&scene.world).await?;
     scene.proxy.door(door);
@@ -33,7 +32,7 @@ async fn away(door: Door) -> Result<()> {
     editor.cordon("worker-0", true).await?;
     editor.delete_node("worker-2").await?;
     editor.add_node("late", "worker", OLD).await?;
-    // It has to be that long: what is tested is that nothing happens.
+    // A fixed time: the test is that nothing happens.
     tokio::time::sleep(A_WHILE).await;
     scene.is_alive().await?;
     before.is_the_same(&Snapshot::of(&scene.world).await?)?;
@@ -56,7 +55,7 @@ async fn away(door: Door) -> Result<()> {
 }
 
 #[tokio::test]
-async fn on_a_line_that_breaks_all_the_time_every_change_arrives() -> Result<()> {
+async fn every_change_arrives_over_connections_that_keep_breaking() -> Result<()> {
     let mut scene = Scene::openshift(&small()?, &[]).await?;
     let before = Snapshot::of(&scene.world).await?;
     for fault in [Fault::status(503, None), Fault::Cut, Fault::LoseResponse] {
@@ -67,7 +66,7 @@ async fn on_a_line_that_breaks_all_the_time_every_change_arrives() -> Result<()>
         is_cordoned = !is_cordoned;
         scene.world.editor.cordon("worker-0", is_cordoned).await?;
         scene.proxy.cut_connections();
-        // Not waiting for anything is the point: connections break in the middle of whatever goes on.
+        // Deliberately not waiting for anything: connections break at any moment.
         tokio::time::sleep(Duration::from_millis(150)).await;
     }
     scene.is_alive().await?;
@@ -76,12 +75,12 @@ async fn on_a_line_that_breaks_all_the_time_every_change_arrives() -> Result<()>
         .await?;
     scene.proxy.heal();
     scene.settled().await?;
-    before.is_kept(&Snapshot::of(&scene.world).await?, &["worker-0", "worker"])?;
+    before.is_preserved(&Snapshot::of(&scene.world).await?, &["worker-0", "worker"])?;
     scene.a_fresh_operator_writes_nothing().await
 }
 
 #[tokio::test]
-async fn on_a_slow_line_every_change_arrives() -> Result<()> {
+async fn every_change_arrives_over_slow_connections() -> Result<()> {
     let mut scene = Scene::openshift(&small()?, &[]).await?;
     let before = Snapshot::of(&scene.world).await?;
     for fault in [
@@ -97,6 +96,6 @@ async fn on_a_slow_line_every_change_arrives() -> Result<()> {
         .await?;
     scene.is_alive().await?;
     scene.settled().await?;
-    before.is_kept(&Snapshot::of(&scene.world).await?, &["worker-0", "worker"])?;
+    before.is_preserved(&Snapshot::of(&scene.world).await?, &["worker-0", "worker"])?;
     scene.a_fresh_operator_writes_nothing().await
 }

@@ -1,5 +1,5 @@
-//! Watches that are not true: events that come twice, never, or in another order, and a list that is older than what
-//! was seen. Nothing says so, so it is the compare that finds it.
+//! Watches that lie: duplicate, lost or reordered events, and stale lists. No error reveals them, so the full compare
+//! has to find the differences.
 
 use anyhow::{Context, Result, ensure};
 use kube::api::DeleteParams;
@@ -31,7 +31,7 @@ async fn an_event_that_comes_twice_is_one_write() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_no_event_told_is_found_at_the_next_compare() -> Result<()> {
+async fn changes_that_no_event_reported_are_found_by_the_next_compare() -> Result<()> {
     let mut scene = Scene::openshift(&small()?, &OFTEN).await?;
     let before = Snapshot::of(&scene.world).await?;
     let rule = scene.proxy.add(Rule::new(Fault::Drop).verbs(&["watch"]));
@@ -60,7 +60,8 @@ async fn what_no_event_told_is_found_at_the_next_compare() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_standby_that_no_event_told_that_a_pool_is_gone_forgets_it_all_the_same() -> Result<()> {
+async fn a_standby_that_missed_the_deletion_of_a_pool_forgets_it_after_the_next_relist()
+-> Result<()> {
     let args = ["--lease", "node-insights/node-insights"];
     let world = World::openshift(&small()?).await?;
     let leader = world.operator(&args).await?;
@@ -79,7 +80,7 @@ async fn a_standby_that_no_event_told_that_a_pool_is_gone_forgets_it_all_the_sam
     let rule = standby.proxy.add(silent.resource("machineconfigpools"));
     let pools = standby.world.editor.pools();
     pools.delete("infra", &DeleteParams::default()).await?;
-    eventually("nobody told the standby", SOON, async || {
+    eventually("the event is lost", SOON, async || {
         Ok((standby.proxy.hits(rule) > 0).then_some(()))
     })
     .await?;
@@ -91,7 +92,7 @@ async fn a_standby_that_no_event_told_that_a_pool_is_gone_forgets_it_all_the_sam
 }
 
 #[tokio::test]
-async fn events_in_another_order_end_in_the_same_insights() -> Result<()> {
+async fn reordered_events_end_in_the_same_insights() -> Result<()> {
     let mut scene = Scene::openshift(&small()?, &OFTEN).await?;
     let before = Snapshot::of(&scene.world).await?;
     let swap = Rule::new(Fault::Swap).verbs(&["watch"]).chance(0.5);
@@ -110,15 +111,15 @@ async fn events_in_another_order_end_in_the_same_insights() -> Result<()> {
     scene.compared_again().await?;
     scene.reported_as_available(NODE, "worker", false).await?;
     let touched = [NODE, "worker-1", "worker-2", "worker"];
-    before.is_kept(&Snapshot::of(&scene.world).await?, &touched)?;
+    before.is_preserved(&Snapshot::of(&scene.world).await?, &touched)?;
     scene.a_fresh_operator_writes_nothing().await
 }
 
 #[tokio::test]
-async fn a_list_that_is_older_than_what_was_seen_is_corrected_by_the_next_one() -> Result<()> {
+async fn a_stale_list_is_corrected_by_the_next_one() -> Result<()> {
     let mut scene = Scene::openshift(&small()?, &OFTEN).await?;
     scene.proxy.record("nodes");
-    eventually("a list is kept", SOON, async || {
+    eventually("a list is recorded", SOON, async || {
         Ok(scene.proxy.has_recorded("nodes").then_some(()))
     })
     .await?;
@@ -136,6 +137,6 @@ async fn a_list_that_is_older_than_what_was_seen_is_corrected_by_the_next_one() 
         .reported_as_available(NODE, "worker", false)
         .await
         .context("after old lists")?;
-    before.is_kept(&Snapshot::of(&scene.world).await?, &[NODE, "worker"])?;
+    before.is_preserved(&Snapshot::of(&scene.world).await?, &[NODE, "worker"])?;
     scene.a_fresh_operator_writes_nothing().await
 }

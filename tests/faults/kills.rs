@@ -1,4 +1,4 @@
-//! SIGKILL after every single write, each time before the operator learns that it was done.
+//! SIGKILL after every single write, each time before the operator receives the response.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -16,11 +16,11 @@ use crate::support::{SOON, World};
 
 const INSIGHTS: [&str; 2] = ["nodeprogressinsights", "poolprogressinsights"];
 const NODE: &str = "worker-0";
-/// More writes than any step of the scenario has: it would go on for ever.
+/// More writes than any step of the scenario has: the operator would write forever.
 const TOO_MANY: usize = 60;
 
 #[tokio::test]
-async fn killed_after_every_single_write_it_writes_each_insight_once_and_makes_none_anew()
+async fn killed_after_every_single_write_the_operator_writes_each_insight_once_and_recreates_none()
 -> Result<()> {
     let mut scene = Scene::idle(World::openshift(&small()?).await?, &[]).await?;
     let editor = scene.world.editor.clone();
@@ -45,7 +45,7 @@ async fn killed_after_every_single_write_it_writes_each_insight_once_and_makes_n
 }
 
 #[tokio::test]
-async fn what_the_insights_say_is_told_as_events_once_each_also_after_kills() -> Result<()> {
+async fn every_step_of_an_update_is_recorded_as_one_event_even_after_kills() -> Result<()> {
     let mut scene = Scene::idle(World::openshift(&small()?).await?, &[]).await?;
     let editor = scene.world.editor.clone();
     step(&mut scene, "the first start", async { Ok(()) }).await?;
@@ -60,21 +60,21 @@ async fn what_the_insights_say_is_told_as_events_once_each_also_after_kills() ->
     scene.start().await?;
     scene.settled().await?;
     let wanted = ["DrainStarted", "UpdateCompleted", "UpdateStarted"];
-    let told = eventually("every step is told", SOON, async || {
-        let told = told(&scene.world).await?;
-        ensure!(told.len() >= wanted.len(), "only {told:?}");
-        Ok(Some(told))
+    let reasons = eventually("every step has its Event", SOON, async || {
+        let reasons = event_reasons(&scene.world).await?;
+        ensure!(reasons.len() >= wanted.len(), "only {reasons:?}");
+        Ok(Some(reasons))
     })
     .await?;
-    ensure!(told == wanted, "{told:?}");
-    // A restart tells nothing again.
+    ensure!(reasons == wanted, "{reasons:?}");
+    // A restart records no Event again.
     scene.a_fresh_operator_writes_nothing().await?;
-    ensure!(self::told(&scene.world).await? == wanted);
+    ensure!(event_reasons(&scene.world).await? == wanted);
     Ok(())
 }
 
-/// Makes a change, and lets operators do what is to be done for it, each of which is killed after one write of an
-/// insight. Every insight that is another one by then was written once.
+/// Makes a change, and runs operators until all of it is written, each of which is killed after one write of an
+/// insight. Every insight that changed was written exactly once.
 async fn step(
     scene: &mut Scene,
     name: &str,
@@ -117,10 +117,10 @@ async fn one_by_one(scene: &mut Scene) -> Result<()> {
             return Ok(());
         }
     }
-    anyhow::bail!("it does not end")
+    anyhow::bail!("still not settled after {TOO_MANY} writes")
 }
 
-/// How many writes lead from one to the other: two make an insight, one changes or deletes it.
+/// How many writes lead from one to the other: two create an insight, one changes or deletes it.
 fn writes_between<I>(
     before: &BTreeMap<String, I>,
     after: &BTreeMap<String, I>,
@@ -139,7 +139,7 @@ fn writes_between<I>(
     made.sum::<usize>() + gone.count()
 }
 
-/// Lets the first worker take the next step of its update.
+/// Takes the first worker to the next step of its update.
 async fn advance(editor: &node_insights_harness::openshift::Editor, phase: Phase) -> Result<()> {
     let config = editor.pool_configuration("worker").await?;
     let (drain, uncordon) = (format!("drain-{config}"), format!("uncordon-{config}"));
@@ -171,8 +171,8 @@ async fn advance(editor: &node_insights_harness::openshift::Editor, phase: Phase
     }
 }
 
-/// The reasons of the Events about the node, in their alphabetical order.
-async fn told(world: &World) -> Result<Vec<String>> {
+/// The reasons of the Events about the node, sorted.
+async fn event_reasons(world: &World) -> Result<Vec<String>> {
     let api: Api<Event> = Api::namespaced(world.client.clone(), "default");
     let events = api.list(&ListParams::default()).await?.items;
     let mut reasons: Vec<String> = events

@@ -1,7 +1,7 @@
-//! What the operator promises under fault: a real API server, real RBAC, and a proxy between the two that breaks
-//! what it is told to. What is promised, and which test holds it, is in `docs/faults.md`.
+//! What the operator guarantees under fault: a real API server, real RBAC, and a proxy in between that injects
+//! faults. The guarantees, and the tests that check them, are in `docs/faults.md`.
 //!
-//! Each test has a control plane of its own. What is random comes from a seed, which a failed test prints;
+//! Each test has its own control plane. Randomness comes from a seed, which a failed test prints;
 //! `NODE_INSIGHTS_SEED` repeats it.
 
 #![allow(
@@ -28,7 +28,7 @@ mod unobserved;
 mod versions;
 mod writes;
 
-/// The operator in a cluster, as the integration tests have it.
+/// The operator in a cluster, shared with the integration tests.
 #[allow(dead_code, reason = "the integration tests use all of it")]
 #[path = "../integration/support.rs"]
 mod support;

@@ -1,4 +1,4 @@
-//! One insight that the API server refuses concerns that insight.
+//! An insight that the API server rejects affects no other insight.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -17,13 +17,13 @@ use node_insights_harness::{AuditEntry, AuditMark, eventually};
 use crate::scene::{OLD, Scene};
 use crate::support::{OPERATOR_USER, SOON, condition};
 
-/// The one that is refused; the last, so that the others are the first.
-const REFUSED: &str = "worker-11";
+/// The node whose insight is rejected; the last one, so that the others come first.
+const REJECTED: &str = "worker-11";
 const OTHERS: usize = 11;
-/// A write takes milliseconds. Without an own backoff for what is refused it took a second, at rest.
+/// A write takes milliseconds. Without a backoff per insight it took a second, even at rest.
 const UNAFFECTED: SignedDuration = SignedDuration::from_millis(150);
 
-/// Of the pool of the workers and of this node.
+/// Denies the insights of the worker pool and of this node.
 const POLICY: &str = "
 apiVersion: admissionregistration.k8s.io/v1
 kind: ValidatingAdmissionPolicy
@@ -47,15 +47,15 @@ spec: {policyName: no-such-insights, validationActions: [Deny]}
 ";
 
 #[tokio::test]
-async fn insights_of_a_node_and_a_pool_that_a_policy_refuses_delay_no_other() -> Result<()> {
+async fn insights_of_a_node_and_a_pool_that_a_policy_rejects_delay_no_other() -> Result<()> {
     let mut scene = scene().await?;
     let usual = median(&scene, true).await?;
 
     scene.world.plane.apply_yaml(POLICY).await?;
     let mark = scene.world.plane.audit().mark()?;
-    // The API server takes a moment to heed a policy.
+    // The API server takes a moment to enforce a policy.
     let cordon = Cell::new(false);
-    let refused = |name: &'static str| {
+    let rejections = |name: &'static str| {
         let scene = &scene;
         move || {
             let entries = scene.world.plane.audit().since(mark)?;
@@ -65,10 +65,10 @@ async fn insights_of_a_node_and_a_pool_that_a_policy_refuses_delay_no_other() ->
             anyhow::Ok(entries.iter().filter(is_it).count())
         }
     };
-    let (of_node, of_pool) = (refused(REFUSED), refused("worker"));
-    eventually("the policy refuses both", SOON, async || {
+    let (of_node, of_pool) = (rejections(REJECTED), rejections("worker"));
+    eventually("the policy rejects both", SOON, async || {
         cordon.set(!cordon.get());
-        scene.world.editor.cordon(REFUSED, cordon.get()).await?;
+        scene.world.editor.cordon(REJECTED, cordon.get()).await?;
         Ok((of_node()? > 0 && of_pool()? > 0).then_some(()))
     })
     .await?;
@@ -80,29 +80,29 @@ async fn insights_of_a_node_and_a_pool_that_a_policy_refuses_delay_no_other() ->
     let (node, pool) = (of_node()?, of_pool()?);
     ensure!(
         node < 100 && pool < 100,
-        "{node} and {pool} writes were refused"
+        "{node} and {pool} writes were rejected"
     );
 
     let policies: Api<ValidatingAdmissionPolicyBinding> = Api::all(scene.world.client.clone());
     policies
         .delete("no-such-insights", &DeleteParams::default())
         .await?;
-    scene.world.editor.cordon(REFUSED, true).await?;
+    scene.world.editor.cordon(REJECTED, true).await?;
     scene
-        .reported_as_available(REFUSED, "worker", false)
+        .reported_as_available(REJECTED, "worker", false)
         .await?;
     scene.a_fresh_operator_writes_nothing().await
 }
 
 #[tokio::test]
-async fn an_insight_that_is_refused_delays_no_other_and_is_written_once_it_may_be() -> Result<()> {
-    refused(403).await
+async fn a_rejected_insight_delays_no_other_and_is_written_once_it_is_allowed() -> Result<()> {
+    rejected_with(403).await
 }
 
 #[tokio::test]
-async fn an_insight_that_the_api_server_fails_at_delays_no_other_and_is_written_once_it_can_be()
+async fn an_insight_whose_writes_fail_delays_no_other_and_is_written_once_they_succeed()
 -> Result<()> {
-    refused(500).await
+    rejected_with(500).await
 }
 
 async fn scene() -> Result<Scene> {
@@ -113,34 +113,34 @@ async fn scene() -> Result<Scene> {
     Scene::openshift(&cluster, &[]).await
 }
 
-async fn refused(code: u16) -> Result<()> {
+async fn rejected_with(code: u16) -> Result<()> {
     let mut scene = scene().await?;
     let usual = median(&scene, true).await?;
 
     let rule = Rule::new(Fault::status(code, None))
         .writes()
         .resource("nodeprogressinsights");
-    let rule = scene.proxy.add(rule.name(REFUSED));
-    scene.world.editor.cordon(REFUSED, true).await?;
-    eventually("it is refused, and tried again", SOON, async || {
+    let rule = scene.proxy.add(rule.name(REJECTED));
+    scene.world.editor.cordon(REJECTED, true).await?;
+    eventually("it is rejected and retried", SOON, async || {
         Ok((scene.proxy.hits(rule) >= 2).then_some(()))
     })
     .await?;
     let beside = median(&scene, false).await?;
     ensure!(
         beside <= usual + UNAFFECTED,
-        "others took {beside:?} in the median, and {usual:?} without the refused one"
+        "others took {beside:?} in the median, and {usual:?} without the rejected one"
     );
     let hits = scene.proxy.remove(rule);
-    ensure!(hits < 100, "it was tried {hits} times");
+    ensure!(hits < 100, "it was written {hits} times");
     scene
-        .reported_as_available(REFUSED, "worker", false)
+        .reported_as_available(REJECTED, "worker", false)
         .await?;
     scene.a_fresh_operator_writes_nothing().await
 }
 
-/// Cordons the other nodes one after the other (or takes that back); how long it took from a node's change to the
-/// write of its insight, in the median, by the API server's clock. The operator is ready all the while.
+/// Cordons (or uncordons) the other nodes one by one; returns the median time from a node's change to the write of
+/// its insight, by the API server's clock. Checks that the operator stays ready.
 async fn median(scene: &Scene, cordon: bool) -> Result<SignedDuration> {
     let mark = scene.world.plane.audit().mark()?;
     for index in 0..OTHERS {
@@ -159,7 +159,7 @@ async fn median(scene: &Scene, cordon: bool) -> Result<SignedDuration> {
             .await?;
         let (code, why) = scene.operator()?.get("/readyz").await?;
         ensure!(code == 200, "not ready for one insight: {why}");
-        // At rest, as the write of one node must not be carried by that of another.
+        // Wait, so that the writes of two nodes do not overlap.
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let mut delays = delays(scene, mark)?;
@@ -177,7 +177,7 @@ fn delays(scene: &Scene, mark: AuditMark) -> Result<Vec<SignedDuration>> {
             ("nodes", "patch") => {
                 changed.insert(entry.name, entry.reached);
             }
-            ("nodeprogressinsights", "update") if is_operator && entry.name != REFUSED => {
+            ("nodeprogressinsights", "update") if is_operator && entry.name != REJECTED => {
                 let at = changed
                     .get(&entry.name)
                     .context("a write without a change")?;

@@ -1,4 +1,4 @@
-//! A cluster, a proxy in front of its API server, and an operator behind that; and the judgement of a fresh one.
+//! A cluster, a proxy in front of its API server, and an operator behind that; and the check by a fresh operator.
 
 use std::path::PathBuf;
 
@@ -15,18 +15,18 @@ use serde_json::json;
 use crate::snapshot::Snapshot;
 use crate::support::{Operator, SOON, World, condition};
 
-/// Repeats what a seed did.
+/// Sets the seed, to repeat a run.
 const SEED: &str = "NODE_INSIGHTS_SEED";
 
-/// The release that simulated clusters run at first.
+/// The initial release of simulated clusters.
 pub const OLD: &str = "4.19.14";
-/// The one that they are updated to.
+/// The release that they are updated to.
 pub const NEW: &str = "4.20.3";
 
-/// Small enough that everything is compared again within seconds.
+/// Compares everything every few seconds.
 pub const OFTEN: [&str; 2] = ["--sync-interval", "2s"];
 
-/// The seed of this run; printed, so that a failure says how to repeat it.
+/// The seed of this run; printed, so that a failure shows how to repeat it.
 pub fn seed() -> Result<u64> {
     let seed = match std::env::var(SEED) {
         Ok(text) => text.parse().with_context(|| format!("{SEED}={text}"))?,
@@ -36,7 +36,7 @@ pub fn seed() -> Result<u64> {
     Ok(seed)
 }
 
-/// One node of the control plane, three workers, and one node of another pool.
+/// One control-plane node, three workers, and one node of another pool.
 pub fn small() -> Result<Cluster> {
     Cluster::builder(OLD)
         .pool(Pool::new("master", 1))
@@ -45,7 +45,7 @@ pub fn small() -> Result<Cluster> {
         .build()
 }
 
-/// An operator that reaches its API server through a proxy.
+/// A cluster and an operator that reaches its API server through a proxy.
 pub struct Scene {
     pub world: World,
     pub proxy: FaultProxy,
@@ -55,7 +55,7 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// A simulated OpenShift cluster that is reported already.
+    /// A simulated OpenShift cluster whose insights are written.
     pub async fn openshift(cluster: &Cluster, args: &[&'static str]) -> Result<Self> {
         let world = World::openshift(cluster).await?;
         let scene = Self::of(world, args).await?;
@@ -63,14 +63,14 @@ impl Scene {
         Ok(scene)
     }
 
-    /// With whatever is in the cluster.
+    /// With the cluster as it is, and a running operator.
     pub async fn of(world: World, args: &[&'static str]) -> Result<Self> {
         let mut scene = Self::idle(world, args).await?;
         scene.start().await?;
         Ok(scene)
     }
 
-    /// Without an operator that runs.
+    /// Without a running operator.
     pub async fn idle(world: World, args: &[&'static str]) -> Result<Self> {
         let proxy = FaultProxy::start(&world.plane, seed()?).await?;
         let direct = world
@@ -88,38 +88,38 @@ impl Scene {
 
     /// The operator under test.
     pub fn operator(&self) -> Result<&Operator> {
-        self.operator.as_ref().context("no operator runs")
+        self.operator.as_ref().context("no operator is running")
     }
 
     /// Starts the operator under test again.
     pub async fn start(&mut self) -> Result<()> {
-        ensure!(self.operator.is_none(), "an operator runs already");
+        ensure!(self.operator.is_none(), "an operator is already running");
         let dir = self.world.plane.dir();
         self.operator = Some(Operator::start(&self.kubeconfig, &self.args, dir).await?);
         Ok(())
     }
 
-    /// Ends it as Kubernetes does.
+    /// Stops it by SIGTERM, as Kubernetes does.
     pub async fn stop(&mut self) -> Result<()> {
-        let operator = self.operator.take().context("no operator runs")?;
+        let operator = self.operator.take().context("no operator is running")?;
         let exit = operator.stop().await?;
         ensure!(exit.success(), "the operator ended with {exit}");
         Ok(())
     }
 
-    /// Ends it as a power failure does.
+    /// Kills it, like a power failure.
     pub async fn kill(&mut self) -> Result<()> {
-        let operator = self.operator.take().context("no operator runs")?;
+        let operator = self.operator.take().context("no operator is running")?;
         operator.kill().await?;
         Ok(())
     }
 
-    /// Waits until the operator is ready, everything was compared once, and nothing is on its way.
+    /// Waits until the operator is ready, has completed a compare, and has nothing left to write.
     pub async fn settled(&self) -> Result<()> {
         settled(self.operator()?).await
     }
 
-    /// Waits until everything was listed afresh and compared twice: what no watch said is known by then.
+    /// Waits for two more relists and compares: by then, changes that no watch reported are known.
     pub async fn compared_again(&self) -> Result<()> {
         let operator = self.operator()?;
         let before = compares(operator, &[]).await?;
@@ -130,9 +130,9 @@ impl Scene {
         settled(operator).await
     }
 
-    /// Ends all faults and the operator under test, and asserts that a fresh operator, straight at the API server
-    /// and with nothing but what is in the cluster, finds every insight as it would have written it. Then the one
-    /// under test is started again.
+    /// Ends all faults and the operator under test, and asserts that a fresh operator without the proxy, with nothing
+    /// but the state of the cluster, finds every insight as it would have written it. Then the one under test is
+    /// started again.
     pub async fn a_fresh_operator_writes_nothing(&mut self) -> Result<()> {
         self.proxy.heal();
         self.stop().await?;
@@ -146,7 +146,7 @@ impl Scene {
         if !written.is_empty() {
             let after = Snapshot::of(&self.world).await?;
             bail!(
-                "a fresh operator had {} writes to do:\n{}",
+                "a fresh operator wrote {} times:\n{}",
                 written.len(),
                 before.difference(&after)
             );
@@ -156,7 +156,7 @@ impl Scene {
         self.settled().await
     }
 
-    /// Waits until the insights say of a node and of its pool whether it can be used.
+    /// Waits until the insights of a node and of its pool show whether the node is available.
     pub async fn reported_as_available(&self, node: &str, pool: &str, is: bool) -> Result<()> {
         let wanted = if is {
             ConditionStatus::True
@@ -167,8 +167,8 @@ impl Scene {
             condition(&status.conditions, "Available").status == wanted
         });
         of_node.await?;
-        // Counted anew each time: the insights of other members may still be on their way.
-        eventually("the pool counts the same", SOON, async || {
+        // Counted again each time: the insights of other members may still be pending.
+        eventually("the pool has the same count", SOON, async || {
             let members = self.world.node_insights().await?;
             let members = members
                 .values()
@@ -188,17 +188,17 @@ impl Scene {
         .await
     }
 
-    /// Waits until the insight of a pool says that so many of its nodes can be used.
+    /// Waits until the insight of a pool has this many available nodes.
     pub async fn pool_has_available(&self, pool: &str, count: usize) -> Result<()> {
         let what = format!("{count} available nodes");
-        let is_so = |status: &PoolProgressInsightStatus| counts(status, count);
+        let has_count = |status: &PoolProgressInsightStatus| counts(status, count);
         self.world
-            .pool_becomes(pool, &what, is_so)
+            .pool_becomes(pool, &what, has_count)
             .await
             .map(|_| ())
     }
 
-    /// Fails when the operator does not live, or does not answer.
+    /// Fails when the operator is not alive, or does not answer.
     pub async fn is_alive(&self) -> Result<()> {
         let (livez, _) = self.operator()?.get("/livez").await?;
         let (metrics, _) = self.operator()?.get("/metrics").await?;
@@ -218,10 +218,10 @@ fn counts(status: &PoolProgressInsightStatus, available: usize) -> bool {
     })
 }
 
-/// Makes the insight of a node say something else, as somebody who edits it by hand.
+/// Edits the insight of a node by hand.
 ///
 /// # Errors
-/// When the API server refuses that.
+/// When the API server rejects that.
 pub async fn damage(client: &Client, node: &str) -> kube::Result<()> {
     let long_ago = "2026-01-01T00:00:00Z";
     let edit = json!({"status": {
@@ -234,7 +234,7 @@ pub async fn damage(client: &Client, node: &str) -> kube::Result<()> {
         .map(|_| ())
 }
 
-/// Waits until an operator is ready, has compared everything once, and has nothing on its way.
+/// Waits until an operator is ready, has completed a compare, and has nothing left to write.
 pub async fn settled(operator: &Operator) -> Result<()> {
     operator.ready().await?;
     eventually("everything is compared and written", SOON, async || {
@@ -250,7 +250,7 @@ pub async fn settled(operator: &Operator) -> Result<()> {
     .await
 }
 
-/// How many compares have succeeded.
+/// The number of successful compares.
 pub async fn compares(operator: &Operator, labels: &[&str]) -> Result<u64> {
     let mut all = vec!["result=\"success\""];
     all.extend(labels);

@@ -1,4 +1,4 @@
-//! All insights at one moment, to be compared with those of another.
+//! All insights at one moment, to be compared with a later moment.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -23,7 +23,7 @@ impl Snapshot {
         })
     }
 
-    /// Fails unless every insight is the very same, to the resource version.
+    /// Fails unless every insight is identical, including its resource version.
     pub fn is_the_same(&self, later: &Self) -> Result<()> {
         let difference = self.difference(later);
         ensure!(
@@ -33,14 +33,13 @@ impl Snapshot {
         Ok(())
     }
 
-    /// Fails unless every insight is still there and the same object; and unless those of nodes and pools that are
-    /// not in `touched` were not even written.
-    pub fn is_kept(&self, later: &Self, touched: &[&str]) -> Result<()> {
-        kept(&self.nodes, &later.nodes, touched)?;
-        kept(&self.pools, &later.pools, touched)
+    /// Fails if an insight was deleted or recreated, or if one that is not in `touched` was written.
+    pub fn is_preserved(&self, later: &Self, touched: &[&str]) -> Result<()> {
+        preserved(&self.nodes, &later.nodes, touched)?;
+        preserved(&self.pools, &later.pools, touched)
     }
 
-    /// What is not the same, in full.
+    /// The insights that differ, in full.
     pub fn difference(&self, later: &Self) -> String {
         let mut text = String::new();
         differ(&mut text, &self.nodes, &later.nodes);
@@ -49,7 +48,7 @@ impl Snapshot {
     }
 }
 
-fn kept<S>(
+fn preserved<S>(
     before: &BTreeMap<String, Insight<S>>,
     after: &BTreeMap<String, Insight<S>>,
     touched: &[&str],
@@ -57,13 +56,13 @@ fn kept<S>(
     for (name, old) in before {
         let new = after.get(name);
         let new = new.map(|new| &new.metadata);
-        let is_kept = new.is_some_and(|new| new.uid == old.metadata.uid);
-        ensure!(is_kept, "the insight {name} was deleted or made anew");
+        let is_same = new.is_some_and(|new| new.uid == old.metadata.uid);
+        ensure!(is_same, "the insight {name} was deleted or recreated");
         let is_written =
             new.is_some_and(|new| new.resource_version != old.metadata.resource_version);
         ensure!(
             !is_written || touched.contains(&name.as_str()),
-            "the insight {name} was written, and nothing of it has changed"
+            "the insight {name} was written without a change of its node or pool"
         );
     }
     Ok(())

@@ -1,10 +1,10 @@
-//! Everything that is read changes at random, under random faults, in front of a leader and a standby, of which one is
-//! killed now and then; after each round it is quiet, and a fresh operator looks whether every insight is what it would
-//! have written.
+//! Everything that is read changes at random, under random faults, while a leader and a standby run, of which one is
+//! killed now and then. After each round there is a quiet point, at which a fresh reference operator checks that every
+//! insight is as it would have written it.
 //!
-//! As part of the tests it takes a minute. `make soak` runs it for hours, with thousands of nodes that come and go:
-//! then memory has to be flat as well. Kills end with the first quarter: what grows is only seen of a process that
-//! lives on.
+//! As part of the tests it takes a minute. `make soak` runs it for hours, with thousands of short-lived nodes: then
+//! memory has to be flat as well. There are no kills after the first quarter, as growth shows only in a process that
+//! keeps running.
 
 use std::time::{Duration, Instant};
 
@@ -27,31 +27,30 @@ mod replicas;
 
 /// Set to run for hours.
 const SOAK: &str = "NODE_INSIGHTS_SOAK";
-/// How many; 2 unless set.
+/// How many hours; 2 by default.
 const HOURS: &str = "NODE_INSIGHTS_SOAK_HOURS";
-/// Nodes that come and go in an hour of the long form: 30,000 in two.
-const PASSING_PER_HOUR: f64 = 15_000.0;
-/// In a round of the short form; no fewer in one of the long form.
-const PASSING: usize = 60;
-/// At most so many at once, so that a round which took long is not followed by one that takes longer.
-const PASSING_AT_MOST: usize = 800;
-/// The share of them that has to have come when the time is over: the last round may not have been begun any more.
-const PASSING_KEPT: f64 = 0.9;
-/// Of the long form, this share of the time has kills.
+/// Short-lived nodes per hour of the long form: 30,000 in two hours.
+const CHURN_PER_HOUR: f64 = 15_000.0;
+/// Short-lived nodes in a round of the short form, and at least in one of the long form.
+const CHURN: usize = 60;
+/// At most this many in a round, so that a slow round is not followed by an even slower one.
+const MAX_CHURN: usize = 800;
+/// The share of the due ones that there must have been at the end: the last round may not have started.
+const MIN_CHURN_SHARE: f64 = 0.9;
+/// The share of the time of the long form in which replicas are killed.
 const KILLS: f64 = 0.25;
 
-/// By whose rules nodes are judged, as often as it stands here: most that changes matters to the first ones, and what
-/// `/version` says to the others.
+/// The provider by which nodes are evaluated, weighted: most changes matter to OpenShift, and the version of the API
+/// server to plain Kubernetes.
 const PLATFORMS: [&str; 3] = ["openshift", "openshift", "kubernetes"];
 
-/// How long, and how much.
+/// The length of the run and of its parts.
 struct Extent {
     begin: Instant,
     end: Instant,
-    /// Faults and changes between two looks.
+    /// Faults and changes between two quiet points.
     round: Duration,
-    /// The shorter it is, the sooner a leader that was killed has a successor; the longer, the less it matters that
-    /// the machine has other things to do.
+    /// Shorter means that a killed leader has a successor sooner; longer tolerates a busier machine.
     lease: &'static str,
     is_long: bool,
 }
@@ -80,7 +79,7 @@ impl Extent {
         })
     }
 
-    /// How many nodes have to have come and gone by then.
+    /// How many short-lived nodes there should have been by then.
     #[allow(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -88,30 +87,30 @@ impl Extent {
     )]
     fn due(&self, at: Instant) -> usize {
         let hours = at.duration_since(self.begin).as_secs_f64() / 3600.0;
-        (hours * PASSING_PER_HOUR) as usize
+        (hours * CHURN_PER_HOUR) as usize
     }
 }
 
-/// What happens in a round beside changes and faults.
+/// What happens in a round in addition to changes and faults.
 struct Round {
     /// Which replica is killed, and how long after the beginning.
     kill: Option<(usize, Duration)>,
     /// Lists and watches are not answered.
     hangs: bool,
-    /// What is held up at the end is cut; else the replicas have to give it up themselves.
+    /// Requests that hang at the end are cut; otherwise the replicas have to time out themselves.
     cuts: bool,
-    /// Nodes that come and go.
-    passing: usize,
+    /// Short-lived nodes.
+    churn: usize,
 }
 
-/// Draws the rounds, and counts.
+/// Draws the rounds at random.
 struct Rounds {
     extent: Extent,
     random: Rng,
     /// How long the last one took.
     last: Duration,
-    /// Nodes that have come and gone.
-    passed: usize,
+    /// Short-lived nodes so far.
+    churned: usize,
 }
 
 impl Rounds {
@@ -121,10 +120,10 @@ impl Rounds {
             extent,
             random,
             last,
-            passed,
+            churned,
         } = self;
         let now = Instant::now();
-        // A long run is judged by what comes after the kills, the short one after its first round.
+        // A long run checks for growth after the kills, the short one after its first round.
         let kills = if extent.is_long {
             let share = now.duration_since(extent.begin).as_secs_f64()
                 / extent.end.duration_since(extent.begin).as_secs_f64();
@@ -133,39 +132,41 @@ impl Rounds {
             round == 1
         };
         let which = random.usize(..2);
-        // Early: until the lease of a leader has passed, nothing is written.
+        // Early: nothing is written until the lease of a killed leader expires.
         let after = extent.round.mul_f64(random.f64() / 4.0);
         let hangs = random.f64() < 0.4;
-        // What is given up after 75 s takes a minute more.
+        // A request that times out after 75 s takes a minute more.
         let cuts = !extent.is_long || random.f64() < 0.7;
-        let passing = if extent.is_long {
+        let churn = if extent.is_long {
             let due = extent.due(now + *last);
-            due.saturating_sub(*passed).clamp(PASSING, PASSING_AT_MOST)
+            due.saturating_sub(*churned).clamp(CHURN, MAX_CHURN)
         } else {
-            PASSING
+            CHURN
         };
-        *passed += passing;
+        *churned += churn;
         Round {
             kill: kills.then_some((which, after)),
             hangs,
             cuts,
-            passing,
+            churn,
         }
     }
 
-    /// Fails when fewer nodes came and went than had to.
-    fn have_passed(&self) -> Result<()> {
-        let Self { extent, passed, .. } = self;
+    /// Fails when there were fewer short-lived nodes than required.
+    fn check_churn(&self) -> Result<()> {
+        let Self {
+            extent, churned, ..
+        } = self;
         if !extent.is_long {
             return Ok(());
         }
         let due = extent.due(extent.end);
-        eprintln!("{passed} nodes came and went; {due} were due");
+        eprintln!("{churned} short-lived nodes; {due} were due");
         #[allow(clippy::cast_precision_loss, reason = "fewer nodes than 2^52")]
-        let share = *passed as f64 / due.max(1) as f64;
+        let share = *churned as f64 / due.max(1) as f64;
         ensure!(
-            share >= PASSING_KEPT,
-            "only {passed} of {due} nodes came and went"
+            share >= MIN_CHURN_SHARE,
+            "only {churned} of {due} short-lived nodes"
         );
         Ok(())
     }
@@ -180,7 +181,8 @@ async fn kill(members: &mut [Replica; 2], kill: Option<(usize, Duration)>) -> Re
 }
 
 #[tokio::test]
-async fn under_random_faults_and_changes_the_insights_end_right_and_nothing_grows() -> Result<()> {
+async fn under_random_faults_and_changes_the_insights_end_correct_and_nothing_grows() -> Result<()>
+{
     let seed = seed()?;
     let cluster = Cluster::builder(OLD)
         .pool(Pool::new("master", 1))
@@ -191,7 +193,7 @@ async fn under_random_faults_and_changes_the_insights_end_right_and_nothing_grow
     changes::add_plain_nodes(&world).await?;
     let extent = Extent::of_environment()?;
     let platform = PLATFORMS[Rng::with_seed(seed ^ 3).usize(..PLATFORMS.len())];
-    eprintln!("By the rules of {platform}");
+    eprintln!("Platform {platform}");
     let choices = Choices {
         platform,
         lease: extent.lease,
@@ -203,7 +205,7 @@ async fn under_random_faults_and_changes_the_insights_end_right_and_nothing_grow
         random: Rng::with_seed(seed ^ 2),
         last: 2 * extent.round,
         extent,
-        passed: 0,
+        churned: 0,
     };
     let mut table = Table::default();
     let mut round = 0_u32;
@@ -214,7 +216,7 @@ async fn under_random_faults_and_changes_the_insights_end_right_and_nothing_grow
             kill,
             hangs,
             cuts,
-            passing,
+            churn,
         } = rounds.draw(round);
         let before = Snapshot::of(&replicas.world).await?;
         let began = Instant::now();
@@ -227,25 +229,25 @@ async fn under_random_faults_and_changes_the_insights_end_right_and_nothing_grow
             ..
         } = &mut replicas;
         tokio::try_join!(
-            changes.go_on(until),
-            changes::come_and_go(world, round, passing, until),
+            changes.run(until),
+            changes::churn(world, round, churn, until),
             chaos(proxies, &mut faults, until, hangs),
             self::kill(members, kill),
         )
         .with_context(what)?;
-        replicas.quiet(cuts).await.with_context(what)?;
-        replicas.judge().await.with_context(what)?;
+        replicas.quiesce(cuts).await.with_context(what)?;
+        replicas.check_by_reference().await.with_context(what)?;
         let after = Snapshot::of(&replicas.world).await?;
         changes
-            .is_kept(&before, &after, kill.is_some())
+            .is_preserved(&before, &after, kill.is_some())
             .with_context(what)?;
         if kill.is_some() {
-            table.begin_again();
+            table.restart();
         }
         rounds.last = began.elapsed();
         let figures = Figures::of(&replicas, &after).await.with_context(what)?;
         table.add(figures, round, rounds.extent.is_long);
     }
-    rounds.have_passed()?;
+    rounds.check_churn()?;
     table.is_flat(rounds.extent.is_long)
 }

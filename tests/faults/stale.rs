@@ -1,4 +1,4 @@
-//! A second API server on the same etcd that was frozen for a while, and to which the operator is moved.
+//! The operator is moved to a second API server on the same etcd, which was frozen for a while and is stale.
 
 use std::time::Duration;
 
@@ -9,12 +9,11 @@ use node_insights_harness::Signal;
 use crate::scene::{NEW, Scene, small};
 use crate::snapshot::Snapshot;
 
-/// How long the operator is on an API server that says nothing.
+/// How long the operator is connected to an API server that does not answer.
 const FROZEN: Duration = Duration::from_secs(3);
 
 #[tokio::test]
-async fn moved_to_an_api_server_that_was_frozen_nothing_goes_back_and_nothing_is_lost() -> Result<()>
-{
+async fn behind_a_stale_api_server_nothing_goes_back_and_nothing_is_lost() -> Result<()> {
     let mut scene = Scene::openshift(&small()?, &[]).await?;
     let other = scene.world.plane.another_api_server().await?;
     scene.proxy.move_to(&other.url);
@@ -28,7 +27,7 @@ async fn moved_to_an_api_server_that_was_frozen_nothing_goes_back_and_nothing_is
         "the operator was moved"
     );
 
-    // What it says from now on is old.
+    // From now on its data is stale.
     other.process.signal(Signal::STOP)?;
     scene.proxy.move_to(scene.world.plane.url());
     editor.start_update(NEW).await?;
@@ -52,7 +51,7 @@ async fn moved_to_an_api_server_that_was_frozen_nothing_goes_back_and_nothing_is
         .reported_as_available("infra-0", "infra", false)
         .await?;
     scene.settled().await?;
-    // Not for a moment was an older state written.
-    before.is_kept(&Snapshot::of(&scene.world).await?, &["infra-0", "infra"])?;
+    // At no moment was an older state written.
+    before.is_preserved(&Snapshot::of(&scene.world).await?, &["infra-0", "infra"])?;
     scene.a_fresh_operator_writes_nothing().await
 }

@@ -1,5 +1,5 @@
-//! etcd is put back to an earlier copy while the operator runs: resource versions go back, and what the operator
-//! has seen since, and written, has never been.
+//! etcd is restored from a backup while the operator runs: resource versions go back, and what the operator has seen
+//! and written since is gone.
 
 use std::time::Duration;
 
@@ -9,22 +9,22 @@ use node_insights_harness::openshift::{Cluster, Pool};
 
 use crate::scene::{NEW, OLD, Scene};
 
-/// How long it may take, after the API server is back.
+/// How long recovery may take once the API server is back.
 const HEALED_WITHIN: Duration = Duration::from_mins(1);
 
 #[tokio::test]
-async fn after_a_restore_of_etcd_the_insights_are_right_again_within_a_minute() -> Result<()> {
+async fn after_a_restore_of_etcd_the_insights_are_correct_again_within_a_minute() -> Result<()> {
     let cluster = Cluster::builder(OLD)
         .pool(Pool::new("master", 1))
         .pool(Pool::new("worker", 12))
         .build()?;
-    // The usual interval of ten minutes: the compare of the interval is not what repairs it.
+    // The default interval of ten minutes: the periodic compare is not what repairs it.
     let mut scene = Scene::openshift(&cluster, &[]).await?;
     let backup = scene.world.plane.backup().await?;
     let editor = scene.world.editor.clone();
     scene.settled().await?;
 
-    // What will never have been.
+    // Changes that the restore undoes.
     editor.start_update(NEW).await?;
     editor.render("worker", NEW).await?;
     editor.delete_node("worker-11").await?;
@@ -60,6 +60,6 @@ async fn after_a_restore_of_etcd_the_insights_are_right_again_within_a_minute() 
     };
     tokio::time::timeout(HEALED_WITHIN, healed)
         .await
-        .context("it has not healed within a minute")??;
+        .context("not recovered within a minute")??;
     scene.a_fresh_operator_writes_nothing().await
 }

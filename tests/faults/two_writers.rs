@@ -1,4 +1,4 @@
-//! Two processes that both take themselves for the leader. None does while they share a lease; these have none.
+//! Two processes that both believe they lead. With a shared lease that cannot happen; these run without one.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,18 +11,18 @@ use crate::scene::{settled, small};
 use crate::support::{SOON, World, condition};
 
 const NODE: &str = "worker-0";
-/// The one that was stopped for so long says that what happened meanwhile happened later.
+/// How long one of them is stopped: it then reports a later time for what happened meanwhile.
 const APART: Duration = Duration::from_secs(2);
-/// For how long their writes are counted.
+/// How long their writes are counted.
 const WATCHED: Duration = Duration::from_secs(10);
-/// Four at once each, one after 1, 2 and 4 seconds each, and one to spare.
+/// Each writes four times at once, then after 1, 2 and 4 seconds, and may do so once more.
 const MOST_WRITES: usize = 16;
 
-/// Seven times by each of the two, deleted, made and filled each time, as for a node; and the first time.
+/// Each of the two deletes, creates and fills it seven times, as for a node; plus the first writes.
 const MOST_OF_A_FIGHT: usize = 3 * 2 * 7 + 12;
 
 #[tokio::test]
-async fn two_that_write_the_same_insights_differently_do_so_less_and_less_often() -> Result<()> {
+async fn two_operators_that_overwrite_each_others_insights_back_off() -> Result<()> {
     let world = World::openshift(&small()?).await?;
     let (one, other) = (world.operator(&[]).await?, world.operator(&[]).await?);
     settled(&one).await?;
@@ -39,7 +39,7 @@ async fn two_that_write_the_same_insights_differently_do_so_less_and_less_often(
             condition(&status.conditions, "Degraded").status == ConditionStatus::True
         })
         .await?;
-    // Faults that last this long, nothing that is waited for.
+    // The duration of the fault, not a wait for something.
     tokio::time::sleep(APART).await;
     other.process.signal(Signal::CONT)?;
     tokio::time::sleep(WATCHED).await;
@@ -49,7 +49,7 @@ async fn two_that_write_the_same_insights_differently_do_so_less_and_less_often(
     ensure!(of_node > 2, "they did not differ: {of_node} writes");
     ensure!(of_node <= MOST_WRITES, "{of_node} writes in {WATCHED:?}");
 
-    // What changes is still written, and one that is left alone with it is right.
+    // Changes are still written, and correctly once one of them is alone.
     other.kill().await?;
     world.editor.set_state(NODE, "Done", "").await?;
     world
@@ -58,27 +58,27 @@ async fn two_that_write_the_same_insights_differently_do_so_less_and_less_often(
         })
         .await?;
     eventually("its log names the insight", SOON, async || {
-        let said = one.log().into_iter().any(|line| {
+        let is_logged = one.log().into_iter().any(|line| {
             line["name"] == NODE
                 && line["message"]
                     .as_str()
                     .is_some_and(|message| message.starts_with("Somebody else keeps changing"))
         });
-        Ok(said.then_some(()))
+        Ok(is_logged.then_some(()))
     })
     .await
 }
 
 #[tokio::test]
-async fn two_that_disagree_about_which_pools_there_are_fight_less_and_less_often() -> Result<()> {
+async fn two_operators_that_disagree_about_the_pools_back_off() -> Result<()> {
     let world = World::openshift(&small()?).await?;
     let mark = world.plane.audit().mark()?;
-    // One knows the pools of OpenShift, the other one those of the nodes' roles.
+    // One uses the pools of OpenShift, the other one the nodes' roles.
     let one = world.operator(&["--platform", "openshift"]).await?;
     let other = world.operator(&["--platform", "kubernetes"]).await?;
     one.ready().await?;
     other.ready().await?;
-    // A fault that lasts this long, nothing that is waited for.
+    // The duration of the fault, not a wait for something.
     tokio::time::sleep(2 * WATCHED).await;
 
     let mut by_name = BTreeMap::new();

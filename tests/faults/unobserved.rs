@@ -1,4 +1,4 @@
-//! What happens between two views of the cluster, and no event tells: the operator sees only how it was and how it is.
+//! Changes that no event reports: the operator sees only the state before and the state after.
 
 use anyhow::{Context, Result, ensure};
 use node_insights::api::types::Phase;
@@ -14,8 +14,7 @@ use crate::support::{SOON, project};
 const NODE: &str = "worker-0";
 
 #[tokio::test]
-async fn a_node_that_was_replaced_by_another_of_its_name_gets_an_insight_of_its_own() -> Result<()>
-{
+async fn a_node_that_replaces_another_of_the_same_name_gets_a_new_insight() -> Result<()> {
     let mut scene = Scene::openshift(&small()?, &[]).await?;
     let before = Snapshot::of(&scene.world).await?;
     let rule = blind(&scene, "nodes").await?;
@@ -41,7 +40,7 @@ async fn a_node_that_was_replaced_by_another_of_its_name_gets_an_insight_of_its_
     let ids = [&before, &after].map(|snapshot| snapshot.nodes[NODE].metadata.uid.clone());
     ensure!(
         ids[0] != ids[1],
-        "it is the insight of the node that is gone"
+        "it still has the insight of the deleted node"
     );
     let others = Snapshot {
         nodes: before
@@ -51,7 +50,7 @@ async fn a_node_that_was_replaced_by_another_of_its_name_gets_an_insight_of_its_
             .collect(),
         pools: before.pools,
     };
-    others.is_kept(&after, &["worker"])?;
+    others.is_preserved(&after, &["worker"])?;
     scene.a_fresh_operator_writes_nothing().await
 }
 
@@ -90,12 +89,12 @@ async fn two_pools_that_swap_their_selectors_swap_their_nodes() -> Result<()> {
     }
     scene.settled().await?;
     let touched = ["blue-0", "blue-1", "blue-2", "red-0", "blue", "red"];
-    before.is_kept(&Snapshot::of(&scene.world).await?, &touched)?;
+    before.is_preserved(&Snapshot::of(&scene.world).await?, &touched)?;
     scene.a_fresh_operator_writes_nothing().await
 }
 
 #[tokio::test]
-async fn our_definitions_that_are_deleted_and_made_again_are_filled_again() -> Result<()> {
+async fn insights_are_written_again_after_our_crds_are_deleted_and_recreated() -> Result<()> {
     let mut scene = Scene::openshift(&small()?, &[]).await?;
     let crds = project().join("crds").to_string_lossy().into_owned();
     scene
@@ -114,7 +113,7 @@ async fn our_definitions_that_are_deleted_and_made_again_are_filled_again() -> R
 }
 
 #[tokio::test]
-async fn a_definition_of_the_platform_that_is_deleted_and_made_again_is_read_again() -> Result<()> {
+async fn a_crd_of_the_platform_is_watched_again_after_it_is_deleted_and_recreated() -> Result<()> {
     let cluster = small()?;
     let mut scene = Scene::openshift(&cluster, &[]).await?;
     let name = "machineconfigpools.machineconfiguration.openshift.io";
@@ -133,14 +132,14 @@ async fn a_definition_of_the_platform_that_is_deleted_and_made_again_is_read_aga
             .world
             .node_reaches(pool, Phase::Completed)
             .await
-            .context("by the rules of its pool")?;
+            .context("with its MachineConfigPool")?;
     }
     scene.settled().await?;
     scene.a_fresh_operator_writes_nothing().await
 }
 
-/// Ends the watch of a kind and lets nobody list or watch it, and waits until that is so. What comes after is a
-/// fresh list: the watch cannot go on where it was.
+/// Cuts the watch of a kind, fails every list and watch with 410, and waits until that takes effect. Afterwards the
+/// operator has to relist: the watch cannot resume.
 async fn blind(
     scene: &Scene,
     resource: &str,
@@ -150,7 +149,7 @@ async fn blind(
         .resource(resource);
     let rule = scene.proxy.add(expired);
     scene.proxy.cut_watches(resource);
-    eventually("nothing of it can be read", SOON, async || {
+    eventually("it cannot be read", SOON, async || {
         Ok((scene.proxy.hits(rule) >= 2).then_some(()))
     })
     .await?;

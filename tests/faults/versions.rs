@@ -1,4 +1,4 @@
-//! An API server whose version is another one each time, as between two of a control plane that is being updated.
+//! The version of the API server flips, as behind the load balancer of a control plane that is being updated.
 
 use anyhow::{Result, ensure};
 use node_insights::api::types::Phase;
@@ -10,13 +10,13 @@ use crate::scene::{Scene, settled};
 use crate::support::{OPERATOR_USER, SOON, World};
 
 const NODES: usize = 200;
-/// What the nodes run, and one of the two API servers.
+/// The version of the nodes and of one of the two API servers.
 const OLD: &str = "v1.36.3";
-/// The other one.
+/// The version of the other one.
 const NEW: &str = "v1.37.0";
 /// Each compare asks for the version.
 const ALL_THE_TIME: [&str; 2] = ["--sync-interval", "1s"];
-/// How often each of the two is to be seen.
+/// How often each version is to be seen.
 const FLIPS: u64 = 5;
 
 #[tokio::test]
@@ -32,7 +32,7 @@ async fn while_the_version_of_the_api_server_flips_the_lower_one_changes_nothing
     scene.world.all_reported(NODES).await?;
     scene.settled().await?;
 
-    // The first of the control plane is updated: that is the version to come.
+    // The first API server is updated: its version becomes the desired one.
     let new = scene.proxy.add(version(NEW));
     eventually("every node waits for the new version", SOON, async || {
         let insights = scene.world.node_insights().await?;
@@ -54,7 +54,7 @@ async fn while_the_version_of_the_api_server_flips_the_lower_one_changes_nothing
         .await?;
     settled(scene.operator()?).await?;
 
-    // Each question is answered by either of the two.
+    // Each request is answered by either of the two.
     let mark = scene.world.plane.audit().mark()?;
     scene.proxy.remove(new);
     let old = scene.proxy.add(version(OLD).chance(0.5));
@@ -66,7 +66,7 @@ async fn while_the_version_of_the_api_server_flips_the_lower_one_changes_nothing
     .await?;
     scene.compared_again().await?;
 
-    // One that starts is answered by the old server first.
+    // An operator that starts is answered by the old server first.
     scene.kill().await?;
     scene.proxy.remove(old);
     scene.proxy.remove(new);

@@ -1,4 +1,4 @@
-//! Writes that fail, of one kind of insights: the other kind is written meanwhile, and afterwards everything is.
+//! Writes of one kind of insights fail: the other kind is still written, and the rest follows afterwards.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use crate::support::SOON;
 
 const NODE: &str = "worker-0";
 
-/// Of these the API server never hears.
-const UNHEARD: [(&str, Fault); 8] = [
+/// These writes never reach the API server.
+const NOT_DONE: [(&str, Fault); 8] = [
     ("429 without Retry-After", Fault::status(429, None)),
     ("429 with Retry-After", Fault::status(429, Some(1))),
     ("500", Fault::status(500, None)),
@@ -21,27 +21,25 @@ const UNHEARD: [(&str, Fault); 8] = [
     ("503 with Retry-After", Fault::status(503, Some(1))),
     ("504", Fault::status(504, None)),
     ("a connection that is cut", Fault::Cut),
-    ("no answer", Fault::Hang),
+    ("no response", Fault::Hang),
 ];
 
-/// These are done, and the operator does not learn it, or late.
+/// These writes are done, but the operator does not learn of it, or only late.
 const DONE: [(&str, Fault); 5] = [
-    ("an answer that is lost", Fault::LoseResponse),
-    ("an answer that ends early", Fault::Truncate),
-    ("an answer that is no JSON", Fault::Garble),
+    ("a response that is lost", Fault::LoseResponse),
+    ("a response that ends early", Fault::Truncate),
+    ("a response that is not JSON", Fault::Garble),
     ("a slow API server", Fault::Delay(Duration::from_secs(1))),
-    ("a slow line", Fault::Throttle(500)),
+    ("a slow connection", Fault::Throttle(500)),
 ];
 
 #[tokio::test]
-async fn while_writes_of_node_insights_do_not_come_through_pools_are_written_and_afterwards_all_is()
--> Result<()> {
-    each(&UNHEARD, false).await
+async fn while_writes_of_node_insights_fail_pools_are_written_and_the_rest_follows() -> Result<()> {
+    each(&NOT_DONE, false).await
 }
 
 #[tokio::test]
-async fn a_write_whose_answer_is_lost_or_cannot_be_read_is_neither_lost_nor_made_twice()
--> Result<()> {
+async fn a_write_whose_response_is_lost_or_unreadable_is_neither_lost_nor_repeated() -> Result<()> {
     each(&DONE, true).await
 }
 
@@ -50,14 +48,14 @@ async fn each(faults: &[(&str, Fault)], is_done: bool) -> Result<()> {
     let mut is_cordoned = false;
     for (name, fault) in faults {
         is_cordoned = !is_cordoned;
-        strike(&mut scene, fault, is_cordoned, is_done)
+        inject(&mut scene, fault, is_cordoned, is_done)
             .await
             .with_context(|| format!("under {name}"))?;
     }
     Ok(())
 }
 
-async fn strike(scene: &mut Scene, fault: &Fault, cordon: bool, is_done: bool) -> Result<()> {
+async fn inject(scene: &mut Scene, fault: &Fault, cordon: bool, is_done: bool) -> Result<()> {
     let before = Snapshot::of(&scene.world).await?;
     let mark = scene.world.plane.audit().mark()?;
     let rule = Rule::new(fault.clone())
@@ -65,12 +63,12 @@ async fn strike(scene: &mut Scene, fault: &Fault, cordon: bool, is_done: bool) -
         .resource("nodeprogressinsights");
     let rule = scene.proxy.add(rule);
     scene.world.editor.cordon(NODE, cordon).await?;
-    eventually("the fault strikes", SOON, async || {
+    eventually("the fault hits", SOON, async || {
         Ok((scene.proxy.hits(rule) > 0).then_some(()))
     })
     .await?;
 
-    // Nothing else stops.
+    // Everything else continues.
     scene.world.editor.cordon("infra-0", cordon).await?;
     scene
         .pool_has_available("infra", usize::from(!cordon))
@@ -91,6 +89,6 @@ async fn strike(scene: &mut Scene, fault: &Fault, cordon: bool, is_done: bool) -
     let of_node = writes.iter().filter(|write| write.name == NODE);
     ensure!(of_node.count() == 1, "one change is one write: {writes:#?}");
     let after = Snapshot::of(&scene.world).await?;
-    before.is_kept(&after, &[NODE, "worker", "infra", "infra-0"])?;
+    before.is_preserved(&after, &[NODE, "worker", "infra", "infra-0"])?;
     scene.a_fresh_operator_writes_nothing().await
 }

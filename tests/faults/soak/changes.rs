@@ -1,4 +1,4 @@
-//! Random changes of everything that is read, straight at the API server.
+//! Random changes of everything that is read, made directly in the API server.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -23,11 +23,11 @@ const POOLS: [&str; 2] = ["worker", "infra"];
 const STATES: [&str; 5] = ["Done", "Working", "Rebooting", "Degraded", "Unreconcilable"];
 /// The pool and the names of plain nodes.
 const PLAIN: &str = "plain";
-/// The label that is another one for each node.
+/// The label with a different value on each node.
 const HOSTNAME: &str = "kubernetes.io/hostname";
-/// Those that exist all the time, and those that come and go.
+/// Workers: some always exist, the others are created and deleted.
 const WORKERS: usize = 10;
-/// Writes of nodes that come and go, at the same time.
+/// Concurrent writes of short-lived nodes.
 const AT_ONCE: usize = 8;
 
 pub struct Changes {
@@ -37,13 +37,13 @@ pub struct Changes {
     /// Nodes that were replaced, and nodes whose insight was edited or deleted by hand, in this round.
     touched: BTreeSet<String>,
     is_there: BTreeSet<String>,
-    /// The pool that comes and goes, while it is there; each time it has another name.
+    /// The extra pool, while it exists; each time it has another name.
     extra_pool: Option<String>,
     extra_pools: u32,
 }
 
-/// Nodes that nothing happens to. By the rules of Kubernetes they wait for the version of the API server, whatever
-/// another one says that is older.
+/// Adds nodes that never change. On plain Kubernetes they are pending until they run the version of the API server,
+/// even if an older API server answers in between.
 pub async fn add_plain_nodes(world: &World) -> Result<()> {
     let cluster = kubernetes::Cluster::builder(OLDER_SERVER)
         .control_plane(0)
@@ -82,13 +82,13 @@ impl Changes {
         })
     }
 
-    /// A round begins.
+    /// Begins a round.
     pub fn begin(&mut self) {
         self.touched.clear();
     }
 
-    /// Changes until then.
-    pub async fn go_on(&mut self, until: Instant) -> Result<()> {
+    /// Makes changes until then.
+    pub async fn run(&mut self, until: Instant) -> Result<()> {
         while Instant::now() < until {
             self.one().await?;
             tokio::time::sleep(Duration::from_millis(self.random.u64(5..150))).await;
@@ -96,10 +96,10 @@ impl Changes {
         Ok(())
     }
 
-    /// Whatever was neither replaced nor edited by hand has the insight that it had, and its phase began no earlier
-    /// than it was said to have begun. Of plain nodes nothing is another, unless a replica was `killed`: one that
-    /// starts believes the first API server that it asks.
-    pub fn is_kept(&self, before: &Snapshot, after: &Snapshot, killed: bool) -> Result<()> {
+    /// Nodes that were neither replaced nor edited by hand have the same insight as before, and its phase did not start
+    /// earlier than before. Insights of plain nodes are unchanged, unless a replica was `killed`: on its start it
+    /// takes the version of the first API server that answers.
+    pub fn is_preserved(&self, before: &Snapshot, after: &Snapshot, killed: bool) -> Result<()> {
         for (name, old) in &before.nodes {
             let Some(new) = after.nodes.get(name) else {
                 continue;
@@ -107,7 +107,7 @@ impl Changes {
             if name.starts_with(PLAIN) && !killed {
                 ensure!(
                     old.metadata.resource_version == new.metadata.resource_version,
-                    "{name} was written, and nothing of it changed:\n{}\n{}",
+                    "{name} was written without a change:\n{}\n{}",
                     serde_json::to_string(old)?,
                     serde_json::to_string(new)?
                 );
@@ -117,7 +117,7 @@ impl Changes {
             }
             ensure!(
                 new.metadata.uid == old.metadata.uid,
-                "the insight {name} was made anew"
+                "the insight {name} was recreated"
             );
             let started = [old, new].map(|insight| {
                 insight
@@ -180,7 +180,7 @@ impl Changes {
             11 => editor.set_paused(pool, yes).await,
             12 => editor.set_max_unavailable(pool, self.random.u8(1..4)).await,
             13 => {
-                // The pool of infra takes one worker as well, or does not.
+                // The infra pool selects one worker as well, or only its own nodes.
                 let role = "node-role.kubernetes.io/infra";
                 let selector = if yes {
                     json!({"matchLabels": {role: ""}})
@@ -193,7 +193,7 @@ impl Changes {
                 let config = config_name(pool, &[version]);
                 editor.set_release(&config, yes.then_some(version)).await
             }
-            15 => self.come_or_go().await,
+            15 => self.replace_worker().await,
             16 => self.by_hand(&node, yes).await,
             _ => self.extra_pool(&node, version).await,
         }
@@ -205,15 +205,15 @@ impl Changes {
         self.is_there.iter().nth(index).cloned().unwrap_or_default()
     }
 
-    /// A worker goes, comes, or is replaced by another one of its name.
-    async fn come_or_go(&mut self) -> Result<()> {
+    /// Deletes a worker, creates one, or replaces one by another of the same name.
+    async fn replace_worker(&mut self) -> Result<()> {
         let name = format!("worker-{}", self.random.usize(..WORKERS));
         self.touched.insert(name.clone());
         let is_there = self.is_there.remove(&name);
         if is_there {
             self.editor.delete_node(&name).await?;
         }
-        // A few are always there.
+        // Keep a few at all times.
         if !is_there || self.is_there.len() < 3 || self.random.bool() {
             self.editor.add_node(&name, "worker", OLD).await?;
             self.is_there.insert(name);
@@ -231,13 +231,13 @@ impl Changes {
             damage(&self.client, node).await
         };
         match done {
-            // The operator has not made it yet, or not filled it.
+            // The operator has not created it yet, or not its status.
             Err(kube::Error::Api(status)) if [404, 422].contains(&status.code) => Ok(()),
             done => Ok(done?),
         }
     }
 
-    /// A pool comes that takes a node, or goes.
+    /// Creates a pool that selects a node, or deletes it.
     async fn extra_pool(&mut self, node: &str, version: &str) -> Result<()> {
         let pools = self.editor.pools();
         if let Some(name) = self.extra_pool.take() {
@@ -255,27 +255,27 @@ impl Changes {
     }
 }
 
-/// So many nodes come, and go again before the time is over.
-pub async fn come_and_go(world: &World, round: u32, count: usize, until: Instant) -> Result<()> {
+/// Creates this many nodes, and deletes them again before the time is over.
+pub async fn churn(world: &World, round: u32, count: usize, until: Instant) -> Result<()> {
     let nodes = Nodes::new(world.client.clone());
     let config = config_name("worker", &[OLD]);
     let names: Vec<String> = (0..count)
-        .map(|index| format!("passing-{round}-{index}"))
+        .map(|index| format!("churn-{round}-{index}"))
         .collect();
     let objects = names
         .iter()
         .map(|name| node(name, "worker", &config, OLD).object());
     let objects = objects.collect::<Result<Vec<_>>>()?;
-    let coming = objects.iter().map(|object| nodes.join(object));
-    stream::iter(coming)
+    let creating = objects.iter().map(|object| nodes.join(object));
+    stream::iter(creating)
         .buffer_unordered(AT_ONCE)
         .try_collect::<()>()
         .await?;
-    // Long enough that they are reported.
+    // Long enough for their insights to be written.
     let rest = until.saturating_duration_since(Instant::now());
     tokio::time::sleep(rest / 2).await;
-    let going = names.iter().map(|name| nodes.delete(name));
-    stream::iter(going)
+    let deleting = names.iter().map(|name| nodes.delete(name));
+    stream::iter(deleting)
         .buffer_unordered(AT_ONCE)
         .try_collect::<()>()
         .await

@@ -1,4 +1,4 @@
-//! Random faults, one after the other and some at once.
+//! Random faults, one after the other and some concurrently.
 
 use std::time::{Duration, Instant};
 
@@ -9,23 +9,23 @@ use node_insights_harness::fault_proxy::{Door, Fault, Rule};
 
 use crate::support::WATCHED;
 
-/// What `/version` says when another API server answers: the one of the tests is newer.
+/// The version of another, older API server, as `/version` reports it.
 pub const OLDER_SERVER: &str = "v1.35.0";
-/// What is written.
+/// The resources that are written.
 const WRITTEN: [&str; 3] = ["nodeprogressinsights", "poolprogressinsights", "events"];
 
-/// So long a door stays open before it is shut again. What was asked of a silent one is given up after 5 s: a leader
-/// that never got through in between would lose its lease, and end.
+/// How long a door stays open before it is shut again. A request to a silent one times out after 5 s: without an open
+/// door in between, a leader would lose its lease and exit.
 const DOORS_OPEN: Duration = Duration::from_secs(10);
 
-/// Faults until then; those of the last seconds may last longer. Reads hang only if it is said.
+/// Injects faults until then; those of the last seconds may last longer. Reads hang only if `hangs` is set.
 pub async fn chaos(
     proxies: &[FaultProxy; 2],
     random: &mut Rng,
     until: Instant,
     hangs: bool,
 ) -> Result<()> {
-    // Another API server answers at first, and every other time, which is not updated yet.
+    // An API server that is not updated yet answers first, and then every other time.
     for proxy in proxies {
         let older = || Rule::new(Fault::Version(OLDER_SERVER.to_owned())).resource("/version");
         proxy.add(older().times(1));
@@ -91,14 +91,14 @@ fn of_write(random: &mut Rng) -> Rule {
     rule.resource(pick(random, &WRITTEN))
 }
 
-/// Once or twice, a list that was true when it was quiet.
+/// Once or twice, the list that was recorded at the last quiet point.
 fn older_list(random: &mut Rng) -> Rule {
     let rule = Rule::new(Fault::Replay).verbs(&["list"]);
     rule.resource(pick(random, &WATCHED))
         .times(random.u64(1..3))
 }
 
-/// None that hangs: that is given up after 75 s only.
+/// Not a hanging read: that times out only after 75 s.
 fn of_read(random: &mut Rng) -> Rule {
     let fault = match random.u8(..12) {
         0 => Fault::Cut,

@@ -9,20 +9,20 @@ use node_insights_harness::Process;
 use super::replicas::{Replica, Replicas};
 use crate::snapshot::Snapshot;
 
-/// At most so much more memory in an hour.
+/// The most by which memory may grow in an hour.
 const BYTES_PER_HOUR: f64 = 1024.0 * 1024.0;
-/// A slope over less is noise: an allocator takes and gives whole pages.
+/// A slope over less time is noise: an allocator maps and unmaps whole pages.
 const MINUTES_FOR_A_SLOPE: f64 = 20.0;
-/// In a short run only a leak that is as large as everything else can be told from noise.
+/// In a short run only a leak as large as everything else stands out from the noise.
 const SHORT_GROWTH: u64 = 8 * 1024 * 1024;
-/// Connections come and go with watches; this is how many more may be open at one moment than at another.
+/// Watches open and close connections; this many more may be open at one moment than at another.
 const SPARE_DESCRIPTORS: usize = 12;
-/// At any size, and whatever has happened. A reason or a phase that was never met before has a series from then on,
-/// and rare ones come late: what is bounded is how many of them there are. A series for each node, configuration or
-/// pool that came and went would be more than this within a few rounds, or be found by [`Figure::names_a_gone_pool`].
+/// For any cluster and any history. A reason or phase has a series from its first occurrence on, and rare ones occur
+/// late, so only their total is bounded. A series for each short-lived node, configuration or pool would exceed this
+/// within a few rounds, or be found by [`Figure::names_a_gone_pool`].
 const MOST_SERIES: usize = 400;
 
-/// Of one replica at one moment.
+/// The figures of one replica at one moment.
 pub struct Figure {
     rss: u64,
     threads: usize,
@@ -32,7 +32,7 @@ pub struct Figure {
 }
 
 impl Figure {
-    /// A series of a pool that is gone, if there is one.
+    /// A series of a deleted pool, if there is one.
     fn names_a_gone_pool(&self, pools: &BTreeSet<String>) -> Option<&str> {
         let is_gone = |series: &str| {
             let pool = series.split("pool=\"").nth(1)?.split('"').next()?;
@@ -60,7 +60,7 @@ impl Figure {
     }
 }
 
-/// Of both, and how much there is to be known.
+/// The figures of both replicas, and the number of node insights.
 pub struct Figures {
     at: Instant,
     replicas: [Figure; 2],
@@ -68,7 +68,7 @@ pub struct Figures {
 }
 
 impl Figures {
-    /// Those of a quiet moment with these insights; fails when there are series of what is gone, or too many.
+    /// The figures at a quiet point with these insights; fails when there are series of deleted pools, or too many.
     pub async fn of(replicas: &Replicas, insights: &Snapshot) -> Result<Self> {
         let pools = insights.pools.keys().cloned().collect();
         let [first, second] = &replicas.members;
@@ -82,11 +82,11 @@ impl Figures {
             let Figure { series, leads, .. } = figure;
             ensure!(
                 gone.is_none(),
-                "of a pool that is gone, of a leader: {leads}: {gone:?}"
+                "a series of a deleted pool (leader: {leads}): {gone:?}"
             );
             ensure!(
                 series.len() <= MOST_SERIES,
-                "{} series, of a leader: {leads}: {series:#?}",
+                "{} series (leader: {leads}): {series:#?}",
                 series.len()
             );
         }
@@ -103,20 +103,20 @@ fn entries(process: &Process, folder: &str) -> Result<usize> {
 #[derive(Default)]
 pub struct Table {
     rows: Vec<Figures>,
-    /// The row that each replica begins with: the first, or that of the round in which one was killed the last time.
-    /// Who leads is another one then, so both begin.
+    /// The first row that counts: that of the last round in which a replica was killed, if any. Leadership changes
+    /// then, so both replicas start from it.
     begin: usize,
 }
 
 impl Table {
-    /// Replicas are new ones in the row that comes: what was before says nothing of them.
-    pub fn begin_again(&mut self) {
+    /// A replica was restarted: earlier rows no longer count.
+    pub fn restart(&mut self) {
         self.begin = self.rows.len();
     }
 
-    /// Adds those of a round, and prints them.
-    pub fn add(&mut self, figures: Figures, round: u32, say: bool) {
-        if say && self.rows.is_empty() {
+    /// Adds the figures of a round, and prints them if asked to.
+    pub fn add(&mut self, figures: Figures, round: u32, print: bool) {
+        if print && self.rows.is_empty() {
             eprintln!(
                 "{:>5} {:>7} {:>8}  RSS KiB, threads, descriptors, series; of both replicas, * leads",
                 "round", "minute", "insights"
@@ -126,7 +126,7 @@ impl Table {
         let (Some(first), Some(last)) = (self.rows.first(), self.rows.last()) else {
             return;
         };
-        if say {
+        if print {
             let minutes = last.at.duration_since(first.at).as_secs() / 60;
             eprint!("{round:>5} {minutes:>7} {:>8}", last.insights);
             for figure in &last.replicas {
@@ -148,7 +148,7 @@ impl Table {
         }
     }
 
-    /// Fails when something has grown.
+    /// Fails if anything has grown.
     pub fn is_flat(&self, is_long: bool) -> Result<()> {
         let rows = &self.rows[self.begin..];
         ensure!(rows.len() > 1, "a replica was killed in the last round");
@@ -169,10 +169,10 @@ impl Table {
                 last.descriptors
             );
             if is_long && let Some(slope) = slope(rows, replica) {
-                eprintln!("{name}: {:.0} KiB an hour", slope / 1024.0);
+                eprintln!("{name}: {:.0} KiB per hour", slope / 1024.0);
                 ensure!(
                     slope < BYTES_PER_HOUR,
-                    "{name}: memory grows by {:.0} KiB an hour",
+                    "{name}: memory grows by {:.0} KiB per hour",
                     slope / 1024.0
                 );
             } else {
@@ -188,7 +188,7 @@ impl Table {
     }
 }
 
-/// Bytes an hour, by least squares over the second half of the run; none if that is too short.
+/// Bytes per hour, by least squares over the second half of the run; `None` if that is too short.
 fn slope(rows: &[Figures], replica: usize) -> Option<f64> {
     let rows = &rows[rows.len() / 2..];
     let (first, last) = (rows.first()?, rows.last()?);

@@ -1,4 +1,4 @@
-//! A leader and a standby, each behind a proxy of its own, and the fresh operator that judges what they wrote.
+//! A leader and a standby, each behind its own proxy, and the reference operator that checks what they wrote.
 
 use std::path::PathBuf;
 
@@ -9,8 +9,8 @@ use crate::scene::{compares, settled};
 use crate::snapshot::Snapshot;
 use crate::support::{OPERATOR_USER, Operator, SOON, WATCHED, World};
 
-/// Whom the fresh operator is to the API server, so that its writes are told from those of the others.
-const JUDGE: &str = "judge";
+/// The service account of the reference operator, which distinguishes its writes in the audit log.
+const REFERENCE: &str = "reference";
 
 const ARGS: [&str; 6] = [
     "--sync-interval",
@@ -24,9 +24,9 @@ const ARGS: [&str; 6] = [
 /// How the replicas are started.
 #[derive(Clone, Copy)]
 pub struct Choices {
-    /// By whose rules nodes are judged.
+    /// The provider by which nodes are evaluated.
     pub platform: &'static str,
-    /// Longer than any fault lasts: who leads then goes on to lead unless it is killed.
+    /// Longer than any fault lasts: the leader stays the leader unless it is killed.
     pub lease: &'static str,
 }
 
@@ -34,7 +34,7 @@ pub struct Replicas {
     pub world: World,
     pub proxies: [FaultProxy; 2],
     pub members: [Replica; 2],
-    judge: PathBuf,
+    reference: PathBuf,
     choices: Choices,
 }
 
@@ -59,7 +59,7 @@ impl Replica {
         })
     }
 
-    /// Ends it as a power failure does, and starts it again.
+    /// Kills it, like a power failure, and starts it again.
     pub async fn kill_and_start(&mut self) -> Result<()> {
         self.operator.process.kill()?;
         self.operator.process.wait_timeout(SOON).await?;
@@ -73,12 +73,12 @@ impl Replica {
         Ok(status.await? == 1)
     }
 
-    /// Waits until it is ready, also where a watch is not answered and has to be given up first.
+    /// Waits until it is ready, even if a watch that is not answered has to time out first.
     async fn ready(&self) -> Result<()> {
         let exit = self.operator.process.exited()?;
         ensure!(
             exit.is_none(),
-            "a replica has ended: {}",
+            "a replica has exited: {}",
             self.operator.process.stderr_tail()
         );
         eventually("a replica is ready", 2 * SOON, async || {
@@ -107,11 +107,11 @@ impl Replicas {
         settled(&leader.operator).await?;
         let standby = start(&standing_by).await?;
         standby.operator.ready().await?;
-        let judge = world.account(JUDGE).await?;
+        let reference = world.account(REFERENCE).await?;
         let replicas = Self {
             proxies: [leading, standing_by],
             members: [leader, standby],
-            judge,
+            reference,
             choices,
             world,
         };
@@ -132,9 +132,9 @@ impl Replicas {
         .await
     }
 
-    /// Ends all faults, and waits until the leader has compared everything twice since. What is held up by a fault
-    /// is cut, or else has to be given up by the replicas themselves.
-    pub async fn quiet(&self, cuts: bool) -> Result<()> {
+    /// Ends all faults, and waits until the leader has completed two more compares. Requests that a fault holds up are
+    /// cut, or otherwise have to time out in the replicas.
+    pub async fn quiesce(&self, cuts: bool) -> Result<()> {
         for proxy in &self.proxies {
             proxy.heal();
             if cuts {
@@ -155,7 +155,7 @@ impl Replicas {
         Ok(())
     }
 
-    /// Keeps the lists of the next compare, for later.
+    /// Records the lists of the next compare, to be replayed later.
     fn record(&self) {
         for proxy in &self.proxies {
             for resource in WATCHED {
@@ -164,20 +164,20 @@ impl Replicas {
         }
     }
 
-    /// Has a fresh operator look: neither it nor the leader has anything to write.
-    pub async fn judge(&self) -> Result<()> {
+    /// Runs a fresh reference operator, and checks that neither it nor the leader writes anything.
+    pub async fn check_by_reference(&self) -> Result<()> {
         let before = Snapshot::of(&self.world).await?;
         let mark = self.world.plane.audit().mark()?;
         let fresh = Operator::start(
-            &self.judge,
+            &self.reference,
             &["--log-level", "info", "--platform", self.choices.platform],
             self.world.plane.dir(),
         )
         .await?;
         settled(&fresh).await?;
         let exit = fresh.stop().await?;
-        ensure!(exit.success(), "the fresh operator ended with {exit}");
-        let user = format!("system:serviceaccount:node-insights:{JUDGE}");
+        ensure!(exit.success(), "the reference operator ended with {exit}");
+        let user = format!("system:serviceaccount:node-insights:{REFERENCE}");
         let written = self.world.writes_by(&[OPERATOR_USER, &user], mark)?;
         let of_insights = written
             .iter()
@@ -186,7 +186,7 @@ impl Replicas {
         let after = Snapshot::of(&self.world).await?;
         ensure!(
             count == 0,
-            "there were {count} insights to write at rest:\n{}",
+            "{count} writes of insights at rest:\n{}",
             before.difference(&after)
         );
         Ok(())
