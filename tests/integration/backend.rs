@@ -1,4 +1,4 @@
-//! The state file: what it brings back, and what is said when it cannot be used.
+//! The state file: what it restores, and what is reported when it cannot be used.
 
 use std::cell::Cell;
 use std::fs;
@@ -36,8 +36,8 @@ async fn timeline(world: &World, node: &str) -> Result<Vec<TimelineEntry>> {
     Ok(insight.status.context("no status")?.timeline)
 }
 
-/// Files beside the state file, by what they end with.
-fn beside(file: &Path, part: &str) -> Result<Vec<PathBuf>> {
+/// Files beside the state file whose name contains `part`.
+fn siblings(file: &Path, part: &str) -> Result<Vec<PathBuf>> {
     let folder = file.parent().context("no folder")?;
     let mut found = Vec::new();
     for entry in fs::read_dir(folder)? {
@@ -63,7 +63,7 @@ async fn a_timeline_outlives_a_power_failure_even_if_the_insight_is_gone() -> Re
     world.node_reaches("worker-0", Phase::Pending).await?;
     let before = timeline(&world, "worker-0").await?;
     assert_eq!(before.len(), 2, "{before:?}");
-    // Written behind. A commit that comes later has it; other nodes change until there is one.
+    // The file is written asynchronously. A later commit includes it, so change other nodes until there is one.
     let seen = SystemTime::now();
     let paused = Cell::new(false);
     eventually("the state file is written again", SOON, async || {
@@ -86,7 +86,7 @@ async fn a_timeline_outlives_a_power_failure_even_if_the_insight_is_gone() -> Re
 }
 
 #[tokio::test]
-async fn a_stopped_operator_has_kept_its_last_state() -> Result<()> {
+async fn a_stopped_operator_has_persisted_its_last_state() -> Result<()> {
     let world = world().await?;
     let file = backend(&state_file(&world));
     let args = ["--state-backend", file.as_str()];
@@ -107,10 +107,10 @@ async fn a_stopped_operator_has_kept_its_last_state() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_damaged_state_file_is_set_aside_and_everything_goes_on() -> Result<()> {
+async fn a_damaged_state_file_is_quarantined_and_the_operator_continues() -> Result<()> {
     let world = world().await?;
     let path = state_file(&world);
-    fs::write(&path, "this is no database".repeat(1000))?;
+    fs::write(&path, "not a database".repeat(1000))?;
     let operator = world
         .operator(&["--state-backend", &backend(&path)])
         .await?;
@@ -122,19 +122,20 @@ async fn a_damaged_state_file_is_set_aside_and_everything_goes_on() -> Result<()
             .await?,
         1
     );
-    let aside = beside(&path, ".damaged-")?;
-    assert_eq!(aside.len(), 1, "{aside:?}");
-    assert!(fs::read_to_string(&aside[0])?.starts_with("this is no database"));
-    let said = operator
+    let quarantined = siblings(&path, ".damaged-")?;
+    assert_eq!(quarantined.len(), 1, "{quarantined:?}");
+    assert!(fs::read_to_string(&quarantined[0])?.starts_with("not a database"));
+    let file = quarantined[0].display().to_string();
+    let is_logged = operator
         .log()
         .into_iter()
-        .any(|line| line["level"] == "ERROR" && line["path"] == aside[0].display().to_string());
-    assert!(said, "{}", operator.process.read_stderr());
+        .any(|line| line["level"] == "ERROR" && line["path"] == *file);
+    assert!(is_logged, "{}", operator.process.read_stderr());
     Ok(())
 }
 
 #[tokio::test]
-async fn a_second_operator_on_the_same_state_file_is_refused_and_the_first_goes_on() -> Result<()> {
+async fn a_second_operator_on_the_same_state_file_exits_and_the_first_continues() -> Result<()> {
     let world = world().await?;
     let file = backend(&state_file(&world));
     let args = ["--state-backend", file.as_str()];
@@ -157,16 +158,16 @@ async fn a_second_operator_on_the_same_state_file_is_refused_and_the_first_goes_
     )?;
     let exit = second.wait_timeout(SOON).await?;
     assert!(!exit.success());
-    let said = second.read_stderr();
+    let error = second.read_stderr();
     assert!(
-        said.contains("state.redb") && said.contains("another process"),
-        "{said}"
+        error.contains("state.redb") && error.contains("another process"),
+        "{error}"
     );
     operator.ready().await
 }
 
 #[tokio::test]
-async fn a_disk_without_room_for_the_state_file_is_said_at_the_start() -> Result<()> {
+async fn a_disk_without_room_for_the_state_file_is_reported_at_the_start() -> Result<()> {
     let world = world().await?;
     let path = state_file(&world);
     let kubeconfig = world
@@ -193,7 +194,7 @@ async fn a_disk_without_room_for_the_state_file_is_said_at_the_start() -> Result
     )?;
     let exit = operator.wait_timeout(SOON).await?;
     assert!(!exit.success());
-    let said = operator.read_stderr();
-    assert!(said.contains("state.redb"), "{said}");
+    let error = operator.read_stderr();
+    assert!(error.contains("state.redb"), "{error}");
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! Dumps of real clusters beside the project, if they are there: the insights agree with what a
-//! public tool says of the same clusters.
+//! Dumps of real clusters beside the project, if there are any: the insights agree with the output of
+//! a public tool for the same clusters.
 
 use std::fs;
 use std::io::Write as _;
@@ -12,7 +12,7 @@ use node_insights_harness::load::{Options, load_cluster};
 
 use crate::support::{World, project};
 
-/// Where the dumps are; not part of the repository.
+/// The folder of the dumps, which are not part of the repository.
 fn folder() -> PathBuf {
     project().join("../shared/testdata/openshift")
 }
@@ -36,14 +36,14 @@ struct PoolRow {
     counts: Vec<(String, i32)>,
 }
 
-/// What the tool printed.
+/// The output of the tool.
 #[derive(Debug, Default)]
 struct Expected {
     nodes: Vec<NodeRow>,
     pools: Vec<PoolRow>,
 }
 
-/// Reads the node and pool tables; the rest is about other things.
+/// Parses the node and pool tables; the rest is ignored.
 fn parse(text: &str) -> Result<Expected> {
     let mut expected = Expected::default();
     let mut table: Option<String> = None;
@@ -62,7 +62,7 @@ fn parse(text: &str) -> Result<Expected> {
         } else if line.is_empty() {
             table = None;
         } else if let (Some(pool), false) = (&table, line.starts_with("NAME ")) {
-            // A message of several lines goes on in lines of its own, which have no columns.
+            // A multi-line message continues on lines without columns.
             if let Some(row) = node_row(pool, line) {
                 expected.nodes.push(row);
             }
@@ -125,11 +125,11 @@ fn pool_row(line: &str) -> Option<PoolRow> {
 #[tokio::test]
 async fn the_insights_of_dumped_clusters_agree_with_a_public_tool() -> Result<()> {
     let Ok(entries) = fs::read_dir(folder()) else {
-        // Not println: what a test that passes prints is thrown away.
+        // Not println: the output of a passing test is captured.
         let mut stderr = std::io::stderr();
         writeln!(
             stderr,
-            "SKIPPED: comparing with real clusters, there are no dumps in {}",
+            "SKIPPED: comparing with real clusters, no dumps in {}",
             folder().display()
         )?;
         return Ok(());
@@ -150,7 +150,7 @@ async fn the_insights_of_dumped_clusters_agree_with_a_public_tool() -> Result<()
     Ok(())
 }
 
-/// One operator after the other on one API server: also that nothing of the last cluster is left.
+/// Runs one operator after the other on one API server, which also checks that nothing of the last cluster remains.
 async fn compare(world: &World, scenario: &Path) -> Result<()> {
     let options = Options {
         crds: Some(folder().join("crds")),
@@ -207,7 +207,7 @@ async fn compare(world: &World, scenario: &Path) -> Result<()> {
 }
 
 #[test]
-fn the_tables_of_the_tool_are_read() {
+fn the_tables_of_the_tool_are_parsed() {
     let text = "\
 Control Plane Nodes
 NAME   ASSESSMENT   PHASE      VERSION   EST   MESSAGE

@@ -1,6 +1,6 @@
-//! Several replicas: one writes, and it is never two. What is done to them is real: processes are killed and
-//! stopped, the network is cut, the lease is deleted and edited. Who wrote when is the API server's audit
-//! log's to say: each replica has a service account of its own.
+//! Several replicas, of which never more than one writes. The faults are real: processes are killed and suspended, the
+//! network is cut, the lease is deleted and edited. The API server's audit log shows who wrote when: each replica has
+//! its own service account.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,26 +26,26 @@ const OLD: &str = "4.19.14";
 const NAMESPACE: &str = "node-insights";
 const LEASE: &str = "node-insights";
 const NODES: usize = 8;
-/// The shortest lease that there is: faults that outlast it take seconds.
+/// The shortest lease duration: faults that outlast it take seconds.
 const SHORT: &[&str] = &[
     "--lease",
     "node-insights/node-insights",
     "--lease-duration",
     "3s",
 ];
-/// Twice as long: replicas need not agree.
+/// Twice as long: replicas may have different durations.
 const LONGER: &[&str] = &[
     "--lease",
     "node-insights/node-insights",
     "--lease-duration",
     "6s",
 ];
-const USUAL: &[&str] = &["--lease", "node-insights/node-insights"];
-/// Longer than a holder of either of these leases believes in it: whoever was away for so long has lost it.
+const DEFAULT: &[&str] = &["--lease", "node-insights/node-insights"];
+/// Longer than a holder of either lease believes that it holds it: a replica that was suspended this long has lost it.
 const PAST_THE_LEASE: Duration = Duration::from_millis(4500);
 
-/// How often is looked who leads.
-const LOOK: Duration = Duration::from_millis(50);
+/// The poll interval for the leader.
+const POLL: Duration = Duration::from_millis(50);
 
 async fn world() -> Result<World> {
     let cluster = Cluster::builder(OLD)
@@ -54,7 +54,7 @@ async fn world() -> Result<World> {
     World::openshift(&cluster).await
 }
 
-/// The resource version of every insight: it changes with every write.
+/// The resource version of every insight, which changes with every write.
 async fn versions(world: &World) -> Result<BTreeMap<String, Option<String>>> {
     let nodes = world.node_insights().await?.into_iter();
     let pools = world.pool_insights().await?.into_iter();
@@ -63,7 +63,7 @@ async fn versions(world: &World) -> Result<BTreeMap<String, Option<String>>> {
     Ok(nodes.chain(pools).collect())
 }
 
-/// Insights that were written since `mark`, by whom.
+/// Writes of insights since `mark`.
 fn insight_writes(world: &World, mark: AuditMark) -> Result<Vec<AuditEntry>> {
     let entries = world.plane.audit().since(mark)?;
     let of_insights = |entry: &&AuditEntry| entry.api_group == "nodeinsights.dev";
@@ -75,19 +75,20 @@ fn insight_writes(world: &World, mark: AuditMark) -> Result<Vec<AuditEntry>> {
 }
 
 #[tokio::test]
-async fn a_replica_that_loses_its_lease_ends_at_once_also_while_nobody_answers_it() -> Result<()> {
+async fn a_replica_that_loses_its_lease_exits_at_once_even_if_the_api_server_does_not_answer()
+-> Result<()> {
     let world = world().await?;
     let mut replica = Replica::start(&world, "first", SHORT).await?;
     replica.until_it_leads(&world).await?;
     world.all_reported(NODES).await?;
-    replica.line.cut();
+    replica.link.cut();
     world
         .editor
         .set_state("worker-0", "Degraded", "disk full")
         .await?;
-    let said = replica.until_it_ends().await?;
+    let log = replica.until_it_ends().await?;
     let time = |message: &str| -> Result<jiff::Timestamp> {
-        let mut lines = said
+        let mut lines = log
             .lines()
             .filter_map(|line| serde_json::from_str(line).ok());
         let line = lines.find(|line: &Value| line["message"] == message);
@@ -104,15 +105,15 @@ async fn a_replica_that_loses_its_lease_ends_at_once_also_while_nobody_answers_i
 async fn a_standby_writes_nothing_and_takes_over_without_moving_a_time_when_the_leader_ends()
 -> Result<()> {
     let world = world().await?;
-    let mut first = Replica::start(&world, "first", USUAL).await?;
+    let mut first = Replica::start(&world, "first", DEFAULT).await?;
     first.until_it_leads(&world).await?;
     world.all_reported(NODES).await?;
     world
         .pool_becomes("worker", "all done", |pool| pool.progress == "8/8")
         .await?;
 
-    let mut second = Replica::start(&world, "second", USUAL).await?;
-    // What the leader writes while the other one stands by, in seconds that differ from the other's own.
+    let mut second = Replica::start(&world, "second", DEFAULT).await?;
+    // The leader writes while the other one stands by, with times that the standby would not choose.
     world
         .editor
         .set_state("worker-0", "Degraded", "disk full")
@@ -132,9 +133,9 @@ async fn a_standby_writes_nothing_and_takes_over_without_moving_a_time_when_the_
 
     let (status, body) = second.operator()?.get("/readyz").await?;
     assert_eq!(status, 200, "a standby is ready: {body}");
-    assert!(!second.leads().await);
+    assert!(!second.leads().await, "the standby leads");
     let began = Instant::now();
-    let operator = first.operator.take().context("it runs")?;
+    let operator = first.operator.take().context("it is running")?;
     assert!(operator.stop().await?.success());
     second.until_it_leads(&world).await?;
     println!(
@@ -173,8 +174,8 @@ async fn a_standby_writes_nothing_and_takes_over_without_moving_a_time_when_the_
 }
 
 #[tokio::test]
-async fn an_operator_that_may_not_use_the_lease_writes_nothing_and_says_what_to_grant() -> Result<()>
-{
+async fn without_permission_for_the_lease_nothing_is_written_and_the_missing_grant_is_reported()
+-> Result<()> {
     let world = world().await?;
     let kubeconfig = world
         .plane
@@ -197,20 +198,20 @@ async fn an_operator_that_may_not_use_the_lease_writes_nothing_and_says_what_to_
     Ok(())
 }
 
-/// What is done to a leader, or to its lease.
+/// A fault of the leader or of its lease.
 #[derive(Debug, Clone, Copy)]
 enum Fault {
-    /// As a power failure does.
+    /// SIGKILL, like a power failure.
     Kill,
-    /// Nothing of it runs until the lease is over; then it goes on where it was.
+    /// SIGSTOP until the lease has expired; then SIGCONT.
     Stop,
-    /// Nothing gets through until the lease is over; then everything does.
+    /// A network partition until the lease has expired.
     Partition,
-    /// Somebody deletes the lease.
+    /// The lease is deleted.
     DeleteLease,
-    /// Somebody gives the lease to somebody.
+    /// The holder of the lease is edited.
     EditHolder,
-    /// Whoever renewed it seems to live in another hour.
+    /// The times of the lease are edited, as by a holder with a wrong clock.
     EditTimes,
 }
 
@@ -225,7 +226,7 @@ impl Fault {
     ];
 }
 
-/// How many faults; all kinds twice unless `NODE_INSIGHTS_FAULTS` says otherwise.
+/// How many faults; every kind twice unless `NODE_INSIGHTS_FAULTS` is set.
 fn faults() -> Result<usize> {
     match std::env::var("NODE_INSIGHTS_FAULTS") {
         Ok(number) => number.parse().context("NODE_INSIGHTS_FAULTS is a number"),
@@ -234,7 +235,7 @@ fn faults() -> Result<usize> {
 }
 
 #[tokio::test]
-async fn no_replica_writes_that_does_not_hold_the_lease_whatever_happens_to_it() -> Result<()> {
+async fn no_replica_writes_without_holding_the_lease_whatever_happens_to_it() -> Result<()> {
     let world = Arc::new(world().await?);
     let mark = world.plane.audit().mark()?;
     let mut replicas = [
@@ -252,12 +253,12 @@ async fn no_replica_writes_that_does_not_hold_the_lease_whatever_happens_to_it()
         } else {
             (other, one)
         };
-        inflict(fault, number, &world, leader, standby)
+        inject(fault, number, &world, leader, standby)
             .await
             .with_context(|| format!("fault {number}: {fault:?}"))?;
         leader.run(&world).await?;
         standby.run(&world).await?;
-        writes_go_on(&world)
+        writes_continue(&world)
             .await
             .with_context(|| format!("after fault {number}: {fault:?}"))?;
     }
@@ -271,14 +272,11 @@ async fn no_replica_writes_that_does_not_hold_the_lease_whatever_happens_to_it()
         stray.len()
     );
     assert!(stray.is_empty(), "{stray:#?}");
-    assert!(
-        written > 20 * faults()?,
-        "there was too little to write: {written}"
-    );
+    assert!(written > 20 * faults()?, "too few writes: {written}");
     Ok(())
 }
 
-async fn inflict(
+async fn inject(
     fault: Fault,
     number: usize,
     world: &World,
@@ -288,30 +286,30 @@ async fn inflict(
     let leases = leases(world);
     match fault {
         Fault::Kill => {
-            let operator = leader.operator.take().context("it runs")?;
+            let operator = leader.operator.take().context("it is running")?;
             operator.kill().await?;
             standby.until_it_leads(world).await
         }
         Fault::Stop => {
             leader.operator()?.process.signal(Signal::STOP)?;
-            // A fault that lasts this long, nothing that is waited for.
+            // The duration of the fault, not a wait for something.
             tokio::time::sleep(PAST_THE_LEASE).await;
             leader.operator()?.process.signal(Signal::CONT)?;
-            let said = leader.until_it_ends().await?;
-            ensure!(said.contains("The lease is lost"), "{said}");
+            let log = leader.until_it_ends().await?;
+            ensure!(log.contains("The lease is lost"), "{log}");
             standby.until_it_leads(world).await
         }
         Fault::Partition => {
-            leader.line.cut();
-            let said = leader.until_it_ends().await?;
-            ensure!(said.contains("The lease is lost"), "{said}");
+            leader.link.cut();
+            let log = leader.until_it_ends().await?;
+            ensure!(log.contains("The lease is lost"), "{log}");
             standby.until_it_leads(world).await?;
-            leader.line.mend();
+            leader.link.restore();
             Ok(())
         }
         Fault::DeleteLease => {
             leases.delete(LEASE, &DeleteParams::default()).await?;
-            eventually("the lease is made again", SOON, async || {
+            eventually("the lease is recreated", SOON, async || {
                 Ok(leases.get_opt(LEASE).await?.map(|_| ()))
             })
             .await?;
@@ -321,8 +319,8 @@ async fn inflict(
             let holders = [json!(null), json!(""), json!("nobody"), json!(standby.user)];
             let holder = &holders[number / Fault::ALL.len() % holders.len()];
             patch(&leases, json!({"holderIdentity": holder})).await?;
-            let said = leader.until_it_ends().await?;
-            ensure!(said.contains("The lease is lost"), "{said}");
+            let log = leader.until_it_ends().await?;
+            ensure!(log.contains("The lease is lost"), "{log}");
             standby.until_it_leads(world).await
         }
         Fault::EditTimes => {
@@ -353,7 +351,7 @@ async fn patch(leases: &Api<Lease>, spec: Value) -> Result<()> {
     Ok(())
 }
 
-/// Which one leads; only one may.
+/// The index of the leader; fails if both lead.
 async fn leader(world: &World, replicas: &mut [Replica; 2]) -> Result<usize> {
     let end = Instant::now() + SOON;
     loop {
@@ -363,15 +361,15 @@ async fn leader(world: &World, replicas: &mut [Replica; 2]) -> Result<usize> {
             (false, false) => {}
             (true, true) => bail!("both lead"),
         }
-        ensure!(Instant::now() < end, "nobody leads");
+        ensure!(Instant::now() < end, "no replica leads");
         for replica in &mut *replicas {
             replica.run(world).await?;
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL).await;
     }
 }
 
-/// Changes nodes without a pause, so that there is always something being written.
+/// Changes nodes without a pause, so that something is being written all the time.
 async fn change_nodes(world: Arc<World>, done: Arc<AtomicBool>) -> Result<()> {
     for number in 0.. {
         if done.load(Ordering::Relaxed) {
@@ -386,8 +384,8 @@ async fn change_nodes(world: Arc<World>, done: Arc<AtomicBool>) -> Result<()> {
     Ok(())
 }
 
-/// Waits until an insight was written that was not yet when this was called.
-async fn writes_go_on(world: &World) -> Result<()> {
+/// Waits until another insight is written.
+async fn writes_continue(world: &World) -> Result<()> {
     let mark = world.plane.audit().mark()?;
     eventually("an insight is written", SOON, async || {
         Ok((!insight_writes(world, mark)?.is_empty()).then_some(()))
@@ -395,8 +393,8 @@ async fn writes_go_on(world: &World) -> Result<()> {
     .await
 }
 
-/// How many insights were written, and which writes came in when somebody else had taken or renewed the
-/// lease last.
+/// The number of writes of insights, and those that arrived when another replica was the last to take or renew the
+/// lease.
 fn strays(
     world: &World,
     mark: AuditMark,

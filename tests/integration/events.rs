@@ -1,5 +1,5 @@
-//! What happens to nodes, and to the operator itself, is told as Events: each thing once, and no more of them
-//! than a cluster can take.
+//! What happens to nodes, and to the operator itself, is recorded as Events: once each, and at a rate that a cluster
+//! can take.
 
 use std::time::Instant;
 
@@ -24,7 +24,7 @@ async fn world() -> Result<World> {
     World::openshift(&cluster).await
 }
 
-/// Events of a namespace, each with its type, its reason and what it is about.
+/// The Events of a namespace, each with its type, its reason and its object.
 async fn events(world: &World, namespace: &str) -> Result<Vec<(String, Event)>> {
     let api: Api<Event> = Api::namespaced(world.client.clone(), namespace);
     let events = api.list(&ListParams::default()).await?.items;
@@ -45,8 +45,8 @@ async fn events(world: &World, namespace: &str) -> Result<Vec<(String, Event)>> 
         .collect())
 }
 
-/// Waits until there is an Event that begins like this.
-async fn told(world: &World, namespace: &str, text: &str) -> Result<Event> {
+/// Waits for an Event whose type, reason and object begin with `text`.
+async fn event(world: &World, namespace: &str, text: &str) -> Result<Event> {
     eventually(text, SOON, async || {
         let events = events(world, namespace).await?;
         let found = events.iter().find(|(about, _)| about.starts_with(text));
@@ -68,7 +68,7 @@ async fn start_update(world: &World) -> Result<String> {
 }
 
 #[tokio::test]
-async fn an_update_is_told_step_by_step_and_each_step_once_also_by_who_comes_later() -> Result<()> {
+async fn each_step_of_an_update_is_recorded_as_one_event_even_after_a_restart() -> Result<()> {
     let world = world().await?;
     let operator = world.operator(&[]).await?;
     world.all_reported(2).await?;
@@ -83,9 +83,9 @@ async fn an_update_is_told_step_by_step_and_each_step_once_also_by_who_comes_lat
     world.editor.annotate(NODE, &wanted).await?;
     world.editor.cordon(NODE, true).await?;
     world.node_reaches(NODE, Phase::Draining).await?;
-    told(&world, "default", "Normal DrainStarted").await?;
+    event(&world, "default", "Normal DrainStarted").await?;
 
-    // Another process goes on where this one ended.
+    // Another process continues where this one ended.
     operator.kill().await?;
     let operator = world.operator(&[]).await?;
     operator.ready().await?;
@@ -93,7 +93,7 @@ async fn an_update_is_told_step_by_step_and_each_step_once_also_by_who_comes_lat
         .editor
         .set_state(NODE, "Degraded", "disk is full")
         .await?;
-    let degraded = told(&world, "default", "Warning NodeDegraded").await?;
+    let degraded = event(&world, "default", "Warning NodeDegraded").await?;
     assert!(degraded.note.unwrap_or_default().contains("disk is full"));
     let done = [
         ("currentConfig", Some(&*config)),
@@ -103,7 +103,7 @@ async fn an_update_is_told_step_by_step_and_each_step_once_also_by_who_comes_lat
     ];
     world.editor.annotate(NODE, &done).await?;
     world.editor.cordon(NODE, false).await?;
-    let completed = told(&world, "default", "Normal UpdateCompleted").await?;
+    let completed = event(&world, "default", "Normal UpdateCompleted").await?;
 
     let insight = world
         .node_insight(NODE)
@@ -114,14 +114,14 @@ async fn an_update_is_told_step_by_step_and_each_step_once_also_by_who_comes_lat
     let related = completed.related.unwrap_or_default();
     assert_eq!(related.kind.as_deref(), Some("Node"));
     assert_eq!(related.name.as_deref(), Some(NODE));
-    let mut told: Vec<String> = events(&world, "default")
+    let mut recorded: Vec<String> = events(&world, "default")
         .await?
         .into_iter()
         .filter(|(_, event)| event.reporting_controller.as_deref() == Some(CONTROLLER))
         .map(|(about, _)| about)
         .collect();
-    // Times are whole seconds, and several things happen in one.
-    told.sort();
+    // Times are whole seconds, and several Events fall into one.
+    recorded.sort();
     let about = |text: &str| format!("{text} NodeProgressInsight {NODE}");
     let once = [
         about("Normal DrainStarted"),
@@ -129,16 +129,16 @@ async fn an_update_is_told_step_by_step_and_each_step_once_also_by_who_comes_lat
         about("Normal UpdateStarted"),
         about("Warning NodeDegraded"),
     ];
-    assert_eq!(told, once);
-    // Where people look for it.
-    let said = world.plane.kubectl(&["describe", "npi", NODE]).await?;
-    assert!(said.contains("UpdateCompleted"), "{said}");
+    assert_eq!(recorded, once);
+    // `kubectl describe` shows them.
+    let output = world.plane.kubectl(&["describe", "npi", NODE]).await?;
+    assert!(output.contains("UpdateCompleted"), "{output}");
     assert!(operator.stop().await?.success());
     Ok(())
 }
 
 #[tokio::test]
-async fn nothing_is_told_of_a_cluster_that_is_seen_for_the_first_time() -> Result<()> {
+async fn a_cluster_that_is_seen_for_the_first_time_gets_no_events() -> Result<()> {
     let world = world().await?;
     start_update(&world).await?;
     world
@@ -147,12 +147,12 @@ async fn nothing_is_told_of_a_cluster_that_is_seen_for_the_first_time() -> Resul
         .await?;
     let operator = world.operator(&[]).await?;
     world.all_reported(2).await?;
-    // What is told comes after the insight; this is told, so everything before it was not.
+    // Events follow the insights in order: once this one is there, there was none before it.
     world
         .editor
         .set_state("worker-1", "Degraded", "no disk")
         .await?;
-    told(
+    event(
         &world,
         "default",
         "Warning NodeDegraded NodeProgressInsight worker-1",
@@ -166,8 +166,7 @@ async fn nothing_is_told_of_a_cluster_that_is_seen_for_the_first_time() -> Resul
 }
 
 #[tokio::test]
-async fn when_everything_happens_at_once_only_some_of_it_is_told_and_the_insights_do_not_wait()
--> Result<()> {
+async fn events_are_rate_limited_and_do_not_delay_the_insights() -> Result<()> {
     const NODES: usize = 320;
     let world = World::empty().await?;
     kubernetes::Cluster::builder("v1.35.0")
@@ -187,7 +186,7 @@ async fn when_everything_happens_at_once_only_some_of_it_is_told_and_the_insight
         .buffer_unordered(8)
         .try_collect::<()>()
         .await?;
-    eventually("every insight says it", SOON, async || {
+    eventually("every insight shows it", SOON, async || {
         let insights = world.node_insights().await?;
         let draining = insights.values().filter(|insight| {
             let status = insight.status.as_ref();
@@ -200,12 +199,12 @@ async fn when_everything_happens_at_once_only_some_of_it_is_told_and_the_insight
     let dropped = operator
         .metric("node_insights_events_total", &dropped)
         .await?;
-    // Whoever stops tells what the rate allows at once: all that wait, if there were no rate.
+    // An operator that stops sends as many pending Events as the rate allows; without a limit, that would be all.
     assert!(operator.stop().await?.success());
     let log = world.operator_writes(mark)?;
     let seconds = started.elapsed().as_secs();
     let created = count(&log, "create", "events", "");
-    // Of each node that it started, and that it drains: 640. At most 50 in any 25 s, and 250 wait.
+    // Two Events per node, its update and its drain: 640. At most 50 in any 25 s, and 250 pending.
     let most = 50 * (1 + usize::try_from(seconds)? / 25 + 1);
     assert!((50..=most).contains(&created), "{created} in {seconds} s");
     assert!(
@@ -213,7 +212,7 @@ async fn when_everything_happens_at_once_only_some_of_it_is_told_and_the_insight
         "{dropped} dropped"
     );
 
-    // Whoever starts now tells what was not told, and does not keep what happens then waiting for it.
+    // After a restart the operator records missing Events, without delaying new ones.
     let operator = world.operator(&[]).await?;
     operator.ready().await?;
     let nodes = kubernetes::Nodes::new(world.client.clone());
@@ -221,23 +220,23 @@ async fn when_everything_happens_at_once_only_some_of_it_is_told_and_the_insight
     nodes.become_ready(&names[0]).await?;
     world.editor.cordon(&names[0], false).await?;
     let text = format!("Normal UpdateCompleted NodeProgressInsight {}", names[0]);
-    told(&world, "default", &text).await?;
+    event(&world, "default", &text).await?;
     let of_start = operator.metric("node_insights_events_total", &[]).await?;
     assert!(
         (51..=60).contains(&of_start),
-        "{of_start} Events of a start"
+        "{of_start} Events after the start"
     );
     Ok(())
 }
 
 #[tokio::test]
-async fn who_leads_is_told_where_the_lease_is() -> Result<()> {
+async fn the_leader_is_recorded_as_an_event_on_the_lease() -> Result<()> {
     let world = world().await?;
     let operator = world
         .operator(&["--lease", "node-insights/node-insights"])
         .await?;
     operator.ready().await?;
-    let event = told(
+    let event = event(
         &world,
         "node-insights",
         "Normal LeaderElection Lease node-insights",
@@ -249,7 +248,7 @@ async fn who_leads_is_told_where_the_lease_is() -> Result<()> {
 }
 
 #[tokio::test]
-async fn without_events_none_is_written_and_everything_else_is() -> Result<()> {
+async fn with_events_disabled_none_is_written_and_everything_else_is() -> Result<()> {
     let world = world().await?;
     let mark = world.plane.audit().mark()?;
     let operator = world.operator(&["--enable-events=false"]).await?;
@@ -264,8 +263,8 @@ async fn without_events_none_is_written_and_everything_else_is() -> Result<()> {
         })
         .await?;
     assert!(operator.stop().await?.success());
-    let asked = world.plane.audit().since(mark)?;
-    let of_operator = asked.iter().filter(|entry| entry.user == OPERATOR_USER);
+    let requests = world.plane.audit().since(mark)?;
+    let of_operator = requests.iter().filter(|entry| entry.user == OPERATOR_USER);
     assert_eq!(
         of_operator
             .filter(|entry| entry.resource == "events")

@@ -1,4 +1,4 @@
-//! What holds whatever happens: evaluations, writes, order, restarts.
+//! What always holds: evaluations, writes, order, restarts.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -36,14 +36,17 @@ async fn a_hundred_nodes_are_evaluated_once_each_for_two_consumers() -> Result<(
         .await?;
     assert_eq!(operator.evaluations(None).await?, 100);
     for consumer in ["node_insight", "pool_insight"] {
-        let told = operator
+        let notified = operator
             .metric(
                 "node_insights_notifications_total",
                 &[&format!("consumer=\"{consumer}\"")],
             )
             .await?;
         let least = if consumer == "node_insight" { 100 } else { 1 };
-        assert!(told >= least, "{consumer} was told {told} times");
+        assert!(
+            notified >= least,
+            "{consumer} was notified {notified} times"
+        );
     }
     Ok(())
 }
@@ -69,7 +72,7 @@ async fn one_visible_change_of_a_node_is_one_write_and_a_heartbeat_is_none() -> 
             &Patch::Strategic(heartbeat),
         )
         .await?;
-    // The cordon that follows on the same watch says when the heartbeat was seen.
+    // The cordon follows on the same watch: once it is reported, the heartbeat was seen.
     world.editor.cordon("worker-0", true).await?;
     world
         .node_becomes("worker-0", "unavailable", |node| {
@@ -109,7 +112,7 @@ async fn a_restart_at_rest_writes_nothing_and_moves_no_time() -> Result<()> {
     let mark = world.plane.audit().mark()?;
     let operator = world.operator(&[]).await?;
     operator.ready().await?;
-    // A change of one node, written, says that everything before it was looked at.
+    // Once every node has a state and nothing is pending, everything was compared.
     eventually("every node was evaluated", SOON, async || {
         Ok((operator.metric("node_insights_node_states", &[]).await? == 23).then_some(()))
     })
@@ -145,11 +148,7 @@ async fn a_kill_in_the_middle_ends_in_the_same_objects() -> Result<()> {
     let operator = world.operator(&[]).await?;
     let all = world.all_reported(63).await?;
     for (name, uid) in &survivors {
-        assert_eq!(
-            all[name].uid().as_ref(),
-            Some(uid),
-            "{name} was created anew"
-        );
+        assert_eq!(all[name].uid().as_ref(), Some(uid), "{name} was recreated");
     }
 
     // In the middle of a sweep over all nodes.
@@ -180,7 +179,7 @@ async fn a_kill_in_the_middle_ends_in_the_same_objects() -> Result<()> {
     assert_eq!(
         uids(&world.node_insights().await?),
         before,
-        "no insight was deleted or created anew"
+        "no insight was deleted or recreated"
     );
     assert_eq!(world.pool_insights().await?.len(), pools);
     Ok(())
@@ -194,7 +193,7 @@ async fn nothing_is_written_or_deleted_before_every_kind_is_listed() -> Result<(
     assert!(operator.stop().await?.success());
     let before = world.node_insights().await?;
 
-    // Without MachineConfigs no version is known: a hasty operator would call every node Unknown.
+    // Without MachineConfigs no version is known: an operator that does not wait would report every node as Unknown.
     deny(&world, "machineconfigs").await?;
     world.editor.delete_node("worker-0").await?;
     let mark = world.plane.audit().mark()?;
@@ -203,7 +202,7 @@ async fn nothing_is_written_or_deleted_before_every_kind_is_listed() -> Result<(
         .says_why("[-] machineconfigs: The operator may not list and watch")
         .await?;
     assert!(why.contains("kubectl apply -k config/rbac"), "{why}");
-    // Each kind is watched by itself: nothing says which one is first.
+    // Each kind is watched separately, in no particular order.
     operator.says_why("[+] nodes: ok").await?;
     assert_eq!(world.operator_writes(mark)?, []);
     assert_eq!(
@@ -224,7 +223,7 @@ async fn nothing_is_written_or_deleted_before_every_kind_is_listed() -> Result<(
     Ok(())
 }
 
-/// Takes a resource out of the operator's role.
+/// Removes a resource from the operator's role.
 async fn deny(world: &World, resource: &str) -> Result<()> {
     use k8s_openapi::api::rbac::v1::ClusterRole;
     let api: Api<ClusterRole> = Api::all(world.client.clone());
@@ -277,7 +276,7 @@ async fn an_insight_that_is_edited_or_deleted_by_hand_is_repaired() -> Result<()
         "its times too"
     );
 
-    // An insight of a node that is not there goes.
+    // The insight of a node that does not exist is deleted.
     let orphan = json!({"apiVersion": "nodeinsights.dev/v1alpha1", "kind": "NodeProgressInsight", "metadata": {"name": "nobody"}});
     world
         .plane
@@ -290,7 +289,8 @@ async fn an_insight_that_is_edited_or_deleted_by_hand_is_repaired() -> Result<()
 }
 
 #[tokio::test]
-async fn a_sweep_over_a_pool_writes_its_insight_about_once_a_second_and_ends_right() -> Result<()> {
+async fn a_sweep_over_a_pool_writes_its_insight_about_once_a_second_and_ends_correct() -> Result<()>
+{
     let world = world(100).await?;
     let operator = world.operator(&[]).await?;
     world.all_reported(103).await?;
@@ -343,7 +343,7 @@ async fn a_sweep_over_a_pool_writes_its_insight_about_once_a_second_and_ends_rig
         .collect();
     for pair in times.windows(2) {
         let gap = pair[1].duration_since(pair[0]);
-        // The pace begins when the answer is there, so the requests are further apart.
+        // The interval starts with the response, so the requests are further apart.
         assert!(
             gap >= SignedDuration::from_secs(1),
             "{gap} between two writes"
@@ -353,13 +353,13 @@ async fn a_sweep_over_a_pool_writes_its_insight_about_once_a_second_and_ends_rig
     assert_eq!(
         count(&writes, "update", "nodeprogressinsights", "status"),
         100,
-        "one a node"
+        "one per node"
     );
     Ok(())
 }
 
 #[tokio::test]
-async fn the_garbage_collector_takes_the_insight_of_a_node_that_goes_while_the_operator_is_away()
+async fn the_garbage_collector_deletes_the_insight_of_a_node_deleted_while_the_operator_is_down()
 -> Result<()> {
     let mut world = world(3).await?;
     let operator = world.operator(&[]).await?;

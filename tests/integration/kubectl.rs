@@ -1,4 +1,4 @@
-//! What people type: `kubectl get`, with the real kubectl.
+//! `kubectl get` as users type it, with the real kubectl.
 
 use anyhow::Result;
 use jiff::{SignedDuration, Timestamp};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::World;
 
-/// Columns of a terminal that tables fit into without `-o wide`.
+/// The terminal width that tables fit into without `-o wide`.
 const TERMINAL: usize = 80;
 
 /// The columns of `kubectl get npi`.
@@ -42,7 +42,7 @@ async fn world() -> Result<World> {
 }
 
 #[tokio::test]
-async fn the_tables_have_their_columns_and_every_name_people_try_works() -> Result<()> {
+async fn the_tables_have_their_columns_and_every_name_of_the_kinds_works() -> Result<()> {
     let world = world().await?;
     let _operator = world.operator(&[]).await?;
     world.all_reported(4).await?;
@@ -58,7 +58,7 @@ async fn the_tables_have_their_columns_and_every_name_people_try_works() -> Resu
     let table = world.plane.kubectl(&["get", "npi"]).await?;
     println!("{table}");
     assert_eq!(headings(&table), NODE_COLUMNS);
-    // No name is cut: people copy them.
+    // Names are not truncated: users copy them.
     assert!(table.contains(LONG_NAME), "{table}");
     let pools = world.plane.kubectl(&["get", "ppi"]).await?;
     println!("{pools}");
@@ -117,7 +117,7 @@ async fn the_tables_have_their_columns_and_every_name_people_try_works() -> Resu
 }
 
 #[tokio::test]
-async fn the_tables_fit_a_terminal_up_to_the_lengths_that_the_columns_are_made_for() -> Result<()> {
+async fn the_tables_fit_a_terminal_up_to_the_lengths_that_the_columns_allow() -> Result<()> {
     let world = World::empty().await?;
     // Five characters, as `7d12h`: the most that kubectl prints for two years.
     let since = Timestamp::now() - SignedDuration::from_hours(7 * 24 + 12);
@@ -151,7 +151,7 @@ async fn the_tables_fit_a_terminal_up_to_the_lengths_that_the_columns_are_made_f
         assert_eq!(headings(&table), columns);
         assert_eq!(table.lines().count(), 1 + rows, "{table}");
         let width = table.lines().map(|line| line.trim_end().chars().count());
-        // Equal, and not only at most: one character more of anything does not fit, as the columns' comments say.
+        // Equal, not just at most: one more character in any column does not fit, as the comments on them say.
         assert_eq!(width.max(), Some(TERMINAL), "{table}");
     }
     let nodes = world.plane.kubectl(&["get", "npi"]).await?;
@@ -179,7 +179,7 @@ async fn kubectl_wait_ends_when_a_pool_is_done() -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_api_server_refuses_a_status_that_breaks_the_schema() -> Result<()> {
+async fn the_api_server_rejects_a_status_that_violates_the_schema() -> Result<()> {
     let world = World::empty().await?;
     let object =
         "{apiVersion: nodeinsights.dev/v1alpha1, kind: NodeProgressInsight, metadata: {name: a}}";
@@ -202,8 +202,8 @@ async fn the_api_server_refuses_a_status_that_breaks_the_schema() -> Result<()> 
             "desiredVersion and desiredVersionSource must be there together",
         ),
     ] {
-        let refused = patch(&world, wrong).await;
-        let error = format!("{:#}", refused.expect_err("the schema does not allow it"));
+        let rejected = patch(&world, wrong).await;
+        let error = format!("{:#}", rejected.expect_err("the schema does not allow it"));
         assert!(error.contains(hint), "{error}");
     }
     Ok(())
@@ -216,7 +216,7 @@ async fn patch(world: &World, patch: &str) -> Result<String> {
     world.plane.kubectl(&args).await
 }
 
-/// Makes an insight with that status.
+/// Creates an insight with that status.
 async fn report(world: &World, kind: &str, name: &str, status: &Value) -> Result<()> {
     let object = json!({
         "apiVersion": "nodeinsights.dev/v1alpha1", "kind": kind, "metadata": {"name": name},

@@ -27,7 +27,7 @@ async fn a_change_can_be_followed_by_its_reconcile_id_from_trigger_to_written_in
     world.editor.start_update("4.20.3").await?;
     world.node_reaches("worker-0", Phase::Pending).await?;
     operator.ready().await?;
-    // The insight can be seen a moment before the operator knows that it is written.
+    // The insight is visible a moment before the operator receives the response.
     let (log, written) = eventually("the write is logged", SOON, async || {
         let log = operator.log();
         let written = log.iter().rfind(|line| {
@@ -71,7 +71,7 @@ async fn sigterm_ends_the_operator_in_order_with_the_last_state_written() -> Res
     let operator = world.operator(&[]).await?;
     world.all_reported(3).await?;
     operator.ready().await?;
-    // Two changes of one pool within its pace of a second: the second one is written when it ends.
+    // Two changes of one pool within a second, its minimum interval: the second one is written on shutdown.
     world.editor.set_paused("worker", true).await?;
     world.editor.start_update("4.20.3").await?;
     world
@@ -111,20 +111,20 @@ async fn with_both_insights_disabled_nothing_is_watched_and_the_log_says_so() ->
         ])
         .await?;
     operator.ready().await?;
-    let said = operator.log().iter().any(|line| {
+    let is_logged = operator.log().iter().any(|line| {
         line["message"]
             .as_str()
             .is_some_and(|text| text.contains("disabled"))
     });
-    assert!(said, "{:?}", operator.log());
+    assert!(is_logged, "{:?}", operator.log());
     assert_eq!(operator.metric("node_insights_watch_synced", &[]).await?, 0);
     assert!(operator.stop().await?.success());
-    let asked = world.plane.audit().since(mark)?;
+    let requests = world.plane.audit().since(mark)?;
     assert!(
-        asked
+        requests
             .iter()
             .all(|entry| entry.user != crate::support::OPERATOR_USER),
-        "{asked:#?}"
+        "{requests:#?}"
     );
     Ok(())
 }
@@ -144,7 +144,7 @@ async fn one_insight_alone_is_written_without_the_other() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_wrong_start_ends_with_an_exit_code_and_what_to_do() -> Result<()> {
+async fn a_failed_start_exits_with_a_code_and_a_remedy() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let nowhere = folder.path().join("no-kubeconfig");
     let nowhere = nowhere.to_string_lossy();
@@ -178,16 +178,16 @@ async fn a_wrong_start_ends_with_an_exit_code_and_what_to_do() -> Result<()> {
         let envs = [("KUBECONFIG", nowhere.as_ref()), ("HOME", nowhere.as_ref())];
         let process: Process = spawn(args, &envs, folder.path())?;
         let exit = process.wait_timeout(SOON).await?;
-        let said = process.read_stderr();
-        assert_eq!(exit, Exit::Code(code), "{args:?}: {said}");
-        assert!(said.contains(hint), "{args:?}: {said}");
-        assert!(!said.contains("panicked"), "{said}");
+        let error = process.read_stderr();
+        assert_eq!(exit, Exit::Code(code), "{args:?}: {error}");
+        assert!(error.contains(hint), "{args:?}: {error}");
+        assert!(!error.contains("panicked"), "{error}");
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn sigterm_ends_an_operator_whose_api_server_is_away() -> Result<()> {
+async fn sigterm_ends_an_operator_whose_api_server_is_down() -> Result<()> {
     let mut world = world().await?;
     let operator = world.operator(&[]).await?;
     world.all_reported(3).await?;

@@ -1,6 +1,6 @@
 //! The operator's binary against a real API server: what it writes, when, and what it does when
-//! something is missing. Each test has a control plane of its own; the operator runs with the token
-//! of a service account, under the RBAC of `config/rbac`.
+//! something is missing. Each test has its own control plane; the operator runs with the token of a
+//! service account, under the RBAC of `config/rbac`.
 
 #![allow(
     clippy::unwrap_used,
@@ -18,7 +18,7 @@ mod invariants;
 mod kubectl;
 mod kubernetes;
 mod lifecycle;
-mod line;
+mod link;
 mod memory;
 mod metrics;
 mod obstacles;

@@ -1,7 +1,7 @@
-//! How many nodes fit into how much memory: through the first start, lists from the beginning, a restart, and the
-//! take-over by another replica, each process in a control group with that limit.
+//! How many nodes fit into how much memory: through the first start, a relist, a restart, and the takeover by another
+//! replica, with each process in a cgroup with that limit.
 //!
-//! Not part of the tests that always run: `hack/test.sh memory` and `make soak` do it where control groups can be made.
+//! Not part of the tests that always run: `hack/test.sh memory` and `make soak` run it where cgroups can be created.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ const MEBIBYTE: u64 = 1024 * 1024;
 const VERSION: &str = "4.19.14";
 const POOL: &str = "worker";
 const NODE: &str = "worker-00000";
-/// As many requests at once as the API server does at once on two cores.
+/// As many concurrent requests as the API server handles on two cores.
 const IN_FLIGHT: usize = 8;
 /// Reading, comparing and writing 20,000 nodes takes minutes.
 const PATIENCE: Duration = Duration::from_mins(5);
@@ -36,7 +36,7 @@ const ARGS: [&str; 6] = [
     "info",
 ];
 
-/// An operator in a control group of its own, which goes after it.
+/// An operator in its own cgroup, which is removed after it.
 struct Limited {
     operator: Operator,
     group: MemoryLimit,
@@ -50,14 +50,14 @@ impl Limited {
         Ok(Self { operator, group })
     }
 
-    /// Does this, unless the operator ends before; says why it ended then.
+    /// Awaits `work`; fails if the operator exits first, with the reason.
     async fn meanwhile<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         let exit = tokio::select! {
             done = work => return done,
             exit = self.operator.process.wait() => exit?,
         };
         bail!(
-            "the operator ended with {exit}, {} processes killed for want of memory",
+            "the operator ended with {exit}, {} processes OOM-killed",
             self.group.oom_kills()?
         )
     }
@@ -72,7 +72,7 @@ impl Limited {
         .await
     }
 
-    /// Waits until every kind is listed, everything was compared once, and nothing is on its way.
+    /// Waits until every kind is listed, a compare has completed, and nothing is left to write.
     async fn settled(&self) -> Result<()> {
         self.ready().await?;
         eventually("everything is compared and written", PATIENCE, async || {
@@ -85,7 +85,7 @@ impl Limited {
         .await
     }
 
-    /// Waits until so many nodes have been written, for as long as another one is written in time.
+    /// Waits until this many nodes have been written; fails when no other one is written in time.
     async fn has_written(&self, count: u64) -> Result<()> {
         let labels = ["kind=\"NodeProgressInsight\"", "outcome=\"updated\""];
         let mut written = 0;
@@ -102,12 +102,12 @@ impl Limited {
         Ok(())
     }
 
-    /// Says what it took, and fails when the limit was too low. What is resident has pages of the program as well that
-    /// others had read before, for which the group does not pay.
+    /// Prints what it took, and fails when the limit was too low. Resident memory includes pages of the program that
+    /// others read first, which are not charged to the cgroup.
     fn was_enough(&self, step: &str, began: Instant) -> Result<()> {
         let process = &self.operator.process;
         println!(
-            "{step}: at most {:.1} MiB in the group, {:.1} MiB resident; {:.1} s",
+            "{step}: at most {:.1} MiB in the cgroup, {:.1} MiB resident; {:.1} s",
             mebibytes(self.group.peak_bytes()?),
             mebibytes(process.peak_rss_bytes().unwrap_or(0)),
             began.elapsed().as_secs_f64()
@@ -115,10 +115,7 @@ impl Limited {
         let exit = process.exited()?;
         ensure!(exit.is_none(), "{step}: the operator ended: {exit:?}");
         let kills = self.group.oom_kills()?;
-        ensure!(
-            kills == 0,
-            "{step}: {kills} processes killed for want of memory"
-        );
+        ensure!(kills == 0, "{step}: {kills} processes OOM-killed");
         Ok(())
     }
 }
@@ -128,7 +125,7 @@ fn mebibytes(bytes: u64) -> f64 {
     bytes as f64 / MEBIBYTE as f64
 }
 
-/// An OpenShift cluster with so many nodes of 50 images, and 100 MachineConfigs of 200 KB.
+/// An OpenShift cluster with this many nodes of 50 images, and 100 MachineConfigs of 200 KB.
 async fn cluster_of(nodes: usize) -> Result<World> {
     let cluster = Cluster::builder(VERSION)
         .pool(Pool::new("master", 0))
@@ -140,13 +137,13 @@ async fn cluster_of(nodes: usize) -> Result<World> {
         images: 50,
         ..node("NAME", POOL, &config_name(POOL, &[VERSION]), VERSION)
     };
-    // Made once as text: making each of thousands takes longer than the API server takes to keep it.
+    // Serialized once: doing so for each of thousands takes longer than the API server takes to store them.
     let text = serde_json::to_string(&template.object()?.value)?;
-    let coming = (0..nodes).map(|index| {
+    let creating = (0..nodes).map(|index| {
         let object = text.replace("NAME", &format!("{POOL}-{index:05}"));
         create_node(&world.client, object)
     });
-    stream::iter(coming)
+    stream::iter(creating)
         .buffer_unordered(IN_FLIGHT)
         .try_collect::<()>()
         .await?;
@@ -161,8 +158,8 @@ async fn create_node(client: &Client, object: String) -> Result<()> {
     Ok(())
 }
 
-/// Has every watch begin again with a list: each is cut, and told that what it knows is too old.
-async fn list_again(proxy: &FaultProxy, operator: &Operator) -> Result<()> {
+/// Makes every watch relist: each is cut, and its resource version reported as too old.
+async fn relist(proxy: &FaultProxy, operator: &Operator) -> Result<()> {
     let labels = WATCHED.map(|kind| format!("kind=\"{kind}\""));
     let mut before = Vec::new();
     for label in &labels {
@@ -178,7 +175,7 @@ async fn list_again(proxy: &FaultProxy, operator: &Operator) -> Result<()> {
         proxy.cut_watches(kind);
     }
     for (label, before) in labels.iter().zip(before) {
-        eventually(&format!("{label} is listed again"), SOON, async || {
+        eventually(&format!("{label} is relisted"), SOON, async || {
             let metric = async |name| operator.metric(name, &[label]).await;
             let again = metric("node_insights_watch_restarts_total").await? > before;
             let synced = metric("node_insights_watch_synced").await? == 1;
@@ -189,14 +186,14 @@ async fn list_again(proxy: &FaultProxy, operator: &Operator) -> Result<()> {
     Ok(())
 }
 
-/// Changes a node, and waits until its insight says so.
-async fn goes_on(world: &World, cordon: bool) -> Result<()> {
+/// Changes a node, and waits until its insight shows it.
+async fn change_is_reported(world: &World, cordon: bool) -> Result<()> {
     world.editor.cordon(NODE, cordon).await?;
     let wanted = ConditionStatus::from(!cordon);
-    let is_so = |status: &NodeProgressInsightStatus| {
+    let is_shown = |status: &NodeProgressInsightStatus| {
         condition(&status.conditions, "Available").status == wanted
     };
-    world.node_becomes(NODE, "as its node", is_so).await?;
+    world.node_becomes(NODE, "as its node", is_shown).await?;
     Ok(())
 }
 
@@ -204,7 +201,7 @@ async fn fits(nodes: usize, bytes: u64) -> Result<()> {
     let began = Instant::now();
     let world = cluster_of(nodes).await?;
     println!(
-        "{nodes} nodes are there: {:.1} s",
+        "{nodes} nodes created: {:.1} s",
         began.elapsed().as_secs_f64()
     );
     let direct = world
@@ -221,17 +218,17 @@ async fn fits(nodes: usize, bytes: u64) -> Result<()> {
     first.meanwhile(first.settled()).await?;
     first.was_enough("First start", began)?;
     let began = Instant::now();
-    let listing = list_again(&proxy, &first.operator);
-    first.meanwhile(listing).await?;
-    goes_on(&world, true).await?;
-    first.was_enough("Everything listed again", began)?;
+    let relisting = relist(&proxy, &first.operator);
+    first.meanwhile(relisting).await?;
+    change_is_reported(&world, true).await?;
+    first.was_enough("Relist", began)?;
     let exit = first.operator.stop().await?;
     ensure!(exit.success(), "the operator ended with {exit}");
 
     let began = Instant::now();
     let again = Limited::start(&world, &direct, bytes).await?;
     again.meanwhile(again.settled()).await?;
-    goes_on(&world, false).await?;
+    change_is_reported(&world, false).await?;
     again.was_enough("Restart", began)?;
 
     let began = Instant::now();
@@ -241,8 +238,8 @@ async fn fits(nodes: usize, bytes: u64) -> Result<()> {
     let began = Instant::now();
     again.operator.kill().await?;
     standby.meanwhile(standby.settled()).await?;
-    goes_on(&world, true).await?;
-    standby.was_enough("Take-over", began)?;
+    change_is_reported(&world, true).await?;
+    standby.was_enough("Takeover", began)?;
 
     let insights = world.node_insights().await?;
     let written = insights.values().filter(|insight| insight.status.is_some());

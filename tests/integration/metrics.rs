@@ -1,5 +1,4 @@
-//! Who reads `/metrics` by HTTPS is for a real API server to say: by the chart's role for it, and by tokens that it
-//! gave.
+//! A real API server decides who may read `/metrics` over HTTPS, by the chart's role and by the tokens that it issued.
 
 use anyhow::{Context as _, Result};
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
@@ -11,7 +10,7 @@ use node_insights_harness::openshift::{Cluster, Pool};
 
 use crate::support::{Operator, SERVING, SOON, World};
 
-/// An operator whose port speaks HTTPS, and accounts of which `reader` may read its metrics and `guest` may not.
+/// An operator with HTTPS, and two accounts: `reader` may read its metrics, and `guest` may not.
 async fn world() -> Result<(World, Operator)> {
     let cluster = Cluster::builder("4.19.14")
         .pool(Pool::new("worker", 1))
@@ -50,12 +49,12 @@ async fn review(world: &World, token: &str) -> Result<String> {
     Ok(status.error.unwrap_or_default())
 }
 
-/// What a scrape with this token is answered.
+/// Scrapes with this token; returns status and body.
 async fn scrape(operator: &Operator, token: Option<&str>) -> Result<(u16, String)> {
     let lines = operator.log();
     let line = lines.iter().find(|line| line["message"] == SERVING);
     let address = line.and_then(|line| line["address"].as_str());
-    let address = address.context("the port is not named")?;
+    let address = address.context("no address in the log")?;
     let mut config = Config::new(format!("https://{address}").parse()?);
     config.accept_invalid_certs = true;
     config.default_retry = false;
@@ -72,7 +71,7 @@ async fn scrape(operator: &Operator, token: Option<&str>) -> Result<(u16, String
 }
 
 #[tokio::test]
-async fn only_who_was_granted_it_reads_the_metrics() -> Result<()> {
+async fn only_authorized_accounts_can_read_the_metrics() -> Result<()> {
     let (world, operator) = world().await?;
     let reader = token(&world, "reader").await?;
     let (status, text) = scrape(&operator, Some(&reader)).await?;
@@ -80,10 +79,10 @@ async fn only_who_was_granted_it_reads_the_metrics() -> Result<()> {
     assert!(text.contains("node_insights_build_info"), "{text}");
     let guest = token(&world, "guest").await?;
     let expired = world.plane.expired_token("default", "reader").await?;
-    let said = review(&world, &expired).await?;
+    let why = review(&world, &expired).await?;
     assert!(
-        said.contains("expired"),
-        "it is refused for another reason: {said}"
+        why.contains("expired"),
+        "it is rejected for another reason: {why}"
     );
     for (what, token, expected, hint) in [
         ("denied", Some(&*guest), 403, "node-insights-metrics-reader"),
@@ -104,7 +103,7 @@ async fn only_who_was_granted_it_reads_the_metrics() -> Result<()> {
 }
 
 #[tokio::test]
-async fn while_the_api_server_is_away_nobody_new_reads_the_metrics() -> Result<()> {
+async fn while_the_api_server_is_down_no_new_client_can_read_the_metrics() -> Result<()> {
     let (mut world, operator) = world().await?;
     let (known, new) = (
         token(&world, "reader").await?,
@@ -114,10 +113,10 @@ async fn while_the_api_server_is_away_nobody_new_reads_the_metrics() -> Result<(
     world.plane.stop_api_server().await?;
     let (status, text) = scrape(&operator, Some(&new)).await?;
     assert_eq!(status, 503, "{text}");
-    // Prometheus goes on during an outage, which is when metrics are wanted.
+    // Prometheus keeps scraping during an outage, which is when metrics are needed.
     assert_eq!(scrape(&operator, Some(&known)).await?.0, 200);
     world.plane.start_api_server().await?;
-    eventually("the new token is good", SOON, async || {
+    eventually("the new token is accepted", SOON, async || {
         let (status, _) = scrape(&operator, Some(&new)).await?;
         Ok((status == 200).then_some(()))
     })

@@ -1,4 +1,4 @@
-//! OpenShift: what changes in the cluster reaches the insights it concerns, and no other.
+//! OpenShift: changes in the cluster reach the insights that they affect, and no others.
 
 use anyhow::Result;
 use node_insights::api::pool::Assessment;
@@ -127,7 +127,7 @@ async fn a_selector_that_changes_moves_its_nodes_and_both_pools_show_it() -> Res
                 .is_some_and(|pool| pool.name == "worker")
         })
         .await?;
-    // It runs another config than its new pool wants, of the same version.
+    // It runs another config than its new pool, of the same version.
     assert_eq!(
         (moved.phase, moved.update_kind),
         (Phase::Pending, Some(UpdateKind::Configuration))
@@ -143,7 +143,7 @@ async fn a_selector_that_changes_moves_its_nodes_and_both_pools_show_it() -> Res
 }
 
 #[tokio::test]
-async fn a_degraded_node_with_a_long_reason_is_written_whole_and_in_short() -> Result<()> {
+async fn the_long_reason_of_a_degraded_node_is_reported_in_full_and_as_a_summary() -> Result<()> {
     let world = World::openshift(&cluster()?).await?;
     let _operator = world.operator(&[]).await?;
     world.all_reported(9).await?;
@@ -172,7 +172,7 @@ async fn a_degraded_node_with_a_long_reason_is_written_whole_and_in_short() -> R
         condition(&status.conditions, "Degraded").message,
         reason.trim()
     );
-    let summary = status.message.expect("a degraded node says why");
+    let summary = status.message.expect("a degraded node has a message");
     assert!(summary.starts_with("failed to run command nice") && summary.chars().count() <= 200);
     assert!(!summary.contains('\n'));
     assert_eq!(
@@ -197,7 +197,7 @@ async fn a_degraded_node_with_a_long_reason_is_written_whole_and_in_short() -> R
 }
 
 #[tokio::test]
-async fn a_deleted_node_takes_its_insight_along_and_its_pool_counts_one_less() -> Result<()> {
+async fn the_insight_of_a_deleted_node_is_deleted_and_its_pool_counts_one_less() -> Result<()> {
     let world = World::openshift(&cluster()?).await?;
     let operator = world.operator(&[]).await?;
     world.all_reported(9).await?;
@@ -245,11 +245,11 @@ async fn a_node_in_two_custom_pools_is_reported_and_belongs_to_none() -> Result<
 }
 
 #[tokio::test]
-async fn an_object_that_cannot_be_read_is_counted_and_stops_nothing_else() -> Result<()> {
+async fn an_unreadable_object_is_counted_and_stops_nothing_else() -> Result<()> {
     let world = World::openshift(&cluster()?).await?;
     let operator = world.operator(&[]).await?;
     world.all_reported(9).await?;
-    // Our minimal CRD takes anything, as a CRD of another version might.
+    // Our minimal CRD accepts any value, as a CRD of another version might.
     world
         .editor
         .set_pool("infra", &json!({"paused": "perhaps"}))
@@ -266,9 +266,9 @@ async fn an_object_that_cannot_be_read_is_counted_and_stops_nothing_else() -> Re
             .await?
             > 0
     );
-    let warned = operator.log().iter().any(|line| {
+    let is_logged = operator.log().iter().any(|line| {
         line["level"] == "WARN" && line["name"] == "infra" && line["kind"] == "machineconfigpools"
     });
-    assert!(warned, "the log names the object");
+    assert!(is_logged, "the log names the object");
     Ok(())
 }

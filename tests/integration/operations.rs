@@ -1,5 +1,5 @@
-//! Operations and what the operator knows, over its ports: who may start something is for a real API
-//! server to say, by the RBAC of `config/rbac`.
+//! Operations and the operator's state, over its ports: a real API server decides who may start an operation, by the
+//! RBAC of `config/rbac`.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -47,7 +47,7 @@ async fn token(world: &World, account: &str) -> Result<String> {
 struct Port(SocketAddr);
 
 impl Port {
-    /// The port that a line of the log names, once there is such a line.
+    /// The port in this log message, once it is logged.
     async fn of(operator: &Operator, line: &str) -> Result<Self> {
         let address = eventually(&format!("the line {line:?}"), SOON, async || {
             let lines = operator.log();
@@ -81,7 +81,7 @@ impl Port {
         Ok((status, String::from_utf8(body.to_vec())?))
     }
 
-    /// Starts an operation as somebody who may.
+    /// Starts an operation with an authorized token.
     async fn start(&self, path: &str, token: &str) -> Result<Operation> {
         let (status, text) = self.ask("POST", path, Some(token)).await?;
         ensure!(status == 202, "{status} {text}");
@@ -99,8 +99,8 @@ impl Port {
         .await
     }
 
-    /// Asks with a token until it is answered so, and what it said then.
-    async fn comes_to(&self, path: &str, token: &str, expected: u16) -> Result<String> {
+    /// Posts with a token until the response has the expected status; returns its body.
+    async fn until_status(&self, path: &str, token: &str, expected: u16) -> Result<String> {
         eventually(&format!("{expected} for {path}"), SOON, async || {
             let (status, text) = self.ask("POST", path, Some(token)).await?;
             Ok((status == expected).then_some(text))
@@ -118,7 +118,7 @@ async fn operator(world: &World, args: &[&str]) -> Result<(Operator, Port)> {
 }
 
 #[tokio::test]
-async fn only_who_was_granted_it_starts_cancels_or_fetches_something() -> Result<()> {
+async fn only_authorized_accounts_can_start_cancel_or_fetch_operations() -> Result<()> {
     let world = world().await?;
     let (_operator, port) = operator(&world, &[]).await?;
     let guest = token(&world, "guest").await?;
@@ -152,7 +152,7 @@ async fn only_who_was_granted_it_starts_cancels_or_fetches_something() -> Result
 }
 
 #[tokio::test]
-async fn what_is_granted_holds_at_once_and_what_is_withdrawn_soon_does_not() -> Result<()> {
+async fn a_grant_takes_effect_at_once_and_its_revocation_soon() -> Result<()> {
     let world = world().await?;
     let (_operator, port) = operator(&world, &[]).await?;
     let (admin, guest) = (token(&world, "admin").await?, token(&world, "guest").await?);
@@ -166,20 +166,20 @@ async fn what_is_granted_holds_at_once_and_what_is_withdrawn_soon_does_not() -> 
         &["create", "clusterrolebinding", "more", role, account],
     )
     .await?;
-    // The API server itself learns of a binding by a watch.
-    port.comes_to(path, &guest, 202).await?;
+    // The API server itself learns of a binding from a watch.
+    port.until_status(path, &guest, 202).await?;
 
     kubectl(&world, &["delete", "clusterrolebinding", "more"]).await?;
-    port.comes_to(path, &guest, 403).await?;
-    // A token is worth nothing any more when its account is gone.
+    port.until_status(path, &guest, 403).await?;
+    // A token becomes invalid when its account is deleted.
     kubectl(&world, &["delete", "serviceaccount", "admin"]).await?;
-    let why = port.comes_to(path, &admin, 401).await?;
+    let why = port.until_status(path, &admin, 401).await?;
     assert!(why.contains("does not accept the token"), "{why}");
     Ok(())
 }
 
 #[tokio::test]
-async fn while_the_api_server_is_away_nobody_starts_anything() -> Result<()> {
+async fn while_the_api_server_is_down_no_operation_can_be_started() -> Result<()> {
     let mut world = world().await?;
     let (_operator, port) = operator(&world, &[]).await?;
     let admin = token(&world, "admin").await?;
@@ -192,17 +192,17 @@ async fn while_the_api_server_is_away_nobody_starts_anything() -> Result<()> {
     let (status, list) = port.ask("GET", "/operations", None).await?;
     assert_eq!((status, list.trim()), (200, "[]"));
     world.plane.start_api_server().await?;
-    port.comes_to("/operations/export", &admin, 202).await?;
+    port.until_status("/operations/export", &admin, 202).await?;
     Ok(())
 }
 
 #[tokio::test]
-async fn an_operator_that_may_not_ask_says_what_to_grant() -> Result<()> {
+async fn an_operator_without_permission_for_reviews_reports_what_to_grant() -> Result<()> {
     let world = world().await?;
     let (_operator, port) = operator(&world, &[]).await?;
     let admin = token(&world, "admin").await?;
     kubectl(&world, &["delete", "clusterrolebinding", "node-insights"]).await?;
-    let why = port.comes_to("/operations/export", &admin, 503).await?;
+    let why = port.until_status("/operations/export", &admin, 503).await?;
     assert!(why.contains("may not create tokenreviews"), "{why}");
     assert!(why.contains("kubectl apply -k config/rbac"), "{why}");
     Ok(())
@@ -220,8 +220,8 @@ async fn the_subcommand_waits_for_a_resync_and_for_one_pool() -> Result<()> {
         let resync = spawn(&args, &envs, world.plane.dir())?;
         let exit = resync.wait_timeout(SOON).await?;
         assert_eq!(exit, Exit::Code(0), "{}", resync.read_stderr());
-        let said = resync.read_stdout();
-        let last = said.lines().last().context("it says nothing")?;
+        let output = resync.read_stdout();
+        let last = output.lines().last().context("no output")?;
         assert!(last.starts_with(&format!("operation/{kind}-")), "{last}");
         assert!(last.contains(" succeeded after "), "{last}");
     }
@@ -234,7 +234,7 @@ async fn the_subcommand_waits_for_a_resync_and_for_one_pool() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_standby_compares_nothing_and_says_who_does() -> Result<()> {
+async fn a_standby_rejects_a_resync_and_names_the_leader() -> Result<()> {
     let world = world().await?;
     let args = ["--lease", "node-insights/node-insights"];
     let (leader, _) = operator(&world, &args).await?;
@@ -245,7 +245,7 @@ async fn a_standby_compares_nothing_and_says_who_does() -> Result<()> {
     .await?;
     let (_standby, port) = operator(&world, &args).await?;
     let admin = token(&world, "admin").await?;
-    let refused = port.comes_to("/operations/resync", &admin, 503).await?;
+    let error = port.until_status("/operations/resync", &admin, 503).await?;
     let lease = [
         "get",
         "lease",
@@ -257,8 +257,8 @@ async fn a_standby_compares_nothing_and_says_who_does() -> Result<()> {
         .plane
         .kubectl(&[&lease[..], &["-n", "node-insights"]].concat())
         .await?;
-    assert!(refused.contains("This replica stands by"), "{refused}");
-    assert!(!holder.is_empty() && refused.contains(&holder), "{refused}");
+    assert!(error.contains("This replica stands by"), "{error}");
+    assert!(!holder.is_empty() && error.contains(&holder), "{error}");
     Ok(())
 }
 
@@ -281,8 +281,7 @@ async fn an_export_has_a_line_for_each_node() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_the_operator_knows_is_shown_on_a_port_of_its_own_and_only_if_asked_for() -> Result<()>
-{
+async fn the_operators_state_is_served_on_a_separate_port_and_only_if_enabled() -> Result<()> {
     let world = world().await?;
     let (operator, port) = operator(&world, &["--debug-address", ":0"]).await?;
     let debug = Port::of(&operator, "Serving /debug").await?;
@@ -295,7 +294,7 @@ async fn what_the_operator_knows_is_shown_on_a_port_of_its_own_and_only_if_asked
         assert_eq!(status, 200, "{path}: {text}");
     }
     let (status, _) = port.ask("GET", "/debug/states", None).await?;
-    assert_eq!(status, 404, "not on the port that everybody reaches");
+    assert_eq!(status, 404, "not on the main port");
     operator.stop().await?;
 
     let (plain, _) = self::operator(&world, &[]).await?;

@@ -1,5 +1,5 @@
-//! What the operator needs of a cluster: `node-insights doctor` names what is missing and how to mend it, and so
-//! does an operator that runs, which goes on as soon as it is mended.
+//! What the operator requires of a cluster: `node-insights doctor` reports what is missing and how to fix it. So does
+//! a running operator, which continues once it is fixed.
 
 use anyhow::{Context as _, Result};
 use k8s_openapi::api::events::v1::Event;
@@ -13,8 +13,8 @@ use serde_json::Value;
 use crate::support::{SOON, World, count, project, spawn};
 
 const NODES: &str = "nodeprogressinsights.nodeinsights.dev";
-/// As the chart has it.
-const PLACES: [&str; 4] = [
+/// As the chart sets them.
+const FLAGS: [&str; 4] = [
     "--lease",
     "node-insights/node-insights",
     "--sync-status",
@@ -28,13 +28,13 @@ async fn world() -> Result<World> {
     World::openshift(&cluster).await
 }
 
-/// What `doctor` says as the operator's account, and how it ends.
+/// Runs `doctor` as the operator's account; returns its exit code and its output.
 async fn doctor(world: &World, args: &[&str]) -> Result<(Exit, String)> {
     let plane = &world.plane;
     let kubeconfig = plane
         .service_account_kubeconfig("node-insights", "node-insights")
         .await?;
-    let args = [&["doctor"], &PLACES[..], args].concat();
+    let args = [&["doctor"], &FLAGS[..], args].concat();
     let process = spawn(
         &args,
         &[("KUBECONFIG", &kubeconfig.to_string_lossy())],
@@ -45,8 +45,8 @@ async fn doctor(world: &World, args: &[&str]) -> Result<(Exit, String)> {
     Ok((exit, process.read_stdout()))
 }
 
-/// Takes a field out of the definition in the cluster, as an older version of it has it.
-async fn make_old(world: &World) -> Result<()> {
+/// Removes a field from the CRD in the cluster, as in an older version of it.
+async fn make_crd_outdated(world: &World) -> Result<()> {
     let path = project().join(format!(
         "crds/nodeinsights.dev_{}.yaml",
         "nodeprogressinsights"
@@ -54,10 +54,8 @@ async fn make_old(world: &World) -> Result<()> {
     let text = std::fs::read_to_string(path)?;
     let mut old: Value = serde_saphyr::from_str(&text)?;
     let status = "/spec/versions/0/schema/openAPIV3Schema/properties/status";
-    let status = old
-        .pointer_mut(status)
-        .context("a definition without a status")?;
-    // Its rules speak of it.
+    let status = old.pointer_mut(status).context("a CRD without a status")?;
+    // Its validation rules refer to the field.
     status
         .as_object_mut()
         .context("no object")?
@@ -66,13 +64,13 @@ async fn make_old(world: &World) -> Result<()> {
     fields.remove("timeline").context("no timeline")?;
     let required = status["required"]
         .as_array_mut()
-        .context("nothing is required")?;
+        .context("no required fields")?;
     required.retain(|field| field != "timeline");
     world.plane.apply_yaml(&old.to_string()).await
 }
 
-/// Takes a verb out of what the operator may do with nodes.
-async fn take_watch_away(world: &World) -> Result<()> {
+/// Revokes the operator's permission to watch nodes.
+async fn revoke_watch(world: &World) -> Result<()> {
     let api: Api<ClusterRole> = Api::all(world.client.clone());
     let mut role = api.get("node-insights").await?;
     for rule in role.rules.iter_mut().flatten() {
@@ -89,9 +87,9 @@ async fn take_watch_away(world: &World) -> Result<()> {
 #[tokio::test]
 async fn doctor_finds_nothing_where_nothing_is_missing() -> Result<()> {
     let world = world().await?;
-    let (exit, said) = doctor(&world, &[]).await?;
-    assert_eq!(exit, Exit::Code(0), "{said}");
-    assert!(said.ends_with("Nothing is missing.\n"), "{said}");
+    let (exit, output) = doctor(&world, &[]).await?;
+    assert_eq!(exit, Exit::Code(0), "{output}");
+    assert!(output.ends_with("Nothing is missing.\n"), "{output}");
     for check in [
         "API server",
         "definition: nodeprogressinsights.nodeinsights.dev",
@@ -99,10 +97,10 @@ async fn doctor_finds_nothing_where_nothing_is_missing() -> Result<()> {
         "permission: update leases.coordination.k8s.io node-insights in node-insights",
         "permission: get configmaps node-insights-sync-status in node-insights",
     ] {
-        let line = said.lines().find(|line| line.starts_with(check));
+        let line = output.lines().find(|line| line.starts_with(check));
         assert!(
             line.is_some_and(|line| line.contains("  ok  ")),
-            "{check}: {said}"
+            "{check}: {output}"
         );
     }
     Ok(())
@@ -111,40 +109,40 @@ async fn doctor_finds_nothing_where_nothing_is_missing() -> Result<()> {
 #[tokio::test]
 async fn doctor_names_what_is_missing_and_what_to_do() -> Result<()> {
     let world = world().await?;
-    make_old(&world).await?;
-    take_watch_away(&world).await?;
-    let (exit, said) = eventually("the permission is gone", SOON, async || {
-        let (exit, said) = doctor(&world, &[]).await?;
-        Ok(said.contains("\n2 of ").then_some((exit, said)))
+    make_crd_outdated(&world).await?;
+    revoke_watch(&world).await?;
+    let (exit, output) = eventually("the permission is revoked", SOON, async || {
+        let (exit, output) = doctor(&world, &[]).await?;
+        Ok(output.contains("\n2 of ").then_some((exit, output)))
     })
     .await?;
-    assert_eq!(exit, Exit::Code(1), "{said}");
+    assert_eq!(exit, Exit::Code(1), "{output}");
     for text in [
         "FAILED   it is too old: it has no status.timeline",
         "kubectl apply -f crds/",
         "permission: watch nodes",
         "kubectl auth can-i watch nodes",
     ] {
-        assert!(said.contains(text), "{text}: {said}");
+        assert!(output.contains(text), "{text}: {output}");
     }
 
-    let (exit, said) = doctor(&world, &["-o", "json"]).await?;
+    let (exit, output) = doctor(&world, &["-o", "json"]).await?;
     assert_eq!(exit, Exit::Code(1));
-    let json: Value = serde_json::from_str(&said)?;
+    let json: Value = serde_json::from_str(&output)?;
     assert_eq!(json["ok"], false);
     let findings = json["findings"].as_array().context("findings")?;
     let failed: Vec<&Value> = findings
         .iter()
         .filter(|finding| finding["result"] == "failed")
         .collect();
-    assert_eq!(failed.len(), 2, "{said}");
+    assert_eq!(failed.len(), 2, "{output}");
     assert_eq!(failed[0]["check"], format!("definition: {NODES}"));
     assert!(failed.iter().all(|finding| finding["remedy"].is_string()));
     Ok(())
 }
 
 #[tokio::test]
-async fn doctor_says_that_it_reaches_nobody() -> Result<()> {
+async fn doctor_reports_that_the_api_server_cannot_be_reached() -> Result<()> {
     let mut world = world().await?;
     let plane = &mut world.plane;
     let kubeconfig = plane
@@ -157,30 +155,30 @@ async fn doctor_says_that_it_reaches_nobody() -> Result<()> {
         plane.dir(),
     )?;
     assert_eq!(process.wait_timeout(SOON).await?, Exit::Code(1));
-    let said = process.read_stdout();
+    let output = process.read_stdout();
     assert!(
-        said.contains("UNKNOWN  The API server cannot be reached"),
-        "{said}"
+        output.contains("UNKNOWN  The API server cannot be reached"),
+        "{output}"
     );
     Ok(())
 }
 
 #[tokio::test]
-async fn an_operator_says_that_a_definition_is_too_old_and_goes_on_when_it_is_not() -> Result<()> {
+async fn an_operator_reports_an_outdated_crd_and_recovers_once_it_is_updated() -> Result<()> {
     let world = world().await?;
-    make_old(&world).await?;
+    make_crd_outdated(&world).await?;
     let operator = world.operator(&["--sync-interval", "5s"]).await?;
     let why = operator.says_why("[-] crds: ").await?;
     assert!(why.contains("it has no status.timeline"), "{why}");
     assert!(why.contains("kubectl apply -f crds/"), "{why}");
-    // What can be written is written, once: what the API server drops is not sent again and again.
+    // The known fields are written, once: fields that the API server drops are not sent again and again.
     let phase = "jsonpath={.status.phase}";
     eventually("the phase of worker-0", SOON, async || {
-        let said = world
+        let output = world
             .plane
             .kubectl(&["get", "npi", "worker-0", "-o", phase])
             .await?;
-        Ok((said == "Completed").then_some(()))
+        Ok((output == "Completed").then_some(()))
     })
     .await?;
     let mark = world.plane.audit().mark()?;
@@ -202,9 +200,10 @@ async fn an_operator_says_that_a_definition_is_too_old_and_goes_on_when_it_is_no
 }
 
 #[tokio::test]
-async fn an_operator_in_a_pod_tells_of_its_pod_what_the_cluster_lacks() -> Result<()> {
+async fn an_operator_in_a_pod_records_an_event_about_missing_requirements_on_its_pod() -> Result<()>
+{
     let world = world().await?;
-    make_old(&world).await?;
+    make_crd_outdated(&world).await?;
     let plane = &world.plane;
     let kubeconfig = plane
         .service_account_kubeconfig("node-insights", "node-insights")

@@ -1,4 +1,4 @@
-//! Many nodes: every one is reported, once, and counted right.
+//! Many nodes: each is reported once, and counted correctly.
 
 use std::time::Instant;
 
@@ -51,7 +51,7 @@ async fn a_thousand_nodes_created_at_once_are_all_reported_with_one_status_write
 }
 
 #[tokio::test]
-async fn a_pool_of_three_thousand_nodes_is_counted_right_and_each_node_is_written_once()
+async fn a_pool_of_three_thousand_nodes_is_counted_correctly_and_each_node_is_written_once()
 -> Result<()> {
     let world = World::empty().await?;
     let cluster = Cluster::builder("4.19.14")
@@ -80,7 +80,7 @@ async fn a_pool_of_three_thousand_nodes_is_counted_right_and_each_node_is_writte
     assert_eq!(
         count(&writes, "update", "nodeprogressinsights", "status"),
         3003,
-        "one status write a node"
+        "one status write per node"
     );
     Ok(())
 }

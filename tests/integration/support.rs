@@ -1,4 +1,4 @@
-//! A cluster, the operator in it, and what tests ask of both.
+//! A cluster, the operator in it, and what tests need of both.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -23,13 +23,13 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// Long enough for a loaded machine; a wait ends as soon as what it waits for is there.
+/// Long enough for a loaded machine; a wait ends as soon as its condition holds.
 pub const SOON: Duration = Duration::from_mins(1);
 
-/// The line that names the port with metrics and operations.
+/// The log message with the address of the port for metrics and operations.
 pub const SERVING: &str = "Serving metrics and operations";
 
-/// The user that the operator is to the API server.
+/// The operator's user name in the API server.
 pub const OPERATOR_USER: &str = "system:serviceaccount:node-insights:node-insights";
 
 /// What is watched of an OpenShift cluster.
@@ -63,7 +63,7 @@ impl World {
         Ok(world)
     }
 
-    /// A control plane without anything of ours.
+    /// A control plane without our CRDs and RBAC.
     pub async fn bare() -> Result<Self> {
         let plane = ControlPlane::start().await?;
         let client = plane.client();
@@ -106,7 +106,7 @@ impl World {
         Operator::start(&kubeconfig, args, self.plane.dir()).await
     }
 
-    /// Makes another service account with the operator's permissions; its kubeconfig.
+    /// Creates another service account with the operator's permissions; returns its kubeconfig.
     pub async fn account(&self, name: &str) -> Result<PathBuf> {
         const NAMESPACE: &str = "node-insights";
         let account = json!({"name": name, "namespace": NAMESPACE});
@@ -160,7 +160,7 @@ impl World {
         Ok(list.items.into_iter().map(named).collect())
     }
 
-    /// Waits until the insight of a node is as it shall be.
+    /// Waits until the insight of a node meets the condition.
     pub async fn node_becomes(
         &self,
         name: &str,
@@ -179,7 +179,7 @@ impl World {
             .await
     }
 
-    /// Waits until the insight of a pool is as it shall be.
+    /// Waits until the insight of a pool meets the condition.
     pub async fn pool_becomes(
         &self,
         name: &str,
@@ -203,7 +203,7 @@ impl World {
             Ok(status.filter(|status| is_so(status)))
         })
         .await
-        .with_context(|| format!("It was last {:#?}", last.borrow()))
+        .with_context(|| format!("Last seen: {:#?}", last.borrow()))
     }
 
     /// Waits until `count` nodes have an insight with a status.
@@ -222,12 +222,12 @@ impl World {
         .await
     }
 
-    /// What the operator wrote since `mark`. What it asks by a POST, such as what it may do, is no write.
+    /// What the operator wrote since `mark`. Reviews do not count, though they are created by POST.
     pub fn operator_writes(&self, mark: AuditMark) -> Result<Vec<AuditEntry>> {
         self.writes_by(&[OPERATOR_USER], mark)
     }
 
-    /// The same of any users.
+    /// The same for other users.
     pub fn writes_by(&self, users: &[&str], mark: AuditMark) -> Result<Vec<AuditEntry>> {
         let entries: Vec<AuditEntry> = self
             .plane
@@ -279,7 +279,7 @@ impl Operator {
         Self::listening(process).await
     }
 
-    /// Starts the operator by a shell that runs `before`, as in `ulimit -n 1024`, and waits for its port.
+    /// Starts the operator from a shell that first runs `before`, as in `ulimit -n 1024`, and waits for its port.
     pub async fn start_after(
         before: &str,
         kubeconfig: &Path,
@@ -318,7 +318,7 @@ impl Operator {
         })
     }
 
-    /// Starts the operator and waits until it is ready.
+    /// Waits until the operator is ready.
     pub async fn ready(&self) -> Result<()> {
         eventually("the operator is ready", SOON, async || {
             let (status, body) = self.get("/readyz").await?;
@@ -331,7 +331,7 @@ impl Operator {
         .await
     }
 
-    /// Waits until `/readyz` is not ready and says `text`.
+    /// Waits until `/readyz` fails with a message that contains `text`.
     pub async fn says_why(&self, text: &str) -> Result<String> {
         eventually(&format!("/readyz says {text:?}"), SOON, async || {
             let (status, body) = self.get("/readyz").await?;
@@ -344,7 +344,7 @@ impl Operator {
         .await
     }
 
-    /// Sum of a metric of whole numbers over all series that have every one of `labels` (as in `result="changed"`).
+    /// Sum of an integer metric over all series that have every one of `labels` (as in `result="changed"`).
     pub async fn metric(&self, name: &str, labels: &[&str]) -> Result<u64> {
         let (_, body) = self.get("/metrics").await?;
         Ok(body
@@ -355,7 +355,7 @@ impl Operator {
             .sum())
     }
 
-    /// Evaluations so far, by what set them off; all without one.
+    /// Evaluations so far, by trigger; all of them if there is none.
     pub async fn evaluations(&self, trigger: Option<&str>) -> Result<u64> {
         let label = trigger.map(|trigger| format!("trigger=\"{trigger}\""));
         self.metric(
@@ -380,27 +380,27 @@ impl Operator {
         stream.read_to_string(&mut answer).await?;
         let (head, body) = answer
             .split_once("\r\n\r\n")
-            .context("an answer without a body")?;
+            .context("a response without a body")?;
         let status = head
             .split(' ')
             .nth(1)
-            .context("an answer without a status")?
+            .context("a response without a status")?
             .parse()?;
         Ok((status, body.to_owned()))
     }
 
-    /// Every line that it logged, as JSON.
+    /// The lines of its log, as JSON.
     pub fn log(&self) -> Vec<Value> {
         log_lines(&self.process)
     }
 
-    /// Ends it as Kubernetes does.
+    /// Stops it by SIGTERM, as Kubernetes does.
     pub async fn stop(self) -> Result<Exit> {
         self.process.terminate()?;
         self.process.wait_timeout(SOON).await
     }
 
-    /// Ends it as a power failure does.
+    /// Kills it, like a power failure.
     pub async fn kill(self) -> Result<Exit> {
         self.process.kill()?;
         self.process.wait_timeout(SOON).await
@@ -434,7 +434,7 @@ fn spawn_program(
     envs: &[(&str, &str)],
     log_dir: &Path,
 ) -> Result<Process> {
-    // What it keeps goes beside its log, not into the user's state folder.
+    // Its state goes beside its log, not into the user's state folder.
     let log_path = log_dir.to_string_lossy();
     let mut all = vec![
         ("XDG_STATE_HOME", &*log_path),

@@ -1,4 +1,4 @@
-//! The full compare: when it runs, what it keeps, what it finds.
+//! The full compare: when it runs, what it persists, what it finds.
 
 use anyhow::Result;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -22,7 +22,7 @@ const CONFIG_MAP: [&str; 2] = [
     "configmap:node-insights/node-insights-sync-status",
 ];
 
-async fn kept(world: &World) -> Result<Option<SyncStatus>> {
+async fn persisted(world: &World) -> Result<Option<SyncStatus>> {
     let maps: Api<ConfigMap> = Api::namespaced(world.client.clone(), "node-insights");
     let map = maps.get_opt("node-insights-sync-status").await?;
     let json = map.and_then(|map| map.data?.remove("status.json"));
@@ -34,11 +34,11 @@ async fn complete(world: &World, reason: SyncReason) -> Result<SyncStatus> {
         &format!("a compare of reason {reason:?}"),
         SOON,
         async || {
-            let status = kept(world).await?;
-            let is_it = |status: &SyncStatus| {
+            let status = persisted(world).await?;
+            let is_expected = |status: &SyncStatus| {
                 status.phase == SyncPhase::Complete && status.reason == reason
             };
-            Ok(status.filter(is_it))
+            Ok(status.filter(is_expected))
         },
     )
     .await
@@ -53,7 +53,7 @@ async fn syncs(operator: &Operator, reason: &str) -> Result<u64> {
 }
 
 #[tokio::test]
-async fn the_first_compare_and_every_interval_are_kept_in_a_config_map_and_find_nothing_at_rest()
+async fn the_first_and_every_periodic_compare_is_persisted_in_a_config_map_and_finds_nothing_at_rest()
 -> Result<()> {
     let world = world(5).await?;
     let mut args = CONFIG_MAP.to_vec();
@@ -85,7 +85,7 @@ async fn the_first_compare_and_every_interval_are_kept_in_a_config_map_and_find_
 }
 
 #[tokio::test]
-async fn a_restart_goes_on_from_the_status_that_was_kept() -> Result<()> {
+async fn a_restart_continues_from_the_persisted_status() -> Result<()> {
     let world = world(1).await?;
     let mut args = CONFIG_MAP.to_vec();
     args.extend(["--sync-interval", "1s"]);
@@ -106,7 +106,7 @@ async fn a_restart_goes_on_from_the_status_that_was_kept() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_status_that_cannot_be_kept_is_said_and_stops_no_compare() -> Result<()> {
+async fn a_status_that_cannot_be_persisted_is_reported_and_stops_no_compare() -> Result<()> {
     let world = world(1).await?;
     let operator = world
         .operator(&[
@@ -125,12 +125,12 @@ async fn a_status_that_cannot_be_kept_is_said_and_stops_no_compare() -> Result<(
         .metric("node_insights_sync_persist_failures_total", &[])
         .await?;
     assert!(failures >= 1);
-    let said = operator.log().into_iter().any(|line| {
+    let is_logged = operator.log().into_iter().any(|line| {
         let error = line["error"].as_str().unwrap_or_default();
         error.contains("configmaps") && error.contains("default")
     });
-    assert!(said, "{:?}", operator.process.read_stderr());
-    // It works, and says what it lacks.
+    assert!(is_logged, "{:?}", operator.process.read_stderr());
+    // It works, and reports the missing permission.
     let why = operator.says_why("[-] permissions: ").await?;
     assert!(
         why.contains("permission: create configmaps in default"),
@@ -142,7 +142,7 @@ async fn a_status_that_cannot_be_kept_is_said_and_stops_no_compare() -> Result<(
 }
 
 #[tokio::test]
-async fn a_watch_that_failed_and_works_again_is_followed_by_a_compare() -> Result<()> {
+async fn a_watch_that_recovers_is_followed_by_a_compare() -> Result<()> {
     let mut world = world(1).await?;
     let operator = world.operator(&[]).await?;
     world.all_reported(4).await?;

@@ -1,17 +1,17 @@
-//! One of several replicas, and what is done to it.
+//! One of several replicas.
 
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 
-use super::{LOOK, NAMESPACE};
-use crate::line::Line;
+use super::{NAMESPACE, POLL};
+use crate::link::Link;
 use crate::support::{Operator, SOON, World};
 
-/// A replica with an account and a line of its own.
+/// A replica with its own service account and network link.
 pub struct Replica {
     pub user: String,
-    pub line: Line,
+    pub link: Link,
     pub operator: Option<Operator>,
     args: &'static [&'static str],
 }
@@ -21,7 +21,7 @@ impl Replica {
         let kubeconfig = world.account(name).await?;
         let mut replica = Self {
             user: format!("system:serviceaccount:{NAMESPACE}:{name}"),
-            line: Line::to(&kubeconfig).await?,
+            link: Link::to(&kubeconfig).await?,
             operator: None,
             args,
         };
@@ -29,23 +29,23 @@ impl Replica {
         Ok(replica)
     }
 
-    /// Starts it, if it does not run.
+    /// Starts it, if it is not running.
     pub async fn run(&mut self, world: &World) -> Result<()> {
-        self.line.mend();
+        self.link.restore();
         if let Some(operator) = &self.operator
             && operator.process.exited()?.is_none()
         {
             return Ok(());
         }
         let dir = world.plane.dir();
-        let operator = Operator::start(&self.line.kubeconfig, self.args, dir).await?;
+        let operator = Operator::start(&self.link.kubeconfig, self.args, dir).await?;
         operator.ready().await?;
         self.operator = Some(operator);
         Ok(())
     }
 
     pub fn operator(&self) -> Result<&Operator> {
-        self.operator.as_ref().context("the replica does not run")
+        self.operator.as_ref().context("the replica is not running")
     }
 
     pub async fn leads(&self) -> bool {
@@ -53,45 +53,45 @@ impl Replica {
             return false;
         };
         let status = operator.metric("leader_election_master_status", &[]).await;
-        // Stopped, or gone.
+        // An error means that it is suspended or gone.
         status.is_ok_and(|status| status == 1)
     }
 
-    /// Waits until it leads. One that has lost the lease meanwhile, as on a machine that is busy with something
-    /// else for seconds, is started again, as a cluster does it.
+    /// Waits until it leads. If it loses the lease meanwhile, as on a machine that is busy for seconds, it is started
+    /// again, as a cluster would do.
     pub async fn until_it_leads(&mut self, world: &World) -> Result<()> {
         let end = Instant::now() + SOON;
         while !self.leads().await {
             ensure!(Instant::now() < end, "{} does not lead", self.user);
             self.run(world).await?;
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL).await;
         }
         Ok(())
     }
 
-    /// Checks that it leads still, unless it was too slow to renew.
+    /// Checks that it still leads, unless it was too slow to renew.
     pub async fn stays(&mut self) -> Result<()> {
         if self.leads().await {
             return Ok(());
         }
-        let said = self.until_it_ends().await?;
+        let log = self.until_it_ends().await?;
         ensure!(
-            said.contains("renewed for"),
-            "it did not keep the lease: {said}"
+            log.contains("renewed for"),
+            "it did not keep the lease: {log}"
         );
         Ok(())
     }
 
     pub async fn until_it_ends(&mut self) -> Result<String> {
-        let operator = self.operator.take().context("the replica does not run")?;
+        let operator = self.operator.take().context("the replica is not running")?;
         let exit = operator.process.wait_timeout(SOON).await?;
         ensure!(!exit.success(), "a leader that loses its lease fails");
-        let said = operator.process.read_stderr();
-        // In its last words, and not in the log alone.
-        let last = said
+        let log = operator.process.read_stderr();
+        // Also as the final error message, not only in the log.
+        let is_final_error = log
             .lines()
             .any(|line| line.starts_with("node-insights: The lease is lost"));
-        ensure!(last, "{said}");
-        Ok(said)
+        ensure!(is_final_error, "{log}");
+        Ok(log)
     }
 }
