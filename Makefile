@@ -122,7 +122,7 @@ manifests: ## Generate config/ from the chart
 
 .PHONY: snapshots
 snapshots: ## Render the chart into tests/chart/snapshots, for a look at what a change of it changes
-	UPDATE_SNAPSHOTS=1 $(CARGO) test --quiet --test chart rendered_is_what_was_reviewed
+	UPDATE_SNAPSHOTS=1 $(CARGO) test --quiet --test chart the_chart_renders_the_snapshots
 
 .PHONY: helm
 helm: ## Find, or build once, Helm 3 and 4, and print where

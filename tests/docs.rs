@@ -1,5 +1,5 @@
-//! The tables of flags, columns, fields and metrics in docs/reference are what the code says. `make docs` writes
-//! them; this fails when they are not up to date. And what is promised under fault names tests that exist.
+//! The tables of flags, columns, fields and metrics in docs/reference are up to date with the code; `make docs`
+//! generates them. And every guarantee in docs/faults.md names existing tests.
 
 #![allow(
     clippy::unwrap_used,
@@ -20,13 +20,13 @@ use node_insights::api::crd;
 use node_insights::app::config::Cli;
 use node_insights::telemetry::metrics::Metrics;
 
-/// Set to write the tables instead of comparing them.
+/// Set to update the tables instead of comparing them.
 const UPDATE: &str = "UPDATE_DOCS";
 
-/// A page, and its tables by their names.
+/// A page, and its tables by name.
 type Page = (&'static str, Vec<(&'static str, String)>);
 
-/// Every table that is generated, by the page that it is on.
+/// Every generated table, by page.
 fn pages() -> [Page; 4] {
     let [(_, node), (_, pool)] = crd::all().unwrap();
     [
@@ -81,10 +81,10 @@ fn the_reference_has_the_flags_columns_fields_and_metrics_of_the_code() {
 }
 
 #[test]
-fn every_promise_of_what_holds_under_fault_names_tests_that_exist() {
+fn every_guarantee_under_fault_names_existing_tests() {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let page = fs::read_to_string(root.join("docs/faults.md")).unwrap();
-    let mut promises = 0;
+    let mut guarantees = 0;
     for row in page.lines().filter(|line| line.starts_with('|')) {
         let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
         if cells[0] == "Fault" || cells[0].starts_with('-') {
@@ -93,15 +93,15 @@ fn every_promise_of_what_holds_under_fault_names_tests_that_exist() {
         let tests = named_tests(cells[cells.len() - 1]);
         assert!(
             cells.len() == 3 && !tests.is_empty(),
-            "no test holds this: {row}"
+            "no test checks this: {row}"
         );
         for (test, file) in tests {
             let text = fs::read_to_string(root.join(file)).unwrap_or_default();
-            assert!(is_test(&text, test), "there is no test {test} in {file}");
+            assert!(is_test(&text, test), "no test {test} in {file}");
         }
-        promises += 1;
+        guarantees += 1;
     }
-    assert!(promises > 20, "only {promises} promises were found");
+    assert!(guarantees > 20, "only {guarantees} guarantees were found");
 }
 
 #[test]
@@ -126,14 +126,14 @@ fn a_test_that_does_not_exist_or_never_runs_is_found() {
     assert!(named_tests("`a_b`").is_empty());
 }
 
-/// The tests that a cell names, each with its file: `` `name` (`file`) ``.
+/// The tests in a cell, each with its file: `` `name` (`file`) ``.
 fn named_tests(cell: &str) -> Vec<(&str, &str)> {
     let code: Vec<&str> = cell.split('`').skip(1).step_by(2).collect();
     let pairs = code.chunks_exact(2).map(|pair| (pair[0], pair[1]));
     pairs.collect()
 }
 
-/// Whether a file has a test of that name that is not left out.
+/// Whether a file has a test of this name that is not ignored.
 fn is_test(text: &str, name: &str) -> bool {
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
     let is_function = |line: &str| {
@@ -156,7 +156,7 @@ fn is_test(text: &str, name: &str) -> bool {
     is_marked && !attributes.iter().any(|line| line.starts_with("#[ignore"))
 }
 
-/// The text with a table between the markers of that name.
+/// The text with the table between the markers of this name replaced.
 fn replace(page: &str, text: &str, name: &str, table: &str) -> String {
     let (begin, end) = (
         format!("<!-- {name}: generated -->\n"),
@@ -171,7 +171,7 @@ fn replace(page: &str, text: &str, name: &str, table: &str) -> String {
     format!("{before}{begin}\n{table}\n{end}{after}")
 }
 
-/// A text in one line that a cell can hold.
+/// The text on one line, escaped for a table cell.
 fn cell(text: &str) -> String {
     text.split_whitespace()
         .collect::<Vec<_>>()
@@ -188,7 +188,7 @@ fn flags(subcommand: &str) -> String {
         .get_arguments()
         .filter(|arg| arg.get_id() != "help")
     {
-        // A flag that takes no value has none, though clap knows `true` and `false`.
+        // A flag without a value has no default, though clap has `true` and `false`.
         let defaults: Vec<_> = arg
             .get_default_values()
             .iter()
@@ -226,13 +226,11 @@ fn flags(subcommand: &str) -> String {
     table
 }
 
-fn columns(definition: &CustomResourceDefinition) -> String {
+fn columns(crd: &CustomResourceDefinition) -> String {
     let mut table = "| Column | Value | Shown |\n|---|---|---|\n\
                      | NAME | `.metadata.name` | always |\n"
         .to_owned();
-    let columns = definition.spec.versions[0]
-        .additional_printer_columns
-        .iter();
+    let columns = crd.spec.versions[0].additional_printer_columns.iter();
     for column in columns.flatten() {
         let (name, path) = (column.name.to_uppercase(), &column.json_path);
         let value = if column.type_ == "date" {
@@ -249,8 +247,8 @@ fn columns(definition: &CustomResourceDefinition) -> String {
     table
 }
 
-fn fields(definition: &CustomResourceDefinition) -> String {
-    let schema = definition.spec.versions[0]
+fn fields(crd: &CustomResourceDefinition) -> String {
+    let schema = crd.spec.versions[0]
         .schema
         .as_ref()
         .unwrap()
@@ -287,7 +285,7 @@ fn rows(table: &mut String, prefix: &str, schema: &JSONSchemaProps) {
             Some(JSONSchemaPropsOrArray::Schema(items)) => {
                 rows(table, &format!("{path}[]."), items);
             }
-            Some(JSONSchemaPropsOrArray::Schemas(_)) => panic!("a list of one kind"),
+            Some(JSONSchemaPropsOrArray::Schemas(_)) => panic!("a list of several schemas"),
             None => rows(table, &format!("{path}."), field),
         }
     }

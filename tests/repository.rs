@@ -1,4 +1,4 @@
-//! The repository's own rules: what no compiler says, and every change has to keep.
+//! The repository's own rules, which no compiler checks.
 //!
 //! The layers are in `tests/architecture.rs`.
 #![allow(
@@ -23,7 +23,7 @@ mod documents;
 #[path = "repository/manifests.rs"]
 mod manifests;
 
-/// Longest file that asks no question.
+/// The maximum length of a file.
 const LINES: usize = 500;
 
 /// Files that may be longer, each with its reason.
@@ -51,12 +51,12 @@ fn every_rust_file_is_declared_by_a_module() {
     }
     assert!(
         orphans.is_empty(),
-        "no `mod` declares these, so nothing compiles them: {orphans:?}"
+        "no `mod` declares these, so they are not compiled: {orphans:?}"
     );
 }
 
 #[test]
-fn no_file_is_called_mod() {
+fn no_file_is_named_mod() {
     let found: Vec<String> = repository_files()
         .into_iter()
         .filter(|file| Path::new(file).ends_with("mod.rs"))
@@ -68,14 +68,14 @@ fn no_file_is_called_mod() {
 }
 
 #[test]
-fn every_rust_file_opens_with_what_it_is_for() {
-    let silent: Vec<String> = our_rust_files()
+fn every_rust_file_begins_with_its_purpose() {
+    let undocumented: Vec<String> = our_rust_files()
         .into_iter()
         .filter(|file| !read(file).starts_with("//! "))
         .collect();
     assert!(
-        silent.is_empty(),
-        "these have no `//!` in their first line: {silent:?}"
+        undocumented.is_empty(),
+        "these have no `//!` on their first line: {undocumented:?}"
     );
 }
 
@@ -86,23 +86,23 @@ fn no_rust_file_is_long_without_a_reason() {
         let excused = LONG_FILES.iter().any(|(name, _)| *name == file);
         assert!(
             lines <= LINES || excused,
-            "{file} has {lines} lines: take it apart, or give a reason in LONG_FILES"
+            "{file} has {lines} lines: split it, or give a reason in LONG_FILES"
         );
         assert!(
             lines > LINES || !excused,
-            "{file} has only {lines} lines: take it off LONG_FILES"
+            "{file} has only {lines} lines: remove it from LONG_FILES"
         );
     }
 }
 
 #[test]
-fn the_definitions_in_crds_are_those_that_the_code_generates() {
+fn the_crds_are_those_that_the_code_generates() {
     let generated: BTreeMap<String, String> = crd::all()
         .unwrap()
         .into_iter()
-        .map(|(file, definition)| {
+        .map(|(file, crd)| {
             // As `node-insights crds` writes them.
-            let yaml = serde_saphyr::to_string(&definition).unwrap();
+            let yaml = serde_saphyr::to_string(&crd).unwrap();
             (file, format!("---\n{yaml}"))
         })
         .collect();
@@ -112,12 +112,12 @@ fn the_definitions_in_crds_are_those_that_the_code_generates() {
         .filter(|file| file != "Kustomization")
         .collect();
     let names: BTreeSet<String> = generated.keys().cloned().collect();
-    assert_eq!(published, names, "crds/ holds other files: run `make crds`");
+    assert_eq!(published, names, "crds/ has other files: run `make crds`");
     for (file, yaml) in generated {
-        // Not assert_eq: two whole definitions side by side help nobody.
+        // Not assert_eq, which would print both CRDs in full.
         assert!(
             read(&format!("crds/{file}")) == yaml,
-            "crds/{file} is not what the Rust types say: run `make crds`"
+            "crds/{file} is not up to date with the Rust types: run `make crds`"
         );
         assert!(
             read("crds/Kustomization").contains(&format!("- {file}\n")),
@@ -152,11 +152,11 @@ fn a_dependency_without_a_reason_is_found() {
 }
 
 #[test]
-fn no_file_knows_the_machine_that_it_was_written_on() {
+fn no_file_has_traces_of_the_machine_it_was_written_on() {
     let mut found = Vec::new();
     for file in repository_files() {
         let Ok(text) = fs::read_to_string(root().join(&file)) else {
-            continue; // no text
+            continue; // not text
         };
         for (number, line) in text.lines().enumerate() {
             if let Some(trace) = trace_of_a_machine(line) {
@@ -169,7 +169,7 @@ fn no_file_knows_the_machine_that_it_was_written_on() {
 
 #[test]
 fn a_trace_of_a_machine_is_found() {
-    // Put together here, so that this file has none itself.
+    // Concatenated, so that this file contains none itself.
     for trace in [
         ["See /ro", "ot/project/notes"],
         ["a file:///ho", "me/jane/project"],
@@ -209,7 +209,7 @@ fn every_crate_comes_from_crates_io() {
 }
 
 #[test]
-fn every_script_can_be_read_by_bash_and_run() {
+fn every_script_is_valid_bash_and_executable() {
     let scripts: Vec<String> = repository_files()
         .into_iter()
         .filter(|file| {
@@ -223,21 +223,21 @@ fn every_script_can_be_read_by_bash_and_run() {
             .arg(root().join(&script))
             .output()
             .unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "bash -n {script}: {said}");
-        // What has no `#!` is read by another script, and not run.
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "bash -n {script}: {stderr}");
+        // A script without `#!` is sourced by others, not executed.
         if read(&script).starts_with("#!") {
             let mode = fs::metadata(root().join(&script))
                 .unwrap()
                 .permissions()
                 .mode();
-            assert_eq!(mode & 0o111, 0o111, "{script} cannot be executed: chmod +x");
+            assert_eq!(mode & 0o111, 0o111, "{script} is not executable: chmod +x");
         }
     }
 }
 
 #[test]
-fn every_target_of_the_makefile_has_a_line_of_help_that_make_prints() {
+fn every_target_of_the_makefile_has_a_help_line_that_make_prints() {
     let makefile = read("Makefile");
     let targets: Vec<&str> = makefile
         .lines()
@@ -256,10 +256,10 @@ fn every_target_of_the_makefile_has_a_line_of_help_that_make_prints() {
                 .lines()
                 .any(|line| line.split_whitespace().nth(1) == Some(target)
                     && line.split_whitespace().count() > 2),
-            "`make` says nothing of {target}:\n{printed}"
+            "`make` does not print {target}:\n{printed}"
         );
     }
-    // A target that is not declared would be left out of the check above.
+    // The check above would miss a target that is not declared.
     for line in makefile.lines() {
         let name = line.split(':').next().unwrap_or_default();
         let is_target = line.contains(':')
@@ -273,7 +273,7 @@ fn every_target_of_the_makefile_has_a_line_of_help_that_make_prints() {
 }
 
 #[test]
-fn the_changelog_has_a_place_for_what_is_not_released() {
+fn the_changelog_has_an_unreleased_section() {
     assert!(
         read("CHANGELOG.md")
             .lines()
@@ -281,7 +281,7 @@ fn the_changelog_has_a_place_for_what_is_not_released() {
     );
 }
 
-/// The files that the modules of `file` are in.
+/// The files of the modules that `file` declares.
 fn declared(file: &Path) -> Vec<PathBuf> {
     let stem = file.file_stem().unwrap().to_string_lossy();
     let folder = file.parent().unwrap();
@@ -306,7 +306,7 @@ fn declared(file: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// All `.rs` files of a folder and of those in it, declared or not, in git or not.
+/// All `.rs` files of a folder, recursively, declared or not, in git or not.
 fn rust_files(folder: &Path) -> BTreeSet<PathBuf> {
     let mut files = BTreeSet::new();
     for entry in fs::read_dir(folder).unwrap() {
@@ -332,13 +332,13 @@ fn repository_files() -> Vec<String> {
         ])
         .current_dir(root())
         .output()
-        .expect("the rules of the repository are about what is in git, and there is no git");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "git ls-files: {said}");
+        .expect("the rules of the repository apply to the files in git, and git is missing");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "git ls-files: {stderr}");
     let files: BTreeSet<String> = String::from_utf8(output.stdout)
         .unwrap()
         .split('\0')
-        // What is deleted, and not yet committed, is still listed.
+        // Deleted files are still listed until that is committed.
         .filter(|file| root().join(file).is_file())
         .map(str::to_owned)
         .collect();
@@ -352,8 +352,8 @@ fn our_rust_files() -> Vec<String> {
     files
 }
 
-/// The dependencies of a manifest that have no comment directly above. What a package takes from the
-/// workspace has its reason there.
+/// The dependencies of a manifest without a comment directly above. Those from the workspace have their
+/// reason there.
 fn dependencies_without_reason(name: &str, manifest: &str) -> Vec<String> {
     let mut section = "";
     let mut previous = "";
@@ -375,9 +375,9 @@ fn dependencies_without_reason(name: &str, manifest: &str) -> Vec<String> {
     bare
 }
 
-/// What in a line says on which machine, or behind which mirror, it was written.
+/// What in a line reveals the machine or the mirror that was used.
 fn trace_of_a_machine(line: &str) -> Option<&'static str> {
-    // In halves, so that this file has none of them itself.
+    // In halves, so that this file contains none of them itself.
     let folders = [
         (concat!("/ro", "ot/"), "a home folder"),
         (concat!("/ho", "me/"), "a home folder"),
@@ -385,7 +385,7 @@ fn trace_of_a_machine(line: &str) -> Option<&'static str> {
         (concat!("/tm", "p/"), "a temporary folder"),
     ];
     for (folder, what) in folders {
-        // At the start of a path: `https://example.com/home/` is none.
+        // Only at the start of a path: not `https://example.com/home/`.
         let begins = |at: usize| {
             !line[..at].ends_with(|c: char| c.is_alphanumeric() || "._-$})".contains(c))
         };

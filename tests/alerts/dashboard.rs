@@ -1,4 +1,4 @@
-//! The dashboard: that Grafana can use it anywhere, and which queries it has.
+//! The dashboard: it works in any Grafana; and its queries.
 
 use std::collections::BTreeSet;
 
@@ -7,10 +7,10 @@ use serde_json::Value;
 
 use crate::helm::{Helm, Major, objects, one};
 
-/// How wide a row of panels is.
+/// The width of a row of panels.
 const WIDTH: u64 = 24;
 
-/// The dashboard as the chart's ConfigMap brings it.
+/// The dashboard in the chart's ConfigMap.
 fn dashboard() -> Result<Value> {
     let on = ["--set", "grafanaDashboard.enabled=true"];
     let rendered = objects(&Helm::offline(Major::Four)?.template(&on)?)?;
@@ -30,7 +30,7 @@ pub struct Query {
     pub expr: String,
 }
 
-/// Every query, with what Grafana would put in for its variables.
+/// Every query, with the variables replaced as Grafana would.
 pub fn queries() -> Result<Vec<Query>> {
     let dashboard = dashboard()?;
     let mut queries = Vec::new();
@@ -49,7 +49,7 @@ pub fn queries() -> Result<Vec<Query>> {
 }
 
 #[test]
-fn the_dashboard_asks_the_data_source_that_people_choose() -> Result<()> {
+fn the_dashboard_queries_the_selected_data_source() -> Result<()> {
     let dashboard = dashboard()?;
     assert_eq!(dashboard["uid"], "node-insights");
     assert!(!dashboard["tags"].as_array().unwrap().is_empty());
@@ -68,30 +68,33 @@ fn the_dashboard_asks_the_data_source_that_people_choose() -> Result<()> {
         }
         let targets = panel["targets"].as_array().unwrap();
         assert!(!targets.is_empty(), "{panel}");
-        for asking in [panel].into_iter().chain(targets) {
-            let source = &asking["datasource"];
-            assert_eq!(source["type"], "prometheus", "{asking}");
-            assert_eq!(source["uid"], "${datasource}", "{asking}");
+        for item in [panel].into_iter().chain(targets) {
+            let source = &item["datasource"];
+            assert_eq!(source["type"], "prometheus", "{item}");
+            assert_eq!(source["uid"], "${datasource}", "{item}");
         }
     }
     Ok(())
 }
 
 #[test]
-fn every_panel_has_its_place_and_says_what_it_shows() -> Result<()> {
+fn every_panel_has_its_own_place_and_a_description() -> Result<()> {
     let dashboard = dashboard()?;
     let (mut ids, mut taken) = (BTreeSet::new(), BTreeSet::new());
     for panel in panels(&dashboard) {
         assert!(ids.insert(panel["id"].as_u64()), "{panel}");
         let title = panel["title"].as_str().unwrap_or_default();
-        let says = panel["description"].as_str().unwrap_or_default();
+        let description = panel["description"].as_str().unwrap_or_default();
         assert!(!title.is_empty(), "{panel}");
-        assert!(panel["type"] == "row" || says.ends_with('.'), "{title}");
+        assert!(
+            panel["type"] == "row" || description.ends_with('.'),
+            "{title}"
+        );
         let at = |field: &str| panel["gridPos"][field].as_u64().unwrap();
         assert!(at("x") + at("w") <= WIDTH, "{title}");
         for x in at("x")..at("x") + at("w") {
             for y in at("y")..at("y") + at("h") {
-                assert!(taken.insert((x, y)), "{title} lies on another panel");
+                assert!(taken.insert((x, y)), "{title} overlaps another panel");
             }
         }
         let mut names = BTreeSet::new();
@@ -103,8 +106,8 @@ fn every_panel_has_its_place_and_says_what_it_shows() -> Result<()> {
 }
 
 #[test]
-fn no_query_adds_up_what_several_replicas_say_of_the_same_thing() -> Result<()> {
-    // Gauges over the cluster, which every replica has.
+fn no_query_sums_the_same_gauge_over_several_replicas() -> Result<()> {
+    // Cluster-wide gauges, which every replica exports.
     let shared = ["node_insights_nodes", "node_insights_degraded_nodes"];
     for Query { panel, expr } in queries()? {
         for name in shared {

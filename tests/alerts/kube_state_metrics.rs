@@ -1,5 +1,5 @@
-//! The configuration for kube-state-metrics: it has the structure that kube-state-metrics reads, and each of
-//! its paths leads to a field of our definitions.
+//! The configuration for kube-state-metrics: it has the documented structure, and each of its paths is a field
+//! of our CRDs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::helm::{Helm, Major, objects, one};
 
-/// What kube-state-metrics documents of its custom resource state configuration, as far as it is used here.
+/// The part of kube-state-metrics' custom resource state configuration that is used here.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Config {
@@ -51,7 +51,7 @@ struct Metric {
     each: Each,
 }
 
-/// One of the three, and its name beside it.
+/// The type of a metric, and its configuration.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, tag = "type")]
 enum Each {
@@ -92,7 +92,7 @@ struct Gauge {
     value_from: Vec<String>,
 }
 
-/// The schema that a path leads to; a list is gone through by itself.
+/// The schema of the field at a path; lists are descended into.
 fn field<'a>(schema: &'a Value, path: &[String]) -> Option<&'a Value> {
     let schema = if schema["type"] == "array" {
         &schema["items"]
@@ -114,21 +114,21 @@ fn config() -> Result<Config> {
 }
 
 #[test]
-fn every_path_leads_to_a_field_of_the_insights() -> Result<()> {
+fn every_path_is_a_field_of_the_insights() -> Result<()> {
     let config = config()?;
     assert_eq!(config.kind, "CustomResourceStateMetrics");
-    let definitions = crd::all()?;
+    let crds = crd::all()?;
     let mut kinds = BTreeSet::new();
     let mut names = BTreeSet::new();
     for resource in &config.spec.resources {
         let of = &resource.group_version_kind;
-        let definition = definitions
+        let crd = crds
             .iter()
-            .map(|(_, definition)| definition)
-            .find(|definition| definition.spec.names.kind == of.kind)
+            .map(|(_, crd)| crd)
+            .find(|crd| crd.spec.names.kind == of.kind)
             .context("no such kind")?;
-        assert_eq!(of.group, definition.spec.group);
-        let version = &definition.spec.versions[0];
+        assert_eq!(of.group, crd.spec.group);
+        let version = &crd.spec.versions[0];
         assert_eq!(of.version, version.name);
         let schema = serde_json::to_value(&version.schema)?["openAPIV3Schema"].clone();
         kinds.insert(of.kind.as_str());
@@ -138,7 +138,7 @@ fn every_path_leads_to_a_field_of_the_insights() -> Result<()> {
         for metric in &resource.metrics {
             let name = format!("{}_{}", resource.metric_name_prefix, metric.name);
             assert!(metric.help.ends_with('.'), "{name}");
-            let leads = |schema: &Value, path: &[String]| {
+            let exists = |schema: &Value, path: &[String]| {
                 assert!(field(schema, path).is_some(), "{name}: {path:?}");
             };
             match &metric.each {
@@ -146,7 +146,7 @@ fn every_path_leads_to_a_field_of_the_insights() -> Result<()> {
                     let base = field(&schema, &info.path).context(name.clone())?;
                     info.labels_from_path
                         .values()
-                        .for_each(|path| leads(base, path));
+                        .for_each(|path| exists(base, path));
                 }
                 Each::StateSet { state_set } => {
                     let base = field(&schema, &state_set.path).context(name.clone())?;
@@ -165,11 +165,11 @@ fn every_path_leads_to_a_field_of_the_insights() -> Result<()> {
                     gauge
                         .labels_from_path
                         .values()
-                        .for_each(|path| leads(base, path));
-                    leads(base, &gauge.value_from);
+                        .for_each(|path| exists(base, path));
+                    exists(base, &gauge.value_from);
                 }
             }
-            assert!(names.insert(name.clone()), "{name} stands twice");
+            assert!(names.insert(name.clone()), "{name} is duplicate");
         }
     }
     assert_eq!(
@@ -186,7 +186,7 @@ fn every_path_leads_to_a_field_of_the_insights() -> Result<()> {
 }
 
 #[test]
-fn a_path_that_leads_nowhere_is_found() {
+fn a_path_that_does_not_exist_is_found() {
     let schema = serde_json::json!({"properties": {"status": {"properties": {
         "summaries": {"type": "array", "items": {"properties": {"count": {}}}},
     }}}});

@@ -1,6 +1,5 @@
-//! Alerts, dashboard and the configuration for kube-state-metrics that the chart brings: promtool says when
-//! each alert fires, and a real Prometheus, which scrapes the operator during a simulated rollout, answers
-//! every query.
+//! The chart's alerts, dashboard and configuration for kube-state-metrics: promtool checks when each alert fires,
+//! and a real Prometheus, which scrapes the operator during a simulated rollout, answers every query.
 
 #![allow(
     clippy::unwrap_used,
@@ -18,12 +17,12 @@ mod rules;
 mod runbook;
 mod scenarios;
 
-/// Helm, as the tests of the chart have it.
+/// Helm, shared with the tests of the chart.
 #[allow(dead_code, reason = "the tests of the chart use all of it")]
 #[path = "../chart/helm.rs"]
 mod helm;
 
-/// The operator in a cluster, as the integration tests have it.
+/// The operator in a cluster, shared with the integration tests.
 #[allow(dead_code, reason = "the integration tests use all of it")]
 #[path = "../integration/support.rs"]
 mod support;

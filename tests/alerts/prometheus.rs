@@ -12,23 +12,23 @@ use serde_json::{Value, json};
 use crate::rules::Rules;
 use crate::support::{SOON, project};
 
-/// The program of this name. Whoever is first may wait for minutes: it is built if it is nowhere.
+/// The program of this name. The first call may take minutes, if it has to be built.
 pub fn program(name: &str) -> PathBuf {
     let script = project().join("hack/prometheus.sh");
     let output = Command::new(&script)
         .arg(name)
         .stdin(Stdio::null())
-        .stderr(Stdio::inherit()) // whoever waits sees the progress
+        .stderr(Stdio::inherit()) // show the progress
         .output()
         .unwrap();
     assert!(output.status.success(), "{}: see above", script.display());
     PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
 }
 
-/// A replica to be scraped, by the name of its pod.
+/// A replica to scrape: the name of its pod, and its address.
 pub type Target<'a> = (&'a str, &'a str);
 
-/// A Prometheus that ends with this value.
+/// A running Prometheus; its drop ends it.
 pub struct Prometheus {
     /// Held for its drop.
     _process: Process,
@@ -37,14 +37,14 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts one that keeps everything in `folder`, evaluates these rules every second, and shows whom it
-    /// scrapes this token.
+    /// Starts one that stores everything in `folder`, evaluates these rules every second, and scrapes with this
+    /// token.
     pub async fn start(folder: &Path, rules: &Rules, token: &str) -> Result<Self> {
         let folder = folder.join("prometheus");
         fs::create_dir(&folder)?;
         rules.write(&folder.join("rules.yaml"))?;
         fs::write(folder.join("token"), token)?;
-        // As a monitor of the chart has it scrape, but for the targets, which come from a file. JSON is YAML.
+        // Scrapes as with the chart's monitors, except that the targets come from a file. JSON is YAML.
         let config = json!({
             "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
             "rule_files": ["rules.yaml"],
@@ -85,7 +85,7 @@ impl Prometheus {
         })
     }
 
-    /// Scrapes these and no other from now on, and waits until it has scraped each.
+    /// Scrapes exactly these from now on, and waits until it has scraped each.
     pub async fn scrape(&self, targets: &[Target<'_>]) -> Result<()> {
         let groups: Vec<Value> = targets
             .iter()
@@ -96,7 +96,7 @@ impl Prometheus {
                 })
             })
             .collect();
-        // A rename: it never reads half a file.
+        // Renamed, so that it never reads half a file.
         let new = self.folder.join("targets.new");
         fs::write(&new, serde_json::to_string(&groups)?)?;
         fs::rename(&new, self.folder.join("targets.json"))?;
@@ -113,10 +113,10 @@ impl Prometheus {
         .await
     }
 
-    /// What a query of this moment gives.
+    /// The result of an instant query.
     ///
     /// # Errors
-    /// When Prometheus does not understand it.
+    /// When Prometheus rejects it.
     pub async fn query(&self, query: &str) -> Result<Vec<Value>> {
         let query: String = form_urlencoded::byte_serialize(query.as_bytes()).collect();
         let result = self.get(&format!("/api/v1/query?query={query}")).await?;
@@ -124,30 +124,30 @@ impl Prometheus {
         Ok(vector.clone())
     }
 
-    /// The number that a query with one result gives.
+    /// The value of a query with one result.
     pub async fn number(&self, query: &str) -> Result<f64> {
         let result = self.query(query).await?;
         let [one] = &result[..] else {
-            bail!("{query} gives {result:?}");
+            bail!("{query} returned {result:?}");
         };
         let text = one["value"][1].as_str().context("no value")?;
         Ok(text.parse()?)
     }
 
-    /// Waits until an alert fires with these labels, and all others that fire under its name as well.
+    /// Waits until an alert fires with these labels.
     pub async fn until_firing(&self, alert: &str, labels: &str) -> Result<()> {
         let query = format!("ALERTS{{alertname=\"{alert}\", alertstate=\"firing\", {labels}}}");
         eventually(&query, SOON, async || {
             let firing = self.query(&query).await?;
             if firing.is_empty() {
-                bail!("what there is: {:?}", self.query("ALERTS").await?);
+                bail!("alerts: {:?}", self.query("ALERTS").await?);
             }
             Ok(Some(()))
         })
         .await
     }
 
-    /// Names of the alerts that fire.
+    /// The names of the firing alerts.
     pub async fn firing(&self) -> Result<Vec<String>> {
         let firing = self
             .query("count by (alertname) (ALERTS{alertstate=\"firing\"})")

@@ -1,4 +1,4 @@
-//! When each alert fires, and that it is silent just before, by promtool.
+//! promtool checks when each alert fires, and that it does not fire just before.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,7 +13,7 @@ use crate::prometheus::program;
 use crate::rules::Rules;
 use crate::support::project;
 
-/// The rules with this folder as what they are called in the tests.
+/// The name of the rules file in the tests.
 const RULES: &str = "rules.yaml";
 
 fn tests() -> Result<Vec<PathBuf>> {
@@ -25,32 +25,32 @@ fn tests() -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// When an alert is looked at.
+/// The minutes at which an alert is checked.
 #[derive(Debug, Default)]
 struct Minutes {
     silent: Vec<u64>,
     fires: Vec<u64>,
 }
 
-/// What promtool says; an error when it fails.
+/// Runs promtool; returns its output.
 fn promtool(folder: &Path, args: &[&str]) -> Result<String> {
     let output = Command::new(program("promtool"))
         .args(args)
         .current_dir(folder)
         .output()
         .context("running promtool")?;
-    let said = format!(
+    let text = format!(
         "{}{}",
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
     if !output.status.success() {
-        bail!("promtool {} failed: {said}", args.join(" "));
+        bail!("promtool {} failed: {text}", args.join(" "));
     }
-    Ok(said)
+    Ok(text)
 }
 
-/// A folder with the rules and the tests of them, whose names are returned.
+/// A folder with the rules and their tests; returns the names of the tests.
 fn folder(rules: &Rules) -> Result<(TempDir, Vec<String>)> {
     let folder = TempDir::new()?;
     rules.write(&folder.path().join(RULES))?;
@@ -71,16 +71,16 @@ fn run(rules: &Rules) -> Result<String> {
 }
 
 #[test]
-fn promtool_finds_no_fault_in_the_rules() -> Result<()> {
+fn promtool_accepts_the_rules() -> Result<()> {
     let rules = Rules::rendered(&[])?;
     let (folder, _) = folder(&rules)?;
-    // Also what is no error for Prometheus, as a rule that stands twice.
-    let said = promtool(
+    // Including lint findings that Prometheus accepts, such as duplicate rules.
+    let output = promtool(
         folder.path(),
         &["check", "rules", "--lint=all", "--lint-fatal", RULES],
     )?;
     let count = format!("{} rules found", rules.alerts()?.len());
-    assert!(said.contains(&count), "{said}");
+    assert!(output.contains(&count), "{output}");
     Ok(())
 }
 
@@ -90,16 +90,16 @@ fn each_alert_fires_when_it_should_and_not_before() -> Result<()> {
 }
 
 #[test]
-fn an_alert_that_fires_late_is_noticed() -> Result<()> {
+fn an_alert_that_fires_late_fails_the_tests() -> Result<()> {
     let alerts = Rules::rendered(&[])?.alerts()?;
     let late: Vec<String> = alerts
         .iter()
         .map(|alert| format!("prometheusRule.alerts.{}.for=72h", alert.name))
         .collect();
     let error = run(&Rules::rendered(&["--set", &late.join(",")])?).unwrap_err();
-    let said = error.to_string();
+    let error = error.to_string();
     for alert in alerts {
-        assert!(said.contains(&alert.name), "{}: {said}", alert.name);
+        assert!(error.contains(&alert.name), "{}: {error}", alert.name);
     }
     Ok(())
 }
@@ -132,7 +132,7 @@ fn each_alert_is_tested_a_minute_before_it_fires_and_when_it_does() -> Result<()
     }
     for alert in Rules::rendered(&[])?.alerts()? {
         let groups = checks.remove(&alert.name).unwrap_or_default();
-        assert!(!groups.is_empty(), "nothing tests {}", alert.name);
+        assert!(!groups.is_empty(), "no test of {}", alert.name);
         for Minutes { silent, fires } in groups {
             let first = fires.iter().min().context("it never fires")?;
             assert!(silent.contains(&(first - 1)), "{}", alert.name);

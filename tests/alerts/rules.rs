@@ -16,14 +16,14 @@ pub struct Alert {
     /// Its name.
     #[serde(rename = "alert")]
     pub name: String,
-    /// What is not empty while it holds.
+    /// The expression, which is not empty while the condition holds.
     pub expr: String,
-    /// How long it has to hold.
+    /// How long the condition has to hold.
     #[serde(rename = "for")]
     pub hold: String,
     /// The severity.
     pub labels: Labels,
-    /// What people read.
+    /// The texts for users.
     pub annotations: Annotations,
 }
 
@@ -35,23 +35,23 @@ pub struct Labels {
     pub severity: String,
 }
 
-/// What people read.
+/// The texts for users.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Annotations {
-    /// A line.
+    /// One line.
     pub summary: String,
-    /// What it means and how to find out more.
+    /// What it means and how to investigate.
     pub description: String,
     /// Its section in `docs/alerts.md`.
     pub runbook_url: String,
 }
 
-/// The rules, as a file of Prometheus.
+/// The rules, as a Prometheus rule file.
 pub struct Rules(Value);
 
 impl Rules {
-    /// As the chart renders them with these arguments of Helm.
+    /// As the chart renders them with these arguments for Helm.
     pub fn rendered(args: &[&str]) -> Result<Self> {
         let on = [
             "--set",
@@ -81,7 +81,7 @@ impl Rules {
 }
 
 #[test]
-fn every_alert_is_whole_and_each_can_be_set_by_itself() -> Result<()> {
+fn every_alert_is_complete_and_configurable_on_its_own() -> Result<()> {
     let alerts = Rules::rendered(&[])?.alerts()?;
     assert!(alerts.len() > 8, "{alerts:#?}");
     for alert in &alerts {
@@ -92,7 +92,7 @@ fn every_alert_is_whole_and_each_can_be_set_by_itself() -> Result<()> {
             "{name}"
         );
         assert!(!alert.expr.contains('$'), "{name}: {}", alert.expr);
-        // A summary is a line of a list, a description whole sentences.
+        // A summary is a list item, a description has full sentences.
         assert!(!alert.annotations.summary.ends_with('.'), "{name}");
         assert!(alert.annotations.description.len() > 60, "{name}");
 
@@ -109,7 +109,7 @@ fn every_alert_is_whole_and_each_can_be_set_by_itself() -> Result<()> {
         assert_eq!(others(&set), others(&alerts), "{name}");
         let off = Rules::rendered(&["--set", &of("enabled", "false")])?.alerts()?;
         assert_eq!(off, others(&alerts), "{name}");
-        // Where there is a threshold it counts, and where there is none it is refused.
+        // A threshold is used if the alert has one, and rejected otherwise.
         if let Ok(set) = Rules::rendered(&["--set", &of("threshold", "12345")]) {
             let set = set.alerts()?;
             let own = set.iter().find(|other| other.name == *name).unwrap();

@@ -1,4 +1,4 @@
-//! `docs/alerts.md` has a section for each alert, and no other.
+//! `docs/alerts.md` has a section for each alert, and no others.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::rules::Rules;
 use crate::support::project;
 
-/// What each section says.
+/// The parts of each section.
 const PARTS: [&str; 3] = ["**Means:**", "**Look at:**", "**Do:**"];
 
 #[test]
@@ -21,13 +21,13 @@ fn every_alert_has_its_section_and_every_section_its_alert() -> Result<()> {
     let alerts = Rules::rendered(&[])?.alerts()?;
     let names: Vec<&str> = alerts.iter().map(|alert| &*alert.name).collect();
     let titles: Vec<&str> = sections.iter().map(|(title, _)| *title).collect();
-    assert_eq!(titles, names, "left the sections, right the alerts");
+    assert_eq!(titles, names, "left: the sections, right: the alerts");
     for (title, section) in sections {
         for part in PARTS {
             assert!(section.contains(part), "{title} has no {part}");
         }
     }
-    // The anchor of a heading is its text in small letters.
+    // The anchor of a heading is its text in lower case.
     for alert in &alerts {
         let anchor = alert.name.to_lowercase();
         let expected = format!("docs/alerts.md#{anchor}");

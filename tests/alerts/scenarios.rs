@@ -1,9 +1,8 @@
 //! A simulated OpenShift cluster is updated while two replicas of the operator watch it and a real Prometheus
 //! scrapes them, as it would in a cluster: over HTTPS, with the token of an account that may read the metrics.
-//! Then one thing after the other goes wrong, and each alert fires in turn.
+//! Then one fault after the other is introduced, and each alert fires in turn.
 //!
-//! One control plane and one Prometheus for all of it: what goes wrong later does not hide what went wrong
-//! before.
+//! All of it uses one control plane and one Prometheus, as later faults do not hide earlier ones.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +22,7 @@ use crate::support::{Operator, SERVING, SOON, World};
 const OLD: &str = "4.19.14";
 const NEW: &str = "4.20.3";
 const NODES: usize = 9;
-/// As the Deployment has it, but for the interval and for how long a lease lasts.
+/// As in the Deployment, except for the interval and the lease duration.
 const OPERATOR: [&str; 10] = [
     "--lease",
     "node-insights/node-insights",
@@ -33,11 +32,11 @@ const OPERATOR: [&str; 10] = [
     "self-signed",
     "--sync-status",
     "configmap:node-insights/node-insights-sync-status",
-    // Also the longest that a compare may take: less is too little on a machine that is busy.
+    // This is also the deadline of a compare: a shorter one is not enough on a busy machine.
     "--sync-interval",
     "5s",
 ];
-/// What else than `for` is hours in a cluster and seconds here.
+/// Thresholds of hours in a cluster, and of seconds here.
 const THRESHOLDS: &str = "syncInterval=5s,\
     prometheusRule.alerts.NodeInsightsNodeStuckInPhase.threshold=8,\
     prometheusRule.alerts.NodeInsightsPoolStalled.threshold=8,\
@@ -47,7 +46,7 @@ const THRESHOLDS: &str = "syncInterval=5s,\
 /// Queries of the dashboard that may be empty here, by panel, each with the reason.
 const EMPTY: [(&str, &str); 0] = [];
 
-/// The rules with everything that takes hours shortened to seconds.
+/// The rules with all durations of hours shortened to seconds.
 fn shortened() -> Result<Rules> {
     let mut set = vec![THRESHOLDS.to_owned()];
     let alerts = Rules::rendered(&[])?.alerts()?.into_iter();
@@ -79,8 +78,8 @@ fn address(operator: &Operator) -> Result<String> {
         .to_owned())
 }
 
-/// Gives the nodes of a pool something to do, begins with the first one, and leaves it in the middle.
-async fn begin_and_hold(world: &World, pool: &str) -> Result<()> {
+/// Starts an update of a pool, and leaves its first node draining.
+async fn start_and_stall(world: &World, pool: &str) -> Result<()> {
     let (editor, config) = (&world.editor, format!("rendered-{pool}-held"));
     editor.add_config(&config, pool, Some(NEW)).await?;
     editor.set_pool_configuration(pool, &config).await?;
@@ -116,14 +115,14 @@ async fn every_query_is_answered_and_each_alert_fires_in_its_scenario() -> Resul
     prometheus.scrape(&[("a", &first), ("b", &second)]).await?;
     let mut fired = Fired::new(&prometheus);
 
-    an_update_is_played(&world).await?;
-    replicas_are_not_added_up(&prometheus).await?;
+    an_update_is_simulated(&world).await?;
+    replicas_are_not_summed(&prometheus).await?;
     fired
         .until("NodeInsightsPoolPausedOutdated", "pool=\"edge\"")
         .await?;
     fired.and_no_other().await?;
 
-    begin_and_hold(&world, "infra").await?;
+    start_and_stall(&world, "infra").await?;
     fired
         .until("NodeInsightsNodeStuckInPhase", "phase=\"Draining\"")
         .await?;
@@ -131,7 +130,7 @@ async fn every_query_is_answered_and_each_alert_fires_in_its_scenario() -> Resul
         .until("NodeInsightsPoolStalled", "pool=\"infra\"")
         .await?;
     fired.and_no_other().await?;
-    begin_and_hold(&world, "gpu").await?;
+    start_and_stall(&world, "gpu").await?;
     let reason = rollout::node::DEGRADED_REASON;
     world.editor.set_state("gpu-0", "Degraded", reason).await?;
     fired
@@ -139,7 +138,7 @@ async fn every_query_is_answered_and_each_alert_fires_in_its_scenario() -> Resul
         .await?;
     fired.and_no_other().await?;
 
-    // Repaired, it is not counted any more, by neither replica.
+    // Once it recovers, neither replica counts it any more.
     world.editor.set_state("gpu-0", "Working", "").await?;
     eventually("no node is degraded", SOON, async || {
         let degraded = prometheus
@@ -149,10 +148,10 @@ async fn every_query_is_answered_and_each_alert_fires_in_its_scenario() -> Resul
     })
     .await?;
 
-    // The permission is taken away, and a definition goes back to an older version; the standby is started
-    // again, and cannot begin.
+    // The permission is revoked, and a CRD goes back to an older version; the standby is restarted, and cannot
+    // become ready.
     remove_permission_on_nodes(&world).await?;
-    make_a_definition_old(&world).await?;
+    make_a_crd_outdated(&world).await?;
     assert!(standby.stop().await?.success());
     let standby = world.operator(&OPERATOR).await?;
     standby.says_why("may not list and watch nodes").await?;
@@ -174,7 +173,7 @@ async fn every_query_is_answered_and_each_alert_fires_in_its_scenario() -> Resul
     fired.and_no_other().await?;
     every_query_is_answered(&prometheus, &rules).await?;
 
-    // Nobody may use the lease any more: the leader gives up, and nobody follows.
+    // The permission for the lease is revoked: the leader exits, and there is no new one.
     let delete = [
         "delete",
         "rolebinding",
@@ -193,13 +192,13 @@ async fn every_query_is_answered_and_each_alert_fires_in_its_scenario() -> Resul
         .until("NodeInsightsAbsent", "severity=\"critical\"")
         .await?;
 
-    // Each has had its scenario.
+    // Every alert had its scenario.
     let all: BTreeSet<String> = rules.alerts()?.into_iter().map(|it| it.name).collect();
-    assert_eq!(fired.names, all, "left those that fired, right all");
+    assert_eq!(fired.names, all, "left: those that fired, right: all");
     Ok(())
 }
 
-/// Alerts that have fired: those that do not fire yet are silent.
+/// The alerts that have fired so far.
 struct Fired<'a> {
     prometheus: &'a Prometheus,
     names: BTreeSet<String>,
@@ -219,7 +218,7 @@ impl<'a> Fired<'a> {
         Ok(())
     }
 
-    /// None fires whose scenario has not come yet.
+    /// Checks that no alert fires before its scenario.
     async fn and_no_other(&self) -> Result<()> {
         for alert in self.prometheus.firing().await? {
             assert!(
@@ -233,12 +232,12 @@ impl<'a> Fired<'a> {
 }
 
 /// Updates every pool that is not paused, slowly enough that every phase is scraped.
-async fn an_update_is_played(world: &World) -> Result<()> {
+async fn an_update_is_simulated(world: &World) -> Result<()> {
     let plan = Plan {
         pace: Pace::new(0.3),
         ..Plan::to(NEW)
     };
-    // It ends when somebody resumes the pool that is paused, which nobody does.
+    // The simulation itself does not end, as the paused pool is never resumed.
     tokio::select! {
         played = rollout::play(&world.client, &plan) => played?,
         done = async {
@@ -254,26 +253,26 @@ async fn an_update_is_played(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// Eventually: a replica that is scraped a moment later than the other may have a node in another phase.
-async fn replicas_are_not_added_up(prometheus: &Prometheus) -> Result<()> {
+/// Eventually, as a replica that is scraped a moment later may have a node in another phase.
+async fn replicas_are_not_summed(prometheus: &Prometheus) -> Result<()> {
     eventually("both replicas have every node", SOON, async || {
         let both = prometheus.number("sum(node_insights_nodes)").await?;
         let once = "sum(max by (pool, phase) (node_insights_nodes))";
         let once = prometheus.number(once).await?;
         let nodes = f64::from(u32::try_from(NODES)?);
-        let is_so = (both - 2.0 * nodes).abs() < 0.5 && (once - nodes).abs() < 0.5;
-        ensure!(is_so, "{both} and {once} of {nodes} nodes");
+        let is_expected = (both - 2.0 * nodes).abs() < 0.5 && (once - nodes).abs() < 0.5;
+        ensure!(is_expected, "{both} and {once} of {nodes} nodes");
         Ok(Some(()))
     })
     .await
 }
 
-/// Without a field that it once had not.
-async fn make_a_definition_old(world: &World) -> Result<()> {
+/// Removes a field from a CRD, as in an older version of it.
+async fn make_a_crd_outdated(world: &World) -> Result<()> {
     let field = "/spec/versions/0/schema/openAPIV3Schema/properties/status/properties/bootID";
     let patch = serde_json::json!([{"op": "remove", "path": field}]).to_string();
-    let definition = "crd/nodeprogressinsights.nodeinsights.dev";
-    let args = ["patch", definition, "--type=json", "-p", &patch];
+    let crd = "crd/nodeprogressinsights.nodeinsights.dev";
+    let args = ["patch", crd, "--type=json", "-p", &patch];
     world.plane.kubectl(&args).await.map(|_| ())
 }
 
@@ -291,15 +290,15 @@ async fn remove_permission_on_nodes(world: &World) -> Result<()> {
     world.plane.kubectl(&patch).await.map(|_| ())
 }
 
-/// No query of the dashboard is wrong, and none is empty without a reason; nor does an alert ask for a
-/// metric that there is not.
+/// Checks that every query of the dashboard is valid and not empty without a reason, and that every metric of an
+/// alert exists.
 async fn every_query_is_answered(prometheus: &Prometheus, rules: &Rules) -> Result<()> {
     let mut faults = Vec::new();
     for dashboard::Query { panel, expr } in dashboard::queries()? {
-        let is_excused = EMPTY.iter().any(|(name, _)| *name == panel);
+        let may_be_empty = EMPTY.iter().any(|(name, _)| *name == panel);
         match prometheus.query(&expr).await {
             Err(error) => faults.push(format!("{panel}: {expr}: {error:#}")),
-            Ok(result) if result.is_empty() != is_excused => {
+            Ok(result) if result.is_empty() != may_be_empty => {
                 faults.push(format!("{panel}: {expr}: {} results", result.len()));
             }
             Ok(_) => {}
@@ -312,7 +311,7 @@ async fn every_query_is_answered(prometheus: &Prometheus, rules: &Rules) -> Resu
             .context(alert.name.clone())?;
         for metric in metrics(&alert.expr) {
             if prometheus.query(metric).await?.is_empty() {
-                faults.push(format!("{}: there is no {metric}", alert.name));
+                faults.push(format!("{}: no metric {metric}", alert.name));
             }
         }
     }
@@ -320,7 +319,7 @@ async fn every_query_is_answered(prometheus: &Prometheus, rules: &Rules) -> Resu
     Ok(())
 }
 
-/// Names of metrics in an expression.
+/// The names of metrics in an expression.
 fn metrics(expr: &str) -> impl Iterator<Item = &str> {
     expr.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
         .filter(|word| word.starts_with("node_insights_") || word.starts_with("leader_election_"))

@@ -1,6 +1,6 @@
-//! Paths in Rust text: which names a file uses, and where.
+//! Paths in Rust source: which names a file uses, and where.
 //!
-//! Reads words, not grammar: enough to find every path, and needing no parser to be compiled first.
+//! Reads tokens, not grammar: enough to find every path, without a parser as a dependency.
 
 /// One path in the text, in full: `kube::api::Api` for the `Api` in `use kube::{api::{Api}}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub(super) struct Token {
     pub(super) line: usize,
 }
 
-/// Words, `::`, and single signs; no comments, strings, characters or lifetimes.
+/// Words, `::`, and single punctuation characters; no comments, strings, characters or lifetimes.
 pub(super) fn tokens(text: &str) -> Vec<Token> {
     let chars: Vec<char> = text.chars().collect();
     let at = |index: usize| chars.get(index).copied().unwrap_or('\0');
@@ -125,7 +125,7 @@ fn end_of_string(chars: &[char], start: usize) -> usize {
     index + 1
 }
 
-/// From the first `#` or quote of a raw string, behind its `r`.
+/// From the first `#` or quote of a raw string, after its `r`.
 fn end_of_raw_string(chars: &[char], start: usize) -> usize {
     let hashes = chars[start..].iter().take_while(|c| **c == '#').count();
     let mut index = start + hashes + 1;
@@ -152,15 +152,15 @@ fn end_of_quote(chars: &[char], start: usize) -> usize {
     if chars.get(start + 2) == Some(&'\'') {
         return start + 3;
     }
-    start + 1 // the lifetime's name is a word of its own, which is no path
+    start + 1 // the lifetime's name is a separate word, which is not a path
 }
 
-/// Every path of a file, `use` groups taken apart, `self` and `super` followed to the crate's root.
+/// Every path of a file, with `use` groups expanded, and `self` and `super` resolved to the crate's root.
 pub(super) fn paths(file: &str, source: &str) -> Vec<PathUse> {
     let tokens = tokens(source);
     let root = module_path(file);
     let mut found = Vec::new();
-    // Inline modules that are open here: name, depth of braces outside, and whether for tests only.
+    // Enclosing inline modules: name, depth of braces outside, and whether for tests only.
     let mut open: Vec<(String, usize, bool)> = Vec::new();
     let (mut depth, mut index) = (0_usize, 0);
     while index < tokens.len() {
@@ -203,7 +203,7 @@ pub(super) fn paths(file: &str, source: &str) -> Vec<PathUse> {
     found
 }
 
-/// `::kube::Api`: nothing that could be continued stands before the `::`.
+/// `::kube::Api`: nothing before the `::` belongs to the path.
 fn starts_globally(before: &[Token]) -> bool {
     let [.., previous, _] = before else {
         return true;
@@ -215,7 +215,7 @@ fn starts_globally(before: &[Token]) -> bool {
                 .starts_with(|c: char| c.is_alphanumeric() || c == '_'))
 }
 
-/// Whether `#[cfg(test)]` is among what stands before a module, back to the end of the item before.
+/// Whether `#[cfg(test)]` precedes a module, back to the end of the previous item.
 fn is_for_tests(before: &[Token]) -> bool {
     let words: Vec<&str> = before.iter().map(|token| token.text.as_str()).collect();
     let item = words
@@ -226,7 +226,7 @@ fn is_for_tests(before: &[Token]) -> bool {
         .any(|seven| seven == ["#", "[", "cfg", "(", "test", ")", "]"])
 }
 
-/// The modules that a file declares for tests only and that are files of their own.
+/// The modules in files of their own that a file declares for tests only.
 pub(super) fn test_modules(file: &str, text: &str) -> Vec<Vec<String>> {
     let tokens = tokens(text);
     let mut found = Vec::new();
@@ -240,7 +240,7 @@ pub(super) fn test_modules(file: &str, text: &str) -> Vec<Vec<String>> {
     found
 }
 
-/// Collects the path, or the group of paths, that begins at `index`; returns where it ends.
+/// Collects the path, or the group of paths, that begins at `index`; returns its end.
 fn collect(
     tokens: &[Token],
     mut index: usize,
@@ -259,7 +259,7 @@ fn collect(
                     } else {
                         let before = index;
                         index = collect(tokens, index, &segments, found);
-                        // `as name`, or what is no group of paths at all: never stand still.
+                        // `as name`, or not a group of paths at all: always advance.
                         index = index.max(before + 1);
                     }
                 }
@@ -292,7 +292,7 @@ fn collect(
     index
 }
 
-/// Follows `self` and `super` from the module `here` to a path that begins with `crate`.
+/// Resolves `self` and `super` from the module `here` to a path that begins with `crate`.
 fn resolve(segments: &[String], here: &[&str]) -> Vec<String> {
     let mut module = here.to_vec();
     let mut rest = segments;

@@ -1,15 +1,15 @@
-//! States are reached through the backend alone, and what is kept by key is kept in a `Store`.
+//! States are accessed only through the backend, and keyed state is in a `Store`.
 
 use super::{module_path, paths, sources, test_modules};
 
-/// Who names the trait of the backends: the rest asks `States`.
+/// The files that use the trait of the backends: all others use `States`.
 const BEHIND_STATES: [&str; 3] = [
     "src/app/backend.rs",
     "src/app/parts.rs",
     "src/reconcile/states.rs",
 ];
 
-/// What is shipped: neither tests nor what stands behind `#[cfg(test)]` at the end of a file.
+/// The shipped code: without tests, and without anything after `#[cfg(test)]` at the end of a file.
 fn shipped() -> Vec<(String, String)> {
     let all = sources();
     let tests: Vec<Vec<String>> = all
@@ -28,7 +28,7 @@ fn shipped() -> Vec<(String, String)> {
         .collect()
 }
 
-/// The text without white space and comments, so that a type is found however it is broken into lines.
+/// The text without white space and comments, so that a type is found however it is formatted.
 fn dense(text: &str) -> String {
     text.lines()
         .map(|line| line.split("//").next().unwrap_or_default())
@@ -38,7 +38,7 @@ fn dense(text: &str) -> String {
 }
 
 #[test]
-fn nothing_but_the_states_reaches_a_backend() {
+fn only_the_states_use_a_backend() {
     let mut named = Vec::new();
     for (file, text) in shipped() {
         let backend = |path: &super::PathUse| {
@@ -55,7 +55,7 @@ fn nothing_but_the_states_reaches_a_backend() {
     for file in &named {
         assert!(
             BEHIND_STATES.contains(&file.as_str()),
-            "{file} reaches a backend: go through reconcile::states"
+            "{file} uses a backend: go through reconcile::states"
         );
     }
     assert!(
@@ -65,17 +65,17 @@ fn nothing_but_the_states_reaches_a_backend() {
 }
 
 #[test]
-fn no_state_of_a_node_is_kept_beside_the_backend() {
+fn no_state_of_a_node_is_stored_outside_the_backend() {
     for (file, text) in shipped() {
         let text = dense(&text);
-        for keeper in ["Store<", "HashMap<", "BTreeMap<", "OnceMap<"] {
-            for (at, _) in text.match_indices(keeper) {
-                let arguments = arguments(&text[at + keeper.len()..]);
+        for map in ["Store<", "HashMap<", "BTreeMap<", "OnceMap<"] {
+            for (at, _) in text.match_indices(map) {
+                let arguments = arguments(&text[at + map.len()..]);
                 assert!(
                     !["Evaluated", "NodeState>", "NodeState,"]
                         .iter()
                         .any(|state| format!("{arguments},").contains(state)),
-                    "{file}: {keeper}{arguments}> keeps states beside the backend"
+                    "{file}: {map}{arguments}> stores states outside the backend"
                 );
             }
         }
@@ -83,9 +83,9 @@ fn no_state_of_a_node_is_kept_beside_the_backend() {
 }
 
 #[test]
-fn what_is_kept_by_key_under_a_lock_is_a_store() {
+fn keyed_state_under_a_lock_is_a_store() {
     for (file, text) in shipped() {
-        // The store is made of one, and the books of locks cannot ask themselves.
+        // The store itself is a locked map, and the books of locks cannot check themselves.
         if ["src/registry/store.rs", "src/registry/lock_order/books.rs"].contains(&file.as_str()) {
             continue;
         }
@@ -102,7 +102,7 @@ fn what_is_kept_by_key_under_a_lock_is_a_store() {
     }
 }
 
-/// The text up to the `>` that closes what was opened before it.
+/// The text up to the matching `>`.
 fn arguments(text: &str) -> &str {
     let mut depth = 1;
     for (at, c) in text.char_indices() {

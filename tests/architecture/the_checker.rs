@@ -1,4 +1,4 @@
-//! The checker itself: what it must find, and what it must not take for a use.
+//! The checker itself: what it must find, and what it must not mistake for a use.
 
 use super::source::{PathUse, paths, test_modules};
 use super::{check, dependencies};
@@ -52,7 +52,7 @@ fn follows_super_to_another_layer_and_not_within_one() {
 }
 
 #[test]
-fn takes_groups_apart() {
+fn expands_groups() {
     assert_eq!(
         found("use crate::{api::{self, node::{A, B as C}}, domain::*};\nlet x = 1;"),
         [
@@ -74,7 +74,7 @@ fn finds_a_second_violation_in_a_group_over_several_lines() {
 }
 
 #[test]
-fn tells_a_part_of_a_module_from_the_rest_of_it() {
+fn distinguishes_a_part_of_a_module_from_the_rest_of_it() {
     for (text, number) in [
         ("use crate::kubernetes::access::Access;", 0),
         ("use crate::kubernetes::access;", 0),
@@ -158,7 +158,7 @@ fn lets_only_the_kubernetes_layer_and_the_exceptions_name_the_client() {
 }
 
 #[test]
-fn takes_nothing_for_a_use_in_a_comment_or_a_string() {
+fn ignores_comments_and_strings() {
     for text in [
         "/// See [`crate::reconcile::run`].\nfn f() {}",
         "/* crate::app /* crate::app */ crate::app */",
@@ -173,7 +173,7 @@ fn takes_nothing_for_a_use_in_a_comment_or_a_string() {
 }
 
 #[test]
-fn goes_on_after_a_string_a_character_and_a_lifetime() {
+fn continues_after_a_string_a_character_and_a_lifetime() {
     let text = "fn f<'a>(a: &'a str) { g('\"', \"\\\"\", r\"\\\"); crate::app::run(); }";
     assert_eq!(found(text), ["crate::app::run"]);
 }

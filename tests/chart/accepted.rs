@@ -1,5 +1,5 @@
-//! A real API server accepts every object that the chart renders, and the pods where the strictest
-//! profile is enforced.
+//! A real API server accepts every object that the chart renders, and admits its pods under the
+//! restricted Pod Security profile.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::helm::{Case, Helm, Major, NAME, objects, one};
 use crate::support::project;
 
-/// The kinds of the Prometheus Operator, without which no monitor can be judged.
+/// Minimal CRDs of the Prometheus Operator, to validate monitors against.
 const MONITORS: &str = include_str!("fixtures/prometheus-operator-crds.yaml");
 
 #[tokio::test]
@@ -22,7 +22,7 @@ async fn every_object_is_accepted_with_strict_field_validation() -> Result<()> {
         let file = plane.dir().join("rendered.yaml");
         fs::write(&file, rendered)?;
         let file = file.to_string_lossy();
-        let said = plane
+        let output = plane
             .kubectl(&[
                 "apply",
                 "--server-side",
@@ -33,9 +33,9 @@ async fn every_object_is_accepted_with_strict_field_validation() -> Result<()> {
             ])
             .await
             .context(case.name)?;
-        assert!(said.lines().count() > 8, "{said}");
+        assert!(output.lines().count() > 8, "{output}");
     }
-    // The judge has eyes: a field that no kind has is refused.
+    // Cross-check: an unknown field is rejected.
     let wrong = "{apiVersion: monitoring.coreos.com/v1, kind: ServiceMonitor, \
                  metadata: {name: a, namespace: node-insights}, \
                  spec: {selector: {}, endpoints: [{port: a, interval: 30s, skeme: https}]}}";
@@ -50,14 +50,14 @@ async fn every_object_is_accepted_with_strict_field_validation() -> Result<()> {
         "-f",
         &file,
     ];
-    let refused = plane.kubectl(&apply);
-    let error = refused.await.unwrap_err().to_string();
+    let rejected = plane.kubectl(&apply);
+    let error = rejected.await.unwrap_err().to_string();
     assert!(error.contains("skeme"), "{error}");
     Ok(())
 }
 
 #[tokio::test]
-async fn the_pods_are_let_in_where_the_strictest_profile_is_enforced() -> Result<()> {
+async fn the_pods_are_admitted_under_the_restricted_profile() -> Result<()> {
     let plane = plane().await?;
     for case in Case::accepted()? {
         let rendered = Helm::offline(Major::Four)?.template(&["--values", &case.path])?;
@@ -74,7 +74,7 @@ async fn the_pods_are_let_in_where_the_strictest_profile_is_enforced() -> Result
         pod["spec"]["containers"][0]["securityContext"]["runAsUser"] = 0.into();
         let error = create(&plane, &pod).await.unwrap_err().to_string();
         assert!(error.contains("violates PodSecurity"), "{error}");
-        // OpenShift gives each namespace a range of users and groups, and refuses any other.
+        // OpenShift assigns a range of users and groups to each namespace, and rejects any other.
         for field in ["runAsUser", "runAsGroup", "fsGroup", "supplementalGroups"] {
             assert!(pod["spec"]["securityContext"][field].is_null(), "{field}");
         }
@@ -90,18 +90,18 @@ async fn the_plain_manifests_are_accepted_too() -> Result<()> {
     plane
         .kubectl(&["apply", "--validate=strict", "-k", &folder])
         .await?;
-    // Again, as whoever upgrades does: nothing is defaulted to something else than it says. kubectl sends
-    // the selector of a budget anew each time, as its type says that it is replaced.
-    let said = plane
+    // Again, as in an upgrade: no field is defaulted to another value. kubectl always sends the selector of a
+    // PodDisruptionBudget, as its patch strategy is to replace it.
+    let output = plane
         .kubectl(&["apply", "--validate=strict", "-k", &folder])
         .await?;
-    let changed: Vec<&str> = said
+    let changed: Vec<&str> = output
         .lines()
         .filter(|line| !line.ends_with(" unchanged"))
         .collect();
     let budget = "poddisruptionbudget.policy/node-insights configured";
     assert_eq!(changed, [budget]);
-    // And by a server-side apply, which refuses a list that has a key twice.
+    // And by server-side apply, which rejects duplicate keys in lists.
     plane
         .kubectl(&["apply", "--server-side", "--force-conflicts", "-k", &folder])
         .await?;
@@ -112,7 +112,7 @@ async fn the_plain_manifests_are_accepted_too() -> Result<()> {
     Ok(())
 }
 
-/// A cluster with a namespace in which the strictest profile is enforced.
+/// A cluster with a namespace that enforces the restricted profile.
 async fn plane() -> Result<ControlPlane> {
     let plane = ControlPlane::start().await?;
     let namespace = project().join("config/rbac/namespace.yaml");

@@ -1,4 +1,4 @@
-//! What the chart passes to the operator, the operator knows.
+//! The operator knows every flag and subcommand that the chart passes.
 
 use std::collections::BTreeSet;
 use std::process::Command;

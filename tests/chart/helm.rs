@@ -1,4 +1,4 @@
-//! Helm, as people run it, and the chart that it is given.
+//! Helm as users run it, and the chart.
 
 use std::fmt;
 use std::fs;
@@ -24,10 +24,10 @@ pub enum Major {
 }
 
 impl Major {
-    /// Helm 4 first: what it renders becomes the snapshots.
+    /// Helm 4 first: its output becomes the snapshots.
     pub const BOTH: [Self; 2] = [Self::Four, Self::Three];
 
-    /// Its program. The first who asks may wait for minutes: it is built if it is nowhere.
+    /// Its program. The first call may take minutes, if it has to be built.
     fn program(self) -> &'static Path {
         static PROGRAMS: [OnceLock<PathBuf>; 2] = [OnceLock::new(), OnceLock::new()];
         let (program, number) = match self {
@@ -39,7 +39,7 @@ impl Major {
             let output = Command::new(&script)
                 .arg(number)
                 .stdin(Stdio::null())
-                .stderr(Stdio::inherit()) // whoever waits sees the progress
+                .stderr(Stdio::inherit()) // show the progress
                 .output()
                 .unwrap();
             assert!(output.status.success(), "{}: see above", script.display());
@@ -57,7 +57,7 @@ impl fmt::Display for Major {
     }
 }
 
-/// Helm with folders of its own, so that nothing of the user's has a say.
+/// Helm with its own folders, so that the user's configuration has no effect.
 pub struct Helm {
     major: Major,
     kubeconfig: Option<PathBuf>,
@@ -74,7 +74,7 @@ impl Helm {
         })
     }
 
-    /// As the admin of a cluster.
+    /// As the admin of the cluster.
     pub fn of(major: Major, plane: &ControlPlane) -> Result<Self> {
         Ok(Self {
             kubeconfig: Some(plane.kubeconfig().to_owned()),
@@ -82,11 +82,11 @@ impl Helm {
         })
     }
 
-    /// Runs it, and returns what it printed.
+    /// Runs it, and returns its output.
     ///
     /// # Errors
     ///
-    /// When it fails; the message is what it said.
+    /// When it fails, with its output.
     pub fn run(&self, args: &[&str]) -> Result<String> {
         let mut command = Command::new(self.major.program());
         command.args(args).stdin(Stdio::null());
@@ -97,7 +97,7 @@ impl Helm {
         ] {
             command.env(variable, self.home.path().join(folder));
         }
-        // A file that does not exist is no cluster.
+        // Without a cluster, a file that does not exist.
         let kubeconfig = self.kubeconfig.clone();
         command.env(
             "KUBECONFIG",
@@ -149,7 +149,7 @@ pub fn chart() -> String {
         .into_owned()
 }
 
-/// A file of values that the chart brings for its tests.
+/// A values file of the chart's tests.
 #[derive(Debug, Clone)]
 pub struct Case {
     /// The name of the file, without its ending.
@@ -166,26 +166,26 @@ impl Case {
         }
     }
 
-    /// Those that shall be rendered.
+    /// Those that have to be rendered.
     pub fn accepted() -> Result<Vec<Self>> {
         Self::all(|name| name.ends_with("-values"))
     }
 
-    /// Those that shall be refused.
-    pub fn refused() -> Result<Vec<Self>> {
-        Self::all(|name| name.starts_with("refused-"))
+    /// Those that have to be rejected.
+    pub fn rejected() -> Result<Vec<Self>> {
+        Self::all(|name| name.starts_with("rejected-"))
     }
 
-    fn all(is_one: impl Fn(&str) -> bool) -> Result<Vec<Self>> {
+    fn all(is_included: impl Fn(&str) -> bool) -> Result<Vec<Self>> {
         let mut names = Vec::new();
         for entry in fs::read_dir(format!("{}/ci", chart()))? {
             let file = entry?.file_name().to_string_lossy().into_owned();
             let name = file.strip_suffix(".yaml").context("not a .yaml file")?;
             ensure!(
-                name.ends_with("-values") != name.starts_with("refused-"),
-                "ci/{file} is called neither …-values nor refused-…"
+                name.ends_with("-values") != name.starts_with("rejected-"),
+                "ci/{file} is called neither …-values nor rejected-…"
             );
-            if is_one(name) {
+            if is_included(name) {
                 names.push(name.to_owned());
             }
         }
@@ -202,7 +202,7 @@ pub fn objects(yaml: &str) -> Result<Vec<Value>> {
     Ok(objects)
 }
 
-/// The one object of this kind whose name ends so.
+/// The only object of this kind whose name ends with `name_end`.
 pub fn one<'a>(objects: &'a [Value], kind: &str, name_end: &str) -> &'a Value {
     let found: Vec<&Value> = objects
         .iter()

@@ -1,5 +1,5 @@
-//! The Helm chart: what it renders, that a real API server takes it, and that what is installed works.
-//! Each test is run with Helm 3 and Helm 4 where they could differ.
+//! The Helm chart: what it renders, that a real API server accepts it, and that an installed release works.
+//! Tests run with both Helm 3 and Helm 4 where they could differ.
 
 #![allow(
     clippy::unwrap_used,
@@ -20,7 +20,7 @@ mod render;
 mod roles;
 mod values;
 
-/// The operator in a cluster, as the integration tests have it.
+/// The operator in a cluster, shared with the integration tests.
 #[allow(dead_code, reason = "the integration tests use all of it")]
 #[path = "../integration/support.rs"]
 mod support;

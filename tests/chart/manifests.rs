@@ -1,4 +1,4 @@
-//! `config/` is what `make manifests` makes of the chart.
+//! `config/` is what `make manifests` generates from the chart.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::support::project;
 
-/// What of `config/` is written by hand.
+/// The files of `config/` that are written by hand.
 const BY_HAND: [&str; 2] = ["kustomization.yaml", "namespace.yaml"];
 
 #[test]
@@ -19,8 +19,8 @@ fn the_plain_manifests_are_those_of_the_chart() -> Result<()> {
     let output = Command::new(project().join("hack/manifests.sh"))
         .arg(fresh.path())
         .output()?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "hack/manifests.sh: {said}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "hack/manifests.sh: {stderr}");
     let mut count = 0;
     for folder in ["rbac", "default"] {
         let generated = files(&fresh.path().join(folder))?;
@@ -33,7 +33,7 @@ fn the_plain_manifests_are_those_of_the_chart() -> Result<()> {
             let line = format!("  - {name}\n");
             assert!(
                 kustomization.contains(&line),
-                "config/{folder} leaves {name} out"
+                "config/{folder}/kustomization.yaml does not name {name}"
             );
         }
         committed.retain(|name, _| !BY_HAND.contains(&name.as_str()));
@@ -42,9 +42,12 @@ fn the_plain_manifests_are_those_of_the_chart() -> Result<()> {
         for (name, text) in &generated {
             assert!(
                 committed[name] == *text,
-                "config/{folder}/{name} is not what the chart says: run `make manifests`"
+                "config/{folder}/{name} is not up to date with the chart: run `make manifests`"
             );
-            assert!(!text.contains("Helm"), "config/{folder}/{name} names Helm");
+            assert!(
+                !text.contains("Helm"),
+                "config/{folder}/{name} mentions Helm"
+            );
             count += 1;
         }
     }

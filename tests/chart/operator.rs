@@ -1,4 +1,4 @@
-//! The operator as the chart's account: it works, with exactly the permissions that the chart grants.
+//! The operator as the chart's service account works with exactly the permissions that the chart grants.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use node_insights_harness::{AuditEntry, eventually};
 use crate::helm::{Helm, Major, NAME};
 use crate::support::{OPERATOR_USER, SERVING, SOON, World, spawn};
 
-/// What is granted and not used by the run below, each with its reason.
+/// Permissions that the run below does not use, each with its reason.
 const SPECIAL: [(&str, &str, &str, &str); 2] = [
     (
         "nodeinsights.dev",
@@ -28,7 +28,7 @@ const SPECIAL: [(&str, &str, &str, &str); 2] = [
     ),
 ];
 
-/// One permission: what, how, and in which namespace and under which names if it is restricted to them.
+/// One permission: resource and verb, and namespace and names if it is restricted to them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Permission {
     group: String,
@@ -62,7 +62,7 @@ async fn the_operator_works_with_exactly_what_the_chart_grants() -> Result<()> {
         .build()?;
     cluster.load(&world.client).await?;
     let mark = world.plane.audit().mark()?;
-    // As the Deployment has it, but for the interval; its flags are tested by themselves.
+    // As in the Deployment, except for the interval; its flags have their own test.
     let operator = world
         .operator(&[
             "--lease",
@@ -78,8 +78,7 @@ async fn the_operator_works_with_exactly_what_the_chart_grants() -> Result<()> {
     world.all_reported(4).await?;
     operator.ready().await?;
 
-    // What each verb is for: an update of the cluster, a node and a pool that go, and an operation that
-    // somebody asks for.
+    // Uses every verb: an update of the cluster, the deletion of a node and a pool, and an operation.
     world.editor.start_update("4.20.3").await?;
     world
         .pool_becomes("worker", "2 outdated", |pool| pool.progress == "0/2")
@@ -95,7 +94,7 @@ async fn the_operator_works_with_exactly_what_the_chart_grants() -> Result<()> {
         Ok(world.pool_insight("infra").await?.is_none().then_some(()))
     })
     .await?;
-    ask_for_an_operation(&world, &operator.log()).await?;
+    run_an_operation(&world, &operator.log()).await?;
 
     let granted = granted(&world).await?;
     let used = eventually("everything granted is used", SOON, async || {
@@ -105,7 +104,7 @@ async fn the_operator_works_with_exactly_what_the_chart_grants() -> Result<()> {
             .since(mark)?
             .into_iter()
             .filter(|entry| entry.user == OPERATOR_USER && !entry.resource.is_empty())
-            // What one may do oneself, everybody may ask: by Kubernetes' own role system:basic-user.
+            // Everybody may create these, by Kubernetes' own role system:basic-user.
             .filter(|entry| entry.resource != "selfsubjectaccessreviews")
             .collect();
         let unused: Vec<&Permission> = granted
@@ -116,22 +115,22 @@ async fn the_operator_works_with_exactly_what_the_chart_grants() -> Result<()> {
         if unused.is_empty() {
             Ok(Some(entries))
         } else {
-            anyhow::bail!("granted and not used, nor in SPECIAL: {unused:#?}")
+            anyhow::bail!("granted but neither used nor in SPECIAL: {unused:#?}")
         }
     })
     .await?;
-    let refused: Vec<&AuditEntry> = used
+    let denied: Vec<&AuditEntry> = used
         .iter()
         .filter(|entry| entry.code == 403 || entry.code == 401)
         .collect();
-    assert!(refused.is_empty(), "{refused:#?}");
+    assert!(denied.is_empty(), "{denied:#?}");
     for entry in &used {
         assert!(
             granted.iter().any(|permission| permission.allows(entry)),
-            "not granted by the chart, and done: {entry:#?}"
+            "done, but not granted by the chart: {entry:#?}"
         );
     }
-    // The list of what is special has nothing that is not granted at all.
+    // SPECIAL lists only permissions that are granted.
     for (group, resource, verb, _) in SPECIAL {
         assert!(
             granted
@@ -158,7 +157,7 @@ fn resource_of(entry: &AuditEntry) -> String {
     }
 }
 
-/// What the roles that were installed grant, one entry a verb.
+/// The permissions of the installed roles, one entry per verb.
 async fn granted(world: &World) -> Result<BTreeSet<Permission>> {
     let cluster: Api<ClusterRole> = Api::all(world.client.clone());
     let namespaced: Api<Role> = Api::namespaced(world.client.clone(), NAME);
@@ -192,8 +191,8 @@ fn permissions(rule: &PolicyRule, namespace: Option<&str>) -> Vec<Permission> {
     permissions
 }
 
-/// Has somebody who may ask for a resync, as people do, and waits until it is done.
-async fn ask_for_an_operation(world: &World, log: &[serde_json::Value]) -> Result<()> {
+/// Runs a resync from an authorized account, as users do, and waits until it is done.
+async fn run_an_operation(world: &World, log: &[serde_json::Value]) -> Result<()> {
     let kubectl = async |args: &[&str]| world.plane.kubectl(args).await;
     kubectl(&["create", "serviceaccount", "ops", "-n", "default"]).await?;
     kubectl(&[

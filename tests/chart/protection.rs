@@ -1,4 +1,4 @@
-//! `protection.enabled`: who may write insights, as a real API server decides it.
+//! `protection.enabled`: who may write insights, as decided by a real API server.
 
 use std::fs;
 use std::path::Path;
@@ -14,24 +14,24 @@ const STATUS: &str = r#"{"status": {"name": "a", "phase": "Completed", "provider
     "scope": "WorkerPool", "phaseStartTime": "2026-01-01T00:00:00Z", "conditions": [], "timeline": []}}"#;
 
 #[tokio::test]
-async fn only_the_operator_and_who_is_named_may_write_insights() -> Result<()> {
+async fn only_the_operator_and_configured_users_may_write_insights() -> Result<()> {
     let mut plane = ControlPlane::start().await?;
     let helm = Helm::of(Major::Four, &plane)?;
     helm.install(&["--set", "protection.enabled=true"])?;
-    // After the definitions: the garbage collector looks for new kinds every 30 s.
+    // After the CRDs: the garbage collector looks for new kinds every 30 s.
     plane.start_controller_manager().await?;
 
     let kubectl = async |args: &[&str]| plane.kubectl(args).await;
     kubectl(&["create", "serviceaccount", "boss", "-n", "default"]).await?;
-    let may_everything = "--clusterrole=cluster-admin";
+    let cluster_admin = "--clusterrole=cluster-admin";
     let boss = "--serviceaccount=default:boss";
-    kubectl(&["create", "clusterrolebinding", "boss", may_everything, boss]).await?;
+    kubectl(&["create", "clusterrolebinding", "boss", cluster_admin, boss]).await?;
     let boss = plane.service_account_kubeconfig("default", "boss").await?;
     let operator = plane.service_account_kubeconfig(NAME, NAME).await?;
     let admin = plane.kubeconfig();
 
-    // The API server takes up a policy a moment after it has it.
-    let refusal = eventually("the policy is in force", SOON, async || {
+    // The API server enforces a policy a moment after it is created.
+    let denial = eventually("the policy is in force", SOON, async || {
         match create(&plane, &boss, "a", "--dry-run=server").await {
             Ok(_) => Ok(None),
             Err(error) => Ok(Some(error.to_string())),
@@ -44,20 +44,20 @@ async fn only_the_operator_and_who_is_named_may_write_insights() -> Result<()> {
         "protection.users",
         "Forbidden",
     ] {
-        assert!(refusal.contains(part), "{part:?} is not in {refusal}");
+        assert!(denial.contains(part), "{part:?} is not in {denial}");
     }
 
-    // The operator's account does what the operator does, the admin (of system:masters) may as well, and
-    // who may everything else may not.
+    // The operator's account may write as the operator does, and so may the admin (of system:masters); a
+    // cluster-admin may not.
     for kubeconfig in [&*operator, admin] {
         create(&plane, kubeconfig, "a", "--validate=false").await?;
-        let refused = [
+        let denied = [
             write_status(&plane, &boss).await,
             delete(&plane, &boss).await,
             label(&plane, &boss).await,
             create_pool_insight(&plane, &boss).await,
         ];
-        for result in refused {
+        for result in denied {
             let error = result.unwrap_err().to_string();
             assert!(
                 error.contains("Only node-insights writes insights"),
@@ -72,22 +72,22 @@ async fn only_the_operator_and_who_is_named_may_write_insights() -> Result<()> {
         delete(&plane, kubeconfig).await?;
     }
 
-    a_node_can_go(&plane).await?;
+    a_node_can_be_deleted(&plane).await?;
 
-    // Whoever is named may, and so may a group.
+    // Configured users and groups may write.
     for name in [
         "protection.users[0]=system:serviceaccount:default:boss",
         "protection.groups[0]=system:serviceaccounts:default",
     ] {
         let set = ["--set", "protection.enabled=true", "--set", name];
         helm.release("upgrade", &[&[&*chart()], &set[..]].concat())?;
-        eventually(&format!("{name} holds"), SOON, async || {
+        eventually(&format!("{name} is in force"), SOON, async || {
             let created = create(&plane, &boss, "b", "--dry-run=server").await;
             created.map(Some)
         })
         .await?;
         helm.release("upgrade", &[&chart(), "--set", "protection.enabled=true"])?;
-        eventually("it does not hold any more", SOON, async || {
+        eventually("it is no longer in force", SOON, async || {
             let created = create(&plane, &boss, "b", "--dry-run=server").await;
             Ok(created.is_err().then_some(()))
         })
@@ -96,9 +96,9 @@ async fn only_the_operator_and_who_is_named_may_write_insights() -> Result<()> {
     Ok(())
 }
 
-/// The garbage collector takes the insight of a node that goes; and where an admin asks to leave it, it
-/// takes the owner off it. Were it refused, the node could never go.
-async fn a_node_can_go(plane: &ControlPlane) -> Result<()> {
+/// The garbage collector deletes the insight of a deleted node, or with `--cascade=orphan` removes its owner
+/// reference. If that were denied, the node could never be deleted.
+async fn a_node_can_be_deleted(plane: &ControlPlane) -> Result<()> {
     for (name, cascade) in [("gone", "background"), ("left", "orphan")] {
         let node = format!("{{apiVersion: v1, kind: Node, metadata: {{name: {name}}}}}");
         plane.apply_yaml(&node).await?;
@@ -165,7 +165,7 @@ async fn create_pool_insight(plane: &ControlPlane, kubeconfig: &Path) -> Result<
     .await
 }
 
-/// By a patch, which the operator's account may not.
+/// By a patch, which the operator's account is not allowed to do.
 async fn write_status(plane: &ControlPlane, kubeconfig: &Path) -> Result<String> {
     let patch = [
         "patch",

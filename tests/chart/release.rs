@@ -9,17 +9,18 @@ use serde_json::Value;
 
 use crate::helm::{Helm, Major, NAME, chart};
 
-/// The version of the chart that is upgraded.
+/// The version of the chart to upgrade from.
 const PREVIOUS: &str = "0.0.9";
-/// A name that the definition of the previous version does not have.
+/// A short name that the CRD of the previous version does not have.
 const SHORT_NAME: &str = "npi";
 
 #[tokio::test]
-async fn a_release_lives_and_its_insights_outlive_it_with_helm_3() -> Result<()> {
+async fn a_release_goes_through_its_lifecycle_and_its_insights_outlive_it_with_helm_3() -> Result<()>
+{
     let plane = ControlPlane::start().await?;
     let helm = Helm::of(Major::Three, &plane)?;
-    life(&plane, &helm).await?;
-    // Whoever goes over to Helm 4 has releases that Helm 3 made.
+    lifecycle(&plane, &helm).await?;
+    // After a migration to Helm 4 there are releases that Helm 3 created.
     let four = Helm::of(Major::Four, &plane)?;
     four.release("upgrade", &[&chart(), "--set", "concurrency=3"])?;
     assert_eq!(flag(&plane, "--concurrency").await?, "3");
@@ -29,30 +30,31 @@ async fn a_release_lives_and_its_insights_outlive_it_with_helm_3() -> Result<()>
 }
 
 #[tokio::test]
-async fn a_release_lives_and_its_insights_outlive_it_with_helm_4() -> Result<()> {
+async fn a_release_goes_through_its_lifecycle_and_its_insights_outlive_it_with_helm_4() -> Result<()>
+{
     let plane = ControlPlane::start().await?;
     let helm = Helm::of(Major::Four, &plane)?;
-    life(&plane, &helm).await
+    lifecycle(&plane, &helm).await
 }
 
-async fn life(plane: &ControlPlane, helm: &Helm) -> Result<()> {
+async fn lifecycle(plane: &ControlPlane, helm: &Helm) -> Result<()> {
     let previous = previous_version(helm, plane.dir())?;
     let args = [&*previous, "--create-namespace", "--set", "concurrency=4"];
-    let said = helm.release("install", &args)?;
+    let notes = helm.release("install", &args)?;
     for text in [
         "node-insights 0.0.9 is installed",
         "kubectl -n node-insights rollout status deployment/node-insights",
         "helm test -n node-insights node-insights",
         "kubectl get npi,ppi",
     ] {
-        assert!(said.contains(text), "it says nothing of {text}: {said}");
+        assert!(notes.contains(text), "no {text} in: {notes}");
     }
-    assert!(!said.contains("WARNING"), "{said}");
+    assert!(!notes.contains("WARNING"), "{notes}");
     assert_eq!(flag(plane, "--concurrency").await?, "4");
     assert_eq!(image(plane).await?, "node-insights:0.0.9");
     assert!(!has_short_name(plane).await?);
 
-    // One to a cluster: the definitions are the first one's.
+    // Only one release per cluster: the CRDs belong to the first one.
     let second = helm.run(&["install", "second", &chart(), "--namespace", "default"]);
     let error = second.unwrap_err().to_string();
     assert!(error.contains("invalid ownership metadata"), "{error}");
@@ -66,11 +68,11 @@ async fn life(plane: &ControlPlane, helm: &Helm) -> Result<()> {
     assert_eq!(flag(plane, "--concurrency").await?, "8");
     let version = env!("CARGO_PKG_VERSION");
     assert_eq!(image(plane).await?, format!("node-insights:{version}"));
-    assert!(has_short_name(plane).await?, "the definition is upgraded");
+    assert!(has_short_name(plane).await?, "the CRD is upgraded");
 
     helm.release("rollback", &["1"])?;
     assert_eq!(flag(plane, "--concurrency").await?, "4");
-    assert!(!has_short_name(plane).await?, "the definition is as it was");
+    assert!(!has_short_name(plane).await?, "the CRD is rolled back");
 
     let history: Value = serde_json::from_str(&helm.release("history", &["-o", "json"])?)?;
     let statuses: Vec<&str> = history
@@ -93,7 +95,7 @@ async fn life(plane: &ControlPlane, helm: &Helm) -> Result<()> {
     assert_eq!(
         uid_of_insight(plane).await?,
         uid,
-        "the insight is as it was"
+        "the insight is unchanged"
     );
 
     helm.install(&[])?;
@@ -101,21 +103,20 @@ async fn life(plane: &ControlPlane, helm: &Helm) -> Result<()> {
     assert_eq!(
         uid_of_insight(plane).await?,
         uid,
-        "the insight is as it was"
+        "the insight is unchanged"
     );
     Ok(())
 }
 
-/// A package of what the chart may have been in an earlier version: another number, and a definition that
-/// has changed since.
+/// A package of the chart as an earlier version: another version number, and a CRD that has changed since.
 fn previous_version(helm: &Helm, folder: &Path) -> Result<String> {
     let source = folder.join("previous");
     copy(Path::new(&chart()), &source)?;
     let file = source.join("files/crds/nodeinsights.dev_nodeprogressinsights.yaml");
-    let definition = fs::read_to_string(&file)?;
+    let crd = fs::read_to_string(&file)?;
     let line = format!("    - {SHORT_NAME}\n");
-    ensure!(definition.contains(&line), "no short name {SHORT_NAME}");
-    fs::write(&file, definition.replace(&line, ""))?;
+    ensure!(crd.contains(&line), "no short name {SHORT_NAME}");
+    fs::write(&file, crd.replace(&line, ""))?;
     helm.run(&[
         "package",
         &source.to_string_lossy(),

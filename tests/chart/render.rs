@@ -1,4 +1,4 @@
-//! What the chart renders from which values, without a cluster.
+//! What the chart renders from given values, without a cluster.
 
 use std::fs;
 use std::path::PathBuf;
@@ -24,7 +24,7 @@ fn lint_finds_nothing() -> Result<()> {
 }
 
 #[test]
-fn what_is_rendered_is_what_was_reviewed() -> Result<()> {
+fn the_chart_renders_the_snapshots() -> Result<()> {
     let mut differing = Vec::new();
     for major in Major::BOTH {
         let helm = Helm::offline(major)?;
@@ -41,35 +41,35 @@ fn what_is_rendered_is_what_was_reviewed() -> Result<()> {
     }
     assert!(
         differing.is_empty(),
-        "the chart renders something else than these say; `make snapshots` writes them, `git diff` \
-         shows the difference: {differing:#?}"
+        "the chart differs from these snapshots; `make snapshots` updates them, `git diff` shows the \
+         difference: {differing:#?}"
     );
     Ok(())
 }
 
 #[test]
-fn what_cannot_work_is_refused_with_the_reason() -> Result<()> {
+fn values_that_cannot_work_are_rejected_with_the_reason() -> Result<()> {
     for major in Major::BOTH {
         let helm = Helm::offline(major)?;
-        for case in Case::refused()? {
+        for case in Case::rejected()? {
             let text = fs::read_to_string(&case.path)?;
             let reason = text
                 .lines()
                 .next()
-                .and_then(|line| line.strip_prefix("# Refused: "))
-                .expect("the first line says with which words it is refused");
+                .and_then(|line| line.strip_prefix("# Rejected: "))
+                .expect("the first line has the expected error");
             let Err(error) = helm.template(&["--values", &case.path]) else {
                 panic!("{major} renders {}", case.name);
             };
-            let said = error.to_string();
-            assert!(said.contains(reason), "{major}, {}: {said}", case.name);
+            let error = error.to_string();
+            assert!(error.contains(reason), "{major}, {}: {error}", case.name);
         }
     }
     Ok(())
 }
 
 #[test]
-fn the_definitions_are_those_in_crds() -> Result<()> {
+fn the_rendered_crds_are_those_in_the_crds_folder() -> Result<()> {
     for major in Major::BOTH {
         let rendered = objects(&Helm::offline(major)?.template(&[])?)?;
         for entry in fs::read_dir(project().join("crds"))? {
@@ -78,32 +78,32 @@ fn the_definitions_are_those_in_crds() -> Result<()> {
                 continue;
             }
             let [published] = &objects(&fs::read_to_string(&path)?)?[..] else {
-                panic!("{} has one definition", path.display());
+                panic!("{} has one CRD", path.display());
             };
             let name = published["metadata"]["name"].as_str().unwrap();
-            let definition = one(&rendered, "CustomResourceDefinition", name);
+            let crd = one(&rendered, "CustomResourceDefinition", name);
             assert!(
-                with_floats(&definition["spec"]) == with_floats(&published["spec"]),
+                with_floats(&crd["spec"]) == with_floats(&published["spec"]),
                 "{major}: {name} is not that of crds/"
             );
             assert_eq!(
-                definition["metadata"]["annotations"]["helm.sh/resource-policy"],
+                crd["metadata"]["annotations"]["helm.sh/resource-policy"],
                 "keep"
             );
         }
         let rendered = objects(&Helm::offline(major)?.template(&["--set", "crds.keep=false"])?)?;
-        let definition = one(
+        let crd = one(
             &rendered,
             "CustomResourceDefinition",
             "nodeprogressinsights.nodeinsights.dev",
         );
-        assert_eq!(definition["metadata"]["annotations"], Value::Null);
+        assert_eq!(crd["metadata"]["annotations"], Value::Null);
     }
     Ok(())
 }
 
 #[test]
-fn the_dashboard_is_that_of_the_file_and_has_the_label_that_grafana_looks_for() -> Result<()> {
+fn the_dashboard_is_that_of_the_file_and_has_the_label_that_grafana_selects() -> Result<()> {
     let file = fs::read_to_string(format!("{}/files/dashboard.json", chart()))?;
     for major in Major::BOTH {
         let rendered =
@@ -112,7 +112,10 @@ fn the_dashboard_is_that_of_the_file_and_has_the_label_that_grafana_looks_for() 
         let map = one(&rendered, "ConfigMap", "-dashboard");
         assert!(map["data"]["node-insights.json"] == file.trim(), "{major}");
         let labels = &map["metadata"]["labels"];
-        assert_eq!(labels["grafana_dashboard"], "1", "the chart's own wins");
+        assert_eq!(
+            labels["grafana_dashboard"], "1",
+            "the chart's label takes precedence"
+        );
         assert_eq!(labels["example.com/folder"], "nodes");
         assert_eq!(map["metadata"]["annotations"]["grafana_folder"], "Nodes");
     }
@@ -120,7 +123,7 @@ fn the_dashboard_is_that_of_the_file_and_has_the_label_that_grafana_looks_for() 
 }
 
 #[test]
-fn what_needs_the_prometheus_operator_is_made_where_the_cluster_knows_it_or_when_told_to()
+fn prometheus_operator_objects_are_rendered_if_their_api_is_served_or_always_if_configured()
 -> Result<()> {
     const API: [&str; 2] = ["--api-versions", "monitoring.coreos.com/v1"];
     for major in Major::BOTH {
@@ -144,7 +147,7 @@ fn what_needs_the_prometheus_operator_is_made_where_the_cluster_knows_it_or_when
                 mode("alwaysRender"),
             );
             assert_eq!(count(&API, kind)?, 0, "off by default");
-            for (mode, api, made) in [
+            for (mode, api, rendered) in [
                 (&skip, false, Some(0)),
                 (&skip, true, Some(1)),
                 (&fail, false, None),
@@ -155,7 +158,7 @@ fn what_needs_the_prometheus_operator_is_made_where_the_cluster_knows_it_or_when
                 if api {
                     args.extend(API);
                 }
-                assert_eq!(count(&args, kind).ok(), made, "{major} {mode} {api}");
+                assert_eq!(count(&args, kind).ok(), rendered, "{major} {mode} {api}");
             }
         }
     }
@@ -163,17 +166,18 @@ fn what_needs_the_prometheus_operator_is_made_where_the_cluster_knows_it_or_when
 }
 
 #[test]
-fn what_is_older_than_1_33_is_refused_and_what_providers_append_is_not() -> Result<()> {
+fn kubernetes_before_1_33_is_rejected_and_version_suffixes_of_providers_are_accepted() -> Result<()>
+{
     for major in Major::BOTH {
         let helm = Helm::offline(major)?;
-        for (version, is_taken) in [
+        for (version, is_accepted) in [
             ("v1.32.9", false),
             ("v1.33.0", true),
             ("v1.33.1-eks-94953ac", true),
             ("v1.34.2+k3s1", true),
         ] {
             let result = helm.template(&["--kube-version", version]);
-            assert_eq!(result.is_ok(), is_taken, "{major} {version}: {result:?}");
+            assert_eq!(result.is_ok(), is_accepted, "{major} {version}: {result:?}");
         }
     }
     Ok(())
@@ -229,7 +233,7 @@ fn a_release_of_another_name_has_objects_of_its_own_name() -> Result<()> {
         names.push(name);
     }
     assert!(names.len() > 10, "{names:?}");
-    // As long as a name can be: the Service's is the shortest that is allowed.
+    // The longest release name: that of a Service has the lowest limit.
     let long = "a".repeat(53);
     let rendered = helm.run(&["template", &long, &chart()])?;
     for object in objects(&rendered)? {
@@ -244,7 +248,7 @@ fn a_release_of_another_name_has_objects_of_its_own_name() -> Result<()> {
 }
 
 #[test]
-fn one_replica_has_no_budget_and_two_have_one() -> Result<()> {
+fn one_replica_has_no_disruption_budget_and_two_have_one() -> Result<()> {
     let helm = Helm::offline(Major::Four)?;
     for (set, budgets, strategy) in [
         (
@@ -300,8 +304,8 @@ fn snapshot(name: &str) -> PathBuf {
     project().join(format!("tests/chart/snapshots/{name}.yaml"))
 }
 
-/// What was rendered but copies of whole files, the definitions and the dashboard, which are compared with
-/// these; and but empty lines: Helm 3 and Helm 4 leave different ones.
+/// The rendered text without copies of whole files, the CRDs and the dashboard, which have tests of their own; and
+/// without empty lines, in which Helm 3 and Helm 4 differ.
 fn without_copies(rendered: &str) -> String {
     let documents = rendered.split_inclusive("\n---\n");
     documents
@@ -315,7 +319,7 @@ fn without_copies(rendered: &str) -> String {
         .collect()
 }
 
-/// The same with every number as a float: `100` and `100.0` are the same number.
+/// The same with every number as a float, as `100` and `100.0` are the same number.
 fn with_floats(value: &Value) -> Value {
     match value {
         Value::Number(number) => json!(number.as_f64()),

@@ -1,4 +1,4 @@
-//! The roles for people: who may read insights, read metrics, and start operations.
+//! The roles for users: who may read insights, read metrics, and start operations.
 
 use anyhow::Result;
 use k8s_openapi::api::authorization::v1::SubjectAccessReview;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::helm::{Helm, Major};
 use crate::support::SOON;
 
-/// As OpenShift has it: a role that is put together of what is labelled for it.
+/// As in OpenShift: an aggregated `ClusterRole`.
 const CLUSTER_READER: &str = "
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRole
@@ -24,7 +24,7 @@ rules: []
 ";
 
 #[tokio::test]
-async fn who_may_view_the_cluster_sees_insights_and_nobody_writes_them() -> Result<()> {
+async fn viewers_of_the_cluster_can_read_insights_and_cannot_write_them() -> Result<()> {
     let plane = ControlPlane::builder()
         .controller_manager(true)
         .start()
@@ -97,7 +97,7 @@ fn path(verb: &str, path: &str) -> Value {
     json!({"nonResourceAttributes": {"path": path, "verb": verb}})
 }
 
-/// Asks the API server whether a user is allowed that.
+/// Whether the API server allows a user that.
 async fn may(plane: &ControlPlane, user: &str, what: &Value) -> Result<bool> {
     let mut spec = what.clone();
     spec["user"] = user.into();

@@ -9,14 +9,14 @@ use serde_json::Value;
 use crate::helm::chart;
 use crate::support::project;
 
-/// What the schema allows beyond the values that there are.
+/// A value that the schema allows for parent charts, and that is not in values.yaml.
 const FOR_OTHER_CHARTS: &str = "enabled";
 
-/// What is one value to whoever reads about it, though the schema takes it apart.
+/// Schemas with properties that are documented as one value.
 const AS_ONE: [&str; 2] = ["#/definitions/alert", "#/definitions/alertWithThreshold"];
 
 #[test]
-fn every_value_is_in_the_schema_and_in_the_readme_and_there_is_no_other() -> Result<()> {
+fn values_schema_and_readme_have_the_same_values() -> Result<()> {
     let values: Value = serde_saphyr::from_str(&read("values.yaml")?)?;
     let schema: Value = serde_json::from_str(&read("values.schema.json")?)?;
     let mut of_values = BTreeSet::new();
@@ -25,7 +25,7 @@ fn every_value_is_in_the_schema_and_in_the_readme_and_there_is_no_other() -> Res
     paths_of_schema(&schema, &schema, "", &mut of_schema);
     of_schema.remove(FOR_OTHER_CHARTS);
     assert!(of_values.len() > 60, "{of_values:#?}");
-    assert_eq!(of_schema, of_values, "left the schema, right values.yaml");
+    assert_eq!(of_schema, of_values, "left: the schema, right: values.yaml");
 
     let readme = read("README.md")?;
     let (_, table) = readme.split_once("\n## Values\n").unwrap();
@@ -34,9 +34,9 @@ fn every_value_is_in_the_schema_and_in_the_readme_and_there_is_no_other() -> Res
         .clone()
         .filter_map(|row| Some(row.split_once('`')?.0.to_owned()))
         .collect();
-    assert_eq!(of_readme, of_values, "left the README, right values.yaml");
+    assert_eq!(of_readme, of_values, "left: the README, right: values.yaml");
 
-    // Where the README shows a default as code, it is the default.
+    // A default that the README shows as code is the actual default.
     let shown: BTreeMap<&str, &str> = rows
         .filter_map(|row| {
             let (path, rest) = row.split_once("` | ")?;
@@ -71,7 +71,7 @@ fn every_value_is_used_by_a_template() -> Result<()> {
     paths_of_schema(&schema, &schema, "", &mut paths);
     paths.remove(FOR_OTHER_CHARTS);
     for path in paths {
-        // Both monitors and the rule are read by the same lines, and all alerts by the same loop.
+        // The same lines read both monitors and the rule, and the same loop reads all alerts.
         let field = path.rsplit('.').next().unwrap();
         let is_used = templates.contains(&format!(".Values.{path}"))
             || (path.contains("Monitor.") && templates.contains(&format!(".monitor.{field}")))
@@ -84,7 +84,7 @@ fn every_value_is_used_by_a_template() -> Result<()> {
 }
 
 #[test]
-fn every_alert_has_its_values_and_there_are_no_others() -> Result<()> {
+fn every_alert_has_its_values_and_no_others_exist() -> Result<()> {
     let values: Value = serde_saphyr::from_str(&read("values.yaml")?)?;
     let values = values["prometheusRule"]["alerts"].as_object().unwrap();
     let alerts: Vec<Value> = serde_saphyr::from_str(&read("files/alerts.yaml")?)?;
@@ -93,7 +93,10 @@ fn every_alert_has_its_values_and_there_are_no_others() -> Result<()> {
         .iter()
         .filter_map(|alert| alert["alert"].as_str())
         .collect();
-    assert_eq!(names, expected, "left values.yaml, right files/alerts.yaml");
+    assert_eq!(
+        names, expected,
+        "left: values.yaml, right: files/alerts.yaml"
+    );
     for alert in &alerts {
         let name = alert["alert"].as_str().unwrap();
         let reads = alert["expr"].as_str().unwrap().contains("$threshold");
@@ -103,11 +106,11 @@ fn every_alert_has_its_values_and_there_are_no_others() -> Result<()> {
 }
 
 #[test]
-fn the_schema_lets_no_unknown_value_in() -> Result<()> {
+fn the_schema_rejects_unknown_values() -> Result<()> {
     let schema: Value = serde_json::from_str(&read("values.schema.json")?)?;
     let mut open = Vec::new();
     find_open(&schema, "", &mut open);
-    // Other charts have globals of their own; these two say only what must not be in them.
+    // Other charts have globals of their own; the other two only exclude some entries.
     open.retain(|path| {
         !path.ends_with("/global")
             && !path.contains("/extraEnv/")
@@ -127,7 +130,7 @@ fn the_chart_has_the_version_of_the_operator() -> Result<()> {
 }
 
 #[test]
-fn the_charts_copy_of_the_definitions_is_that_of_crds() -> Result<()> {
+fn the_charts_copy_of_the_crds_is_up_to_date() -> Result<()> {
     let files = |folder: &str| -> Result<BTreeMap<String, String>> {
         let mut files = BTreeMap::new();
         for entry in fs::read_dir(project().join(folder))? {
@@ -139,10 +142,10 @@ fn the_charts_copy_of_the_definitions_is_that_of_crds() -> Result<()> {
         }
         Ok(files)
     };
-    let (copies, definitions) = (files("charts/node-insights/files/crds")?, files("crds")?);
-    assert_eq!(definitions.len(), 2);
-    // Not assert_eq: whole definitions side by side help nobody.
-    assert!(copies == definitions, "run `make crds`");
+    let (copies, crds) = (files("charts/node-insights/files/crds")?, files("crds")?);
+    assert_eq!(crds.len(), 2);
+    // Not assert_eq, which would print both CRDs in full.
+    assert!(copies == crds, "run `make crds`");
     Ok(())
 }
 
@@ -150,7 +153,7 @@ fn read(file: &str) -> Result<String> {
     Ok(fs::read_to_string(format!("{}/{file}", chart()))?)
 }
 
-/// The schema that a `$ref` leads to, else the schema itself.
+/// The schema that a `$ref` points to, or the schema itself.
 fn resolve<'a>(root: &'a Value, schema: &'a Value) -> &'a Value {
     schema["$ref"].as_str().map_or(schema, |reference| {
         let pointer = reference.strip_prefix('#').unwrap();
@@ -165,7 +168,7 @@ fn is_one_value(schema: &Value) -> bool {
         .is_some_and(|to| AS_ONE.contains(&to))
 }
 
-/// The values that are no group of others. What the schema does not take apart is one value.
+/// The paths of the leaf values. A value without properties in the schema is a leaf.
 fn paths_of_values(
     root: &Value,
     schema: &Value,
@@ -217,7 +220,7 @@ fn join(path: &str, key: &str) -> String {
     }
 }
 
-/// Schemas that name properties, and let in others as well.
+/// Schemas that have properties and allow additional ones.
 fn find_open(schema: &Value, path: &str, open: &mut Vec<String>) {
     match schema {
         Value::Object(map) => {

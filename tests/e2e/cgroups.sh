@@ -1,13 +1,13 @@
 # shellcheck shell=bash
-# To be sourced: folders in the machine's control groups, made and removed. They are the one thing of these
-# tests that no namespace takes away with it.
+# To be sourced: creates and removes folders in the machine's cgroup hierarchies, which are the only part of these
+# tests that is not removed with a namespace.
 
-# Makes a folder in each hierarchy: of each controller of version 1, or in the one of version 2.
+# Creates a folder in each hierarchy: one per controller in v1, a single one in v2.
 make_cgroup() {
   local hierarchy file
   for hierarchy in $(awk '$3 == "cgroup" || $3 == "cgroup2" { print $2 }' /proc/mounts); do
     mkdir -p "$hierarchy/$1" || return
-    # In version 1 a new cpuset is empty, and takes no process until it is filled.
+    # In v1 a new cpuset is empty, and accepts no process until it is filled.
     for file in cpuset.cpus cpuset.mems; do
       if [ -e "$hierarchy/$1/$file" ] && [ -e "$hierarchy/$file" ]; then
         cat "$hierarchy/$file" > "$hierarchy/$1/$file" || return
@@ -16,7 +16,7 @@ make_cgroup() {
   done
 }
 
-# Removes the folders that begin so from each, and those in them. No process may be left there.
+# Removes the folders with this prefix from each hierarchy, recursively. They must not contain a process.
 remove_cgroups() {
   local hierarchy folder status=0
   for hierarchy in $(awk '$3 == "cgroup" || $3 == "cgroup2" { print $2 }' /proc/mounts); do

@@ -1,4 +1,4 @@
-//! The cluster of these tests: a control plane, two nodes, and who asks for what.
+//! The cluster of these tests: a control plane and two nodes.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,14 +12,14 @@ use crate::helm::{Helm, Major, NAME};
 use crate::node::{CONTROL_PLANE, Kubelet, Node};
 use crate::support::{SOON, World};
 
-/// How long kubectl waits for something that takes seconds.
+/// How long kubectl waits for what usually takes seconds.
 pub const READY: &str = "--timeout=60s";
 
 /// The names of the nodes.
 pub const FIRST: &str = "control-plane-1";
 pub const SECOND: &str = "worker-1";
 
-/// What may do what kube-router does, and what every pod of these tests needs.
+/// RBAC for kube-router.
 const SETUP: &str = "
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRole
@@ -38,7 +38,7 @@ subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: kube-router}]
 
 /// The cluster.
 pub struct Cluster {
-    // Before the control plane: nodes are switched off first.
+    // Dropped before the control plane: nodes are switched off first.
     first: Node,
     pub second: Node,
     pub helm: Helm,
@@ -84,12 +84,12 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// kubectl, as the cluster's admin.
+    /// kubectl, as the cluster admin.
     pub async fn kubectl(&self, args: &[&str]) -> Result<String> {
         self.world.plane.kubectl(args).await
     }
 
-    /// What `kubectl get` says as JSON.
+    /// The output of `kubectl get` as JSON.
     pub async fn get(&self, args: &[&str]) -> Result<Value> {
         let mut all = vec!["get", "-o", "json"];
         all.extend(args);
@@ -106,7 +106,7 @@ impl Cluster {
                 .into_iter()
                 .flatten()
                 .find(|condition| condition["type"] == "Ready")
-                .context("it says nothing of that")?;
+                .context("no Ready condition")?;
             ensure!(ready["status"] == "True", "{ready}");
             Ok(Some(()))
         })
@@ -133,7 +133,7 @@ impl Cluster {
             .collect())
     }
 
-    /// The node of this name, to be switched off.
+    /// The node of this name.
     pub fn node(&mut self, name: &str) -> &mut Node {
         if name == FIRST {
             &mut self.first
@@ -142,7 +142,7 @@ impl Cluster {
         }
     }
 
-    /// Checks that there are two replicas, each on a node of its own, none of which was ever restarted.
+    /// Checks that there are two replicas on different nodes that were never restarted.
     pub async fn is_spread(&self) -> Result<()> {
         let replicas = self.replicas().await?;
         let by_node: BTreeMap<&str, &Replica> = replicas
@@ -187,7 +187,7 @@ impl Cluster {
         .await
     }
 
-    /// Prints what somebody would look at first, when a step has failed.
+    /// Prints what to look at first after a failed step.
     pub async fn describe(&self) {
         let logs =
             "logs -n node-insights -l app.kubernetes.io/name=node-insights --prefix --tail=30";
@@ -200,11 +200,11 @@ impl Cluster {
             logs,
         ] {
             let args: Vec<&str> = command.split(' ').collect();
-            let said = match self.kubectl(&args).await {
-                Ok(said) => said,
+            let output = match self.kubectl(&args).await {
+                Ok(output) => output,
                 Err(error) => format!("{error:#}"),
             };
-            eprintln!("\n$ kubectl {command}\n{said}");
+            eprintln!("\n$ kubectl {command}\n{output}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A real drain: `kubectl drain` asks for evictions, and a `PodDisruptionBudget` refuses one.
+//! A real drain: `kubectl drain` evicts pods, and a `PodDisruptionBudget` blocks one eviction.
 
 use anyhow::{Context as _, Result, ensure};
 use futures::try_join;
@@ -10,7 +10,7 @@ use crate::helm::NAME;
 use crate::support::SOON;
 use crate::toolbox;
 
-/// What is to be moved, and may not be: its pod can run on the second node only, until that is cordoned.
+/// The workload that may not be evicted: its only pod runs on the second node.
 fn workload() -> String {
     let spec = toolbox::pod_spec();
     format!(
@@ -33,7 +33,7 @@ spec: {{minAvailable: 1, selector: {{matchLabels: {{app: web}}}}}}
 }
 
 pub async fn a_drain_waits_for_a_disruption_budget(cluster: &Cluster) -> Result<()> {
-    // It has nowhere else to go, at first.
+    // At first it can only run on the second node.
     cluster.kubectl(&["cordon", FIRST]).await?;
     cluster.world.plane.apply_yaml(&workload()).await?;
     let rollout = ["rollout", "status", "deployment/web", READY];
@@ -43,10 +43,10 @@ pub async fn a_drain_waits_for_a_disruption_budget(cluster: &Cluster) -> Result<
     let web = before
         .iter()
         .find_map(|(_, name)| name.starts_with("web-").then_some(name.clone()))
-        .with_context(|| format!("it runs elsewhere: {before:?}"))?;
+        .with_context(|| format!("it runs on another node: {before:?}"))?;
     ensure!(
         before.iter().any(|(namespace, _)| namespace == NAME),
-        "no replica is there: {before:?}"
+        "no replica on the node: {before:?}"
     );
 
     let mark = cluster.world.plane.audit().mark()?;
@@ -60,7 +60,7 @@ pub async fn a_drain_waits_for_a_disruption_budget(cluster: &Cluster) -> Result<
     let drain = async { cluster.kubectl(&drain).await };
     let meanwhile = async {
         cluster.world.node_reaches(SECOND, Phase::Draining).await?;
-        // kubectl asks again every 5 s.
+        // kubectl retries every 5 s.
         evicted(cluster, mark, &web, 429, 2).await?;
         let pods = pods_on(cluster, SECOND).await?;
         ensure!(pods.iter().any(|(_, name)| *name == web), "{pods:?}");
@@ -68,22 +68,22 @@ pub async fn a_drain_waits_for_a_disruption_budget(cluster: &Cluster) -> Result<
         cluster.kubectl(&["delete", "pdb", "web"]).await?;
         Ok(())
     };
-    let (said, ()) = try_join!(drain, meanwhile)?;
-    ensure!(said.contains("drained"), "{said}");
+    let (output, ()) = try_join!(drain, meanwhile)?;
+    ensure!(output.contains("drained"), "{output}");
     evicted(cluster, mark, &web, 201, 1).await?;
-    // The operator's replica there was evicted too, and has come up elsewhere.
+    // The operator's replica was evicted too, and is replaced on the other node.
     for (_, name) in before.iter().filter(|(namespace, _)| namespace == NAME) {
         evicted(cluster, mark, name, 201, 1).await?;
     }
     cluster.rolled_out().await?;
     let left = pods_on(cluster, SECOND).await?;
     ensure!(left.is_empty(), "not drained: {left:?}");
-    // Drained is not updated.
+    // A drained node is not updated yet.
     cluster.world.node_reaches(SECOND, Phase::Draining).await?;
     Ok(())
 }
 
-/// Waits until evictions of this pod were answered so at least so many times.
+/// Waits until at least this many evictions of the pod were answered with this code.
 async fn evicted(
     cluster: &Cluster,
     mark: AuditMark,
@@ -91,22 +91,22 @@ async fn evicted(
     code: u16,
     times: usize,
 ) -> Result<()> {
-    let what = format!("{times} evictions of {pod} are answered {code}");
+    let what = format!("{times} evictions of {pod} are answered with {code}");
     eventually(&what, SOON, async || {
         let entries = cluster.world.plane.audit().since(mark)?;
-        let answers: Vec<u16> = entries
+        let codes: Vec<u16> = entries
             .iter()
             .filter(|entry| entry.subresource == "eviction" && entry.name == pod)
             .map(|entry| entry.code)
             .collect();
-        let found = answers.iter().filter(|answer| **answer == code).count();
-        ensure!(found >= times, "they were {answers:?}");
+        let found = codes.iter().filter(|found| **found == code).count();
+        ensure!(found >= times, "{codes:?}");
         Ok(Some(()))
     })
     .await
 }
 
-/// Namespace and name of the pods on a node.
+/// Namespaces and names of the pods on a node.
 async fn pods_on(cluster: &Cluster, node: &str) -> Result<Vec<(String, String)>> {
     let field = format!("--field-selector=spec.nodeName={node}");
     let pods = cluster.get(&["pods", "-A", &field]).await?;

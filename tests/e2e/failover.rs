@@ -1,4 +1,4 @@
-//! Who writes when the replica that did is gone.
+//! The other replica takes over when the leader is gone.
 
 use std::time::{Duration, Instant};
 
@@ -10,24 +10,24 @@ use crate::helm::NAME;
 use crate::node::Kubelet;
 use crate::support::condition;
 
-/// A leader that ends lets the other one lead at once.
-const HANDED_OVER: Duration = Duration::from_secs(10);
-/// One that dies holds its lease of 15 s until that is over. More than the promise, as a loaded machine is slow.
-const EXPIRED: Duration = Duration::from_secs(40);
+/// A leader that shuts down releases its lease, so the other one leads at once.
+const AFTER_RELEASE: Duration = Duration::from_secs(10);
+/// The lease of a leader that dies has to expire, after 15 s. With slack for a loaded machine.
+const AFTER_EXPIRY: Duration = Duration::from_secs(40);
 
 pub async fn the_other_replica_leads(cluster: &mut Cluster) -> Result<()> {
     cluster.is_spread().await?;
-    let leader = cluster.leader().await?.context("nobody leads")?;
-    // The pod that starts may be quicker than the one that stands by, so it may be on either node.
-    let leader = hands_over(cluster, &leader).await?;
+    let leader = cluster.leader().await?.context("no leader")?;
+    // The new pod may be quicker than the standby, so the next leader may be on either node.
+    let leader = hand_over(cluster, &leader).await?;
     let node = leader.node.as_str();
 
     let start = Instant::now();
-    cluster.node(node).pull_the_plug().await?;
-    let next = cluster.another_leads(&leader.name, EXPIRED).await?;
-    say(&format!("its node, {node}, died"), start);
+    cluster.node(node).power_off().await?;
+    let next = cluster.another_leads(&leader.name, AFTER_EXPIRY).await?;
+    log(&format!("its node, {node}, died"), start);
     ensure!(next.node != node, "{next:?}");
-    // Who leads now writes: this node is not what it was.
+    // The new leader writes: it reports the dead node.
     cluster
         .world
         .node_becomes(node, "not available", |node| {
@@ -45,13 +45,13 @@ pub async fn the_other_replica_leads(cluster: &mut Cluster) -> Result<()> {
     cluster.rolled_out().await
 }
 
-/// Deletes the leader's pod, and waits until both replicas are there again.
-async fn hands_over(cluster: &Cluster, leader: &Replica) -> Result<Replica> {
+/// Deletes the leader's pod, and waits until there are two replicas again; returns the new leader.
+async fn hand_over(cluster: &Cluster, leader: &Replica) -> Result<Replica> {
     let start = Instant::now();
     let delete = ["delete", "pod", "-n", NAME, &leader.name, "--wait=false"];
     cluster.kubectl(&delete).await?;
-    let next = cluster.another_leads(&leader.name, HANDED_OVER).await?;
-    say("its pod was deleted", start);
+    let next = cluster.another_leads(&leader.name, AFTER_RELEASE).await?;
+    log("its pod was deleted", start);
     cluster.rolled_out().await?;
     cluster.is_spread().await?;
     let still = cluster.leader().await?;
@@ -62,7 +62,7 @@ async fn hands_over(cluster: &Cluster, leader: &Replica) -> Result<Replica> {
     Ok(next)
 }
 
-fn say(what: &str, since: Instant) {
+fn log(what: &str, since: Instant) {
     let took = since.elapsed().as_secs_f64();
     eprintln!("e2e:          another replica leads {took:.1} s after {what}");
 }

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Puts programs of this machine into a container image, without an engine: an OCI archive.
+# Builds a container image from programs of this machine, without an engine: an OCI archive.
 #
 #   image.sh ARCHIVE NAME ENTRYPOINT PROGRAM[:PATH]…
 #
-# The image holds each program, at PATH or where it is here, the libraries that it names, and a
-# user, that of the project's Dockerfile; nothing else. ENTRYPOINT is a JSON list.
+# The image contains each program, at PATH or at its own path, its shared libraries, and the user
+# of the project's Dockerfile; nothing else. ENTRYPOINT is a JSON list.
 set -euo pipefail
 
 # shellcheck source=hack/image-layout.sh
@@ -21,8 +21,8 @@ for item in "$@"; do
   program=${item%%:*} path=${item#*:}
   mkdir -p "$root$(dirname "$path")"
   cp -L "$program" "$root$path"
-  # Of each line the path, which is the third word, or the first one for the loader; the vdso has none. A
-  # program that is linked statically names no library.
+  # The path is the third word of a line, or the first one for the loader; the vdso has none. A statically linked
+  # program has no libraries.
   { ldd "$program" 2>/dev/null || true; } \
     | awk '{ path = $2 == "=>" ? $3 : $1 } path ~ /^\// { print path }' \
     | while read -r library; do
@@ -31,7 +31,7 @@ for item in "$@"; do
     done
 done
 
-# Kubernetes passes the number of the image's user on, and not that of its group: that is read here.
+# Kubernetes passes on the image's user ID but not its group ID, which is looked up here.
 mkdir -p "$root/etc"
 echo 'nonroot:x:65532:65532:nonroot:/:/sbin/nologin' > "$root/etc/passwd"
 echo 'nonroot:x:65532:' > "$root/etc/group"

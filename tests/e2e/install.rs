@@ -1,4 +1,4 @@
-//! The chart is installed, and what runs is confined as the chart says.
+//! The chart is installed, and the pods are confined as it specifies.
 
 use std::fs;
 use std::path::Path;
@@ -23,21 +23,21 @@ pub async fn the_chart_is_installed_under_pod_security_restricted(cluster: &Clus
         .await?;
     let image = "--image=localhost/toolbox:1";
     let plain = cluster.kubectl(&["run", "plain", "-n", NAME, image]).await;
-    let refused = plain
+    let error = plain
         .err()
-        .context("a pod without any restriction was let in")?;
+        .context("a pod without restrictions was admitted")?;
     ensure!(
-        format!("{refused:#}").contains("violates PodSecurity \"restricted"),
-        "{refused:#}"
+        format!("{error:#}").contains("violates PodSecurity \"restricted"),
+        "{error:#}"
     );
-    let said = cluster
+    let notes = cluster
         .helm
         .release("install", &[&chart(), "--wait", "--timeout", "90s"])?;
-    ensure!(said.contains("is installed"), "{said}");
+    ensure!(notes.contains("is installed"), "{notes}");
     Ok(())
 }
 
-pub async fn each_replica_is_confined_and_has_a_node_of_its_own(cluster: &Cluster) -> Result<()> {
+pub async fn each_replica_is_confined_and_has_its_own_node(cluster: &Cluster) -> Result<()> {
     cluster.is_spread().await?;
     let processes = operators()?;
     ensure!(processes.len() == 2, "{processes:?}");
@@ -50,7 +50,7 @@ pub async fn each_replica_is_confined_and_has_a_node_of_its_own(cluster: &Cluste
             ("CapEff", "0000000000000000"),
             ("CapBnd", "0000000000000000"),
             ("NoNewPrivs", "1"),
-            // A filter.
+            // A filter is installed.
             ("Seccomp", "2"),
         ] {
             let line = format!("{field}:\t{value}");
@@ -68,7 +68,7 @@ pub async fn each_replica_is_confined_and_has_a_node_of_its_own(cluster: &Cluste
             "its root: {options}"
         );
         let limit = memory_limit(&process)?;
-        ensure!(limit == MEMORY_LIMIT, "it may have {limit} bytes");
+        ensure!(limit == MEMORY_LIMIT, "its limit is {limit} bytes");
     }
     Ok(())
 }
@@ -96,8 +96,8 @@ pub async fn every_node_is_reported(cluster: &Cluster) -> Result<()> {
 }
 
 pub async fn helm_test_passes(cluster: &Cluster) -> Result<()> {
-    let said = cluster.helm.release("test", &["--timeout", "60s"])?;
-    ensure!(said.contains("Succeeded"), "{said}");
+    let output = cluster.helm.release("test", &["--timeout", "60s"])?;
+    ensure!(output.contains("Succeeded"), "{output}");
     eventually("its pod is gone", SOON, async || {
         let label = "app.kubernetes.io/component=doctor";
         let left = ["get", "pods", "-n", NAME, "-l", label, "-o", "name"];
@@ -108,12 +108,12 @@ pub async fn helm_test_passes(cluster: &Cluster) -> Result<()> {
     .await
 }
 
-/// The process ids of the operators on all nodes, as this namespace has them.
+/// The process ids of the operators on all nodes, in this PID namespace.
 fn operators() -> Result<Vec<String>> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc")? {
         let entry = entry?;
-        // It may end meanwhile.
+        // The process may end in between.
         let Ok(name) = fs::read_to_string(entry.path().join("comm")) else {
             continue;
         };
@@ -124,7 +124,7 @@ fn operators() -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// What the kernel lets a process have.
+/// The memory limit of a process's cgroup.
 fn memory_limit(process: &Path) -> Result<u64> {
     let groups = fs::read_to_string(process.join("cgroup"))?;
     let path = |controllers: &str| {
@@ -135,11 +135,11 @@ fn memory_limit(process: &Path) -> Result<u64> {
         })
     };
     let root = Path::new("/sys/fs/cgroup");
-    // Version 1, or else 2.
+    // cgroup v1, or else v2.
     let file = match path("memory") {
         Some(path) => root.join("memory").join(path).join("memory.limit_in_bytes"),
         None => root
-            .join(path("").context("it is in no control group")?)
+            .join(path("").context("it is in no cgroup")?)
             .join("memory.max"),
     };
     let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;

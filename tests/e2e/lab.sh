@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# The first process of the namespaces in which real nodes run: prepares them, and runs a command there.
+# The first process of the namespaces in which real nodes run: sets them up, and runs a command in them.
 #
 #   unshare --mount --pid --net --ipc --uts --fork --kill-child --mount-proc lab.sh LOGS COMMAND…
 #
-# All that the command starts, listens on, mounts and routes is in here, and ends with this process. What it
-# keeps is in $TMPDIR, in memory; of that, the logs of a command that failed are copied to the folder LOGS.
+# Everything that the command starts, listens on, mounts and routes is inside, and ends with this process. Its files
+# are in $TMPDIR, in memory; the logs of a failed command are copied to the folder LOGS.
 set -euo pipefail
 
 logs=$1
@@ -15,14 +15,14 @@ trap 'exit 143' TERM
 mount -t tmpfs -o mode=755 tmpfs /run
 export TMPDIR=/run/node-insights
 mkdir "$TMPDIR" /run/cgroup
-# A sysfs of this network's, with the control groups that were mounted in the old one.
+# A sysfs of this network namespace, with the cgroups that were mounted in the old one.
 mount --rbind /sys/fs/cgroup /run/cgroup
 mount -t sysfs sysfs /sys
 mount --move /run/cgroup /sys/fs/cgroup
 
-# The wire between the nodes, with the control plane at its end. It routes between their pods.
+# The bridge between the nodes, with the control plane's address. It routes between their pods.
 ip link set lo up
-# An address of its own: else it is that of one of the cables, and changes when that is unplugged.
+# With its own MAC address: otherwise it takes that of one of the cables, and changes when that is removed.
 ip link add node0 address 02:00:0a:5a:00:01 type bridge
 ip addr add 10.90.0.1/24 dev node0
 ip link set node0 up
@@ -30,7 +30,7 @@ echo 1 > /proc/sys/net/ipv4/ip_forward
 echo 0 > /proc/sys/net/ipv4/conf/all/send_redirects
 echo 0 > /proc/sys/net/ipv4/conf/node0/send_redirects
 
-# In the background, so that signals are heard, and orphans reaped, meanwhile.
+# In the background, so that signals are handled, and orphans reaped, meanwhile.
 "$@" &
 command=$!
 status=0

@@ -1,8 +1,8 @@
-//! The operator on real nodes: containerd, kubelet, kube-proxy and a `NetworkPolicy` that is in force, the chart
-//! installed by Helm, and what happens to nodes when they are drained, rebooted and lost.
+//! The operator on real nodes: containerd, kubelet, kube-proxy and an enforced `NetworkPolicy`, the chart installed by
+//! Helm, and nodes that are drained, rebooted and lost.
 //!
-//! Runs in namespaces that `hack/e2e.sh` makes: see `lab.sh` and `node.sh`. There is one cluster and one story,
-//! because each step needs what the one before left; a step that fails ends it, with what the cluster was like.
+//! Runs in namespaces that `hack/e2e.sh` creates: see `lab.sh` and `node.sh`. There is one cluster and one sequence of
+//! steps, as each step builds on the one before; a failed step ends it and prints the state of the cluster.
 
 #![allow(
     clippy::unwrap_used,
@@ -25,7 +25,7 @@ mod toolbox;
 #[allow(dead_code, reason = "the tests of the chart use all of it")]
 #[path = "../chart/helm.rs"]
 mod helm;
-/// The operator in a cluster, as the integration tests have it.
+/// The operator in a cluster, shared with the integration tests.
 #[allow(dead_code, reason = "the integration tests use all of it")]
 #[path = "../integration/support.rs"]
 mod support;
@@ -38,24 +38,24 @@ use cluster::Cluster;
 
 #[tokio::test]
 #[ignore = "needs nodes, which only root can start: make e2e"]
-async fn the_operator_does_its_work_on_real_nodes() {
+async fn the_operator_works_on_real_nodes() {
     let mut cluster = Cluster::start().await.unwrap();
-    if let Err(error) = story(&mut cluster).await {
+    if let Err(error) = steps(&mut cluster).await {
         cluster.describe().await;
         // The panic also keeps the logs.
         panic!("{error:#}");
     }
 }
 
-async fn story(cluster: &mut Cluster) -> Result<()> {
+async fn steps(cluster: &mut Cluster) -> Result<()> {
     step(
         "the chart is installed where Pod Security `restricted` is enforced",
         install::the_chart_is_installed_under_pod_security_restricted(cluster),
     )
     .await?;
     step(
-        "each replica has a node of its own, and runs as the least of users",
-        install::each_replica_is_confined_and_has_a_node_of_its_own(cluster),
+        "each replica has its own node, and runs with the least privileges",
+        install::each_replica_is_confined_and_has_its_own_node(cluster),
     )
     .await?;
     step(
@@ -65,17 +65,17 @@ async fn story(cluster: &mut Cluster) -> Result<()> {
     .await?;
     step("`helm test` passes", install::helm_test_passes(cluster)).await?;
     step(
-        "metrics come through the Service to whoever has a token for them",
+        "metrics can be read through the Service with an authorized token",
         network::metrics_need_a_token(cluster),
     )
     .await?;
     step(
-        "nobody is let in whom the NetworkPolicy does not name, and nothing gets out to where it need not",
-        network::the_network_policy_is_in_force(cluster),
+        "the NetworkPolicy blocks other clients, and egress that the operator does not need",
+        network::the_network_policy_is_enforced(cluster),
     )
     .await?;
     step(
-        "a drain that a PodDisruptionBudget holds up is Draining until it goes on",
+        "a node whose drain a PodDisruptionBudget blocks stays Draining",
         drain::a_drain_waits_for_a_disruption_budget(cluster),
     )
     .await?;
@@ -90,12 +90,12 @@ async fn story(cluster: &mut Cluster) -> Result<()> {
     )
     .await?;
     step(
-        "the other replica leads when the leader's pod goes, and when its node dies",
+        "the other replica leads when the leader's pod is deleted, and when its node dies",
         failover::the_other_replica_leads(cluster),
     )
     .await?;
     step(
-        "a rollback brings the release before",
+        "a rollback restores the previous release",
         release::a_rollback(cluster),
     )
     .await?;
@@ -106,7 +106,7 @@ async fn story(cluster: &mut Cluster) -> Result<()> {
     .await
 }
 
-/// Says how long a step took, or that it failed.
+/// Runs a step; prints how long it took, or fails with its description.
 async fn step(what: &str, doing: impl Future<Output = Result<()>>) -> Result<()> {
     let start = Instant::now();
     doing.await.with_context(|| format!("FAILED: {what}"))?;

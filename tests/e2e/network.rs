@@ -1,4 +1,4 @@
-//! The ports, through the Service and past a `NetworkPolicy` that is in force.
+//! The ports, through the Service and with an enforced `NetworkPolicy`.
 
 use anyhow::{Context as _, Result, ensure};
 use node_insights_harness::eventually;
@@ -9,7 +9,7 @@ use crate::node::CONTROL_PLANE;
 use crate::support::SOON;
 use crate::toolbox::{Answer, Toolbox};
 
-/// Another server beside the API server's, on the first node: its kubelet.
+/// A server other than the API server: the kubelet of the first node.
 const KUBELET: &str = "https://10.90.0.2:10250/healthz";
 
 pub async fn metrics_need_a_token(cluster: &Cluster) -> Result<()> {
@@ -39,7 +39,7 @@ pub async fn metrics_need_a_token(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-pub async fn the_network_policy_is_in_force(cluster: &Cluster) -> Result<()> {
+pub async fn the_network_policy_is_enforced(cluster: &Cluster) -> Result<()> {
     let inside = Toolbox::start(cluster, "monitoring", "inside", "{}").await?;
     let outside = Toolbox::start(cluster, "default", "outside", "{}").await?;
     let labels =
@@ -47,7 +47,7 @@ pub async fn the_network_policy_is_in_force(cluster: &Cluster) -> Result<()> {
     let like_the_operator = Toolbox::start(cluster, NAME, "like-the-operator", labels).await?;
     let url = metrics_url(cluster).await?;
 
-    // All of these pods run, and reach what the policy leaves open: without that the rest would say nothing.
+    // Both pods run and reach what the policy allows: otherwise the checks below would prove nothing.
     for pod in [&inside, &outside] {
         let got = pod.ask(cluster, &url, None).await?;
         ensure!(got == Answer::Status(401), "{got}");
@@ -63,7 +63,7 @@ pub async fn the_network_policy_is_in_force(cluster: &Cluster) -> Result<()> {
             r#"networkPolicy.metricsFrom=[{"namespaceSelector":{"matchLabels":{"kubernetes.io/metadata.name":"monitoring"}}}]"#,
         ],
     )?;
-    eventually("the outside is kept out", SOON, async || {
+    eventually("the outside pod is blocked", SOON, async || {
         let got = outside.ask(cluster, &url, None).await?;
         ensure!(matches!(got, Answer::None(_)), "{got}");
         Ok(Some(()))
@@ -72,10 +72,10 @@ pub async fn the_network_policy_is_in_force(cluster: &Cluster) -> Result<()> {
     let got = inside.ask(cluster, &url, None).await?;
     ensure!(
         got == Answer::Status(401),
-        "who is named is kept out: {got}"
+        "an allowed client is blocked: {got}"
     );
 
-    // What the operator may call, a pod with its labels may as well: the API server and nothing else.
+    // A pod with the operator's labels has its egress: to the API server and nothing else.
     let service = "https://10.96.0.1/livez";
     let address = format!("https://{CONTROL_PLANE}:6443/livez");
     for url in [service, &address] {
@@ -83,11 +83,14 @@ pub async fn the_network_policy_is_in_force(cluster: &Cluster) -> Result<()> {
         ensure!(matches!(got, Answer::Status(_)), "{url}: {got}");
     }
     let got = outside.ask(cluster, KUBELET, None).await?;
-    ensure!(got == Answer::Status(401), "no kubelet to be asked: {got}");
+    ensure!(
+        got == Answer::Status(401),
+        "the kubelet does not answer: {got}"
+    );
     let got = like_the_operator.ask(cluster, KUBELET, None).await?;
     ensure!(
         matches!(got, Answer::None(_)),
-        "it got out to a kubelet: {got}"
+        "it reached a kubelet: {got}"
     );
     let pod = [
         "delete",
@@ -101,7 +104,7 @@ pub async fn the_network_policy_is_in_force(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-/// Through the address of the Service, as nobody here answers for names.
+/// Uses the Service's address, as there is no DNS here.
 async fn metrics_url(cluster: &Cluster) -> Result<String> {
     let service = cluster
         .get(&["service", "-n", NAME, "node-insights"])
@@ -113,7 +116,7 @@ async fn metrics_url(cluster: &Cluster) -> Result<String> {
     ))
 }
 
-/// A token of a new account.
+/// Creates an account; returns a token of it.
 async fn token(cluster: &Cluster, namespace: &str, account: &str) -> Result<String> {
     let create = ["create", "serviceaccount", "-n", namespace, account];
     cluster.kubectl(&create).await?;

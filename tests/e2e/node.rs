@@ -1,4 +1,4 @@
-//! A node: a machine in namespaces of its own, which `node.sh` is the first process of.
+//! A node: a machine in its own namespaces, with `node.sh` as the first process.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,18 +11,18 @@ use node_insights_harness::{ControlPlane, Process, eventually};
 
 use crate::support::project;
 
-/// Where the control plane is for nodes: the bridge in `lab.sh`.
+/// The control plane's address for nodes: the bridge in `lab.sh`.
 pub const CONTROL_PLANE: &str = "10.90.0.1";
 
-/// How long a machine may take until it has its namespaces: milliseconds.
+/// How long a machine may take to get its namespaces; usually milliseconds.
 const NAMESPACES: Duration = Duration::from_secs(10);
 
-/// Which kubelet a node has.
+/// The kubelet of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kubelet {
     /// Of the API server's version.
     Current,
-    /// The same one, which says that it is a minor version older.
+    /// The same one, which reports an older minor version.
     AsOlder,
 }
 
@@ -34,17 +34,17 @@ impl Kubelet {
         }
     }
 
-    /// What it says that it is: `v1.36.3`.
+    /// The version that it reports: `v1.36.3`.
     pub async fn version(self) -> Result<String> {
         let [program] = find_programs([self.program()]).await?;
         let output = Command::new(program).arg("--version").output()?;
-        let said = String::from_utf8(output.stdout)?;
-        let version = said.trim().strip_prefix("Kubernetes ");
+        let stdout = String::from_utf8(output.stdout)?;
+        let version = stdout.trim().strip_prefix("Kubernetes ");
         Ok(version.context("a kubelet without a version")?.to_owned())
     }
 }
 
-/// A node. It is off until it is booted, and its drop pulls the plug.
+/// A node. It is off until it is booted, and its drop powers it off.
 pub struct Node {
     pub name: &'static str,
     /// The last part of its address, and of its pods' network.
@@ -90,7 +90,6 @@ impl Node {
         Ok(Self {
             name,
             number,
-
             environment,
             log_dir: plane.dir().to_owned(),
             boots: 0,
@@ -98,9 +97,9 @@ impl Node {
         })
     }
 
-    /// Switches it on, with a boot ID that no boot before had. It becomes Ready by itself.
+    /// Boots it, with a new boot ID. It becomes Ready by itself.
     pub async fn boot(&mut self, kubelet: Kubelet) -> Result<()> {
-        ensure!(self.machine.is_none(), "{} runs already", self.name);
+        ensure!(self.machine.is_none(), "{} is already running", self.name);
         self.boots += 1;
         let [program] = find_programs([kubelet.program()]).await?;
         let mut environment = self.environment.clone();
@@ -128,26 +127,26 @@ impl Node {
             &environment,
             &self.log_dir,
         )?;
-        self.plug_in(&machine).await?;
+        self.connect(&machine).await?;
         self.machine = Some(machine);
         Ok(())
     }
 
-    /// What its kernel says of this boot.
+    /// The boot ID that its kernel reports.
     pub fn boot_id(&self) -> String {
         format!("{:08}-0000-4000-8000-{:012}", self.number, self.boots)
     }
 
-    /// Ends everything in it at once, as a power failure does. Its disk stays.
-    pub async fn pull_the_plug(&mut self) -> Result<()> {
-        let machine = self.machine.take().context("it is off already")?;
+    /// Kills everything in it at once, like a power failure. Its disk stays.
+    pub async fn power_off(&mut self) -> Result<()> {
+        let machine = self.machine.take().context("it is already off")?;
         machine.kill()?;
         machine.wait().await?;
         Ok(())
     }
 
-    /// Connects it to the control plane, once it has a network of its own.
-    async fn plug_in(&self, machine: &Process) -> Result<()> {
+    /// Connects it to the control plane, once it has its own network namespace.
+    async fn connect(&self, machine: &Process) -> Result<()> {
         let own = fs::read_link("/proc/self/ns/net")?;
         let theirs = format!("/proc/{}/ns/net", machine.pid());
         eventually("the namespaces of a node", NAMESPACES, async || {
@@ -160,8 +159,8 @@ impl Node {
         })
         .await?;
         let (number, pid) = (self.number, machine.pid());
-        // Another name each time: the kernel may still be taking away the cable of the boot before. Always the
-        // same hardware address, or whoever knows the old one would talk to nobody.
+        // A new name each time, as the kernel may still be removing the cable of the previous boot. Always the same
+        // MAC address, as others may have the old one cached.
         let cable = format!("node{number}-{}", self.boots);
         let mac = format!("02:00:0a:5a:00:{number:02x}");
         ip(&format!(
@@ -174,20 +173,20 @@ impl Node {
     }
 }
 
-/// Runs `ip`, in the network of the control plane.
+/// Runs `ip` in the network namespace of the control plane.
 fn ip(arguments: &str) -> Result<()> {
     let output = Command::new("ip")
         .args(arguments.split(' '))
         .output()
         .context("running ip")?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "ip {arguments}: {said}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "ip {arguments}: {stderr}");
     Ok(())
 }
 
-/// What `hack/e2e.sh` passes.
+/// A variable that `hack/e2e.sh` passes.
 fn from_lab(variable: &str) -> Result<String> {
     std::env::var(variable).with_context(|| {
-        format!("{variable} is not set: this runs in namespaces that `make e2e` makes")
+        format!("{variable} is not set: this runs in namespaces that `make e2e` creates")
     })
 }

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# A machine that is a Kubernetes node: the first process of its namespaces, which starts what a node runs.
+# A Kubernetes node: the first process of its namespaces, which starts the programs of a node.
 #
 #   unshare --mount --pid --net --ipc --uts --fork --kill-child --mount-proc node.sh
 #
-# What it has to know comes in the environment; what it keeps is in the folder DATA, which outlives it as a disk
-# does. Killing it is what pulling the plug is.
+# It is configured by its environment; its data is in the folder DATA, which outlives it like a disk. Killing it is
+# like a power failure.
 set -euo pipefail
 
 : "${NODE:?}" "${NUMBER:?}" "${DATA:?}" "${BOOT_ID:?}" "${CGROUP:?}" "${AUTHORITY:?}" "${CERTIFICATE:?}" "${KEY:?}"
@@ -17,37 +17,37 @@ mkdir -p "$log"
 
 # shellcheck source=tests/e2e/cgroups.sh
 . "$(dirname "${BASH_SOURCE[0]}")/cgroups.sh"
-remove_cgroups "$CGROUP.$NODE" # of the boot before
+remove_cgroups "$CGROUP.$NODE" # of the previous boot
 make_cgroup "$CGROUP.$NODE"
 mkdir -p "$DATA/cgroup"
 mount --rbind /sys/fs/cgroup "$DATA/cgroup"
 mount -t sysfs sysfs /sys
 mount --move "$DATA/cgroup" /sys/fs/cgroup
-# Of its own, above what the machine has there, and kept over a reboot.
+# Overlays of its own over the machine's folders, which survive a reboot.
 for folder in /var/lib /var/log; do
   mkdir -p "$DATA/upper$folder" "$DATA/work$folder"
   mount -t overlay overlay -o "lowerdir=$folder,upperdir=$DATA/upper$folder,workdir=$DATA/work$folder" "$folder"
 done
-# And what is gone after one.
+# Folders that do not survive a reboot.
 rm -rf "$DATA/run"
 for folder in containerd netns; do
   mkdir -p "$DATA/run/$folder" "/run/$folder"
   mount --bind "$DATA/run/$folder" "/run/$folder"
 done
-# A value of /proc/sys that is this node's only. The first three the kubelet would else set for the whole machine.
-pretend() {
+# Sets a value of /proc/sys for this node only. The kubelet would otherwise set the first three for the whole machine.
+set_sysctl() {
   local file=$DATA/run/${1//\//-}
   echo "$2" > "$file"
   mount --bind "$file" "/proc/sys/$1"
 }
-pretend vm/overcommit_memory 1
-pretend kernel/panic 10
-pretend kernel/panic_on_oops 1
-pretend kernel/random/boot_id "$BOOT_ID"
-# Pods' mounts shall be seen by whoever asks for it, as systemd has it.
+set_sysctl vm/overcommit_memory 1
+set_sysctl kernel/panic 10
+set_sysctl kernel/panic_on_oops 1
+set_sysctl kernel/random/boot_id "$BOOT_ID"
+# Mounts of pods have to propagate, as under systemd.
 mount --make-rshared /
 
-# --- Network: the other end of its cable comes from outside
+# --- Network: the other end of its cable is connected from outside
 
 hostname "$NODE"
 until ip link show eth0 >/dev/null 2>&1; do sleep 0.05; done
@@ -65,7 +65,7 @@ cat > "$DATA/cni/10-pods.conflist" <<JSON
 ]}
 JSON
 
-# --- containerd, with the images that else would be pulled
+# --- containerd, with the images that would otherwise be pulled
 
 plugins=/usr/lib/cni
 [ -x $plugins/ptp ] || plugins=/opt/cni/bin
@@ -105,14 +105,14 @@ cgroupDriver: cgroupfs
 cgroupRoot: /$CGROUP.$NODE
 $cgroup_v1
 failSwapOn: false
-# No DNS: what these tests run asks for none.
+# No DNS: these tests do not need it.
 clusterDNS: [10.96.0.10]
 clusterDomain: cluster.local
 resolvConf: $DATA/resolv.conf
-# A node that dies shall be seen to be dead within seconds.
+# A dead node is to be detected within seconds.
 nodeStatusUpdateFrequency: 2s
 nodeLeaseDurationSeconds: 8
-# How full this machine's disk is, is not what is tested.
+# The tests must not depend on the free space of this machine's disk.
 evictionHard: {memory.available: "0%", nodefs.available: "0%", nodefs.inodesFree: "0%", imagefs.available: "0%"}
 imageGCHighThresholdPercent: 100
 YAML
@@ -126,19 +126,19 @@ mode: nftables
 clientConnection: {kubeconfig: $DATA/kube-proxy.kubeconfig}
 clusterCIDR: 10.244.0.0/16
 hostnameOverride: $NODE
-# Only the machine itself may set that.
+# Only the machine itself may set these.
 conntrack: {maxPerCore: 0, min: 0}
 YAML
 "$KUBE_PROXY" --config="$DATA/kube-proxy.yaml" >> "$log/kube-proxy.log" 2>&1 &
 
-# It ends where there is no Node yet; as a pod, it would be started again.
+# It exits while there is no Node yet; as a pod, it would be restarted.
 until "$KUBE_ROUTER" --kubeconfig="$DATA/kube-router.kubeconfig" --hostname-override="$NODE" \
   --run-firewall --run-router=false --run-service-proxy=false --run-loadbalancer=false \
   --service-cluster-ip-range=10.96.0.0/16 >> "$log/kube-router.log" 2>&1; do
   sleep 0.5
 done &
 
-# Reaps whatever it inherits, until it is killed.
+# Reaps orphans until it is killed.
 while :; do
   sleep 3600 &
   wait $! || true

@@ -1,4 +1,4 @@
-//! A drained node goes off, and comes back with another boot ID and another kubelet.
+//! A drained node is powered off, and comes back with a new boot ID and another kubelet version.
 
 use std::collections::BTreeSet;
 
@@ -10,22 +10,22 @@ use crate::cluster::{Cluster, SECOND};
 use crate::node::Kubelet;
 use crate::support::{SOON, condition};
 
-/// What the node lifecycle controller says of each condition of a node that reports no more.
+/// The node lifecycle controller's message for each condition of a node that no longer reports.
 const SILENT: &str = "Kubelet stopped posting node status";
 
 pub async fn a_node_comes_back_with_another_boot_and_version(cluster: &mut Cluster) -> Result<()> {
     let older = Kubelet::AsOlder.version().await?;
     let current = Kubelet::Current.version().await?;
-    cluster.second.pull_the_plug().await?;
-    let away = cluster.world.node_reaches(SECOND, Phase::Rebooting).await?;
-    ensure!(away.version.as_ref() == Some(&older), "{away:#?}");
-    let available = condition(&away.conditions, "Available");
-    ensure!(available.status != ConditionStatus::True, "{away:#?}");
-    // All of its conditions are Unknown now, which is one thing to say and not three.
-    let said = format!("{available:?} {:?}", away.message).to_lowercase();
+    cluster.second.power_off().await?;
+    let down = cluster.world.node_reaches(SECOND, Phase::Rebooting).await?;
+    ensure!(down.version.as_ref() == Some(&older), "{down:#?}");
+    let available = condition(&down.conditions, "Available");
+    ensure!(available.status != ConditionStatus::True, "{down:#?}");
+    // All of its conditions are Unknown now, which is reported once and not three times.
+    let messages = format!("{available:?} {:?}", down.message).to_lowercase();
     ensure!(
-        available.message.matches(SILENT).count() == 1 && !said.contains("pressure"),
-        "not said once, or more than is known: {away:#?}"
+        available.message.matches(SILENT).count() == 1 && !messages.contains("pressure"),
+        "not reported exactly once, or more than is known: {down:#?}"
     );
 
     cluster.second.boot(Kubelet::Current).await?;
@@ -58,15 +58,15 @@ pub async fn a_node_comes_back_with_another_boot_and_version(cluster: &mut Clust
         .world
         .pool_becomes("worker", "done", |pool| pool.progress == "1/1")
         .await?;
-    told(
+    events_are_recorded(
         cluster,
         &["UpdateStarted", "DrainStarted", "UpdateCompleted"],
     )
     .await
 }
 
-/// Waits until Events about the node were written, for these reasons.
-async fn told(cluster: &Cluster, reasons: &[&str]) -> Result<()> {
+/// Waits until Events about the node with these reasons are recorded.
+async fn events_are_recorded(cluster: &Cluster, reasons: &[&str]) -> Result<()> {
     let field = format!(
         "--field-selector=involvedObject.kind=NodeProgressInsight,involvedObject.name={SECOND}"
     );

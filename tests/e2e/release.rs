@@ -1,4 +1,4 @@
-//! The release is upgraded, rolled back and uninstalled, while pods run.
+//! The release is upgraded, rolled back and uninstalled, with running pods.
 
 use anyhow::{Context as _, Result, ensure};
 use node_insights_harness::eventually;
@@ -39,7 +39,7 @@ pub async fn an_uninstall(cluster: &Cluster) -> Result<()> {
     let label = "app.kubernetes.io/instance=node-insights";
     let kinds = "deployments,replicasets,pods,services,serviceaccounts,networkpolicies,poddisruptionbudgets,\
                  roles,rolebindings,clusterroles,clusterrolebindings";
-    // Helm does not wait for the pods, which end after their Deployment.
+    // Helm does not wait for the pods, which terminate after their Deployment.
     eventually("nothing of the release is left", SOON, async || {
         let get = ["get", kinds, "-n", NAME, "-l", label, "-o", "name"];
         let left = cluster.kubectl(&get).await?;
@@ -47,10 +47,7 @@ pub async fn an_uninstall(cluster: &Cluster) -> Result<()> {
         Ok(Some(()))
     })
     .await?;
-    ensure!(
-        uids(cluster).await? == insights,
-        "insights are not as they were"
-    );
+    ensure!(uids(cluster).await? == insights, "insights have changed");
     Ok(())
 }
 
@@ -72,7 +69,7 @@ async fn has_flag(cluster: &Cluster, flag: &str) -> Result<()> {
     Ok(())
 }
 
-/// Of all insights.
+/// The UIDs of all insights.
 async fn uids(cluster: &Cluster) -> Result<Vec<String>> {
     let insights = cluster.get(&["npi,ppi"]).await?;
     let uid = |insight: &Value| insight["metadata"]["uid"].as_str().map(str::to_owned);

@@ -1,4 +1,4 @@
-//! Pods to look from: they have a shell and curl, and sleep.
+//! Pods to send requests from: they have a shell and curl, and sleep.
 
 use std::fmt;
 
@@ -6,10 +6,10 @@ use anyhow::{Context as _, Result};
 
 use crate::cluster::{Cluster, READY};
 
-/// Made by `hack/e2e.sh`.
+/// Built by `hack/e2e.sh`.
 pub const IMAGE: &str = "localhost/toolbox:1";
 
-/// The specification of such a pod, on any node: fit for Pod Security `restricted`.
+/// The spec of such a pod, for any node, and allowed by Pod Security `restricted`.
 pub fn pod_spec() -> String {
     format!(
         "{{terminationGracePeriodSeconds: 1, automountServiceAccountToken: false,
@@ -20,18 +20,18 @@ pub fn pod_spec() -> String {
     )
 }
 
-/// A pod to look from.
+/// A pod to send requests from.
 pub struct Toolbox {
     namespace: &'static str,
     name: &'static str,
 }
 
-/// What came of a request.
+/// The result of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
     /// An HTTP status.
     Status(u16),
-    /// None: refused, or nobody there; with curl's exit code.
+    /// No response, with curl's exit code.
     None(i32),
 }
 
@@ -72,9 +72,9 @@ impl Toolbox {
         Ok(Self { namespace, name })
     }
 
-    /// Asks for a URL, with a token if there is one.
+    /// Requests a URL, with a token if given.
     pub async fn ask(&self, cluster: &Cluster, url: &str, token: Option<&str>) -> Result<Answer> {
-        // A connection of its own each time, so that the rules of this moment apply.
+        // A new connection each time, so that the current rules apply.
         let script = "code=$(curl --silent --insecure --max-time 4 --output /dev/null \
                       --write-out '%{http_code}' ${2:+--header \"Authorization: Bearer $2\"} \"$1\"); echo \"$? $code\"";
         let arguments = [
@@ -90,8 +90,8 @@ impl Toolbox {
             url,
             token.unwrap_or_default(),
         ];
-        let said = cluster.kubectl(&arguments).await?;
-        let (exit, status) = said.trim().split_once(' ').context("curl said nothing")?;
+        let output = cluster.kubectl(&arguments).await?;
+        let (exit, status) = output.trim().split_once(' ').context("no output")?;
         Ok(match exit.parse()? {
             0 => Answer::Status(status.parse()?),
             exit => Answer::None(exit),

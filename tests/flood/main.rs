@@ -1,12 +1,12 @@
-//! Thousands of clients that connect and do not behave, while nodes change: writes go on, probes and scrapes
-//! are answered, and every such client is closed.
+//! Thousands of misbehaving clients, while nodes change: writes continue, probes and scrapes are answered, and every
+//! such connection is closed.
 //!
-//! 2,000 of each kind, or 10,000 with `NODE_INSIGHTS_SOAK=1` in the environment, which `make soak` sets, and which has
-//! the times judged. They come from 200 addresses, since one that comes from one alone only displaces itself. The operator may have
-//! 1,024 open files, which is what many systems give.
+//! 2,000 clients of each kind, or 10,000 with `NODE_INSIGHTS_SOAK=1` in the environment, which `make soak` sets and
+//! which also checks latencies. They come from 200 addresses, since clients from a single address only displace each
+//! other. The operator is limited to 1,024 open files, the default of many systems.
 //!
-//! A program of its own, and only run when it is asked for: it measures times, and other programs on the same
-//! processors are late as well.
+//! A separate test binary that runs only on request: it measures times, and other programs on the same CPUs distort
+//! them.
 
 #![allow(
     clippy::unwrap_used,
@@ -17,7 +17,7 @@
 #![allow(
     clippy::similar_names,
     clippy::too_many_lines,
-    reason = "what waits and what writes, who scrapes and what is scraped; one flood is one story"
+    reason = "waiting and writing, scraper and scraped; one flood is one scenario"
 )]
 #![allow(unreachable_pub, reason = "modules of one test program")]
 
@@ -44,7 +44,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::support::{Operator, SOON, World};
 
-/// The operator in a cluster, as the integration tests have it.
+/// The operator in a cluster, shared with the integration tests.
 #[allow(dead_code, reason = "the integration tests use all of it")]
 #[path = "../integration/support.rs"]
 mod support;
@@ -53,22 +53,22 @@ mod prober;
 
 use crate::prober::Prober;
 
-/// A client may be silent for 10 s in a handshake, and 10 s more after it; so long may pass until it sees that
-/// it was closed, on a machine that is busy with all the others.
+/// The longest a connection may live: a client may be silent for 10 s in a handshake and 10 s after it, plus slack
+/// until it notices the close on a busy machine.
 const LONGEST: Duration = Duration::from_secs(20 + 10);
-/// One more client. Nearly half come to the metrics' port, which has room for 64, and closes for each newcomer the one
-/// that is longest silent: whoever scrapes has to be answered by the time that 64 have come, some 0.2 s.
+/// The interval between new clients. Nearly half connect to the metrics port, which has room for 64 and closes, for
+/// each new one, the one silent for longest: a scrape has to be answered before 64 more have connected, in about 0.2 s.
 const PACE: Duration = Duration::from_micros(1500);
-/// Connecting, for which the kernel tries again for minutes.
+/// How long connecting may take: the kernel would retry for minutes.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
-/// What a kubelet waits for an answer, on a machine that has nothing else to do.
+/// The timeout of a kubelet's probe, on an otherwise idle machine.
 const PROBE_DEADLINE: Duration = Duration::from_secs(1);
-/// On one that has.
+/// The same on a busy one.
 const PROBE_GIVEN_UP: Duration = Duration::from_secs(10);
-/// How much later than without the flood a write may be.
+/// The histogram bucket, in seconds, above which a write counts as late.
 const LATE: &str = "0.1";
 
-/// What a client does instead of asking and reading.
+/// How a client misbehaves.
 #[derive(Debug, Clone, Copy)]
 enum Kind {
     Silent,
@@ -90,7 +90,7 @@ const KINDS: [Kind; 7] = [
     Kind::Idle,
 ];
 
-/// Whom the clients flood.
+/// The ports that the clients flood.
 struct Target {
     health: SocketAddr,
     metrics: SocketAddr,
@@ -98,7 +98,7 @@ struct Target {
 }
 
 impl Target {
-    /// Does what a client of this kind does until it is closed; how long it was connected, if it was.
+    /// Runs a client of this kind until it is closed; returns how long it was connected, if it was.
     async fn attack(&self, kind: Kind, number: usize) -> Result<Option<Duration>> {
         let port = if number.is_multiple_of(2) {
             self.health
@@ -122,10 +122,10 @@ impl Target {
         };
         let began = Instant::now();
         if matches!(kind, Kind::Silent) {
-            let is_known = silent(stream).await?;
-            return Ok(is_known.then(|| began.elapsed()));
+            let is_accepted = silent(stream).await?;
+            return Ok(is_accepted.then(|| began.elapsed()));
         }
-        // That it is cut off before it has said all is as good.
+        // Being cut off before it has sent everything is fine too.
         let closed = timeout(2 * LONGEST, self.misbehave(kind, stream)).await;
         ensure!(closed.is_ok(), "{kind:?} is never closed");
         Ok(Some(began.elapsed()))
@@ -140,11 +140,11 @@ impl Target {
             }
             Kind::HalfHead => {
                 let beginning = "GET /livez HTTP/1.1\r\nHost: operator\r\n";
-                until_closed(say(stream, beginning).await?).await
+                until_closed(send(stream, beginning).await?).await
             }
             Kind::Http2 => {
                 let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-                until_closed(say(stream, preface).await?).await
+                until_closed(send(stream, preface).await?).await
             }
             Kind::ByteASecond => drip(stream).await,
             Kind::NeverReads => {
@@ -155,13 +155,13 @@ impl Target {
             }
             Kind::Idle => {
                 let request = "GET /livez HTTP/1.1\r\nHost: operator\r\n\r\n";
-                until_closed(say(stream, request).await?).await
+                until_closed(send(stream, request).await?).await
             }
         }
     }
 }
 
-async fn say(mut stream: TcpStream, text: &str) -> Result<TcpStream> {
+async fn send(mut stream: TcpStream, text: &str) -> Result<TcpStream> {
     stream.write_all(text.as_bytes()).await?;
     Ok(stream)
 }
@@ -188,9 +188,9 @@ async fn drip(stream: TcpStream) -> Result<()> {
     }
 }
 
-/// Says nothing until it is closed; whether the server knew of it. Where the queue of the port was full, the kernel
-/// has dropped the last packet of the TCP handshake: such a client is connected to nobody, which it finds out at
-/// once when it says something.
+/// Sends nothing until it is closed; returns whether the server had accepted it. If the listen queue was full, the
+/// kernel dropped the last packet of the TCP handshake: such a client is not connected, and learns that only when it
+/// sends something.
 async fn silent(mut stream: TcpStream) -> Result<bool> {
     if timeout(LONGEST, until_closed(&mut stream)).await.is_ok() {
         return Ok(true);
@@ -206,7 +206,7 @@ async fn silent(mut stream: TcpStream) -> Result<bool> {
     Ok(false)
 }
 
-/// Reads the metrics by HTTPS, each time on a connection of its own.
+/// Reads the metrics over HTTPS, each time on a new connection.
 struct Scraper {
     address: SocketAddr,
     token: String,
@@ -220,7 +220,7 @@ impl Scraper {
         let authorization = format!("Bearer {}", self.token);
         let request = ::http::Request::get("/metrics").header("authorization", authorization);
         let client = Client::try_from(config)?;
-        // As long as Prometheus waits.
+        // The default scrape timeout of Prometheus.
         let answer = timeout(Duration::from_secs(10), async {
             let answer = client.send(request.body(Body::empty())?).await?;
             let status = answer.status();
@@ -229,11 +229,11 @@ impl Scraper {
             ensure!(status == 200, "{status}: {text}");
             Ok(text)
         });
-        answer.await.context("no answer to a scrape")?
+        answer.await.context("no response to a scrape")?
     }
 }
 
-/// How often the operator took how long for something, so far.
+/// Counts from a latency histogram.
 #[derive(Debug, Clone, Copy, Default)]
 struct Delays {
     all: u64,
@@ -241,7 +241,7 @@ struct Delays {
 }
 
 impl Delays {
-    /// From a histogram of the metrics; `in_time` is what took no longer than [`LATE`].
+    /// From a histogram of the metrics; `in_time` counts what took no longer than [`LATE`].
     fn of(metrics: &str, histogram: &str, label: &str) -> Self {
         let bucket = |le: &str| {
             let mut lines = metrics.lines().filter(|line| {
@@ -270,8 +270,8 @@ impl Delays {
     }
 }
 
-/// From telling the one who writes about a change until he reads it: what the operator alone is the cause of;
-/// and until it is written, which the API server is as well.
+/// The delays until a consumer handles a notification, which depend on the operator alone, and until the insight is
+/// written, which depend on the API server as well.
 fn delays(metrics: &str) -> [Delays; 2] {
     let waiting = "node_insights_notification_duration_seconds";
     let writing = "node_insights_event_to_write_seconds";
@@ -281,7 +281,7 @@ fn delays(metrics: &str) -> [Delays; 2] {
     ]
 }
 
-/// Writes a certificate for localhost into the folder; how a client connects that trusts it.
+/// Writes a certificate for localhost into the folder; returns a connector that trusts it.
 fn certificate(dir: &Path) -> Result<TlsConnector> {
     let key = KeyPair::generate()?;
     let certificate = CertificateParams::new(vec!["localhost".to_owned()])?.self_signed(&key)?;
@@ -297,7 +297,7 @@ fn certificate(dir: &Path) -> Result<TlsConnector> {
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
-/// The account that reads the metrics.
+/// Creates an account that may read the metrics; returns its token.
 async fn reader(world: &World) -> Result<String> {
     let plane = &world.plane;
     let role = "--clusterrole=node-insights-metrics-reader";
@@ -317,7 +317,7 @@ async fn reader(world: &World) -> Result<String> {
     Ok(plane.kubectl(&create).await?.trim().to_owned())
 }
 
-/// How many clients this process can be at once, with its limit raised as far as that is allowed.
+/// How many concurrent clients this process can have, with its limit of open files raised as far as allowed.
 fn clients_at_once() -> usize {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let limit = Rlimit {
@@ -328,14 +328,14 @@ fn clients_at_once() -> usize {
         Ok(()) => maximum,
         Err(_) => current,
     };
-    // Others in this process need some as well.
+    // The rest of this process needs some as well.
     let most = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(0));
     most.saturating_sub(1000).clamp(100, 8000)
 }
 
 #[tokio::test]
-#[ignore = "measures times, on a machine that has nothing else to do: make soak"]
-async fn floods_of_every_kind_hold_up_no_write_no_probe_and_no_scrape() -> Result<()> {
+#[ignore = "measures times, on an otherwise idle machine: make soak"]
+async fn floods_of_every_kind_delay_no_write_no_probe_and_no_scrape() -> Result<()> {
     let is_soak = std::env::var_os("NODE_INSIGHTS_SOAK").is_some();
     let of_each = if is_soak { 10_000 } else { 2_000 };
     let cluster = Cluster::builder("4.19.14")
@@ -364,7 +364,7 @@ async fn floods_of_every_kind_hold_up_no_write_no_probe_and_no_scrape() -> Resul
     });
     eventually("a scrape", SOON, async || scraper.scrape().await.map(Some)).await?;
 
-    // Nodes change for as long as the test lasts.
+    // Nodes change during the whole test.
     let changing = async {
         for round in 0_usize.. {
             let nodes = cluster.nodes_of("worker");
@@ -398,7 +398,7 @@ async fn floods_of_every_kind_hold_up_no_write_no_probe_and_no_scrape() -> Resul
             let clients = clients
                 .map(|(kind, number)| {
                     let target = Arc::clone(&target);
-                    // A task each: in one task for all, some do not get their turn for a minute.
+                    // A task each: in a single task, some would not be polled for a minute.
                     let client = tokio::spawn(async move { target.attack(kind, number).await });
                     async move { (kind, client.await) }
                 })
@@ -432,7 +432,7 @@ async fn floods_of_every_kind_hold_up_no_write_no_probe_and_no_scrape() -> Resul
                 continue;
             };
             connected += 1;
-            ensure!(lived <= LONGEST, "{kind:?} was closed after {lived:?} only");
+            ensure!(lived <= LONGEST, "{kind:?} was only closed after {lived:?}");
             longest = longest.max(lived);
         }
         let after = scraper.scrape().await?;
@@ -455,13 +455,13 @@ async fn floods_of_every_kind_hold_up_no_write_no_probe_and_no_scrape() -> Resul
         }
         ensure!(
             operator.process.peak_rss_bytes()? < rss + (32 << 20),
-            "each connection costs some KiB, and there are few"
+            "each connection costs a few KiB, and there are few"
         );
         let [waiting, writing] = flooded;
-        ensure!(waiting.all >= 100, "writing went on: {waiting:?}");
+        ensure!(waiting.all >= 100, "too few writes: {waiting:?}");
         if is_soak {
             ensure!(probed <= PROBE_DEADLINE, "/livez took {probed:?}");
-            // One in a hundred: other programs have their turns on the same processors.
+            // One in a hundred may be late, as other programs share the CPUs.
             ensure!(
                 waiting.late() * 100 <= waiting.all,
                 "late by the operator: {waiting:?}"
@@ -477,7 +477,7 @@ async fn floods_of_every_kind_hold_up_no_write_no_probe_and_no_scrape() -> Resul
                 let count = line.strip_prefix("node_insights_connections{")?;
                 count.rsplit(' ').next()?.parse::<u64>().ok()
             });
-            // The scrape itself, and what idles after the last ones.
+            // The scrape itself, and idle connections of the last ones.
             Ok((open.sum::<u64>() <= 10).then_some(()))
         })
         .await

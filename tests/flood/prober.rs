@@ -1,4 +1,4 @@
-//! Asks as a kubelet does.
+//! Probes as a kubelet does.
 
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
-/// Asks `/livez` from a thread of its own, which the flood does not hold up, until it is told to stop.
+/// Probes `/livez` from its own thread, which the flood does not delay, until it is stopped.
 pub struct Prober {
     stop: Arc<AtomicBool>,
     thread: thread::JoinHandle<Result<Duration>>,
@@ -32,11 +32,11 @@ impl Prober {
         Self { stop, thread }
     }
 
-    /// The longest that an answer took.
+    /// Stops; returns the longest response time.
     pub fn end(self) -> Result<Duration> {
         self.stop.store(true, Ordering::Relaxed);
         let ended = self.thread.join();
-        ended.unwrap_or_else(|_| anyhow::bail!("the thread that asks /livez panicked"))
+        ended.unwrap_or_else(|_| anyhow::bail!("the thread that probes /livez panicked"))
     }
 }
 

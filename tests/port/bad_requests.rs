@@ -1,4 +1,4 @@
-//! Requests that make no sense: each is answered with what is wrong, and nothing comes of it.
+//! Invalid requests: each is answered with an error that says what is wrong, and has no effect.
 
 use kube::client::Body;
 use node_insights_harness::eventually;
@@ -6,7 +6,7 @@ use node_insights_harness::eventually;
 use crate::fakes::{ADMIN, World, request};
 
 #[tokio::test]
-async fn an_id_that_is_none_or_unknown_is_refused() {
+async fn an_invalid_or_unknown_id_is_rejected() {
     let world = World::start().await;
     for (method, path) in [
         ("GET", "/operations/{id}"),
@@ -27,16 +27,16 @@ async fn an_id_that_is_none_or_unknown_is_refused() {
             (&*"x".repeat(1000), 400, "BadRequest", "more than 253"),
         ] {
             let path = path.replace("{id}", id);
-            let answer = world.ask(method, &path, Some(ADMIN)).await;
-            answer.refuses(status, reason, hint);
-            assert!(answer.text.len() < 500, "{}", answer.text);
-            assert!(!answer.text.trim_end().chars().any(char::is_control));
+            let response = world.ask(method, &path, Some(ADMIN)).await;
+            response.is_error(status, reason, hint);
+            assert!(response.text.len() < 500, "{}", response.text);
+            assert!(!response.text.trim_end().chars().any(char::is_control));
         }
     }
 }
 
 #[tokio::test]
-async fn a_parameter_that_is_missing_wrong_or_unknown_is_refused() {
+async fn a_missing_invalid_or_unknown_parameter_is_rejected() {
     let world = World::start().await;
     let id = world.begin("/operations/export").await.id;
     let of_one = |query: &str| format!("/operations/{id}?{query}");
@@ -53,7 +53,7 @@ async fn a_parameter_that_is_missing_wrong_or_unknown_is_refused() {
             "/operations/reevaluate?pool=master&pool=worker",
             "more than once",
         ),
-        // Not everything is compared because somebody meant one pool.
+        // A mistaken parameter for one pool must not start a resync of everything.
         (
             "POST",
             "/operations/resync?pool=worker",
@@ -67,20 +67,20 @@ async fn a_parameter_that_is_missing_wrong_or_unknown_is_refused() {
         ("GET", &of_one("wait=soon"), "from 0 to 60"),
         ("GET", &of_one("wait=99999999999999999999"), "from 0 to 60"),
     ] {
-        let answer = world.ask(method, path, Some(ADMIN)).await;
-        answer.refuses(400, "BadRequest", hint);
+        let response = world.ask(method, path, Some(ADMIN)).await;
+        response.is_error(400, "BadRequest", hint);
     }
     let long = format!("/operations/reevaluate?pool={}", "x".repeat(1000));
-    let answer = world.ask("POST", &long, Some(ADMIN)).await;
-    answer.refuses(400, "BadRequest", "more than 253");
-    assert!(answer.text.len() < 500);
-    assert_eq!(world.centre.started(), 1);
+    let response = world.ask("POST", &long, Some(ADMIN)).await;
+    response.is_error(400, "BadRequest", "more than 253");
+    assert!(response.text.len() < 500);
+    assert_eq!(world.controller.started(), 1);
     let export = world.operations.show(id.as_str()).unwrap();
     assert!(!export.cancel_requested);
 }
 
 #[tokio::test]
-async fn a_body_is_refused_since_nothing_would_come_of_it() {
+async fn a_body_is_rejected_as_it_would_be_ignored() {
     let world = World::start().await;
     for (size, path) in [
         (18, "/operations/reevaluate?pool=worker"),
@@ -90,14 +90,14 @@ async fn a_body_is_refused_since_nothing_would_come_of_it() {
         let authorization = format!("Bearer {ADMIN}");
         let request = request("POST", path).header("authorization", authorization);
         let request = request.body(Body::from(vec![b' '; size])).unwrap();
-        let answer = world.send(request).await;
-        answer.refuses(413, "BodyTooLarge", "?pool=worker");
+        let response = world.send(request).await;
+        response.is_error(413, "BodyTooLarge", "?pool=worker");
     }
-    assert_eq!(world.centre.started(), 0);
+    assert_eq!(world.controller.started(), 0);
 }
 
 #[tokio::test]
-async fn a_method_that_is_not_for_a_path_is_refused_with_those_that_are() {
+async fn an_unsupported_method_is_rejected_with_the_supported_ones() {
     let world = World::start().await;
     let id = world.begin("/operations/export").await.id;
     for (method, path, allowed) in [
@@ -108,18 +108,18 @@ async fn a_method_that_is_not_for_a_path_is_refused_with_those_that_are() {
         ("DELETE", format!("/operations/{id}/result"), "GET,HEAD"),
         ("POST", "/metrics".to_owned(), "GET,HEAD"),
     ] {
-        let answer = world.ask(method, &path, Some(ADMIN)).await;
-        answer.refuses(
+        let response = world.ask(method, &path, Some(ADMIN)).await;
+        response.is_error(
             405,
             "MethodNotAllowed",
             &format!("{method} is not for {path}"),
         );
-        assert_eq!(answer.headers["allow"], allowed, "{method} {path}");
+        assert_eq!(response.headers["allow"], allowed, "{method} {path}");
     }
 }
 
 #[tokio::test]
-async fn a_path_where_nothing_is_says_what_there_is() {
+async fn an_unknown_path_is_answered_with_the_known_ones() {
     let world = World::start().await;
     for path in [
         "/",
@@ -127,31 +127,31 @@ async fn a_path_where_nothing_is_says_what_there_is() {
         "/operations/a/b",
         "/operations/a/result/",
         "/metrics/a",
-        // Only on the port that is for it.
+        // Only on the debug port.
         "/debug",
         "/debug/states",
     ] {
-        let answer = world.ask("GET", path, Some(ADMIN)).await;
-        answer.refuses(404, "UnknownPath", "/metrics and /operations");
+        let response = world.ask("GET", path, Some(ADMIN)).await;
+        response.is_error(404, "UnknownPath", "/metrics and /operations");
     }
 }
 
 #[tokio::test]
-async fn what_is_too_long_for_a_request_costs_its_connection_and_nothing_else() {
+async fn an_oversized_request_costs_its_connection_and_nothing_else() {
     let world = World::start().await;
     let header = "x".repeat(2 << 20);
     let request = request("POST", "/operations/resync").header("x-long", header);
     let request = request.body(Body::empty()).unwrap();
-    let answer = crate::fakes::client(world.port).send(request).await;
-    // Answered with 431, or cut off while it is still sent.
-    assert!(answer.is_err() || answer.is_ok_and(|answer| answer.status() == 431));
-    assert_eq!(world.centre.started(), 0);
+    let response = crate::fakes::client(world.port).send(request).await;
+    // Either a 431, or the connection is closed while the request is still being sent.
+    assert!(response.is_err() || response.is_ok_and(|response| response.status() == 431));
+    assert_eq!(world.controller.started(), 0);
     let alive = eventually(
-        "an answer",
+        "a response",
         std::time::Duration::from_secs(10),
         async || {
-            let answer = world.ask("GET", "/metrics", None).await;
-            Ok((answer.status == 200).then_some(()))
+            let response = world.ask("GET", "/metrics", None).await;
+            Ok((response.status == 200).then_some(()))
         },
     );
     alive.await.unwrap();

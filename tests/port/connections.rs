@@ -1,4 +1,4 @@
-//! Clients that connect and then do not behave: each is closed within a deadline, and none keeps others out.
+//! Misbehaving clients: each connection is closed within a deadline, and none keeps others out.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use tokio_rustls::TlsConnector;
 use crate::fakes::World;
 use crate::secured::issue;
 
-/// Every deadline of a port is 10 s; the rest is for a loaded machine.
+/// Every deadline of a port is 10 s; the rest is slack for a loaded machine.
 const DEADLINE: Duration = Duration::from_secs(20);
 const REQUEST: &str = "GET /operations HTTP/1.1\r\nHost: operator\r\n\r\n";
 
@@ -28,7 +28,7 @@ async fn connect_from(from: &str, to: SocketAddr) -> TcpStream {
     socket.connect(to).await.unwrap()
 }
 
-/// Waits until the other side closes, whatever it sends before.
+/// Waits until the other side closes, and ignores what it sends before.
 async fn is_closed(what: &str, stream: &mut (impl AsyncRead + Unpin)) {
     let mut bytes = [0; 4096];
     let closed = async { while matches!(stream.read(&mut bytes).await, Ok(1..)) {} };
@@ -38,23 +38,23 @@ async fn is_closed(what: &str, stream: &mut (impl AsyncRead + Unpin)) {
     assert!(closed.is_ok(), "{what}: still open after {DEADLINE:?}");
 }
 
-/// Sends a request and reads the answer; whether there was one.
+/// Sends a request and reads the response; returns whether there was one.
 async fn is_answered(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> bool {
-    let asked = stream.write_all(REQUEST.as_bytes()).await;
-    let mut answer = Vec::new();
+    let sent = stream.write_all(REQUEST.as_bytes()).await;
+    let mut response = Vec::new();
     let reading = async {
-        // The answer is a list without entries.
-        while !answer.ends_with(b"[]\n") {
-            answer.push(stream.read_u8().await?);
+        // The response is a list without entries.
+        while !response.ends_with(b"[]\n") {
+            response.push(stream.read_u8().await?);
         }
         std::io::Result::Ok(())
     };
     let answered = timeout(DEADLINE, reading).await;
-    asked.is_ok() && answered.is_ok_and(|read| read.is_ok()) && answer.starts_with(b"HTTP/1.1 200")
+    sent.is_ok() && answered.is_ok_and(|read| read.is_ok()) && response.starts_with(b"HTTP/1.1 200")
 }
 
 #[tokio::test]
-async fn whoever_says_nothing_or_not_enough_is_closed() {
+async fn silent_and_slow_clients_are_closed() {
     let world = World::start().await;
     let silent = |beginning: &'static str| {
         let port = world.port;
@@ -84,7 +84,7 @@ async fn whoever_says_nothing_or_not_enough_is_closed() {
     let idle = async {
         let mut stream = TcpStream::connect(world.port).await.unwrap();
         assert!(is_answered(&mut stream).await);
-        is_closed("idle after an answer", &mut stream).await;
+        is_closed("idle after a response", &mut stream).await;
     };
     let began = Instant::now();
     tokio::join!(
@@ -110,7 +110,7 @@ async fn whoever_says_nothing_or_not_enough_is_closed() {
 }
 
 #[tokio::test]
-async fn whoever_does_not_finish_a_handshake_or_says_nothing_after_it_is_closed() {
+async fn clients_that_do_not_finish_a_handshake_or_are_silent_after_it_are_closed() {
     let dir = tempfile::tempdir().unwrap();
     let mut roots = RootCertStore::empty();
     roots.add(issue(dir.path()).into()).unwrap();
@@ -136,7 +136,7 @@ async fn whoever_does_not_finish_a_handshake_or_says_nothing_after_it_is_closed(
     };
     let half = async {
         let mut stream = TcpStream::connect(world.port).await.unwrap();
-        // The beginning of a record that has 256 bytes.
+        // The beginning of a record of 256 bytes.
         stream.write_all(&[22, 3, 1, 1, 0, 1]).await.unwrap();
         is_closed("half a handshake", &mut stream).await;
     };
@@ -145,12 +145,12 @@ async fn whoever_does_not_finish_a_handshake_or_says_nothing_after_it_is_closed(
         is_closed("silent after the handshake", &mut stream).await;
     };
     let idle = async {
-        // As Prometheus asks: HTTP/2, or else HTTP/1.1.
+        // As Prometheus offers: HTTP/2 or HTTP/1.1.
         let mut stream = secure(&[b"h2", b"http/1.1"]).await.unwrap();
         let protocol = stream.get_ref().1.alpn_protocol();
         assert_eq!(protocol, Some(b"http/1.1".as_slice()));
         assert!(is_answered(&mut stream).await);
-        is_closed("idle after an answer", &mut stream).await;
+        is_closed("idle after a response", &mut stream).await;
     };
     tokio::join!(silent, half, secured, idle);
     assert!(secure(&[b"h2"]).await.is_err(), "there is no HTTP/2");
@@ -158,8 +158,8 @@ async fn whoever_does_not_finish_a_handshake_or_says_nothing_after_it_is_closed(
 }
 
 #[tokio::test]
-async fn whoever_never_reads_an_answer_is_closed() {
-    // More than any buffer of the kernel takes.
+async fn clients_that_never_read_a_response_are_closed() {
+    // More than fits into any buffer of the kernel.
     let world = World::with_nodes(100_000).await;
     let mut stream = TcpStream::connect(world.debug).await.unwrap();
     let request = "GET /debug/states HTTP/1.1\r\nHost: operator\r\n\r\n";
@@ -174,21 +174,21 @@ async fn whoever_never_reads_an_answer_is_closed() {
 }
 
 #[tokio::test]
-async fn at_the_limit_a_newcomer_is_answered_and_the_one_who_is_longest_silent_is_closed() {
+async fn at_the_limit_a_new_client_is_answered_and_the_one_silent_for_longest_is_closed() {
     let world = World::with_cap(4).await;
     let mut old = Vec::new();
     for _ in 0..4 {
         old.push(TcpStream::connect(world.port).await.unwrap());
     }
-    // The first is not the longest silent any more.
+    // The first one is no longer the one silent for longest.
     assert!(is_answered(&mut old[0]).await);
     let mut new = TcpStream::connect(world.port).await.unwrap();
     let began = Instant::now();
     assert!(is_answered(&mut new).await);
-    is_closed("the longest silent", &mut old[1]).await;
+    is_closed("the one silent for longest", &mut old[1]).await;
     assert!(
         began.elapsed() < Duration::from_secs(5),
-        "displaced, and not closed by a deadline"
+        "closed by a deadline, not displaced"
     );
     for number in [0, 2, 3] {
         assert!(is_answered(&mut old[number]).await, "{number}");
@@ -206,7 +206,7 @@ async fn a_flood_from_one_address_does_not_close_a_scrapers_connection() {
         flood.push(connect_from("127.0.0.3", world.port).await);
     }
     let series = "node_insights_connections_closed_total{port=\"metrics\",reason=\"displaced\"}";
-    eventually("the flood is there", DEADLINE, async || {
+    eventually("the flood has connected", DEADLINE, async || {
         Ok((world.metric(series) == 93).then_some(()))
     })
     .await
@@ -214,7 +214,7 @@ async fn a_flood_from_one_address_does_not_close_a_scrapers_connection() {
     assert!(is_answered(&mut scraper).await, "the same connection");
     let open = world.metric("node_insights_connections{port=\"metrics\"}");
     assert_eq!(open, 8);
-    // One that comes now gets in as well.
+    // A new client still gets in.
     let mut another = connect_from("127.0.0.4", world.port).await;
     assert!(is_answered(&mut another).await);
     world.end().await;

@@ -1,4 +1,4 @@
-//! `/debug`: what the centre knows.
+//! `/debug`: the state of the controller.
 
 use kube::client::Body;
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ fn names(rows: &Value) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn everything_that_the_centre_knows_can_be_read() {
+async fn the_whole_state_of_the_controller_can_be_read() {
     let world = World::start().await;
     let all = world.ask_debug("/debug/states").await.json();
     assert_eq!(names(&all), ["node-0", "node-1", "node-2", "node-3"]);
@@ -27,7 +27,7 @@ async fn everything_that_the_centre_knows_can_be_read() {
 }
 
 #[tokio::test]
-async fn the_index_names_paths_that_there_are() {
+async fn the_index_lists_paths_that_exist() {
     let world = World::start().await;
     let index = world.ask_debug("/debug").await.json();
     assert_eq!(world.ask_debug("/debug/").await.json(), index);
@@ -39,7 +39,7 @@ async fn the_index_names_paths_that_there_are() {
 }
 
 #[tokio::test]
-async fn what_there_is_not_is_named() {
+async fn unknown_nodes_pools_and_paths_are_named() {
     let world = World::start().await;
     for (path, status, reason, hint) in [
         ("/debug/states/node-4", 404, "UnknownNode", "\"node-4\""),
@@ -50,27 +50,27 @@ async fn what_there_is_not_is_named() {
         ("/metrics", 404, "UnknownPath", "/debug/queues"),
         ("/operations", 404, "UnknownPath", "/debug/queues"),
     ] {
-        world.ask_debug(path).await.refuses(status, reason, hint);
+        world.ask_debug(path).await.is_error(status, reason, hint);
     }
     let post = request("POST", "/debug/states")
         .body(Body::empty())
         .unwrap();
-    let answer = send(world.debug, post).await;
-    answer.refuses(405, "MethodNotAllowed", "POST");
+    let response = send(world.debug, post).await;
+    response.is_error(405, "MethodNotAllowed", "POST");
 }
 
 #[tokio::test]
-async fn before_there_is_a_centre_it_is_said_what_it_waits_for() {
+async fn before_the_controller_runs_responses_refer_to_readyz() {
     let world = World::start().await;
     world.engine.send_replace(None);
     for path in ["states", "states/node-1", "pools", "queues", "sync"] {
-        let answer = world.ask_debug(&format!("/debug/{path}")).await;
-        answer.refuses(503, "NotReady", "/readyz");
+        let response = world.ask_debug(&format!("/debug/{path}")).await;
+        response.is_error(503, "NotReady", "/readyz");
     }
 }
 
 #[tokio::test]
-async fn the_states_of_a_large_cluster_come_whole() {
+async fn the_states_of_a_large_cluster_are_returned_in_full() {
     let world = World::with_nodes(100_000).await;
     let all = world.ask_debug("/debug/states").await.json();
     assert_eq!(all.as_array().unwrap().len(), 100_000);
@@ -78,12 +78,12 @@ async fn the_states_of_a_large_cluster_come_whole() {
 }
 
 #[tokio::test]
-async fn who_reads_when_the_operator_ends_sees_that_it_is_cut_off() {
+async fn a_response_that_the_end_of_the_operator_cuts_off_is_an_error() {
     let world = World::with_nodes(100_000).await;
     let request = request("GET", "/debug/states").body(Body::empty()).unwrap();
-    let answer = client(world.debug).send(request).await.unwrap();
-    assert_eq!(answer.status(), 200);
+    let response = client(world.debug).send(request).await.unwrap();
+    assert_eq!(response.status(), 200);
     world.end().await;
-    let read = answer.into_body().collect_bytes().await;
-    assert!(read.is_err(), "it looks whole");
+    let read = response.into_body().collect_bytes().await;
+    assert!(read.is_err(), "it looks complete");
 }

@@ -1,4 +1,4 @@
-//! A centre and an API server that answer what a test wants, the ports that show them, and a client.
+//! A fake controller and a fake API server, the ports that serve them, and a client.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -33,24 +33,24 @@ pub const ADMIN: &str = "admin";
 /// A token whose owner may do nothing.
 pub const VIEWER: &str = "viewer";
 
-/// How many connections a port takes, where it does not matter.
+/// The connection limit of a port, where it does not matter.
 const CAP: usize = 64;
 
-/// A centre of nodes in two pools. What it starts ends when the test says so.
-pub struct Centre {
+/// A fake controller with nodes in two pools. Its operations end when the test ends them.
+pub struct Controller {
     operations: Operations,
     running: Mutex<BTreeMap<String, OperationHandle>>,
     started: AtomicUsize,
     pub nodes: usize,
 }
 
-impl Centre {
-    /// How many operations it was told to start.
+impl Controller {
+    /// How many operations were started.
     pub fn started(&self) -> usize {
         self.started.load(Ordering::Relaxed)
     }
 
-    /// Takes an operation over, to end it.
+    /// Takes over an operation, to end it.
     pub fn take(&self, id: &str) -> OperationHandle {
         self.running.lock().unwrap().remove(id).unwrap()
     }
@@ -65,7 +65,7 @@ impl Centre {
     }
 }
 
-impl Engine for Centre {
+impl Engine for Controller {
     fn start(&self, work: Work) -> Result<Start, EngineError> {
         let (kind, pool) = match work {
             Work::Resync => ("resync", None),
@@ -121,9 +121,9 @@ fn known(pool: Option<&str>) -> Result<(), EngineError> {
     }
 }
 
-/// Both ports, and what is behind them.
+/// Both ports, and the fakes behind them.
 pub struct World {
-    pub centre: Arc<Centre>,
+    pub controller: Arc<Controller>,
     pub operations: Operations,
     pub port: SocketAddr,
     pub debug: SocketAddr,
@@ -143,12 +143,12 @@ impl World {
         Self::with(nodes, None, CAP).await
     }
 
-    /// Each port takes no more than `cap` connections.
+    /// With a limit of `cap` connections per port.
     pub async fn with_cap(cap: usize) -> Self {
         Self::with(4, None, cap).await
     }
 
-    /// With HTTPS, by this certificate.
+    /// With HTTPS and this certificate.
     pub async fn secured(certificate: Certificate) -> Self {
         Self::with(4, Some(certificate), CAP).await
     }
@@ -156,7 +156,7 @@ impl World {
     async fn with(nodes: usize, certificate: Option<Certificate>, cap: usize) -> Self {
         let clock = Arc::new(|| Timestamp::from_second(1_700_000_000).unwrap());
         let operations = Operations::new(Limits::default(), clock);
-        let centre = Arc::new(Centre {
+        let controller = Arc::new(Controller {
             operations: operations.clone(),
             running: Mutex::default(),
             started: AtomicUsize::new(0),
@@ -166,7 +166,7 @@ impl World {
         let api_server = listen(api_server()).await;
         let access = Arc::new(Access::new(client(api_server)));
         let (access, current_access) = watch::channel(Some(access));
-        let engine: Arc<dyn Engine> = centre.clone();
+        let engine: Arc<dyn Engine> = controller.clone();
         let (engine, current_engine) = watch::channel(Some(engine));
         let metrics = Arc::new(Metrics::new().unwrap());
         let open = |name| {
@@ -193,7 +193,7 @@ impl World {
             }),
         ];
         Self {
-            centre,
+            controller,
             operations,
             port,
             debug,
@@ -210,8 +210,8 @@ impl World {
         format!("http://{}", self.port)
     }
 
-    /// Asks the port.
-    pub async fn ask(&self, method: &str, path: &str, token: Option<&str>) -> Answer {
+    /// Sends a request to the port.
+    pub async fn ask(&self, method: &str, path: &str, token: Option<&str>) -> Response {
         let mut request = request(method, path);
         if let Some(token) = token {
             request = request.header("authorization", format!("Bearer {token}"));
@@ -219,11 +219,11 @@ impl World {
         self.send(request.body(Body::empty()).unwrap()).await
     }
 
-    pub async fn send(&self, request: ::http::Request<Body>) -> Answer {
+    pub async fn send(&self, request: ::http::Request<Body>) -> Response {
         send(self.port, request).await
     }
 
-    pub async fn ask_debug(&self, path: &str) -> Answer {
+    pub async fn ask_debug(&self, path: &str) -> Response {
         send(
             self.debug,
             request("GET", path).body(Body::empty()).unwrap(),
@@ -231,14 +231,14 @@ impl World {
         .await
     }
 
-    /// Starts an operation as somebody who may.
+    /// Starts an operation with an authorized token.
     pub async fn begin(&self, path: &str) -> Operation {
-        let answer = self.ask("POST", path, Some(ADMIN)).await;
-        assert_eq!(answer.status, 202, "{}", answer.text);
-        serde_json::from_str(&answer.text).unwrap()
+        let response = self.ask("POST", path, Some(ADMIN)).await;
+        assert_eq!(response.status, 202, "{}", response.text);
+        serde_json::from_str(&response.text).unwrap()
     }
 
-    /// Closes both ports, which takes a second at most; longer on a loaded machine.
+    /// Closes both ports, which takes at most a second, or longer on a loaded machine.
     pub async fn end(self) {
         self.stop.cancel();
         for task in self.tasks {
@@ -249,13 +249,13 @@ impl World {
         }
     }
 
-    /// From now on this API server says who may do what.
+    /// Uses this API server for access reviews from now on.
     pub fn access_by(&self, api_server: SocketAddr) {
         let access = Access::new(client(api_server));
         self.access.send_replace(Some(Arc::new(access)));
     }
 
-    /// The value of a series as in `/metrics`, or 0 when there is none.
+    /// The value of a series in `/metrics`, or 0 without one.
     pub fn metric(&self, series: &str) -> u64 {
         let text = self.metrics.render().unwrap();
         let value = |line: &str| line.strip_prefix(series)?.trim().parse().ok();
@@ -271,22 +271,22 @@ pub fn request(method: &str, path: &str) -> ::http::request::Builder {
     ::http::Request::builder().method(method).uri(path)
 }
 
-/// What came back.
+/// A response.
 #[derive(Debug)]
-pub struct Answer {
+pub struct Response {
     pub status: u16,
     pub headers: ::http::HeaderMap,
     pub text: String,
 }
 
-impl Answer {
+impl Response {
     pub fn json(&self) -> Value {
         assert_eq!(self.headers["content-type"], "application/json");
         serde_json::from_str(&self.text).unwrap()
     }
 
-    /// Checks that it is a refusal of this kind, which says `hint`.
-    pub fn refuses(&self, status: u16, reason: &str, hint: &str) {
+    /// Checks that it is this error, with a message that contains `hint`.
+    pub fn is_error(&self, status: u16, reason: &str, hint: &str) {
         assert_eq!(self.status, status, "{}", self.text);
         let json = self.json();
         assert_eq!(json["reason"], reason, "{json}");
@@ -295,16 +295,16 @@ impl Answer {
     }
 }
 
-pub async fn send(address: SocketAddr, request: ::http::Request<Body>) -> Answer {
+pub async fn send(address: SocketAddr, request: ::http::Request<Body>) -> Response {
     send_with(&client(address), request).await.unwrap()
 }
 
-/// What came back, if anything did.
-pub async fn send_with(client: &Client, request: ::http::Request<Body>) -> kube::Result<Answer> {
-    let answer = client.send(request).await?;
-    let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
-    let body = answer.into_body().collect_bytes().await.unwrap();
-    Ok(Answer {
+/// Sends a request; fails without a response.
+pub async fn send_with(client: &Client, request: ::http::Request<Body>) -> kube::Result<Response> {
+    let response = client.send(request).await?;
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    let body = response.into_body().collect_bytes().await.unwrap();
+    Ok(Response {
         status,
         headers,
         text: String::from_utf8(body.to_vec()).unwrap(),
@@ -327,13 +327,13 @@ pub async fn listen(router: Router) -> SocketAddr {
     address
 }
 
-/// An address where nobody listens.
-pub async fn nobody() -> SocketAddr {
+/// An address that nothing listens on.
+pub async fn closed_port() -> SocketAddr {
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
     closed.local_addr().unwrap()
 }
 
-/// Knows two tokens, and allows one of their owners everything.
+/// Knows two tokens; the user of one is allowed everything.
 fn api_server() -> Router {
     let whose = async |review: Bytes| {
         let review: Value = serde_json::from_slice(&review).unwrap();

@@ -1,5 +1,5 @@
-//! The operator's HTTP ports and the subcommand that talks to one: over TCP, with a centre and an API
-//! server that answer what a test wants. What a real API server says to it is in `tests/integration`.
+//! The operator's HTTP ports and the subcommand that talks to one: over TCP, with a fake controller and a fake API
+//! server. The same against a real API server is in `tests/integration`.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! `node-insights resync`, the binary, against a port.
+//! `node-insights resync`, as a process, against a port.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,12 +10,12 @@ use node_insights::registry::operations::OperationState;
 use node_insights_harness::{Exit, Process, eventually};
 use tempfile::TempDir;
 
-use crate::fakes::{ADMIN, VIEWER, World, listen, nobody};
+use crate::fakes::{ADMIN, VIEWER, World, closed_port, listen};
 
 /// Long enough for a loaded machine.
 const SOON: Duration = Duration::from_mins(1);
 
-/// The binary, which runs or has ended.
+/// The process, running or ended.
 struct Resync {
     process: Process,
     _logs: TempDir,
@@ -40,7 +40,7 @@ impl Resync {
     async fn code(&self) -> i32 {
         match self.process.wait_timeout(SOON).await.unwrap() {
             Exit::Code(code) => code,
-            // A code above 128, as a shell has it.
+            // A code above 128, as in a shell.
             Exit::Signal(signal) => 128 + signal,
         }
     }
@@ -53,7 +53,7 @@ impl Resync {
         self.process.read_stderr()
     }
 
-    /// Checks that it failed, and said `hint` to whoever looks at the terminal, and nothing else.
+    /// Checks that it failed with one line on stderr that contains `hint`.
     async fn fails(&self, hint: &str) {
         assert_eq!(self.code().await, 1, "{}", self.stderr());
         let text = self.stderr();
@@ -63,7 +63,7 @@ impl Resync {
     }
 }
 
-/// The one operation that there is, once there is one.
+/// Waits for an operation, and returns its id.
 async fn running(world: &World) -> String {
     eventually("an operation", SOON, async || {
         let operation = world.operations.list().pop();
@@ -74,9 +74,9 @@ async fn running(world: &World) -> String {
 }
 
 #[tokio::test]
-async fn it_starts_an_operation_and_says_which_and_how_to_look_at_it() {
+async fn it_starts_an_operation_and_prints_its_id_and_url() {
     let world = World::start().await;
-    // As people write it, and as it stands in a bookmark.
+    // Without and with a trailing slash.
     for (server, did) in [
         (world.server(), "started"),
         (format!("{}/", world.server()), "runs already"),
@@ -88,11 +88,11 @@ async fn it_starts_an_operation_and_says_which_and_how_to_look_at_it() {
         let url = format!("curl {}/operations/{id}\n", world.server());
         assert!(resync.stderr().ends_with(&url), "{}", resync.stderr());
     }
-    assert_eq!(world.centre.started(), 1);
+    assert_eq!(world.controller.started(), 1);
 }
 
 #[tokio::test]
-async fn one_pool_is_evaluated_again_whatever_it_is_called() {
+async fn a_pool_of_any_name_can_be_evaluated_again() {
     let world = World::start().await;
     for pool in ["worker", "ünïcode & more"] {
         let args = ["--server", &world.server(), "--pool", pool];
@@ -114,11 +114,11 @@ async fn one_pool_is_evaluated_again_whatever_it_is_called() {
 }
 
 #[tokio::test]
-async fn who_waits_sees_what_came_of_it() {
+async fn with_wait_it_prints_the_outcome() {
     let world = World::start().await;
     let resync = Resync::start(&["--wait", "--server", &world.server()], ADMIN);
     let id = running(&world).await;
-    let handle = world.centre.take(&id);
+    let handle = world.controller.take(&id);
     handle.progress(3, 5000);
     handle.count("nodes compared", 5000);
     handle.count("differences found", 2);
@@ -129,17 +129,17 @@ async fn who_waits_sees_what_came_of_it() {
          operation/{id} succeeded after 0 s: all is [31m well (2 differences found, 5000 nodes compared)\n"
     );
     assert_eq!(resync.stdout(), expected);
-    // No terminal: no bar.
+    // No progress bar without a terminal.
     assert_eq!(resync.stderr(), "");
 }
 
 #[tokio::test]
-async fn who_waits_for_one_that_fails_or_is_cancelled_fails_with_its_reason() {
+async fn with_wait_it_fails_with_the_reason_of_a_failed_or_cancelled_operation() {
     let world = World::start().await;
     let args = ["--wait", "--server", &world.server()];
     let failing = Resync::start(&args, ADMIN);
     let id = running(&world).await;
-    world.centre.take(&id).fail("the API server went away");
+    world.controller.take(&id).fail("the API server went away");
     failing
         .fails(&format!("operation/{id} failed: the API server went away"))
         .await;
@@ -153,18 +153,18 @@ async fn who_waits_for_one_that_fails_or_is_cancelled_fails_with_its_reason() {
     .await
     .unwrap();
     world.operations.cancel(&id).unwrap();
-    world.centre.take(&id).stopped("2 of 3 nodes were done");
+    world.controller.take(&id).stopped("2 of 3 nodes were done");
     cancelled
         .fails(&format!("operation/{id} cancelled: 2 of 3 nodes were done"))
         .await;
 }
 
 #[tokio::test]
-async fn ctrl_c_leaves_the_operation_alone_and_says_how_to_cancel_it() {
+async fn ctrl_c_leaves_the_operation_running_and_prints_how_to_cancel_it() {
     let world = World::start().await;
     let resync = Resync::start(&["--wait", "--server", &world.server()], ADMIN);
     let id = running(&world).await;
-    // It listens for the signal before it says so.
+    // It listens for the signal before it prints this.
     eventually("the first line", SOON, async || {
         Ok(resync.stdout().contains("started").then_some(()))
     })
@@ -182,8 +182,8 @@ async fn ctrl_c_leaves_the_operation_alone_and_says_how_to_cancel_it() {
 }
 
 #[tokio::test]
-async fn without_an_operator_it_says_how_to_reach_one() {
-    let server = format!("http://{}", nobody().await);
+async fn without_an_operator_it_prints_how_to_reach_one() {
+    let server = format!("http://{}", closed_port().await);
     let resync = Resync::start(&["--server", &server], ADMIN);
     resync.fails("kubectl port-forward").await;
     assert!(resync.stderr().contains(&server), "{}", resync.stderr());
@@ -195,7 +195,7 @@ async fn without_an_operator_it_says_how_to_reach_one() {
 }
 
 #[tokio::test]
-async fn what_is_no_operator_is_called_so() {
+async fn a_server_that_is_not_the_operator_is_reported() {
     let anything = async || "<html>hello\u{1b}[31m</html>";
     let other = listen(Router::new().fallback(anything)).await;
     let resync = Resync::start(&["--server", &format!("http://{other}")], ADMIN);
@@ -206,7 +206,7 @@ async fn what_is_no_operator_is_called_so() {
 }
 
 #[tokio::test]
-async fn without_a_token_or_permission_it_says_how_to_get_one() {
+async fn without_a_token_or_permission_it_prints_how_to_get_one() {
     let world = World::start().await;
     let args = ["--server", &world.server()];
     Resync::start(&args, " \n").fails("it is empty").await;
@@ -216,11 +216,11 @@ async fn without_a_token_or_permission_it_says_how_to_get_one() {
     let viewer = Resync::start(&args, VIEWER);
     viewer.fails("viewer may not post /operations/resync").await;
     assert!(viewer.stderr().contains("node-insights-operate"));
-    assert_eq!(world.centre.started(), 0);
+    assert_eq!(world.controller.started(), 0);
 }
 
 #[tokio::test]
-async fn an_unknown_pool_is_answered_with_those_that_there_are() {
+async fn an_unknown_pool_is_answered_with_the_known_ones() {
     let world = World::start().await;
     let args = ["--server", &world.server(), "--pool", "gpus"];
     let resync = Resync::start(&args, ADMIN);
@@ -228,7 +228,7 @@ async fn an_unknown_pool_is_answered_with_those_that_there_are() {
 }
 
 #[tokio::test]
-async fn an_operator_that_goes_away_meanwhile_is_told_of() {
+async fn the_loss_of_the_operator_while_waiting_is_reported() {
     let world = World::start().await;
     let resync = Resync::start(&["--wait", "--server", &world.server()], ADMIN);
     let id = running(&world).await;
@@ -241,14 +241,14 @@ async fn an_operator_that_goes_away_meanwhile_is_told_of() {
 }
 
 #[tokio::test]
-async fn a_wrong_flag_is_a_mistake_of_usage() {
+async fn an_unknown_flag_is_a_usage_error() {
     let resync = Resync::start(&["--pol", "worker"], ADMIN);
     assert_eq!(resync.code().await, 2);
     assert!(resync.stderr().contains("--pool"), "{}", resync.stderr());
 }
 
 #[tokio::test]
-async fn by_https_it_takes_the_certificate_that_it_is_given_or_any_if_it_is_told_to() {
+async fn over_https_it_trusts_the_given_ca_or_with_a_flag_any_certificate() {
     let dir = tempfile::tempdir().unwrap();
     crate::secured::issue(dir.path());
     let certificate = Certificate::of_files(dir.path()).unwrap();
@@ -263,7 +263,7 @@ async fn by_https_it_takes_the_certificate_that_it_is_given_or_any_if_it_is_told
         let resync = Resync::start(&[&["--server", &server], trust].concat(), ADMIN);
         assert_eq!(resync.code().await, 0, "{}", resync.stderr());
     }
-    // Nobody else gets the token.
+    // A server with another certificate does not get the token.
     crate::secured::issue(dir.path());
     let args = ["--server", &server, "--certificate-authority", &file];
     Resync::start(&args, ADMIN).fails("certificate").await;

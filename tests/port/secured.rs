@@ -1,4 +1,4 @@
-//! The port with HTTPS: who may read the metrics, and which certificate is shown.
+//! The HTTPS port: who may read the metrics, and which certificate is served.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -11,13 +11,13 @@ use node_insights::http::tls::Certificate;
 use node_insights_harness::eventually;
 use rcgen::{CertificateParams, KeyPair};
 
-use crate::fakes::{ADMIN, Answer, VIEWER, World, nobody, request, send_with};
+use crate::fakes::{ADMIN, Response, VIEWER, World, closed_port, request, send_with};
 
 fn self_signed() -> Certificate {
     Certificate::self_signed(vec!["localhost".to_owned()]).unwrap()
 }
 
-/// A client that trusts `authority`, or whoever answers.
+/// A client that trusts `authority`, or any certificate.
 fn client(address: SocketAddr, authority: Option<Vec<u8>>) -> Client {
     let mut config = Config::new(
         format!("https://localhost:{}", address.port())
@@ -30,7 +30,7 @@ fn client(address: SocketAddr, authority: Option<Vec<u8>>) -> Client {
     Client::try_from(config).unwrap()
 }
 
-async fn scrape(world: &World, token: Option<&str>) -> Answer {
+async fn scrape(world: &World, token: Option<&str>) -> Response {
     let mut request = request("GET", "/metrics");
     if let Some(token) = token {
         request = request.header("authorization", format!("Bearer {token}"));
@@ -40,14 +40,14 @@ async fn scrape(world: &World, token: Option<&str>) -> Answer {
 }
 
 #[tokio::test]
-async fn only_who_may_reads_the_metrics() {
+async fn only_authorized_clients_can_read_the_metrics() {
     let world = World::secured(self_signed()).await;
-    let answer = scrape(&world, Some(ADMIN)).await;
-    assert_eq!(answer.status, 200);
+    let response = scrape(&world, Some(ADMIN)).await;
+    assert_eq!(response.status, 200);
     assert!(
-        answer.text.contains("node_insights_build_info"),
+        response.text.contains("node_insights_build_info"),
         "{}",
-        answer.text
+        response.text
     );
     for (token, status, reason, hint) in [
         (
@@ -60,41 +60,41 @@ async fn only_who_may_reads_the_metrics() {
         (Some("no token"), 401, "Unauthorized", "no bearer token"),
         (None, 401, "Unauthorized", "needs one token"),
     ] {
-        scrape(&world, token).await.refuses(status, reason, hint);
+        scrape(&world, token).await.is_error(status, reason, hint);
     }
     world.end().await;
 }
 
 #[tokio::test]
-async fn while_nobody_can_say_who_may_nobody_reads_the_metrics() {
+async fn while_permissions_cannot_be_checked_nobody_can_read_the_metrics() {
     let world = World::secured(self_signed()).await;
-    world.access_by(nobody().await);
-    let answer = scrape(&world, Some(ADMIN)).await;
-    answer.refuses(503, "AccessUnknown", "cannot be reached");
+    world.access_by(closed_port().await);
+    let response = scrape(&world, Some(ADMIN)).await;
+    response.is_error(503, "AccessUnknown", "cannot be reached");
     world.access.send_replace(None);
-    let answer = scrape(&world, Some(ADMIN)).await;
-    answer.refuses(503, "NotReady", "no connection to the API server");
+    let response = scrape(&world, Some(ADMIN)).await;
+    response.is_error(503, "NotReady", "no connection to the API server");
     world.end().await;
 }
 
 #[tokio::test]
-async fn without_https_everybody_reads_the_metrics() {
+async fn without_https_everybody_can_read_the_metrics() {
     let world = World::start().await;
-    let answer = world.ask("GET", "/metrics", None).await;
-    assert_eq!(answer.status, 200);
+    let response = world.ask("GET", "/metrics", None).await;
+    assert_eq!(response.status, 200);
     world.end().await;
 }
 
 #[tokio::test]
-async fn plain_http_gets_no_answer_from_the_port_with_https() {
+async fn plain_http_gets_no_response_from_the_https_port() {
     let world = World::secured(self_signed()).await;
     let request = request("GET", "/metrics").body(Body::empty()).unwrap();
-    let answer = send_with(&crate::fakes::client(world.port), request).await;
-    assert!(answer.is_err(), "{answer:?}");
+    let response = send_with(&crate::fakes::client(world.port), request).await;
+    assert!(response.is_err(), "{response:?}");
     world.end().await;
 }
 
-/// Writes a certificate of its own for localhost into the folder; what a client has to trust.
+/// Writes a self-signed certificate for localhost into the folder; returns what a client has to trust.
 pub fn issue(dir: &Path) -> Vec<u8> {
     let key = KeyPair::generate().unwrap();
     let certificate = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
@@ -105,7 +105,7 @@ pub fn issue(dir: &Path) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_certificate_that_is_renewed_is_used_and_a_broken_one_is_not() {
+async fn a_renewed_certificate_is_used_and_a_broken_one_is_not() {
     let dir = tempfile::tempdir().unwrap();
     let first = issue(dir.path());
     let certificate = Certificate::of_files(dir.path()).unwrap();
@@ -124,7 +124,7 @@ async fn a_certificate_that_is_renewed_is_used_and_a_broken_one_is_not() {
         other
     });
     assert!(shows(&first).await && !shows(&second).await);
-    // A Secret that is mounted changes as a whole.
+    // A mounted Secret changes as a whole.
     for file in ["tls.crt", "tls.key"] {
         fs::rename(dir.path().join("other").join(file), dir.path().join(file)).unwrap();
     }
@@ -139,23 +139,23 @@ async fn a_certificate_that_is_renewed_is_used_and_a_broken_one_is_not() {
 }
 
 #[test]
-fn files_that_are_no_certificate_are_refused_with_what_is_right() {
+fn files_that_are_not_a_certificate_are_rejected_with_a_remedy() {
     let dir = tempfile::tempdir().unwrap();
-    let said = || Certificate::of_files(dir.path()).err().unwrap().to_string();
+    let error = || Certificate::of_files(dir.path()).err().unwrap().to_string();
     assert!(
-        said().contains("tls.crt: give a folder with tls.crt and tls.key"),
+        error().contains("tls.crt: give a folder with tls.crt and tls.key"),
         "{}",
-        said()
+        error()
     );
     issue(dir.path());
     fs::write(dir.path().join("tls.key"), "no key").unwrap();
     assert!(
-        said().contains("tls.key has no certificate or key in PEM"),
+        error().contains("tls.key has no certificate or key in PEM"),
         "{}",
-        said()
+        error()
     );
     let certificate = fs::read(dir.path().join("tls.crt")).unwrap();
     issue(dir.path());
     fs::write(dir.path().join("tls.crt"), certificate).unwrap();
-    assert!(said().contains("cannot be used"), "{}", said());
+    assert!(error().contains("cannot be used"), "{}", error());
 }

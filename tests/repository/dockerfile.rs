@@ -1,6 +1,6 @@
-//! The Dockerfile and what it is given, held to their rules without an engine to build with.
+//! The rules of the Dockerfile and of its build context, checked without a container engine.
 //!
-//! What comes of it, `make image-check` starts.
+//! `make image-check` starts the resulting image.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::process::Command;
 
 use super::{read, root};
 
-/// Labels that tell where an image comes from.
+/// Labels that document the origin of an image.
 const LABELS: [&str; 7] = [
     "title",
     "description",
@@ -19,14 +19,14 @@ const LABELS: [&str; 7] = [
     "base.name",
 ];
 
-/// An instruction, with the lines that belong to it.
+/// An instruction with all its lines.
 struct Instruction {
     word: String,
     rest: String,
 }
 
 #[test]
-fn the_dockerfile_keeps_its_rules() {
+fn the_dockerfile_follows_its_rules() {
     assert_eq!(
         violations(&read("Dockerfile"), &read("Cargo.toml")),
         Vec::<String>::new()
@@ -34,7 +34,7 @@ fn the_dockerfile_keeps_its_rules() {
 }
 
 #[test]
-fn each_rule_of_the_dockerfile_can_be_broken() {
+fn a_violation_of_each_rule_is_found() {
     let (dockerfile, manifest) = (read("Dockerfile"), read("Cargo.toml"));
     for (right, wrong, found) in [
         (
@@ -62,9 +62,9 @@ fn each_rule_of_the_dockerfile_can_be_broken() {
         (
             "RUNTIME_DIGEST=\n",
             "RUNTIME_DIGEST=sha256:12\n",
-            "is no digest",
+            "is not a digest",
         ),
-        ("USER 65532:65532", "USER nonroot", "no number"),
+        ("USER 65532:65532", "USER nonroot", "not numeric"),
         ("USER 65532:65532", "USER 0:0", "is root"),
         ("USER 65532:65532\n", "", "no USER"),
         ("[\"/node-insights\"]", "node-insights", "ENTRYPOINT"),
@@ -100,41 +100,44 @@ fn each_rule_of_the_dockerfile_can_be_broken() {
 }
 
 #[test]
-fn cargo_finds_in_the_context_of_the_image_all_that_the_manifest_names() {
+fn the_build_context_has_all_files_that_the_manifest_names() {
     let ignored = read(".dockerignore");
     let rules: Vec<&str> = ignored
         .lines()
         .filter(|line| !line.is_empty() && !line.starts_with('#'))
         .collect();
-    assert_eq!(rules[0], "*", "what is not named would be sent along");
+    assert_eq!(rules[0], "*", "other files would be sent too");
     let context = tempfile::tempdir().unwrap();
     for rule in &rules[1..] {
         let path = rule
             .strip_prefix('!')
-            .unwrap_or_else(|| panic!("{rule}: only what is let through stands here"));
+            .unwrap_or_else(|| panic!("{rule}: only inclusions are expected"));
         copy(&root().join(path), &context.path().join(path));
     }
-    // As any build does, it reads the whole manifest; what it would fetch, these tests were built with.
+    // Like any build, this reads the whole manifest; it fetches nothing, as these tests have the same dependencies.
     let output = Command::new(env!("CARGO"))
         .args(["fetch", "--locked", "--offline", "--target", &host()])
         .current_dir(context.path())
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "the image cannot be built: {said}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "the image cannot be built: {stderr}"
+    );
 }
 
-/// What is wrong with a Dockerfile.
+/// The violations in a Dockerfile.
 fn violations(dockerfile: &str, manifest: &str) -> Vec<String> {
     let instructions = instructions(dockerfile);
     let mut found = bases(&instructions, manifest);
     if dockerfile.starts_with("# syntax") {
-        found.push("a parser would be fetched that nothing pins".to_owned());
+        found.push("an unpinned parser would be fetched".to_owned());
     }
     let last = instructions
         .iter()
         .rposition(|instruction| instruction.word == "FROM")
-        .expect("there is no FROM");
+        .expect("no FROM");
     let (build, image) = instructions.split_at(last);
     found.extend(compiling(build));
     found.extend(shipped(image, manifest));
@@ -158,7 +161,7 @@ fn bases(instructions: &[Instruction], manifest: &str) -> Vec<String> {
         let hex = digest.strip_prefix("sha256:").unwrap_or_default();
         let is_digest = hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
         if !digest.is_empty() && !is_digest {
-            found.push(format!("{name}: {digest} is no digest"));
+            found.push(format!("{name}: {digest} is not a digest"));
         }
     }
     let mut debians = Vec::new();
@@ -205,7 +208,7 @@ fn compiling(build: &[Instruction]) -> Vec<String> {
     }
     for fetches in ["curl ", "wget ", "cargo install", "git clone"] {
         if text.contains(fetches) {
-            found.push(format!("{fetches}fetches what nothing pins"));
+            found.push(format!("{fetches}fetches something unpinned"));
         }
     }
     found
@@ -224,7 +227,7 @@ fn shipped(image: &[Instruction], manifest: &str) -> Vec<String> {
         .collect();
     for label in LABELS {
         if !labels.contains(&format!("org.opencontainers.image.{label}=")) {
-            found.push(format!("there is no label {label}"));
+            found.push(format!("no label {label}"));
         }
     }
     let mut has_user = false;
@@ -240,7 +243,7 @@ fn shipped(image: &[Instruction], manifest: &str) -> Vec<String> {
                     match id.parse::<u32>() {
                         Ok(0) => found.push(format!("USER {rest} is root")),
                         Ok(_) => {}
-                        Err(_) => found.push(format!("USER {rest} is no number")),
+                        Err(_) => found.push(format!("USER {rest} is not numeric")),
                     }
                 }
             }
@@ -253,12 +256,12 @@ fn shipped(image: &[Instruction], manifest: &str) -> Vec<String> {
         }
     }
     if !has_user {
-        found.push("there is no USER".to_owned());
+        found.push("no USER".to_owned());
     }
     found
 }
 
-/// The instructions, with lines that go on put together, and each with its script. Comments are none.
+/// The instructions, with continued lines joined, and each with its script; without comments.
 fn instructions(dockerfile: &str) -> Vec<Instruction> {
     let mut found: Vec<Instruction> = Vec::new();
     let mut lines = dockerfile.lines();
@@ -285,7 +288,7 @@ fn instructions(dockerfile: &str) -> Vec<Instruction> {
     found
 }
 
-/// What an ARG is where nothing else is given.
+/// The default of an ARG.
 fn default_of(instructions: &[Instruction], name: &str) -> String {
     instructions
         .iter()
@@ -295,7 +298,7 @@ fn default_of(instructions: &[Instruction], name: &str) -> String {
         .to_owned()
 }
 
-/// The first value of that name in a manifest.
+/// The first value of this key in a manifest.
 fn value(manifest: &str, name: &str) -> String {
     let start = format!("{name} = \"");
     let line = manifest.lines().find_map(|line| line.strip_prefix(&start));
@@ -306,8 +309,8 @@ fn value(manifest: &str, name: &str) -> String {
 
 fn host() -> String {
     let output = Command::new("rustc").arg("-vV").output().unwrap();
-    let said = String::from_utf8(output.stdout).unwrap();
-    let host = said.lines().find_map(|line| line.strip_prefix("host: "));
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let host = stdout.lines().find_map(|line| line.strip_prefix("host: "));
     host.unwrap().to_owned()
 }
 

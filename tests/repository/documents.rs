@@ -1,4 +1,4 @@
-//! The documents: the README stays short, every page is found from it, and no link is dead.
+//! The documents: the README stays short, every page can be reached from it, and no link is dead.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -6,14 +6,14 @@ use std::path::{Component, Path, PathBuf};
 
 use super::{read, repository_files, root};
 
-/// Two screens, and what one sees of the product: whoever opens the project decides within a minute.
+/// About two screens, enough for a newcomer to get an idea within a minute.
 const README_BYTES: usize = 10 * 1024;
 
-/// Links to follow from the README to any page: one to the index, one from there.
+/// The number of links from the README to any page: one to the index, one from there.
 const CLICKS: usize = 2;
 
-/// What everybody looks for by name.
-const USUAL: [&str; 5] = [
+/// Documents that people look for by name.
+const WELL_KNOWN: [&str; 5] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
@@ -24,7 +24,7 @@ const USUAL: [&str; 5] = [
 /// Documents by their path in the repository.
 type Documents = BTreeMap<String, String>;
 
-/// Where a link leads to: a file, relative to the document or nothing for the document itself, and a place in it.
+/// The target of a link: a file, relative to the document or empty for the document itself, and an anchor in it.
 #[derive(Debug, PartialEq, Eq)]
 struct Link {
     file: String,
@@ -36,55 +36,55 @@ fn the_readme_is_short() {
     let bytes = read("README.md").len();
     assert!(
         bytes <= README_BYTES,
-        "README.md has {bytes} bytes, and {README_BYTES} at most: move the rest to docs/ and link to it"
+        "README.md has {bytes} bytes, the maximum is {README_BYTES}: move the rest to docs/ and link to it"
     );
 }
 
 #[test]
-fn every_page_is_found_from_the_readme() {
+fn every_page_can_be_reached_from_the_readme() {
     let documents = documents();
     let reached = reached(&documents, "README.md", CLICKS);
     let pages = documents
         .keys()
-        .filter(|name| name.starts_with("docs/") || USUAL.contains(&name.as_str()));
-    let lost: Vec<&String> = pages.filter(|name| !reached.contains(*name)).collect();
+        .filter(|name| name.starts_with("docs/") || WELL_KNOWN.contains(&name.as_str()));
+    let unreachable: Vec<&String> = pages.filter(|name| !reached.contains(*name)).collect();
     assert!(
-        lost.is_empty(),
-        "more than {CLICKS} links from README.md: {lost:?}; link them from docs/README.md"
+        unreachable.is_empty(),
+        "more than {CLICKS} links from README.md: {unreachable:?}; link them from docs/README.md"
     );
 }
 
 #[test]
 fn no_link_is_dead() {
     let documents = documents();
-    for needed in USUAL {
-        assert!(documents.contains_key(needed), "there is no {needed}");
+    for needed in WELL_KNOWN {
+        assert!(documents.contains_key(needed), "no {needed}");
     }
     let dead = dead_links(&documents, |file| root().join(file).exists());
     assert!(dead.is_empty(), "dead links:\n{}", dead.join("\n"));
 }
 
-/// Comments, help texts, alerts and scripts name pages as well, by their path in the repository.
+/// Comments, help texts, alerts and scripts refer to pages as well, by their path in the repository.
 #[test]
-fn every_page_that_is_named_anywhere_exists() {
+fn every_page_that_is_referred_to_exists() {
     let documents = documents();
     let mut dead = Vec::new();
-    // This file has pages that are made up.
+    // This file has made-up pages.
     let files = repository_files()
         .into_iter()
         .filter(|file| file != "tests/repository/documents.rs");
     for file in files {
         let Ok(text) = fs::read_to_string(root().join(&file)) else {
-            continue; // no text
+            continue; // not text
         };
         for (page, anchor) in named_pages(&text) {
             let found = documents.get(&page);
-            let is_there = found.is_some_and(|text| {
+            let exists = found.is_some_and(|text| {
                 anchor
                     .as_ref()
                     .is_none_or(|anchor| anchors(text).contains(anchor))
             });
-            if !is_there {
+            if !exists {
                 dead.push(format!("{file}: {page}{}", shown(anchor.as_deref())));
             }
         }
@@ -104,7 +104,7 @@ fn links_are_found_in_text_and_not_in_code() {
 }
 
 #[test]
-fn a_heading_has_the_anchor_that_github_gives_it() {
+fn a_heading_has_the_anchor_that_github_generates() {
     let text = "# `node-insights doctor`\n## What it may do, and why?\n## Twice\n## Twice\n\
                 ```sh\n# no heading\n```\n####### seven\n### Under_score\n#none\n";
     let expected = [
@@ -118,7 +118,7 @@ fn a_heading_has_the_anchor_that_github_gives_it() {
 }
 
 #[test]
-fn dead_links_and_pages_that_nobody_links_to_are_found() {
+fn dead_links_and_unlinked_pages_are_found() {
     let documents: Documents = [
         ("README.md", "[index](docs/README.md) [gone](gone.md)"),
         ("docs/README.md", "[a](a.md#part) [up](../README.md)"),
@@ -144,7 +144,7 @@ fn dead_links_and_pages_that_nobody_links_to_are_found() {
 }
 
 #[test]
-fn pages_are_found_wherever_they_are_named() {
+fn references_to_pages_are_found() {
     let text =
         "//! See docs/a.md, `docs/deep/b.md#part-2`: docs/README.md. Not docs/adr, nor xdocs/c.md.";
     let found = named_pages(text);
@@ -169,7 +169,7 @@ fn documents() -> Documents {
         .collect()
 }
 
-/// The documents that are at most `clicks` links away.
+/// The documents that are at most `clicks` links away from `from`.
 fn reached(documents: &Documents, from: &str, clicks: usize) -> BTreeSet<String> {
     let mut reached = BTreeSet::from([from.to_owned()]);
     let mut last = vec![from.to_owned()];
@@ -190,7 +190,7 @@ fn reached(documents: &Documents, from: &str, clicks: usize) -> BTreeSet<String>
     reached
 }
 
-/// Links that lead to no file, or to no heading of a document.
+/// Links to files or headings that do not exist.
 fn dead_links(documents: &Documents, exists: impl Fn(&str) -> bool) -> Vec<String> {
     let mut dead = Vec::new();
     for (document, text) in documents {
@@ -229,7 +229,7 @@ fn resolve(document: &str, link: &str) -> Option<String> {
     Some(path.to_string_lossy().into_owned())
 }
 
-/// The links of a document that lead to something in the repository.
+/// The links of a document to something in the repository.
 fn links(text: &str) -> Vec<Link> {
     let mut found = Vec::new();
     for line in lines_of_text(text) {
@@ -238,7 +238,7 @@ fn links(text: &str) -> Vec<Link> {
         {
             found.push(target.trim());
         }
-        // What is between backticks is every second part.
+        // Every second part is between backticks.
         for part in line.split('`').step_by(2) {
             let targets = part.split("](").skip(1);
             found.extend(targets.filter_map(|rest| Some(rest.split_once(')')?.0)));
@@ -260,8 +260,8 @@ fn links(text: &str) -> Vec<Link> {
         .collect()
 }
 
-/// The anchors of a document's headings, as GitHub makes them: small letters, hyphens for blanks, no punctuation,
-/// and a number for each that was there before.
+/// The anchors of a document's headings, as GitHub generates them: lower case, hyphens for spaces, no punctuation, and
+/// a number for duplicates.
 fn anchors(text: &str) -> BTreeSet<String> {
     let mut anchors = BTreeSet::new();
     for line in lines_of_text(text) {
@@ -286,7 +286,7 @@ fn anchors(text: &str) -> BTreeSet<String> {
     anchors
 }
 
-/// The lines of a document that are not in a block of code.
+/// The lines of a document that are not in a code block.
 fn lines_of_text(text: &str) -> impl Iterator<Item = &str> {
     let mut in_code = false;
     text.lines().filter(move |line| {
@@ -296,14 +296,14 @@ fn lines_of_text(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Pages below `docs/` that a text names by their path in the repository, with the place in them.
+/// Pages below `docs/` that a text refers to by their path in the repository, with their anchors.
 fn named_pages(text: &str) -> Vec<(String, Option<String>)> {
     let is_of_path = |c: char| c.is_ascii_alphanumeric() || "_-/.".contains(c);
     let is_of_anchor = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
     let mut found = Vec::new();
     for (at, _) in text.match_indices("docs/") {
         if text[..at].ends_with(is_of_path) {
-            continue; // another folder of that name, or a link from elsewhere
+            continue; // another folder of that name, or an external link
         }
         let rest = &text[at..];
         let end = rest.find(|c| !is_of_path(c)).unwrap_or(rest.len());

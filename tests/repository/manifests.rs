@@ -1,4 +1,4 @@
-//! `config/`, as a real API server takes it.
+//! `config/`, applied to a real API server.
 
 use std::fs;
 
@@ -10,14 +10,14 @@ use serde_json::{Value, json};
 
 use super::root;
 
-/// How the API server calls the operator's account.
+/// The user name of the operator's account.
 const ACCOUNT: &str = "system:serviceaccount:node-insights:node-insights";
 
-/// The groups that every service account is in.
+/// The groups of every service account.
 const GROUPS: [&str; 2] = ["system:serviceaccounts", "system:authenticated"];
 
-/// Group, resources and verbs of what the operator does.
-const DOES: [(&str, &[&str], &[&str]); 7] = [
+/// The operator's permissions: group, resources and verbs.
+const GRANTED: [(&str, &[&str], &[&str]); 7] = [
     ("", &["nodes"], &["list", "watch"]),
     (
         "machineconfiguration.openshift.io",
@@ -68,7 +68,7 @@ async fn the_operator_may_do_what_it_does_and_no_more() {
         .await
         .unwrap();
 
-    for (group, resources, verbs) in DOES {
+    for (group, resources, verbs) in GRANTED {
         for resource in resources {
             for verb in VERBS {
                 assert_eq!(
@@ -94,16 +94,20 @@ async fn the_operator_may_do_what_it_does_and_no_more() {
             );
         }
     }
-    // Not even the operator may start operations: the role for that is for people.
-    for (verb, path, is_so) in [
+    // Not even the operator may start operations: the role for that is for users.
+    for (verb, path, is_allowed) in [
         ("get", "/version", true),
         ("get", "/apis", true),
         ("post", "/operations/resync", false),
     ] {
         let attributes = json!({"nonResourceAttributes": {"path": path, "verb": verb}});
-        assert_eq!(review(&plane, attributes).await, is_so, "{verb} {path}");
+        assert_eq!(
+            review(&plane, attributes).await,
+            is_allowed,
+            "{verb} {path}"
+        );
     }
-    // The one ConfigMap and the one Lease in its own namespace.
+    // One ConfigMap and one Lease in its own namespace.
     let kinds = [
         ("", "configmaps", "node-insights-sync-status"),
         ("coordination.k8s.io", "leases", "node-insights"),
@@ -141,7 +145,7 @@ async fn may(plane: &ControlPlane, group: &str, resource: &str, verb: &str) -> b
     review(plane, json!({"resourceAttributes": attributes})).await
 }
 
-/// Asks the API server whether the operator's account is allowed that.
+/// Whether the API server allows the operator's account that.
 async fn review(plane: &ControlPlane, mut spec: Value) -> bool {
     spec["user"] = ACCOUNT.into();
     spec["groups"] = GROUPS.as_slice().into();
@@ -152,7 +156,7 @@ async fn review(plane: &ControlPlane, mut spec: Value) -> bool {
 }
 
 #[tokio::test]
-async fn the_operators_pod_is_let_in_where_the_strictest_profile_is_enforced() {
+async fn the_operators_pod_is_admitted_under_the_restricted_profile() {
     let plane = ControlPlane::start().await.unwrap();
     let folder = root().join("config/default");
     plane
@@ -175,7 +179,7 @@ async fn the_operators_pod_is_let_in_where_the_strictest_profile_is_enforced() {
     pod["metadata"]["name"] = "node-insights".into();
     pod["metadata"]["namespace"] = "node-insights".into();
 
-    // A Deployment is taken whatever its pods ask for: only a pod is judged.
+    // Pod Security does not reject Deployments, only pods.
     create(&plane, &pod).await.unwrap();
     pod["spec"]["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = true.into();
     let error = create(&plane, &pod).await.unwrap_err().to_string();

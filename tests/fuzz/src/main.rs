@@ -1,4 +1,4 @@
-//! Hands what the fuzzer makes up to the target that `FUZZ_TARGET` names.
+//! Passes the fuzzer's input to the target in `FUZZ_TARGET`.
 
 #![no_main]
 
@@ -12,7 +12,7 @@ static TARGET: LazyLock<Target> = LazyLock::new(|| {
     let found = TARGETS.into_iter().find(|(name, _)| *name == wanted);
     found.unwrap_or_else(|| {
         let names: Vec<&str> = TARGETS.iter().map(|(name, _)| *name).collect();
-        panic!("FUZZ_TARGET is {wanted:?}; there are: {}", names.join(" "))
+        panic!("FUZZ_TARGET is {wanted:?}; known: {}", names.join(" "))
     })
 });
 
