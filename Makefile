@@ -1,34 +1,33 @@
-# What there is to do here. Each target says in one line what it does; `make` alone prints them.
+# The tasks of this project. Each target has a one-line description; `make` alone prints them.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
 CARGO ?= cargo
-# Which cluster the demo simulates: openshift, or kubernetes, where nodes are replaced.
+# The cluster that the demo simulates: openshift, or kubernetes, where nodes are replaced.
 PLATFORM ?= openshift
 # KEEP=1 leaves the demo's control plane and operator running.
 KEEP ?=
-# The simulated cluster of `make bench`, and how long its processor is measured at rest.
+# The simulated cluster of `make bench`, and how long CPU usage is measured at rest.
 NODES ?= 1000
 MACHINECONFIGS ?= 100
 REST_SECONDS ?= 60
-# UPDATE=1 writes what `make bench` measured into docs/performance.md.
+# UPDATE=1 writes the results of `make bench` into docs/performance.md.
 UPDATE ?=
 # How long `make fuzz` takes.
 FUZZ_SECONDS ?= 600
-# What builds the container image, docker or none (hack/image.sh), not given meaning Docker where that runs; its name
-# and tag, not given meaning node-insights:dev with Docker, and docker.io/library/node-insights:VERSION, which is what
-# the chart asks for, without; the processors that it is for, none meaning this machine's; and the digests of the
-# images that it is made from (see Dockerfile).
+# The container image (hack/image.sh): the engine, docker or none, by default Docker if it is running; the name and tag,
+# by default node-insights:dev with Docker, and without it docker.io/library/node-insights:VERSION, as in the chart; the
+# platforms, by default this machine's; and the digests of its base images (see Dockerfile).
 ENGINE ?=
 IMAGE ?=
 PLATFORMS ?=
 RUST_DIGEST ?=
 RUNTIME_DIGEST ?=
-# For how long `make soak` runs.
+# How long `make soak` runs.
 HOURS ?= 2
-# For which target `make sbom` lists the crates; none meaning this machine's.
+# The target for which `make sbom` lists the crates; by default this machine's.
 TARGET ?=
 
 .PHONY: help
@@ -44,11 +43,11 @@ test: ## Run everything: format, lints, tests on a real API server, dependency r
 	@hack/test.sh
 
 .PHONY: soak
-soak: ## Look for hours what holds under fault; HOURS=2, NODE_INSIGHTS_SEED=… repeats a run
+soak: ## Run the tests under fault for hours; HOURS=2, NODE_INSIGHTS_SEED=… repeats a run
 	@hack/soak.sh "$(HOURS)"
 
 .PHONY: e2e
-e2e: ## Run the operator on real nodes, in namespaces of this machine (needs root); skipped where that is not allowed
+e2e: ## Run the operator on real nodes, in namespaces of this machine (needs root); skipped if that is not allowed
 	@hack/e2e.sh
 
 .PHONY: build
@@ -61,22 +60,22 @@ crds: ## Generate crds/, and the chart's copy of it, from the Rust types
 	cp crds/*.yaml charts/node-insights/files/crds/
 
 .PHONY: docs
-docs: ## Write the tables of flags, columns, fields and metrics into docs/reference
+docs: ## Generate the tables of flags, columns, fields and metrics in docs/reference
 	UPDATE_DOCS=1 $(CARGO) test --quiet --test docs
 
 .PHONY: bench
-bench: ## Measure the budgets on a real API server; NODES=1000 MACHINECONFIGS=100 REST_SECONDS=60, UPDATE=1 writes docs/performance.md
+bench: ## Measure performance against the budgets on a real API server; NODES=1000 MACHINECONFIGS=100 REST_SECONDS=60, UPDATE=1 writes docs/performance.md
 	$(CARGO) build --release --locked --bin node-insights
 	$(CARGO) run --release --locked --example bench -- --nodes $(NODES) --machine-configs $(MACHINECONFIGS) \
 	  --rest-seconds $(REST_SECONDS) --operator $(or $(CARGO_TARGET_DIR),target)/release/node-insights \
 	  $(if $(UPDATE),--output docs/performance.md)
 
 .PHONY: bench-micro
-bench-micro: ## Measure evaluation, the store, reading of Nodes and comparing, each by itself
+bench-micro: ## Run micro-benchmarks of evaluation, the store, parsing of Nodes and comparing
 	$(CARGO) bench --locked --bench '*'
 
 .PHONY: fuzz
-fuzz: ## Fuzz everything that reads what others write; FUZZ_SECONDS=600
+fuzz: ## Fuzz every parser of untrusted input; FUZZ_SECONDS=600
 	@hack/fuzz.sh $(FUZZ_SECONDS)
 
 .PHONY: fmt
@@ -96,7 +95,7 @@ spell: ## Check the spelling
 	@hack/test.sh spelling
 
 .PHONY: control-plane
-control-plane: ## Find, or build once, kube-apiserver, etcd, kubectl and kube-controller-manager, and print where
+control-plane: ## Find, or build once, kube-apiserver, etcd, kubectl and kube-controller-manager, and print their paths
 	@hack/control-plane.sh kube-apiserver etcd kubectl kube-controller-manager
 
 .PHONY: image
@@ -105,15 +104,15 @@ image: ## Build the container image; IMAGE=name:tag PLATFORMS=linux/amd64,linux/
 	  RUNTIME_DIGEST="$(RUNTIME_DIGEST)" hack/image.sh
 
 .PHONY: image-test
-image-test: ## Build the image without an engine and run it on real nodes, as make e2e does (needs root; minutes)
+image-test: ## Build the image without an engine and run it on real nodes, like make e2e (needs root; takes minutes)
 	@hack/image-test.sh
 
 .PHONY: image-check
-image-check: ## Do by hand, without Docker, what the Dockerfile does, and start the operator in the root of the image (needs root)
+image-check: ## Do what the Dockerfile does without Docker, and start the operator in the image's root (needs root)
 	@hack/image-root.sh
 
 .PHONY: sbom
-sbom: ## List the crates that are in the binary, as CycloneDX, in target/sbom; TARGET=aarch64-unknown-linux-gnu
+sbom: ## List the crates in the binary, as CycloneDX, in target/sbom; TARGET=aarch64-unknown-linux-gnu
 	@hack/sbom.sh "$(TARGET)"
 
 .PHONY: manifests
@@ -121,19 +120,19 @@ manifests: ## Generate config/ from the chart
 	@hack/manifests.sh
 
 .PHONY: snapshots
-snapshots: ## Render the chart into tests/chart/snapshots, for a look at what a change of it changes
+snapshots: ## Render the chart into tests/chart/snapshots, to review the effect of a change
 	UPDATE_SNAPSHOTS=1 $(CARGO) test --quiet --test chart the_chart_renders_the_snapshots
 
 .PHONY: helm
-helm: ## Find, or build once, Helm 3 and 4, and print where
+helm: ## Find, or build once, Helm 3 and 4, and print their paths
 	@hack/helm.sh 3
 	@hack/helm.sh 4
 
 .PHONY: prometheus
-prometheus: ## Find, or build once, Prometheus and promtool, and print where
+prometheus: ## Find, or build once, Prometheus and promtool, and print their paths
 	@hack/prometheus.sh promtool
 	@hack/prometheus.sh prometheus
 
 .PHONY: clean
-clean: ## Remove what cargo built; the user's cache folder stays
+clean: ## Remove cargo's build output; the user's cache folder stays
 	$(CARGO) clean

@@ -7,16 +7,16 @@ use clap::Parser;
 use node_insights_harness::demo::{self, Options, Platform};
 use node_insights_harness::kubernetes::Pace;
 
-/// Starts a control plane, a simulated cluster and the operator, and shows an update from start to end
+/// Starts a control plane, a simulated cluster and the operator, and shows an update from start to finish
 #[derive(Debug, Parser)]
 struct Arguments {
     /// Which cluster to simulate: openshift, or kubernetes, where nodes are replaced
     #[arg(long, default_value = "openshift")]
     platform: Platform,
-    /// Leave the control plane and the operator running afterwards, and say how to stop them
+    /// Leave the control plane and the operator running afterwards, and print how to stop them
     #[arg(long)]
     keep: bool,
-    /// The operator's program [default: the one built beside this]
+    /// The operator's program [default: from the same build]
     #[arg(long, value_name = "PATH")]
     operator: Option<PathBuf>,
     /// The folder with the operator's CRDs [default: the one of this project]

@@ -9,10 +9,10 @@ use node_insights_harness::load::{Options, load_cluster};
 
 /// Brings the API server (KUBECONFIG, or the cluster this runs in) to the state of a cluster dump
 ///
-/// DIR holds node.yaml, and for OpenShift cv.yaml, mcp.yaml and mc.yaml, each as `kubectl get -o yaml`
-/// prints it. Objects of these kinds that the dump does not hold are REMOVED, so that the server ends
-/// in exactly the state of the dump: Nodes, and ClusterVersions, MachineConfigPools and MachineConfigs
-/// where the server serves them. A server whose kubelets are alive is refused.
+/// DIR contains node.yaml, and for OpenShift cv.yaml, mcp.yaml and mc.yaml, each as printed by
+/// `kubectl get -o yaml`. Objects of these kinds that are not in the dump are REMOVED, so that the server
+/// ends up in exactly the state of the dump: Nodes, and ClusterVersions, MachineConfigPools and
+/// MachineConfigs where the server serves them. A server whose kubelets are alive is rejected.
 ///
 /// Where OpenShift's kinds are not served, minimal CRDs are installed. A controller manager marks
 /// nodes that have no kubelet as unreachable after 40 s; load into a server without one.
@@ -27,7 +27,7 @@ struct Arguments {
     /// Apply the CRDs in this folder first
     #[arg(long, value_name = "DIR")]
     crds: Option<PathBuf>,
-    /// Do not remove objects that the dump does not hold
+    /// Do not remove objects that are not in the dump
     #[arg(long)]
     keep_others: bool,
     /// Load even into a cluster whose kubelets are alive
@@ -46,7 +46,7 @@ async fn main() -> ExitCode {
     let loaded = async {
         let client = kube::Client::try_default()
             .await
-            .context("Cannot tell which API server to load into: set KUBECONFIG")?;
+            .context("No API server to load into: set KUBECONFIG")?;
         load_cluster(client, &arguments.dir, &options).await
     };
     match loaded.await {

@@ -1,4 +1,4 @@
-//! Plays an update in the cluster of KUBECONFIG: `cargo run --example rollout -- --to 4.21.0`.
+//! Simulates an update in the cluster of KUBECONFIG: `cargo run --example rollout -- --to 4.21.0`.
 
 use std::process::ExitCode;
 
@@ -10,11 +10,11 @@ use node_insights_harness::kubernetes::{self, Pace};
 use node_insights_harness::load::reject_live_cluster;
 use node_insights_harness::openshift;
 
-/// Plays an update in a simulated cluster: writes what the Machine Config Operator, or a cloud's node
+/// Simulates an update in a simulated cluster: writes what the Machine Config Operator, or a cloud's node
 /// pools, would write
 ///
-/// Works on whatever the API server (KUBECONFIG) holds: the cluster that `demo --keep` leaves, or one
-/// that load_cluster loaded. Refuses a server whose kubelets are alive.
+/// Works on whatever cluster is in the API server (KUBECONFIG): one that `demo --keep` left running, or one
+/// that load_cluster loaded. Rejects a server whose kubelets are alive.
 #[derive(Debug, Parser)]
 #[allow(
     clippy::doc_markdown,
@@ -24,13 +24,13 @@ struct Arguments {
     /// How nodes are updated: openshift, or kubernetes, where nodes are replaced
     #[arg(long, default_value = "openshift")]
     platform: Platform,
-    /// The version to go to: an OpenShift release or a kubelet version
+    /// The target version: an OpenShift release or a kubelet version
     #[arg(long, value_name = "VERSION")]
     to: String,
-    /// How long it takes: 1 is about ten seconds a node
+    /// How long it takes: 1 is about ten seconds per node
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
     pace: f64,
-    /// Write the cluster of the demo first, in place of all nodes that are there
+    /// Load the cluster of the demo first, which replaces all existing nodes
     #[arg(long)]
     load: bool,
     /// A node whose update fails at first (OpenShift)
@@ -52,7 +52,7 @@ async fn main() -> ExitCode {
 async fn play(arguments: Arguments) -> Result<()> {
     let client = Client::try_default()
         .await
-        .context("Cannot tell which API server to write to: set KUBECONFIG")?;
+        .context("No API server to write to: set KUBECONFIG")?;
     reject_live_cluster(&client).await?;
     let pace = Pace::new(arguments.pace);
     if arguments.load {
@@ -65,7 +65,7 @@ async fn play(arguments: Arguments) -> Result<()> {
         );
     }
     println!(
-        "Updating to {}; a paused pool is waited for until it is unpaused",
+        "Updating to {}; a paused pool is updated once it is unpaused",
         arguments.to
     );
     match arguments.platform {

@@ -1,8 +1,9 @@
-//! Makes what cargo-cyclonedx wrote say what is in the operator: `make sbom`.
+//! Reduces the output of cargo-cyclonedx to the crates in the operator: `make sbom`.
 //!
-//! It reads `cargo metadata`, which knows one set of features for the whole workspace: with what the test
-//! harness turns on, and with optional crates that nothing turns on. What is compiled into the operator
-//! `cargo tree` says. What is too much goes; what is missing is an error. From stdin to stdout.
+//! cargo-cyclonedx reads `cargo metadata`, which has one set of features for the whole workspace: including
+//! those that only the test harness enables, and optional crates that nothing enables. `cargo tree` lists
+//! what is compiled into the operator. Other crates are removed; a missing one is an error. From stdin to
+//! stdout.
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -22,14 +23,14 @@ fn main() -> Result<()> {
         .context("Name a target, as in x86_64-unknown-linux-gnu")?;
     let mut text = String::new();
     std::io::stdin().read_to_string(&mut text)?;
-    let bom = settle(&text, &crates(&tree(&target)?)?)?;
+    let bom = reduce(&text, &crates(&tree(&target)?)?)?;
     let mut out = std::io::stdout().lock();
     serde_json::to_writer_pretty(&mut out, &bom)?;
     writeln!(out)?;
     Ok(())
 }
 
-/// What cargo says the operator is made of, without what only builds or tests it. Macros are in it: their
+/// The operator's dependencies according to cargo, without those for builds and tests. Includes macros, whose
 /// output is compiled in.
 fn tree(target: &str) -> Result<String> {
     let output = Command::new(env!("CARGO"))
@@ -37,8 +38,8 @@ fn tree(target: &str) -> Result<String> {
         .args(["--edges", "normal", "--prefix", "none", "--format", "{p}"])
         .output()
         .context("Cannot run cargo tree")?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "cargo tree: {said}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "cargo tree: {stderr}");
     Ok(String::from_utf8(output.stdout)?)
 }
 
@@ -50,22 +51,22 @@ fn crates(tree: &str) -> Result<BTreeSet<Crate>> {
         let (name, version) = (words.next(), words.next());
         let version = version.and_then(|version| version.strip_prefix('v'));
         let (Some(name), Some(version)) = (name, version) else {
-            bail!("cargo tree has a line that is none: {line}");
+            bail!("cargo tree printed an unexpected line: {line}");
         };
         if name != PACKAGE {
             crates.insert((name.to_owned(), version.to_owned()));
         }
     }
-    ensure!(!crates.is_empty(), "cargo tree names no crate");
+    ensure!(!crates.is_empty(), "cargo tree lists no crates");
     Ok(crates)
 }
 
-/// The same bill with exactly these crates, and without the name of any folder of this machine.
-fn settle(bom: &str, crates: &BTreeSet<Crate>) -> Result<Value> {
-    let mut bom: Value = serde_json::from_str(bom).context("The bill of materials is no JSON")?;
+/// The bill of materials with exactly these crates, and without paths of this machine.
+fn reduce(bom: &str, crates: &BTreeSet<Crate>) -> Result<Value> {
+    let mut bom: Value = serde_json::from_str(bom).context("The bill of materials is not JSON")?;
     ensure!(
         bom["bomFormat"] == "CycloneDX",
-        "That is no bill of materials of CycloneDX"
+        "That is not a CycloneDX bill of materials"
     );
     let own = text(&bom["metadata"]["component"]["bom-ref"])?.to_owned();
     ensure!(
@@ -73,7 +74,7 @@ fn settle(bom: &str, crates: &BTreeSet<Crate>) -> Result<Value> {
         "That is not the bill of materials of {PACKAGE}"
     );
 
-    let mut kept = BTreeSet::from([own.clone()]);
+    let mut included = BTreeSet::from([own.clone()]);
     let mut missing = crates.clone();
     for component in list(&mut bom, "components")? {
         let id = (
@@ -81,24 +82,24 @@ fn settle(bom: &str, crates: &BTreeSet<Crate>) -> Result<Value> {
             text(&component["version"])?.to_owned(),
         );
         if missing.remove(&id) {
-            kept.insert(text(&component["bom-ref"])?.to_owned());
+            included.insert(text(&component["bom-ref"])?.to_owned());
         }
     }
     ensure!(missing.is_empty(), "These crates are missing: {missing:?}");
 
-    let is_kept = |value: &Value| value.as_str().is_some_and(|id| kept.contains(id));
-    list(&mut bom, "components")?.retain(|component| is_kept(&component["bom-ref"]));
+    let is_included = |value: &Value| value.as_str().is_some_and(|id| included.contains(id));
+    list(&mut bom, "components")?.retain(|component| is_included(&component["bom-ref"]));
     let edges = list(&mut bom, "dependencies")?;
-    edges.retain(|edge| is_kept(&edge["ref"]));
+    edges.retain(|edge| is_included(&edge["ref"]));
     for edge in edges {
         if let Some(to) = edge["dependsOn"].as_array_mut() {
-            to.retain(is_kept);
+            to.retain(is_included);
         }
     }
     // `path+file:///folder#node-insights@0.1.0`
     let (folder, _) = own
         .split_once('#')
-        .with_context(|| format!("The operator is called {own}"))?;
+        .with_context(|| format!("Unexpected reference of the operator: {own}"))?;
     let text = bom.to_string().replace(&format!("{folder}#"), "");
     Ok(serde_json::from_str(&text)?)
 }
@@ -145,8 +146,8 @@ mod tests {
     }
 
     #[test]
-    fn what_only_tests_use_goes_and_so_does_the_folder() {
-        let settled = settle(&bom().to_string(), &crates(TREE).unwrap()).unwrap();
+    fn crates_of_tests_and_local_paths_are_removed() {
+        let reduced = reduce(&bom().to_string(), &crates(TREE).unwrap()).unwrap();
         let expected = json!({
             "bomFormat": "CycloneDX",
             "metadata": {"component": {"bom-ref": "node-insights@0.1.0", "name": "node-insights"}},
@@ -159,16 +160,16 @@ mod tests {
                 {"ref": "r#serde@1.0.229", "dependsOn": ["r#serde_derive@1.0.229"]},
             ],
         });
-        assert_eq!(settled, expected);
+        assert_eq!(reduced, expected);
     }
 
     #[test]
-    fn a_crate_that_is_missing_or_of_another_version_is_an_error_that_names_it() {
+    fn a_crate_that_is_missing_or_of_another_version_is_reported() {
         let crates = crates(TREE).unwrap();
         for (at, key, value) in [(0, "name", "other"), (1, "version", "1.0.228")] {
             let mut bom = bom();
             bom["components"][at][key] = value.into();
-            let error = settle(&bom.to_string(), &crates).unwrap_err().to_string();
+            let error = reduce(&bom.to_string(), &crates).unwrap_err().to_string();
             assert!(
                 error.contains("serde") && error.contains("missing"),
                 "{error}"
@@ -177,12 +178,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_bill_of_materials_and_no_tree_is_refused() {
+    fn other_input_is_rejected() {
         let all = crates(TREE).unwrap();
         let mut other = bom();
         other["metadata"]["component"]["name"] = "harness".into();
         for text in ["", "{}", "[1]", &other.to_string()] {
-            assert!(settle(text, &all).is_err(), "{text}");
+            assert!(reduce(text, &all).is_err(), "{text}");
         }
         assert!(crates("").is_err() && crates("serde\n").is_err());
     }

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Finds, or builds once, the programs of a real Kubernetes control plane, and of its nodes.
+# Finds, or builds once, the programs of a real Kubernetes control plane and of its nodes.
 #
-#   hack/control-plane.sh kube-apiserver etcd     prints one path a line, in the order asked for
+#   hack/control-plane.sh kube-apiserver etcd     prints one path per line, in the order of the arguments
 #
-# kubelet-as-older is the same kubelet, which says of itself that it is a minor version older: what an update
-# of a node starts from. It takes seconds to link, and one that is older minutes to build.
+# kubelet-as-older is the same kubelet, but reports an older minor version: the start of an update of a node. It
+# takes seconds to link; a really older one would take minutes to build.
 #
-# Looked for, in this order: the folder that KUBEBUILDER_ASSETS names, the PATH (of a fitting
-# version), the user's cache folder. What is in none of them is built into the cache folder from
-# the Go module in tests/control-plane. Progress goes to stderr, so stdout is only the paths.
+# Searched in this order: the folder in KUBEBUILDER_ASSETS, the PATH (if the version fits), the user's cache
+# folder. Otherwise the program is built into the cache folder from the Go module in tests/control-plane. Progress
+# goes to stderr, so that stdout has only the paths.
 set -euo pipefail
 
 module=$(cd "$(dirname "${BASH_SOURCE[0]}")/../tests/control-plane" && pwd)
@@ -22,7 +22,7 @@ die() { say "$*"; exit 1; }
 # shellcheck source=hack/go.sh
 . "$(dirname "${BASH_SOURCE[0]}")/go.sh"
 
-# Name, Go package, and what a build from nothing takes on 2 cores, in seconds.
+# Go package of a program, and the duration of a clean build on 2 cores, in seconds.
 package_of() {
   case $1 in
     kube-apiserver)          echo "k8s.io/kubernetes/cmd/kube-apiserver" ;;
@@ -43,7 +43,7 @@ seconds_of() {
   esac
 }
 
-# What the program says that it is.
+# The version that the program reports.
 version_of() {
   local minor=${kubernetes#v1.}
   case $1 in
@@ -53,8 +53,8 @@ version_of() {
   esac
 }
 
-# A program on the PATH fits when it is of the minor version that the tests are written for (etcd:
-# of the same major and minor): an older one may lack what the CRDs use, a newer one is untried.
+# A program on the PATH fits if it has the minor version that the tests are written for (etcd: the same
+# major and minor version): an older one may lack features that the CRDs use, a newer one is untested.
 fits() {
   local name=$1 path=$2 have want
   want=$(version_of "$name")

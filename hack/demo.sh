@@ -8,7 +8,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 platform=${1:-openshift} keep=${2:-}
 case $platform in
   openshift | kubernetes) ;;
-  # Before anything is built: minutes later is a bad time to say so.
+  # Check this before the build, which takes minutes.
   *) echo "demo: PLATFORM is openshift or kubernetes, not '$platform'" >&2; exit 2 ;;
 esac
 
@@ -26,7 +26,7 @@ started=$SECONDS
 say "Building the operator and the demo; about 3 min the first time"
 cargo build --locked --bin node-insights --example demo
 say "Built in $((SECONDS - started)) s"
-# The demo would do that by itself; here the waiting has its own place.
+# The demo would do this itself; here the wait is visible.
 hack/control-plane.sh kube-apiserver etcd >/dev/null
 
 arguments=(--platform "$platform")

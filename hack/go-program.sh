@@ -1,11 +1,10 @@
 #!/usr/bin/env bash
-# Finds, or builds once, a program of the version that its Go module pins, and prints its path.
+# Finds, or builds once, a program in the version that its Go module pins, and prints its path.
 #
 #   hack/go-program.sh kube-router|buildkitd|buildctl
 #
-# Looked for in the user's cache folder only: kube-router does not say its version in a way that could be relied on,
-# and BuildKit, built so, does not say it at all. What is not there is built there. Progress goes to stderr, so stdout
-# is only the path.
+# Searched only in the user's cache folder: kube-router does not report its version reliably, and BuildKit, built this
+# way, not at all. Otherwise it is built there. Progress goes to stderr, so that stdout has only the path.
 set -euo pipefail
 
 say() { printf 'go-program: %s\n' "$*" >&2; }
@@ -14,11 +13,11 @@ die() { say "$*"; exit 1; }
 . "$(dirname "${BASH_SOURCE[0]}")/go.sh"
 
 name=${1:-}
-# The module, the folder whose go.mod names it, and what a build from nothing takes on 2 cores, in seconds.
+# The module, the folder whose go.mod requires it, and the duration of a clean build on 2 cores, in seconds.
 case $name in
   kube-router) module=github.com/cloudnativelabs/kube-router/v2 folder=kube-router seconds=70 ;;
   buildkitd) module=github.com/moby/buildkit folder=buildkit seconds=90 ;;
-  # Most of it is compiled with buildkitd, which is built first.
+  # Most of it is already compiled for buildkitd, which is built first.
   buildctl) module=github.com/moby/buildkit folder=buildkit seconds=10 ;;
   *) say "usage: hack/go-program.sh kube-router|buildkitd|buildctl"; exit 2 ;;
 esac

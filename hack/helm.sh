@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Finds, or builds once, a Helm of the pinned version, and prints its path.
+# Finds, or builds once, Helm in the pinned version, and prints its path.
 #
 #   hack/helm.sh 3|4
 #
-# Looked for on the PATH (of exactly the pinned version: another one may render differently), then in the
-# user's cache folder. What is in neither is built there, from the Go module in tests/helm3 or
-# tests/helm4. Progress goes to stderr, so stdout is only the path.
+# Searched on the PATH (in exactly the pinned version: another one may render differently), then in the user's
+# cache folder. Otherwise it is built there from the Go module in tests/helm3 or tests/helm4. Progress goes to
+# stderr, so that stdout has only the path.
 set -euo pipefail
 
 say() { printf 'helm: %s\n' "$*" >&2; }
@@ -19,7 +19,7 @@ case $major in
   *) say "usage: hack/helm.sh 3|4"; exit 2 ;;
 esac
 module=$(cd "$(dirname "${BASH_SOURCE[0]}")/../tests/helm$major" && pwd)
-# The version of a module that the go.mod names, in a line of its own or in a block.
+# The version of a module in go.mod, on its own line or in a block.
 version_of() {
   awk -v module="$1" '{ sub(/^require[ \t]+/, "") } $1 == module { print $2; exit }' "$module/go.mod"
 }
@@ -38,8 +38,8 @@ find_helm() {
   fi
 }
 
-# The versions that Helm's own build puts in, too: of itself, and of the Kubernetes that a chart which is
-# rendered without a cluster is rendered for.
+# The versions that Helm's own build sets as well: its own, and the Kubernetes version for rendering without a
+# cluster.
 linker_flags() {
   local minor=${client#v0.}
   minor=${minor%%.*}

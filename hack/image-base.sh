@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# Finds, or makes once, a local image in the place of one that the Dockerfile starts from, where no registry can be
-# asked for it, and prints its folder, an OCI layout.
+# Finds, or builds once, a local replacement for a base image of the Dockerfile, where no registry is available, and
+# prints its folder, an OCI layout.
 #
 #   hack/image-base.sh rust       for rust:…-slim-bookworm, with this machine's toolchain
 #   hack/image-base.sh runtime    for gcr.io/distroless/cc-debian12:nonroot
 #
-# Of Debian 12's packages, by mmdebstrap, as root, in the user's cache folder. Made again when the toolchain, the
-# certificates or the settings of cargo change, and each month, as Debian has updates.
+# Built from Debian 12 packages, by mmdebstrap, as root, in the user's cache folder. Rebuilt when the toolchain, the
+# certificates or cargo's configuration changes, and each month for Debian's updates.
 #
-# What the real ones have and these have not:
-# - rust: rustup, so there is no compiling for another processor; and nothing of the machine. Here are its
-#   certificates, its settings of apt for fetching and of cargo for registries. None of that gets into the result.
-# - runtime: libssl3, libstdc++6, libgomp1, tzdata, netbase and ca-certificates, none of which the operator uses; the
-#   list of its packages by which scanners know it; a signature, and a digest that others know.
+# Differences from the real images:
+# - rust: no rustup, so no cross compilation. It contains the machine's certificates, and its configuration of apt for
+#   fetching and of cargo for registries. None of that gets into the result.
+# - runtime: no libssl3, libstdc++6, libgomp1, tzdata, netbase and ca-certificates, which the operator does not use; no
+#   package list for scanners; no signature, and no well-known digest.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -26,19 +26,19 @@ certificates=/etc/ssl/certs/ca-certificates.crt
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/node-insights/image
 name=${1:-}
 
-# debian ROOT MODE PACKAGES   Where this machine is of the same Debian, from the mirrors that it uses itself.
+# debian ROOT MODE PACKAGES   Uses the mirrors of this machine, if it runs the same Debian.
 debian() {
   local root=$1 mirrors
   mapfile -t mirrors < <(apt-get indextargets --format '$(RELEASE) deb $(REPO_URI) $(RELEASE) $(COMPONENT)' \
     'Created-By: Packages' 'Origin: Debian' | sed -n "s/^${SUITE}[^ ]* //p" | sort -u)
   apt-config dump | grep '^Acquire::' > "$work/apt.conf"
   mmdebstrap --variant="$2" --include="$3" --aptopt="$work/apt.conf" "$SUITE" "$root" "${mirrors[@]}" \
-    > "$work/log" 2>&1 || { tail -n 20 "$work/log" >&2; die "mmdebstrap failed; the lines above are what it said"; }
-  # Of this machine, and what every container gets anew.
+    > "$work/log" 2>&1 || { tail -n 20 "$work/log" >&2; die "mmdebstrap failed; see its output above"; }
+  # Files from this machine, and those that every container gets itself.
   rm -rf "${root:?}"/etc/{hostname,resolv.conf} "${root:?}"/dev/*
 }
 
-# What of cargo's settings says where crates come from; the rest is about this machine's own builds.
+# The part of cargo's configuration about registries; the rest is about this machine's own builds.
 registries() {
   local file=${CARGO_HOME:-$HOME/.cargo}/config.toml
   [ ! -e "$file" ] || awk '/^\[/ { keep = /^\[+(source|registry|registries|http|net)[].]/ } keep' "$file"
@@ -62,7 +62,7 @@ runtime() {
   local root=$1 home
   home=/"home"/nonroot
   debian "$root" extract base-files,libc6,libgcc-s1
-  # No shell and no other program, as the packages that these ask for bring, and nothing of apt's.
+  # Without the shell and other programs that dependencies install, and without apt's files.
   rm -rf "${root:?}"/{bin,sbin,usr/bin,usr/sbin,usr/share,var/lib,var/cache,var/log,etc/apt,etc/dpkg}
   mkdir -p "$root$home"
   chown 65532:65532 "$root$home"
@@ -73,14 +73,14 @@ runtime() {
     "Env":["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]}'
 }
 
-made_of=("${BASH_SOURCE[0]}" hack/image-layout.sh)
+inputs=("${BASH_SOURCE[0]}" hack/image-layout.sh)
 case $name in
   rust)
     sysroot=$(rustc --print sysroot)
     compgen -G "$sysroot/lib/librustc_driver-*.so" >/dev/null && [ -x "$sysroot/bin/cargo" ] \
-      || die "The toolchain in $sysroot cannot be copied into an image; one of rustup can"
+      || die "The toolchain in $sysroot cannot be copied into an image; one from rustup can"
     image=rust:$(rustc --version | awk '{ print $2 }')-slim-$SUITE
-    [ ! -e $certificates ] || made_of+=("$certificates")
+    [ ! -e $certificates ] || inputs+=("$certificates")
     facts=$(rustc -vV; registries)
     ;;
   runtime)
@@ -89,18 +89,18 @@ case $name in
     ;;
   *) say "usage: hack/image-base.sh rust|runtime"; exit 2 ;;
 esac
-key=$({ echo "$facts"; date +%Y-%m; cat "${made_of[@]}"; } | sha256sum | cut -c 1-16)
+key=$({ echo "$facts"; date +%Y-%m; cat "${inputs[@]}"; } | sha256sum | cut -c 1-16)
 layout=$cache/$name-$key
 
 if [ ! -d "$layout" ]; then
   mkdir -p "$cache"
   exec 9>"$cache/.$name.lock"
-  flock 9 # another run may be making it: wait for that one instead of doing it twice
+  flock 9 # another run may be building it: wait for that one instead of building twice
 fi
 if [ ! -d "$layout" ]; then
   started=$SECONDS
-  say "Making an image in the place of $image in $layout, once; about a minute"
-  # Where only root writes, and apt's user may look in; not in the cache, whose folder may be closed to that.
+  say "Building a replacement for $image in $layout, once; about a minute"
+  # Writable only by root, and readable by apt's user; the cache folder may not be.
   work=$(mktemp -d)
   trap 'rm -rf "$work"' EXIT
   trap 'exit 130' INT
@@ -110,7 +110,7 @@ if [ ! -d "$layout" ]; then
   "$name" "$work/root"
   rm -rf "$cache/$name"-* "$cache/.$name.new"
   pack_layer "$work/root" | write_layout "$cache/.$name.new" "$image" "$config"
-  mv "$cache/.$name.new" "$layout" # a rename: nobody ever sees half an image
-  say "Made it in $((SECONDS - started)) s: $(du -sh "$layout" | cut -f 1)"
+  mv "$cache/.$name.new" "$layout" # a rename, so that the image is always complete
+  say "Built it in $((SECONDS - started)) s: $(du -sh "$layout" | cut -f 1)"
 fi
 echo "$layout"

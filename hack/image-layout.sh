@@ -1,8 +1,8 @@
 # shellcheck shell=bash
-# To be sourced: writes a container image of one layer as an OCI layout, without an engine. The layout is a folder
-# with blobs named by their digest, and an index that names the image.
+# To be sourced: writes a container image with one layer as an OCI layout, without an engine. The layout is a folder
+# with blobs named by their digest, and an index with the name of the image.
 
-# The processor of this machine, as images name it.
+# The architecture of this machine, as in image platforms.
 image_architecture() {
   case $(uname -m) in
     x86_64) echo amd64 ;;
@@ -11,11 +11,11 @@ image_architecture() {
   esac
 }
 
-# pack_layer ROOT [OPTION…] | write_layout …   packs a folder. The same files give the same layer. The options are
-# for tar.
+# pack_layer ROOT [OPTION…] | write_layout …   packs a folder. The same files result in the same layer. The options
+# are for tar.
 pack_layer() { tar --create --directory "$1" --numeric-owner --sort=name --mtime=@0 "${@:2}" .; }
 
-# write_layout LAYOUT NAME CONFIG   with the layer on stdin. CONFIG is what a container starts with, in JSON.
+# write_layout LAYOUT NAME CONFIG   with the layer on stdin. CONFIG is the container configuration, in JSON.
 write_layout() {
   local layout=$1 name=$2 config=$3 architecture layer digest
   architecture=$(image_architecture)
@@ -41,10 +41,10 @@ JSON
 JSON
 }
 
-# layout_digest LAYOUT   prints the digest by which the image is named.
+# layout_digest LAYOUT   prints the digest of the image.
 layout_digest() { sed -n 's/.*"digest":"\(sha256:[0-9a-f]*\)".*/\1/p' "$1/index.json"; }
 
-# Stores what is on stdin under its digest, and prints that.
+# Stores stdin as a blob, and prints its digest.
 store_blob() {
   local new=$1/blobs/sha256/new digest
   digest=$(tee "$new" | sha256sum | cut -d ' ' -f 1)
@@ -52,5 +52,5 @@ store_blob() {
   echo "$digest"
 }
 
-# How a manifest names a blob.
+# The reference to a blob in a manifest.
 blob_of() { printf '"digest":"sha256:%s","size":%s' "$2" "$(stat -c %s "$1/blobs/sha256/$2")"; }

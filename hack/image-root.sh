@@ -1,16 +1,14 @@
 #!/usr/bin/env bash
-# Does by hand, without a container engine, what the Dockerfile does, and starts what comes of it:
-# `make image-check`.
+# Does what the Dockerfile does, without a container engine, and starts the result: `make image-check`.
 #
-# 1. Copies what .dockerignore lets through, and nothing else, and runs the Dockerfile's own cargo line there.
-# 2. Puts the binary, and the libraries that it names, into an empty folder. Each must be one that the final
-#    image has.
+# 1. Copies exactly the files that .dockerignore allows, and runs the Dockerfile's own cargo line there.
+# 2. Puts the binary and its shared libraries into an empty folder. Each library must exist in the final image.
 # 3. Starts it with that folder as its root, read-only, without a network, as the image's user and without
 #    any capability.
 #
-# The third needs root and unshare (util-linux). Where that is not to be had it ends with 77, SKIPPED, which
-# is not passed. Not checked at all: that the base images are there and hold what is said below, the
-# build for another processor, and what the engine itself does (labels, layers).
+# The third step needs root and unshare (util-linux). Without them this exits with 77, SKIPPED, which does not
+# count as passed. Not checked: that the base images exist and contain these libraries, cross compilation, and the
+# engine's own work (labels, layers).
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -22,10 +20,10 @@ target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 context=$target/image/context
 root=$target/image/root
 scratch=$target/image/scratch
-# Of its own: cargo would take this binary for the one of the repository, also after the repository has changed.
+# A separate target folder: otherwise cargo would confuse this binary with that of the repository.
 builds=$target/image/target
 
-# What the binary may need of gcr.io/distroless/cc-debian12: libraries of Debian's libc6 and libgcc-s1.
+# The libraries that the binary may use from gcr.io/distroless/cc-debian12: those of Debian's libc6 and libgcc-s1.
 has_library() {
   case $1 in
     libc.so.6 | libm.so.6 | libgcc_s.so.1 | ld-linux-x86-64.so.2 | ld-linux-aarch64.so.1) ;;
@@ -33,7 +31,7 @@ has_library() {
   esac
 }
 
-# Only such patterns as are read here may stand in .dockerignore: nothing, but for what is named.
+# .dockerignore may contain only the patterns that are understood here: `*`, and inclusions.
 copy_context() {
   local line
   rm -rf "$context"
@@ -43,7 +41,7 @@ copy_context() {
       '' | '#'* | '*') ;;
       '!'*)
         mkdir -p "$context/$(dirname "${line#!}")"
-        # With its times, else cargo would compile it again.
+        # With timestamps, otherwise cargo would compile it again.
         cp -a "${line#!}" "$context/${line#!}"
         ;;
       *) die "hack/image-root.sh does not understand '$line' in .dockerignore" ;;
@@ -54,7 +52,7 @@ copy_context() {
 build() {
   local line
   line=$(sed -n 's/^ *\(cargo build .*\)$/\1/p' Dockerfile)
-  [ "$(wc -l <<< "$line")" = 1 ] && [ -n "$line" ] || die "The Dockerfile has not exactly one line with cargo build"
+  [ "$(wc -l <<< "$line")" = 1 ] && [ -n "$line" ] || die "The Dockerfile does not have exactly one line with cargo build"
   say "Running as the Dockerfile does: $line"
   (cd "$context" && CARGO_TARGET_DIR=$builds FEATURES='' bash -euc "$line")
 }
@@ -64,26 +62,26 @@ assemble() {
   rm -rf "$root"
   mkdir -p "$root"
   cp "$binary" "$root/node-insights"
-  # Of each line the path, which is the third word, or the first one for the loader; the vdso has none.
+  # The path is the third word of a line, or the first one for the loader; the vdso has none.
   ldd "$binary" | awk '{ path = $2 == "=>" ? $3 : $1 } path ~ /^\// { print path }' > "$scratch/libraries"
-  [ -s "$scratch/libraries" ] || die "ldd names no library: the image may be a smaller one then, distroless static"
+  [ -s "$scratch/libraries" ] || die "ldd lists no library: then the smaller image distroless static would be enough"
   while read -r library; do
-    has_library "${library##*/}" || die "The binary needs $library, which the final image has not"
+    has_library "${library##*/}" || die "The binary needs $library, which the final image does not have"
     mkdir -p "$root$(dirname "$library")"
     cp -L "$library" "$root$library"
   done < "$scratch/libraries"
 }
 
 measure() {
-  say "The root of the image, by hand:"
+  say "The root of the image:"
   (cd "$root" && find . -type f -printf '  %9s  %P\n' | sort -k 2)
-  say "$(du -sb --apparent-size "$root" | awk '{ printf "%.1f MiB", $1 / 1048576 }') in all, of which \
-$(stat -c %s "$root/node-insights" | awk '{ printf "%.1f", $1 / 1048576 }') are the operator; compressed \
+  say "$(du -sb --apparent-size "$root" | awk '{ printf "%.1f MiB", $1 / 1048576 }') in total, of which \
+$(stat -c %s "$root/node-insights" | awk '{ printf "%.1f", $1 / 1048576 }') for the operator; compressed \
 $(gzip -c "$root/node-insights" | wc -c | awk '{ printf "%.1f MiB", $1 / 1048576 }')"
 }
 
-# Starts what is given in the folder, as the image's user. `exec`: the process that is waited for, and sent
-# a signal, is unshare itself.
+# Runs a command in the folder, as the image's user. `exec`, so that the process to wait for and to signal is
+# unshare itself.
 user=$(sed -n 's/^USER //p' Dockerfile)
 inside() {
   exec env -i "${environment[@]}" setpriv --no-new-privs \
@@ -94,19 +92,19 @@ inside() {
 }
 environment=(PATH=/usr/sbin:/usr/bin:/sbin:/bin NO_COLOR=1)
 
-# Runs it to its end: what it says, and that it ends with the code that is expected.
+# Runs the operator to its end, and checks its output and its exit code.
 expect() {
   local code=$1 text=$2 status=0
   shift 2
-  (inside /node-insights "$@") > "$scratch/said" 2>&1 < /dev/null || status=$?
-  if [ "$status" != "$code" ] || ! grep -q -- "$text" "$scratch/said"; then
-    head -n 20 "$scratch/said" >&2
-    die "node-insights $*: ended with $status instead of $code, or did not say '$text'"
+  (inside /node-insights "$@") > "$scratch/output" 2>&1 < /dev/null || status=$?
+  if [ "$status" != "$code" ] || ! grep -q -- "$text" "$scratch/output"; then
+    head -n 20 "$scratch/output" >&2
+    die "node-insights $*: exited with $status instead of $code, or did not print '$text'"
   fi
-  say "node-insights $*: ended with $code, as it ought to: $(grep -m 1 -- "$text" "$scratch/said")"
+  say "node-insights $*: exited with $code, as expected: $(grep -m 1 -- "$text" "$scratch/output")"
 }
 
-# A certificate authority, as every service account comes with one; its key is thrown away.
+# A CA certificate, as service accounts have one; its key is discarded.
 authority='
 LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCk1JSUJlakNDQVIrZ0F3SUJBZ0lVV2NEU2dCL05kT2NkUXZUbktlc1NPTjhXU3Q4d0NnWUlL
 b1pJemowRUF3SXcKRVRFUE1BMEdBMVVFQXd3R2JtOWliMlI1TUNBWERUSTJNVEV5TVRFNU1EazBObG9ZRHpJeE1qWXhNREk0TVRrdwpPVFEy
@@ -118,7 +116,7 @@ OHBmUXE3dm1FdGJjQ0lRQ2xFRlBSQ1p5dnpTWi9MSk5BYy9HV09hVStUZkFhOTBQbmNSd2E2Umg3SXc9
 RS0tLS0tCg==
 '
 
-# Runs it where no API server answers, looks at the process, and ends it.
+# Runs the operator without an API server, inspects the process, and stops it.
 expect_to_wait() {
   local tries=0 operator status=0 seen
   printf '%s' '{"apiVersion": "v1", "kind": "Config", "current-context": "none",
@@ -127,31 +125,31 @@ expect_to_wait() {
       "certificate-authority-data": "'"$(tr -d '\n ' <<< "$authority")"'"}}],
     "users": [{"name": "none", "user": {}}]}' > "$root/kubeconfig"
   environment+=(KUBECONFIG=/kubeconfig)
-  inside /node-insights run > "$scratch/said" 2>&1 < /dev/null &
+  inside /node-insights run > "$scratch/output" 2>&1 < /dev/null &
   unshare=$!
   trap 'kill -KILL "$unshare" 2>/dev/null || true' EXIT
-  until grep -q 'cannot be reached' "$scratch/said"; do
+  until grep -q 'cannot be reached' "$scratch/output"; do
     tries=$((tries + 1))
     if [ $tries -gt 100 ] || ! kill -0 "$unshare" 2>/dev/null; then
-      cat "$scratch/said" >&2
-      die "node-insights run: did not say within 10 s that no API server can be reached"
+      cat "$scratch/output" >&2
+      die "node-insights run: did not report within 10 s that the API server cannot be reached"
     fi
     sleep 0.1
   done
-  say "node-insights run: $(grep -m 1 'cannot be reached' "$scratch/said")"
-  # The bash above became the operator, and unshare has no other child.
+  say "node-insights run: $(grep -m 1 'cannot be reached' "$scratch/output")"
+  # The bash above has become the operator, and unshare has no other child.
   operator=$(cat "/proc/$unshare/task/$unshare/children")
   operator=${operator%% *}
   seen=$(awk '/^(Uid|Gid|CapPrm|CapEff|CapAmb|NoNewPrivs):/ { print $1 $2 }' "/proc/$operator/status" | tr '\n' ' ')
   say "It runs with: $seen"
   [ "$seen" = "Uid:${user%:*} Gid:${user#*:} CapPrm:0000000000000000 CapEff:0000000000000000 CapAmb:0000000000000000 NoNewPrivs:1 " ] \
-    || die "That is not the image's user, or it may more than nothing"
+    || die "That is not the image's user, or it has capabilities"
   awk '$5 == "/" && $6 ~ /^ro(,|$)/ { found = 1 } END { exit !found }' "/proc/$operator/mountinfo" \
     || die "Its root is not read-only"
   kill -TERM "$operator"
   wait "$unshare" || status=$?
   trap - EXIT
-  [ "$status" = 0 ] || { tail -n 5 "$scratch/said" >&2; die "SIGTERM ended it with $status instead of 0"; }
+  [ "$status" = 0 ] || { tail -n 5 "$scratch/output" >&2; die "SIGTERM ended it with $status instead of 0"; }
   say "SIGTERM ended it with 0"
 }
 
@@ -162,12 +160,12 @@ assemble
 measure
 lacks=''
 if [ "$(id -u)" != 0 ]; then
-  lacks='only root may do that'
-elif ! unshare --mount --net --ipc --uts --pid --fork true 2>"$scratch/said"; then
-  lacks=$(cat "$scratch/said")
+  lacks='this needs root'
+elif ! unshare --mount --net --ipc --uts --pid --fork true 2>"$scratch/output"; then
+  lacks=$(cat "$scratch/output")
 fi
 if [ -n "$lacks" ]; then
-  say "SKIPPED: built and put together, but not started in a root of its own: $lacks" >&2
+  say "SKIPPED: built and assembled, but not started in its own root: $lacks" >&2
   exit "$SKIP"
 fi
 expect 0 "^node-insights $(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)\$" --version

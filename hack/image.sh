@@ -1,18 +1,17 @@
 #!/usr/bin/env bash
 # Builds the container image: `make image`.
 #
-#   hack/image.sh              builds it; without an engine, prints the path of the archive last
-#   hack/image.sh --prepare    says what is in the way of building it without an engine; ends with 77 if something is
+#   hack/image.sh              builds it; without an engine, finally prints the path of the archive
+#   hack/image.sh --prepare    prints what prevents a build without an engine, and then exits with 77
 #
-# IMAGE is its name and tag, PLATFORMS the processors that it is for (none: this machine's), RUST_DIGEST and
-# RUNTIME_DIGEST the digests of the images that it is made from.
+# IMAGE is its name and tag, PLATFORMS its platforms (empty: this machine's), RUST_DIGEST and RUNTIME_DIGEST the digests
+# of its base images.
 #
-# ENGINE=docker builds it with Docker, ENGINE=none without any engine or registry; not given, with Docker where that
-# runs. Without one, as root on Debian, BuildKit is built from its Go module and reads the same Dockerfile, and the two
-# images that it starts from are made of Debian's packages. Of the real ones they have what this build and the
-# operator need, and no digest that others know; hack/image-base.sh says what they have not. So it shows that the
-# Dockerfile is right, and what comes of it can be run; for a release use the real ones. An image that was made of
-# local ones has localhost in its label base.name.
+# ENGINE=docker builds it with Docker, ENGINE=none without any engine or registry; by default with Docker if it is
+# running. Without an engine, as root on Debian, BuildKit is built from its Go module and reads the same Dockerfile, and
+# the two base images are built from Debian packages. They contain what this build and the operator need, but have no
+# well-known digest; hack/image-base.sh lists the differences. This proves that the Dockerfile works, and the result
+# can be run; for a release use the real base images. An image based on local ones has localhost in its label base.name.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -31,9 +30,9 @@ version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 rust=$(sed -n 's/^ARG RUST_VERSION=//p' Dockerfile)
 runtime=$(sed -n 's/^ARG RUNTIME_IMAGE=//p' Dockerfile)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/node-insights/image
-# Always the same, so that the next run removes what one left that was killed with SIGKILL.
+# Always the same, so that the next run removes what a killed run left behind.
 cgroup=node-insights-image
-# Program and Debian's package.
+# Program and Debian package.
 packages=(mmdebstrap:mmdebstrap runc:runc)
 namespaces=(--mount --pid --fork --kill-child --mount-proc)
 build_args=(VERSION="$version" REVISION="$(git rev-parse HEAD)"
@@ -46,8 +45,8 @@ with_docker() {
   docker buildx build ${PLATFORMS:+--platform "$PLATFORMS"} "${options[@]}" .
 }
 
-# Prints why it cannot be built here without an engine, and what to do; nothing if it can.
-what_is_in_the_way() {
+# Prints why it cannot be built here without an engine, with a remedy; nothing if it can.
+find_obstacle() {
   local name missing
   if [ "$(uname -s)" != Linux ]; then echo 'this is not Linux: use Docker'; return; fi
   if [ -n "${RUST_DIGEST:-}${RUNTIME_DIGEST:-}" ]; then
@@ -58,12 +57,12 @@ what_is_in_the_way() {
     '' | "linux/$(image_architecture)") ;;
     *) echo "only an image for linux/$(image_architecture) can be built without an engine: use Docker for $PLATFORMS"; return ;;
   esac
-  if [ "$(id -u)" != 0 ]; then echo 'only root may build without an engine: use Docker, or become root'; return; fi
+  if [ "$(id -u)" != 0 ]; then echo 'a build without an engine needs root: use Docker, or become root'; return; fi
   for name in unshare setpriv flock rustc go; do
-    command -v $name >/dev/null || { echo "there is no $name: install it"; return; }
+    command -v $name >/dev/null || { echo "$name is missing: install it"; return; }
   done
   if [ "$(rustc --version | awk '{ print $2 }')" != "$rust" ]; then
-    echo "the Dockerfile compiles with Rust $rust, and here is $(rustc --version): rustup toolchain install $rust, and" \
+    echo "the Dockerfile compiles with Rust $rust, but this is $(rustc --version): rustup toolchain install $rust, and" \
       "set RUSTUP_TOOLCHAIN=$rust"
     return
   fi
@@ -74,7 +73,7 @@ what_is_in_the_way() {
   missing=$(missing_packages "${packages[@]}" | tr '\n' ' ')
   [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || missing+='debian-archive-keyring '
   if [ -n "$missing" ]; then
-    if ! command -v apt-get >/dev/null; then echo "these of Debian's packages are missing: $missing"; return; fi
+    if ! command -v apt-get >/dev/null; then echo "these Debian packages are missing: $missing"; return; fi
     say "Installing $missing(apt-get)"
     if ! install_packages $missing > "$target/image/apt.log" 2>&1; then
       echo "apt-get cannot install $missing($target/image/apt.log)"
@@ -85,22 +84,22 @@ what_is_in_the_way() {
 finish() {
   [ -z "${buildkitd:-}" ] || { kill -KILL "$buildkitd" 2>/dev/null; wait "$buildkitd" 2>/dev/null; } || true
   [ -z "${work:-}" ] || rm -rf "$work"
-  # The last processes may need a moment to be gone.
+  # The last processes may need a moment to exit.
   for _ in $(seq 50); do
     if remove_cgroups "$cgroup" 2>/dev/null; then return; fi
     sleep 0.1
   done
-  say "Some control groups could not be removed: $cgroup"
+  say "Some cgroups could not be removed: $cgroup"
 }
 
-# In namespaces of its own, with a socket that only this run knows. It ends with this script, however that ends, and
-# what it started ends with it.
+# Starts BuildKit in its own namespaces, with a socket for this run only. It ends with this script, however that ends,
+# and so does everything that it started.
 start_buildkit() {
   local daemon
   daemon=$(hack/go-program.sh buildkitd)
   buildctl=$(hack/go-program.sh buildctl)
   mkdir -p /run/runc "$cache/buildkit"
-  # What was built before is kept there, and only one may use it.
+  # The build cache, which only one process may use.
   exec 9>"$cache/.buildkit.lock"
   flock --nonblock 9 || { say "Waiting for another build to end"; flock 9; }
   cat > "$work/buildkitd.toml" <<TOML
@@ -110,7 +109,7 @@ root = "$cache/buildkit"
 [worker.containerd]
   enabled = false
 [worker.oci]
-  # Two months of bases and the build of each; what is older is removed while something is built.
+  # Two months of base images and builds; older entries are removed during builds.
   maxUsedSpace = "6GB"
   networkMode = "host"
   defaultCgroupParent = "/$cgroup"
@@ -125,13 +124,13 @@ TOML
     sleep 0.2
   done
   tail -n 20 "$work/log" >&2
-  die "BuildKit did not start; the lines above are what it said"
+  die "BuildKit did not start; see its output above"
 }
 
 without_engine() {
   local name=${IMAGE:-docker.io/library/node-insights:$version} archive argument options=() rust_base runtime_base
   archive=$target/image/$(basename "${name//:/-}").tar
-  say "Building $name with BuildKit, without an engine or a registry; from nothing about 10 minutes on 2 cores"
+  say "Building $name with BuildKit, without an engine or a registry; a clean build takes about 10 minutes on 2 cores"
   rust_base=$(hack/image-base.sh rust)
   runtime_base=$(hack/image-base.sh runtime)
   work=$(mktemp -d)
@@ -140,7 +139,7 @@ without_engine() {
   trap 'exit 143' TERM
   start_buildkit
   for argument in "${build_args[@]}"; do options+=(--opt "build-arg:$argument"); done
-  # The name that the Dockerfile has, as it stands there: by a longer one it is not found.
+  # The names exactly as in the Dockerfile: qualified ones would not match.
   "$buildctl" --addr "unix://$work/socket" build --progress plain --frontend dockerfile.v0 \
     --local context=. --local dockerfile=. "${options[@]}" \
     --oci-layout "rust=$rust_base" --oci-layout "runtime=$runtime_base" \
@@ -149,8 +148,8 @@ without_engine() {
     --opt "label:org.opencontainers.image.base.name=localhost/${runtime##*/}" \
     --output "type=oci,dest=$work/image.tar,name=$name" >&2 9>&- &
   # In the background, so that a signal ends this at once.
-  wait "$!" || die "Building the image failed; the lines above are what BuildKit said"
-  # buildctl lets everybody write to it.
+  wait "$!" || die "Building the image failed; see BuildKit's output above"
+  # buildctl makes it world-writable.
   chmod 644 "$work/image.tar"
   mv "$work/image.tar" "$archive"
   say "Built in $SECONDS s: $(du -h "$archive" | cut -f 1)"
@@ -168,10 +167,10 @@ case $engine in
   *) say "No engine '$engine': know docker, none"; exit 2 ;;
 esac
 mkdir -p "$target/image"
-in_the_way=$(what_is_in_the_way)
+obstacle=$(find_obstacle)
 if [ "${1:-}" = --prepare ]; then
-  [ -z "$in_the_way" ] || { echo "$in_the_way"; exit $SKIP; }
+  [ -z "$obstacle" ] || { echo "$obstacle"; exit $SKIP; }
 else
-  [ -z "$in_the_way" ] || die "Without Docker: $in_the_way"
+  [ -z "$obstacle" ] || die "Without Docker: $obstacle"
   without_engine
 fi

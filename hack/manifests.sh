@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Writes what is in config/ from the chart, so that the two never differ: `make manifests`.
+# Generates config/ from the chart, so that they never differ: `make manifests`.
 #
-#   hack/manifests.sh [FOLDER]      into another folder than config/
+#   hack/manifests.sh [FOLDER]      into a folder other than config/
 #
-# The kustomization.yaml files and the namespace, which no chart has, are written by hand.
+# The kustomization.yaml files and the namespace, which are not part of the chart, are written by hand.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 folder=${1:-config}
 helm=$(hack/helm.sh 4)
 
-# One template of the chart as a file of its own, without what says that Helm takes care of it.
+# Writes one template of the chart to a file, without the labels of Helm.
 write() {
   local template=$1 file=$folder/$2 text
   text=$("$helm" template node-insights charts/node-insights --namespace node-insights \

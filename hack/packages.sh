@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# To be sourced: Debian's packages, where a script needs more than Rust, Go and a C compiler.
+# To be sourced: Debian packages for scripts that need more than Rust, Go and a C compiler.
 
-# missing_packages PROGRAM:PACKAGE…   prints the packages of the programs that are not here.
+# missing_packages PROGRAM:PACKAGE…   prints the packages of missing programs.
 missing_packages() {
   local item
   for item in "$@"; do
@@ -9,7 +9,7 @@ missing_packages() {
   done | sort -u
 }
 
-# install_packages PACKAGE…   None of their services is started: whoever needs one starts it by itself.
+# install_packages PACKAGE…   Does not start their services: scripts start what they need.
 install_packages() {
   local policy=/usr/sbin/policy-rc.d made='' status=0
   local install=(env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120 install -y
@@ -19,7 +19,7 @@ install_packages() {
     chmod +x $policy
     made=yes
   fi
-  # The list of packages may be old, or not be there at all.
+  # The package lists may be outdated or missing.
   "${install[@]}" || { apt-get update && "${install[@]}"; } || status=$?
   [ -z "$made" ] || rm -f $policy
   return $status

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Says what this machine lacks for building, and the exact command that brings it.
+# Lists the missing prerequisites of a build, with the exact command to install each.
 #
-#   hack/prerequisites.sh [git] [lints]    checks what every build needs, and what is named
+#   hack/prerequisites.sh [git] [lints]    checks the requirements of every build, and the given ones
 #
-# Installs nothing: what is missing here belongs to the system or to rustup. What the project can
-# bring by itself (control plane, checkers) goes into the user's cache folder when it is needed.
+# Installs nothing, as these belong to the system or to rustup. What the project can build itself (control plane,
+# checkers) goes into the user's cache folder when needed.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -18,7 +18,7 @@ at_least() { [ "$(printf '%s\n' "$2" "$1" | sort -V | head -n 1)" = "$2" ]; }
 debian() {
   local sudo=''
   [ "$(id -u)" = 0 ] || sudo='sudo '
-  echo "${sudo}apt-get install -y $1    (Debian, Ubuntu; elsewhere the package of that name)"
+  echo "${sudo}apt-get install -y $1    (Debian, Ubuntu; elsewhere the equivalent package)"
 }
 
 wanted_rust=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
@@ -42,10 +42,10 @@ for extra in "$@"; do
   esac
 done
 
-# Go is looked for by hack/control-plane.sh, hack/helm.sh and hack/prometheus.sh, which know whether anything
-# has to be built with it.
+# hack/control-plane.sh, hack/helm.sh and hack/prometheus.sh check for Go, as they know whether anything has to be
+# built with it.
 if [ ${#missing[@]} -gt 0 ]; then
-  echo "This machine lacks:" >&2
+  echo "Missing on this machine:" >&2
   printf '  %s\n' "${missing[@]}" >&2
   exit 1
 fi

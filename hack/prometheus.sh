@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Finds, or builds once, a Prometheus or its promtool, and prints its path.
+# Finds, or builds once, Prometheus or promtool, and prints its path.
 #
 #   hack/prometheus.sh promtool|prometheus
 #
-# Looked for on the PATH (of the major version that is pinned: one before it selects ranges differently),
-# then in the user's cache folder. What is in neither is built there, from the Go module in
-# tests/prometheus. Progress goes to stderr, so stdout is only the path.
+# Searched on the PATH (in the pinned major version: older ones select ranges differently), then in the user's cache
+# folder. Otherwise it is built there from the Go module in tests/prometheus. Progress goes to stderr, so that stdout
+# has only the path.
 set -euo pipefail
 
 say() { printf 'prometheus: %s\n' "$*" >&2; }
@@ -14,7 +14,7 @@ die() { say "$*"; exit 1; }
 . "$(dirname "${BASH_SOURCE[0]}")/go.sh"
 
 name=${1:-}
-# What a build from nothing takes on 2 cores.
+# The duration of a clean build on 2 cores, in seconds.
 case $name in
   promtool) seconds=180 ;;
   prometheus) seconds=240 ;;
@@ -23,7 +23,7 @@ esac
 module=$(cd "$(dirname "${BASH_SOURCE[0]}")/../tests/prometheus" && pwd)
 package=github.com/prometheus/prometheus
 tag=$(awk -v module="$package" '{ sub(/^require[ \t]+/, "") } $1 == module { print $2; exit }' "$module/go.mod")
-# As a Go module Prometheus 3.15.0 is called v0.315.0: its major versions would else be part of the path.
+# The Go module of Prometheus 3.15.0 has the version v0.315.0, to avoid major versions in the module path.
 version=$(sed -nE 's/^v0\.([0-9])0?([0-9]+)\.([0-9]+)$/\1.\2.\3/p' <<<"$tag")
 [ -n "$version" ] || die "Cannot read the version from $module/go.mod"
 built=$(cache_of "prometheus-$version")/$name
@@ -40,8 +40,8 @@ find_program() {
 }
 
 path=$(find_program)
-# Without the tag, the client libraries of every cloud are compiled in, to discover targets there; these tests name
-# theirs.
+# Without the tag, the client libraries for service discovery in every cloud are compiled in, which these tests do not
+# need.
 [ -x "$path" ] || build_once "$path" "$module" "$seconds" ", or put $name ${version%%.*} on the PATH" \
   -tags remove_all_sd -ldflags "-s -w -X github.com/prometheus/common/version.Version=$version" "$package/cmd/$name"
 echo "$path"

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Lists the crates that are in the binary, as a CycloneDX software bill of materials: `make sbom`.
+# Lists the crates in the binary, as a CycloneDX software bill of materials: `make sbom`.
 #
-#   hack/sbom.sh [TARGET]      for another processor than this one, as in aarch64-unknown-linux-gnu
+#   hack/sbom.sh [TARGET]      for another target than this machine's, as in aarch64-unknown-linux-gnu
 #
-# Prints where it is. The same commit gives the same file. cargo-cyclonedx knows versions, licences and
-# checksums, but lists the whole workspace, with crates that only tests use; examples/sbom.rs keeps of it
-# what `cargo tree` says the operator is made of, and fails if any of that is missing.
+# Prints its path. The same commit results in the same file. cargo-cyclonedx knows versions, licences and checksums,
+# but lists the whole workspace, including crates that only tests use; examples/sbom.rs reduces it to the dependencies
+# of the operator according to `cargo tree`, and fails if one is missing.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -15,7 +15,7 @@ work=$folder/work
 file=$folder/node-insights-$triple.cdx.json
 tool=$(hack/tool.sh cargo-cyclonedx)
 
-# It writes beside each manifest: not into the sources, then.
+# It writes next to each manifest, so it runs on a copy.
 rm -rf "$work"
 mkdir -p "$work/tests/harness"
 cp -a Cargo.toml Cargo.lock src benches examples "$work"
@@ -26,5 +26,5 @@ export SOURCE_DATE_EPOCH
 (cd "$work" && "$tool" cyclonedx --quiet --format json --spec-version 1.5 --no-build-deps --target "$triple" \
   --override-filename sbom) >&2
 cargo run --quiet --locked --example sbom -- "$triple" < "$work/sbom.json" > "$work/done.json"
-mv "$work/done.json" "$file" # nobody finds half a file, or one that is wrong
+mv "$work/done.json" "$file" # a rename, so that the file is always complete and correct
 echo "$file"

@@ -1,10 +1,9 @@
 #!/usr/bin/env bash
-# Runs the long forms of the tests under fault, one after the other, and says at the end how each one went:
-# `make soak`.
+# Runs the long forms of the tests under fault, one after the other, and finally prints a summary: `make soak`.
 #
 #   hack/soak.sh HOURS
 #
-# The random faults and changes take HOURS; the others come before, and take minutes: ten of them the fuzzer.
+# The random faults and changes take HOURS; the others run before and take minutes, of which the fuzzer takes ten.
 set -uo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
@@ -22,7 +21,7 @@ ended() {
   results+=("$(printf '%-34s %6d s  %s' "$1" $((SECONDS - $2)) "$3")")
 }
 
-# run NAME TEST FILTER [VARIABLE=VALUE …]: a filter that finds no test is a failure as well.
+# run NAME TEST FILTER [VARIABLE=VALUE …]: fails if no test matches the filter.
 run() {
   local name=$1 test=$2 filter=$3 started=$SECONDS result=passed log status
   shift 3
@@ -33,7 +32,7 @@ run() {
   if [ "$status" -ne 0 ]; then
     result=FAILED
   elif ! grep -Eq '^test result: ok\. [1-9]' "$log"; then
-    result='FAILED: there is no such test'
+    result='FAILED: no such test'
   fi
   rm -f "$log"
   ended "$name" "$started" "$result"
@@ -46,7 +45,7 @@ fuzz() {
   ended fuzzer "$started" "$result"
 }
 
-# Where no control group can be made, it is skipped, with the reason: never counted as passed.
+# Where no cgroup can be created, it is skipped, with the reason, and never counted as passed.
 memory() {
   local started=$SECONDS result=passed reason
   printf '\n=== 20,000 nodes in 128 MiB\n'

@@ -1,30 +1,29 @@
 #!/usr/bin/env bash
-# Runs the checks of this repository, all or those named, and says at the end how each one went:
-# `make test`.
+# Runs all or the given checks of this repository, and finally prints a summary: `make test`.
 #
 #   hack/test.sh [format] [lints] [documentation] [tests] [memory] [e2e] [image] [dependencies] [advisories]
 #                [sbom] [spelling]
 #
-# A check that fails does not keep the others from running. One that cannot be done here is
-# SKIPPED, with the reason: never counted as passed.
+# A failed check does not keep the others from running. One that cannot run here is SKIPPED, with the reason, and
+# never counted as passed.
 set -uo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 all=(format spelling dependencies advisories lints documentation sbom tests memory e2e image)
 [ $# -gt 0 ] || set -- "${all[@]}"
 
-# Where only this runs, a stale Cargo.lock is a mistake; at the desk cargo may bring it up to date.
+# In CI an outdated Cargo.lock is an error; locally cargo may update it.
 locked=()
 [ -z "${CI:-}" ] || locked=(--locked)
 
-# What a check returns when it cannot be done; the reason stands in $skipped.
+# The exit code of a check that cannot run; $skipped has the reason.
 SKIP=77
 skipped=''
-# How long fetching the advisories may take: some 10 MB.
+# The timeout for fetching the advisories, about 10 MB.
 FETCH_SECONDS=120
 
-# First, so that nobody waits for a test that is silently building one. These four are what the
-# tests start; each is looked for before it is built.
+# First, so that no test silently builds one. These four are what the tests start; each is built only if it is not
+# found.
 control_plane() { hack/control-plane.sh kube-apiserver etcd kubectl kube-controller-manager; }
 
 # For the tests of the chart.
@@ -35,20 +34,19 @@ prometheus() { hack/prometheus.sh promtool && hack/prometheus.sh prometheus; }
 
 format() { cargo fmt --all --check; }
 
-# What users run has no feature, so that is read by itself.
+# Users run it without features, so that is checked separately.
 lints() {
   cargo clippy --workspace --all-targets --all-features "${locked[@]}" -- -D warnings &&
     cargo clippy --lib --bins "${locked[@]}" -- -D warnings
 }
 
-# What is documented is read here, with the private items, so a link to one of those is fine.
+# Includes private items, so links to them are allowed.
 documentation() { RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --workspace --no-deps --document-private-items "${locked[@]}"; }
 
-# One failed test does not hide those of the programs after it. The features only add to what is there
-# without them, so one build tests both.
+# A failed test does not hide failures in later programs. Features are additive, so one build covers both.
 tests() { cargo test --workspace --all-features --no-fail-fast "${locked[@]}"; }
 
-# 5,000 nodes in a control group of 64 MiB; 20,000 are a part of make soak.
+# 5,000 nodes in a cgroup of 64 MiB; 20,000 are a part of make soak.
 memory() {
   local status
   skipped=$(hack/memory.sh --prepare)
@@ -57,7 +55,7 @@ memory() {
   hack/memory.sh five_thousand_nodes_fit
 }
 
-# On real nodes; what stands in the way of that is the reason why it is skipped.
+# On real nodes; skipped with the obstacle, if there is one.
 e2e() {
   local status
   skipped=$(hack/e2e.sh --prepare)
@@ -66,7 +64,7 @@ e2e() {
   hack/e2e.sh
 }
 
-# The same on the image that the Dockerfile makes, where that is due.
+# The same from the image of the Dockerfile, if that is due.
 image() {
   local status
   skipped=$(hack/image-test.sh --due)
@@ -81,11 +79,11 @@ deny() {
   "$tool" --workspace "$@"
 }
 
-# The fuzzer has a lock file of its own, which a change of our dependencies changes as well. A warning of cargo-deny
-# is an exception that nobody needs any more.
+# The fuzzer has its own lock file, which has to follow our dependencies. A warning of cargo-deny is an unused
+# exception.
 dependencies() {
   if ! cargo update --workspace --locked --quiet --manifest-path tests/fuzz/Cargo.toml; then
-    echo 'Bring the lock file of the fuzzer up to date: cargo update --workspace --manifest-path tests/fuzz/Cargo.toml' >&2
+    echo 'Update the lock file of the fuzzer: cargo update --workspace --manifest-path tests/fuzz/Cargo.toml' >&2
     return 1
   fi
   deny --locked check -D warnings bans licenses sources
@@ -98,17 +96,17 @@ advisories() {
     skipped='the advisory database cannot be reached'
     return $SKIP
   fi
-  # Not fetched twice: what was fetched is what is judged.
+  # Offline, so that exactly what was fetched is checked.
   deny --locked --offline check -D warnings advisories
 }
 
-# Writes it as well, to target/sbom.
+# Also writes it, to target/sbom.
 sbom() { hack/sbom.sh; }
 
 spelling() {
   local tool
   tool=$(hack/tool.sh typos) || return
-  # Hidden files are ours as well, but not what git keeps.
+  # Hidden files are included, but not those of git.
   "$tool" --config typos.toml --hidden --exclude .git
 }
 

@@ -1,13 +1,13 @@
 # shellcheck shell=bash
-# To be sourced: says every half a minute that something long still goes on.
+# To be sourced: prints every half a minute that a long task is still running.
 #
 #   start_ticker "Still building etcd" 53    needs a function `say`, and no other EXIT trap
 #   …
-#   stop_ticker                              also when the script ends, by Ctrl-C too
+#   stop_ticker                              also runs when the script ends, even by Ctrl-C
 
 tick() {
   local doing=$1 expected=$2 started=$SECONDS nap
-  # Its sleep must go with it: as long as one lives, whoever reads our stderr waits for the end of it.
+  # Its sleep has to end with it: while it runs, the reader of our stderr sees no end of file.
   trap 'kill "$nap" 2>/dev/null; exit' TERM
   while :; do
     sleep 30 &
@@ -18,11 +18,11 @@ tick() {
 }
 
 start_ticker() {
-  # Not our stdout, whose reader waits for its end, and not the lock, which must end with the build.
+  # Without our stdout, whose reader waits for its end, and without the lock, which must end with the build.
   tick "$@" >/dev/null 9>&- &
   ticker=$!
   trap stop_ticker EXIT
-  # A background job ignores Ctrl-C: the EXIT trap is what ends it.
+  # A background job ignores Ctrl-C: the EXIT trap ends it.
   trap 'exit 130' INT
   trap 'exit 143' TERM
 }

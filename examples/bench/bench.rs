@@ -1,7 +1,6 @@
-//! The cluster under measurement: a control plane, a simulated `OpenShift` fleet, and the changes that
-//! are made to it.
+//! The cluster under measurement: a control plane, a simulated `OpenShift` fleet, and the changes of it.
 //!
-//! Owns where each node stands, so that every change is one that is visible.
+//! Tracks the phase of each node, so that every change is visible in an insight.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -17,32 +16,32 @@ use node_insights_harness::openshift::{Cluster, Editor, Pool, config_name};
 use node_insights_harness::{AuditMark, ControlPlane, eventually};
 
 use super::Arguments;
+use super::observer::{NODES, Observer};
 use super::operator::Program;
 use super::report::{progress, thousands};
-use super::witness::{NODES, Witness};
 use super::writes::Writes;
 
 /// The release that the cluster runs.
 const OLD: &str = "4.19.14";
 /// The release that it is updated to.
 pub(crate) const NEW: &str = "4.20.3";
-/// What makes a real Node large.
+/// Images per node, which make a real Node large.
 const IMAGES: usize = 50;
 /// The size of a real MachineConfig.
 const CONFIG_BYTES: usize = 200_000;
-/// Pools beside `worker`, and which part of the nodes each has; `master` has 3.
+/// The pools; `master` has 3 nodes, `worker` the rest.
 const POOLS: [&str; 4] = ["master", "infra", "storage", "worker"];
-/// One node in so many is in `infra`, and one in `storage`.
+/// One node in this many is in `infra`, and one in `storage`.
 const CUSTOM_POOL_SHARE: usize = 10;
-/// The node whose cordon says that everything before it was compared. It is one of the fleet.
+/// The node whose cordon, once reported, shows that everything before it was compared. It is part of the fleet.
 pub(crate) const MARKER: &str = "master-0";
-/// The reason that a cordoned node's insight gives.
+/// The reason in the insight of a cordoned node.
 const CORDONED: &str = "Unschedulable";
 
-/// A node, and where its update stands.
+/// A node, and the phase of its update.
 struct Member {
     name: String,
-    /// The configuration that its pool goes to.
+    /// The configuration that its pool is updated to.
     config: String,
     phase: Phase,
 }
@@ -57,20 +56,20 @@ pub(crate) struct Bench {
     machine_configs: usize,
     server: String,
     members: Vec<Member>,
-    /// The pools have gone to the new release.
+    /// The pools have the configurations of the new release.
     is_rendered: bool,
 }
 
 impl Bench {
-    /// Starts a control plane with our CRDs, our permissions, the pools and configurations, and no node.
+    /// Starts a control plane with our CRDs, our RBAC, the pools and configurations, and no nodes.
     ///
     /// # Errors
-    /// When it does not come up, or refuses any of that.
+    /// When it does not come up, or rejects any of that.
     pub(crate) async fn prepare(arguments: &Arguments) -> Result<Self> {
         progress("starting the control plane");
         let plane = ControlPlane::start().await?;
         let project = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-        for plural in [NODES, super::witness::POOLS] {
+        for plural in [NODES, super::observer::POOLS] {
             let file = project.join(format!("crds/nodeinsights.dev_{plural}.yaml"));
             plane.apply_file(file).await?;
         }
@@ -98,7 +97,7 @@ impl Bench {
     /// Loads the nodes.
     ///
     /// # Errors
-    /// When the API server refuses one.
+    /// When the API server rejects one.
     pub(crate) async fn load_nodes(&mut self) -> Result<()> {
         progress(format_args!(
             "loading {} nodes of {IMAGES} images",
@@ -131,7 +130,7 @@ impl Bench {
             .build()
     }
 
-    /// What is measured, where and when, in a sentence or two.
+    /// Describes what is measured, where and when.
     pub(crate) fn description(&self) -> String {
         let cores = std::thread::available_parallelism().map_or(0, usize::from);
         format!(
@@ -156,30 +155,30 @@ impl Bench {
         POOLS.len()
     }
 
-    /// How long something may take that concerns all nodes: a multiple of what is expected, so that
-    /// what is slow is measured and what hangs is not waited for.
-    pub(crate) fn patience(&self) -> Duration {
+    /// The timeout for anything that affects all nodes: a multiple of the expected duration, so that something
+    /// slow is measured, and something that hangs is not waited for.
+    pub(crate) fn timeout(&self) -> Duration {
         const LEAST: Duration = Duration::from_mins(2);
         const PER_NODE: Duration = Duration::from_millis(50);
         LEAST + PER_NODE * u32::try_from(self.nodes).unwrap_or(u32::MAX)
     }
 
-    /// The name of a node, by its number.
+    /// The name of a node, by index.
     pub(crate) fn name(&self, index: usize) -> &str {
         &self.members[index].name
     }
 
-    /// The names of all nodes and where each stands.
+    /// The names of all nodes and their phases.
     pub(crate) fn phases(&self) -> impl Iterator<Item = (&str, Phase)> {
         self.members
             .iter()
             .map(|member| (member.name.as_str(), member.phase))
     }
 
-    /// The pools go to the new release's configurations, unless they did. Its nodes are told one by one.
+    /// Gives the pools the new release's configurations, once. Their nodes are changed one by one later.
     ///
     /// # Errors
-    /// When the API server refuses it; so for every method here.
+    /// When the API server rejects it; the same for every method here.
     pub(crate) async fn render(&mut self) -> Result<()> {
         if std::mem::replace(&mut self.is_rendered, true) {
             return Ok(());
@@ -190,8 +189,8 @@ impl Bench {
         Ok(())
     }
 
-    /// A change of one node, to be sent: to Draining, unless it is draining; then on to Updating. Says
-    /// which phase that leads to.
+    /// Prepares a change of one node: to Draining, or from Draining to Updating. Returns the new phase and the
+    /// request.
     pub(crate) fn advance(
         &mut self,
         index: usize,
@@ -207,7 +206,7 @@ impl Bench {
         let patch = async move {
             let drain = format!("drain-{config}");
             let uncordon = format!("uncordon-{config}");
-            // The drain is asked for; it is done when it is the last one applied.
+            // A drain is requested by the desired one, and complete when it is the last applied one.
             let applied = if phase == Phase::Draining {
                 &uncordon
             } else {
@@ -224,30 +223,30 @@ impl Bench {
         (phase, patch)
     }
 
-    /// Waits until everything that was changed before is compared, and written where there is a
-    /// difference: changes one more node, and that node once more. Its first change may overtake what
-    /// waits, if it waits itself since long; its second is the last in the queue.
+    /// Waits until all earlier changes are compared, and written if there is a difference: changes one more
+    /// node, twice. Its first change may overtake others in the queue, if the node has been queued for long;
+    /// its second one is the last in the queue.
     pub(crate) async fn settle(&self) -> Result<()> {
-        let mut witness = Witness::start(&self.client, NODES).await?;
+        let mut observer = Observer::start(&self.client, NODES).await?;
         for _ in 0..2 {
-            self.flip_marker(&mut witness).await.context("settling")?;
+            self.flip_marker(&mut observer).await.context("settling")?;
         }
         Ok(())
     }
 
-    /// Changes one node and waits until its insight shows it; when that was.
-    pub(crate) async fn flip_marker(&self, witness: &mut Witness) -> Result<Instant> {
+    /// Changes one node and waits until its insight shows it; returns when that was.
+    pub(crate) async fn flip_marker(&self, observer: &mut Observer) -> Result<Instant> {
         let node = self.editor.nodes().api().get(MARKER).await?;
         let is_cordoned = node.spec.and_then(|spec| spec.unschedulable);
         let cordon = !is_cordoned.unwrap_or(false);
         self.editor.cordon(MARKER, cordon).await?;
         loop {
-            let sighting = witness.next(self.patience()).await?;
-            let shown = sighting
+            let observation = observer.next(self.timeout()).await?;
+            let shown = observation
                 .status
                 .is_some_and(|status| status.has_reason(CORDONED) == cordon);
-            if sighting.name == MARKER && shown {
-                return Ok(sighting.at);
+            if observation.name == MARKER && shown {
+                return Ok(observation.at);
             }
         }
     }
@@ -257,13 +256,13 @@ impl Bench {
         Writes::since(&self.plane, mark)
     }
 
-    /// Deletes every insight; no operator must run.
+    /// Deletes every insight; no operator may be running.
     pub(crate) async fn delete_insights(&self) -> Result<()> {
         delete_all(&Api::<NodeProgressInsight>::all(self.client.clone())).await?;
         delete_all(&Api::<PoolProgressInsight>::all(self.client.clone())).await
     }
 
-    /// An answer of the API server as JSON.
+    /// A response of the API server as JSON.
     pub(crate) async fn read(&self, path: &str) -> Result<serde_json::Value> {
         let request = Request::get(path).body(Vec::new())?;
         Ok(self.client.request(request).await?)
@@ -274,7 +273,7 @@ async fn delete_all<K>(api: &Api<K>) -> Result<()>
 where
     K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
 {
-    // In pages, as one request for very many would run into the API server's own deadline.
+    // In pages, as one request for very many would exceed the API server's own deadline.
     const PAGE: u32 = 500;
     eventually(
         "all insights are deleted",

@@ -9,17 +9,17 @@ use node_insights::api::types::Phase;
 use node_insights_harness::{AuditEntry, AuditMark};
 
 use super::bench::Bench;
+use super::observer::{NODES, Observation, Observer};
 use super::operator::Operator;
 use super::pace::{Durations, paced};
 use super::processor::Processor;
 use super::report::{Report, Row, progress, thousands};
-use super::witness::{NODES, Sighting, Witness};
 
-/// Changes a second where they do not wait for each other.
+/// Changes per second, independent of earlier responses.
 const RATE: f64 = 100.0;
-/// How many of those: 10 s of them.
+/// How many of those: 10 s.
 const OPEN_CHANGES: usize = 1000;
-/// A change that is not seen by then is a loss, not a latency.
+/// A change that is not visible by then is lost.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A change of a node that was sent.
@@ -30,7 +30,7 @@ struct Change {
     clock: Timestamp,
 }
 
-/// Changes one at a time, and then many a second; with one operator.
+/// Changes one at a time, and then many per second; with one operator.
 ///
 /// # Errors
 /// When the operator does not start or stop.
@@ -45,7 +45,7 @@ pub(crate) async fn measure(bench: &mut Bench, changes: u32, report: &mut Report
         &format!("The same at {RATE:.0} changes a second"),
         alone_many_a_second(bench).await,
     );
-    let operator = bench.program.start_ready(bench.patience()).await?;
+    let operator = bench.program.start_ready(bench.timeout()).await?;
     bench.render().await?;
     bench.settle().await?;
     progress(format_args!("changing {changes} nodes one at a time"));
@@ -65,19 +65,19 @@ pub(crate) async fn measure(bench: &mut Bench, changes: u32, report: &mut Report
     Ok(())
 }
 
-/// What is in the latency twice, of the node and of its insight, whoever writes the insight.
+/// The API server's own latency, which is part of the result twice: for the node and for its insight.
 async fn alone(bench: &Bench, changes: usize) -> Result<Row> {
-    let mut witness = Witness::of_nodes(&bench.client).await?;
+    let mut observer = Observer::of_nodes(&bench.client).await?;
     let mut latencies = Vec::with_capacity(changes);
     for index in 0..changes {
-        // From the end: a heartbeat of a node that had one in this second changes nothing.
+        // From the end: a second heartbeat of a node within the same second changes nothing.
         let node = bench.name(bench.nodes() - 1 - index % bench.nodes());
         let sent = Instant::now();
         bench.editor.nodes().heartbeat(node).await?;
         loop {
-            let sighting = witness.next(PATIENCE).await?;
-            if sighting.name == node && sighting.at >= sent {
-                latencies.push(sighting.at - sent);
+            let observation = observer.next(PATIENCE).await?;
+            if observation.name == node && observation.at >= sent {
+                latencies.push(observation.at - sent);
                 break;
             }
         }
@@ -90,9 +90,9 @@ async fn alone(bench: &Bench, changes: usize) -> Result<Row> {
     )))
 }
 
-/// One of the two writes that a change is, as often as the operator is asked for both.
+/// One of the two writes of a change, at the rate at which the operator has to do both.
 async fn alone_many_a_second(bench: &Bench) -> Result<Row> {
-    let mut witness = Witness::of_nodes(&bench.client).await?;
+    let mut observer = Observer::of_nodes(&bench.client).await?;
     let mut waiting: HashMap<&str, VecDeque<Instant>> = HashMap::new();
     let sent = paced(OPEN_CHANGES, RATE, |index| {
         let node = bench.name(index % bench.nodes());
@@ -102,10 +102,10 @@ async fn alone_many_a_second(bench: &Bench) -> Result<Row> {
     .await?;
     let mut latencies = Vec::with_capacity(OPEN_CHANGES);
     while latencies.len() < OPEN_CHANGES {
-        let sighting = witness.next(PATIENCE).await?;
-        let oldest = waiting.get_mut(&*sighting.name);
+        let observation = observer.next(PATIENCE).await?;
+        let oldest = waiting.get_mut(&*observation.name);
         if let Some(sent) = oldest.and_then(VecDeque::pop_front) {
-            latencies.push(sighting.at.saturating_duration_since(sent));
+            latencies.push(observation.at.saturating_duration_since(sent));
         }
     }
     let latencies = Durations::new(latencies);
@@ -118,27 +118,27 @@ async fn alone_many_a_second(bench: &Bench) -> Result<Row> {
 }
 
 async fn one_at_a_time(bench: &mut Bench, changes: usize, report: &mut Report) -> Result<Row> {
-    let mut witness = Witness::start(&bench.client, NODES).await?;
+    let mut observer = Observer::start(&bench.client, NODES).await?;
     let mark = bench.plane.audit().mark()?;
-    let mut ways = Vec::with_capacity(changes);
+    let mut results = Vec::with_capacity(changes);
     for index in 0..changes {
         let index = index % bench.nodes();
         let node = bench.name(index).to_owned();
         let (phase, patch) = bench.advance(index);
         let change = Change::now(node, phase);
         patch.await?;
-        let way = loop {
-            let sighting = witness.next(PATIENCE).await?;
-            if change.shows_in(&sighting) {
-                break change.seen(sighting.at);
+        let change = loop {
+            let observation = observer.next(PATIENCE).await?;
+            if change.shows_in(&observation) {
+                break change.seen(observation.at);
             }
         };
-        ways.push(way);
+        results.push(change);
     }
-    add_parts(bench, mark, &ways, report).await;
-    let latencies = Durations::new(ways.iter().map(|way| way.took).collect());
+    add_parts(bench, mark, &results, report).await;
+    let latencies = Durations::new(results.iter().map(|change| change.took).collect());
     let [p50, p99, max] = [50, 99, 100].map(|percent| latencies.percentile_ms(percent));
-    Ok(Row::held(
+    Ok(Row::with_target(
         format!(
             "p50 {p50:.1}, p99 {p99:.1}, max {max:.1} ms ({} changes)",
             latencies.count()
@@ -149,7 +149,7 @@ async fn one_at_a_time(bench: &mut Bench, changes: usize, report: &mut Report) -
 }
 
 async fn many_a_second(bench: &mut Bench, operator: &Operator, report: &mut Report) -> Result<Row> {
-    let mut witness = Witness::start(&bench.client, NODES).await?;
+    let mut observer = Observer::start(&bench.client, NODES).await?;
     let mark = bench.plane.audit().mark()?;
     let mut changes = Vec::with_capacity(OPEN_CHANGES);
     let processor = Processor::watch(operator)?;
@@ -161,12 +161,12 @@ async fn many_a_second(bench: &mut Bench, operator: &Operator, report: &mut Repo
         patch
     })
     .await?;
-    let ways = await_all(changes, &mut witness).await?;
+    let results = await_all(changes, &mut observer).await?;
     let shares = processor.shares(operator)?;
-    add_parts(bench, mark, &ways, report).await;
-    let latencies = Durations::new(ways.iter().map(|way| way.took).collect());
+    add_parts(bench, mark, &results, report).await;
+    let latencies = Durations::new(results.iter().map(|change| change.took).collect());
     let [p50, p99, max] = [50, 99, 100].map(|percent| latencies.percentile_ms(percent));
-    Ok(Row::held(
+    Ok(Row::with_target(
         format!(
             "p50 {p50:.1}, p99 {p99:.1}, max {max:.1} ms ({} changes at {:.0}/s){shares}",
             thousands(latencies.count()),
@@ -177,45 +177,48 @@ async fn many_a_second(bench: &mut Bench, operator: &Operator, report: &mut Repo
     ))
 }
 
-/// Waits until every change was seen, and says after how long each was.
+/// Waits until every change was observed, and returns the latency of each.
 ///
-/// A node that is changed again goes to another phase, so what was seen of the older change is not
-/// taken for the newer one.
-async fn await_all(mut changes: Vec<Change>, witness: &mut Witness) -> Result<Vec<Way>> {
-    let mut ways = Vec::with_capacity(changes.len());
+/// A node that is changed again goes to another phase, so observations of the older change are not mistaken
+/// for the newer one.
+async fn await_all(mut changes: Vec<Change>, observer: &mut Observer) -> Result<Vec<Observed>> {
+    let mut results = Vec::with_capacity(changes.len());
     while !changes.is_empty() {
-        let sighting = witness.next(PATIENCE).await;
-        let sighting =
-            sighting.with_context(|| format!("{} changes were not seen", changes.len()))?;
-        // In the order in which they were sent, so the first ones are hardly ever missing.
-        if let Some(index) = changes.iter().position(|change| change.shows_in(&sighting)) {
-            ways.push(changes.remove(index).seen(sighting.at));
+        let observation = observer.next(PATIENCE).await;
+        let observation =
+            observation.with_context(|| format!("{} changes were not seen", changes.len()))?;
+        // In the order in which they were sent, so the search is usually short.
+        if let Some(index) = changes
+            .iter()
+            .position(|change| change.shows_in(&observation))
+        {
+            results.push(changes.remove(index).seen(observation.at));
         }
     }
-    Ok(ways)
+    Ok(results)
 }
 
-/// A change that was seen.
-struct Way {
+/// A change that was observed.
+struct Observed {
     node: String,
-    /// By the wall clock, which is the one of the audit log.
+    /// By the wall clock, as in the audit log.
     sent: Timestamp,
     took: Duration,
 }
 
 /// Where the time went.
-async fn add_parts(bench: &Bench, mark: AuditMark, ways: &[Way], report: &mut Report) {
+async fn add_parts(bench: &Bench, mark: AuditMark, results: &[Observed], report: &mut Report) {
     let parts = async {
-        // An answer may be written down a moment after its event was seen.
+        // The audit entry of a response may be written a moment after its event was observed.
         bench.settle().await?;
-        parts(ways, &bench.plane.audit().since(mark)?)
+        parts(results, &bench.plane.audit().since(mark)?)
     };
     report.add("Of which, p50 and p99 of each part", parts.await);
 }
 
-/// By the API server's audit log. The operator's part begins when the PATCH is answered, and so includes
-/// the way of the event to it.
-fn parts(ways: &[Way], entries: &[AuditEntry]) -> Result<Row> {
+/// By the API server's audit log. The operator's part begins when the PATCH is answered, so it includes the
+/// delivery of the event.
+fn parts(results: &[Observed], entries: &[AuditEntry]) -> Result<Row> {
     let mut of_node: HashMap<(&str, &str), Vec<&AuditEntry>> = HashMap::new();
     for entry in entries {
         let key = match (entry.verb.as_str(), entry.resource.as_str()) {
@@ -226,17 +229,17 @@ fn parts(ways: &[Way], entries: &[AuditEntry]) -> Result<Row> {
         of_node.entry((key, &entry.name)).or_default().push(entry);
     }
     let mut parts = [const { Vec::new() }; 4];
-    for way in ways {
-        let seen = way.sent + way.took;
-        let of_way = |verb: &'static str| {
-            let mut found = of_node.get(&(verb, &*way.node)).into_iter().flatten();
-            let found = found.rfind(|entry| (way.sent..=seen).contains(&entry.received));
-            found.with_context(|| format!("no {verb} of {} in the audit log", way.node))
+    for change in results {
+        let seen = change.sent + change.took;
+        let of_change = |verb: &'static str| {
+            let mut found = of_node.get(&(verb, &*change.node)).into_iter().flatten();
+            let found = found.rfind(|entry| (change.sent..=seen).contains(&entry.received));
+            found.with_context(|| format!("no {verb} of {} in the audit log", change.node))
         };
-        let (patch, put) = (of_way("patch")?, of_way("update")?);
-        // The event may be there before the answer is.
+        let (patch, put) = (of_change("patch")?, of_change("update")?);
+        // The event may arrive before the response.
         let between = put.received.duration_since(patch.reached);
-        parts[0].push(patch.reached.duration_since(way.sent).unsigned_abs());
+        parts[0].push(patch.reached.duration_since(change.sent).unsigned_abs());
         parts[1].push(between.try_into().unwrap_or_default());
         parts[2].push(put.reached.duration_since(put.received).unsigned_abs());
         parts[3].push(seen.duration_since(put.reached).unsigned_abs());
@@ -253,7 +256,7 @@ fn parts(ways: &[Way], entries: &[AuditEntry]) -> Result<Row> {
 }
 
 impl Change {
-    /// One that is sent now.
+    /// A change that is sent now.
     fn now(node: String, phase: Phase) -> Self {
         Self {
             node,
@@ -263,17 +266,17 @@ impl Change {
         }
     }
 
-    fn seen(self, at: Instant) -> Way {
-        Way {
+    fn seen(self, at: Instant) -> Observed {
+        Observed {
             node: self.node,
             sent: self.clock,
             took: at - self.sent,
         }
     }
 
-    fn shows_in(&self, sighting: &Sighting) -> bool {
-        sighting.name == self.node
-            && sighting.at >= self.sent
-            && sighting.status.as_ref().and_then(|status| status.phase) == Some(self.phase)
+    fn shows_in(&self, observation: &Observation) -> bool {
+        observation.name == self.node
+            && observation.at >= self.sent
+            && observation.status.as_ref().and_then(|status| status.phase) == Some(self.phase)
     }
 }

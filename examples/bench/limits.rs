@@ -1,8 +1,8 @@
-//! What the API server can do at most: the yardstick for what the operator does.
+//! The maximum throughput of the API server: the baseline for the operator.
 //!
-//! Insights of our own size, written as the operator writes them (a service account, 8 requests in
-//! flight, the same client), but with requests that were made before and answers that are hardly
-//! looked at. No operator runs meanwhile: it would delete them.
+//! Writes insights of the same size and in the same way as the operator (a service account, 8 requests in
+//! flight, the same client), but with precomputed requests and responses that are hardly read. No operator
+//! runs meanwhile, as it would delete them.
 
 use std::time::{Duration, Instant};
 
@@ -18,21 +18,21 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::bench::Bench;
+use super::observer::{NODES, Observer};
 use super::operator::ACCOUNT;
 use super::pace::as_f64;
 use super::report::{Report, Row, progress, thousands};
-use super::witness::{NODES, Witness};
 
-/// Requests in flight: what the operator has.
+/// Requests in flight: as in the operator.
 const IN_FLIGHT: usize = 8;
-/// Objects: enough that the rate is steady, and over in seconds.
+/// Objects: enough for a steady rate, and done in seconds.
 const OBJECTS: usize = 2000;
-/// Written before the clock starts: connections are made, permissions have arrived.
+/// Objects written before the measurement: connections are established, permissions are in effect.
 const WARM_UP: usize = 100;
 /// The service account that writes them.
 const LIMITS_ACCOUNT: &str = "limits";
 
-/// Requests a second, at the start of the run.
+/// Requests per second, at the start of the run.
 pub(crate) struct Limits {
     load: Load,
     creates: f64,
@@ -40,20 +40,20 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// Seconds that so many creates, each with a status PUT, take at best.
+    /// The least seconds that this many creates, each with a status PUT, take.
     pub(crate) fn creates_and_puts(&self, count: usize) -> f64 {
         as_f64(count) / self.creates + as_f64(count) / self.puts
     }
 
-    /// How many statuses a second can be replaced by others, now: what the machine does changes by the
-    /// minute, and a status that is there already costs the API server a comparison. Leaves nothing behind,
-    /// and nothing else deleted.
+    /// How many statuses per second can be replaced now: the performance of the machine varies by the minute,
+    /// and replacing an existing status costs the API server a comparison. Leaves nothing behind, and deletes
+    /// nothing else.
     ///
     /// # Errors
-    /// When the API server refuses a write.
+    /// When the API server rejects a write.
     pub(crate) async fn replaced_now(&self, bench: &Bench) -> Result<f64> {
         let load = &self.load;
-        let _witness = Witness::start(&bench.client, NODES).await?;
+        let _observer = Observer::start(&bench.client, NODES).await?;
         let (_, created) = in_flight(0..OBJECTS, |index| load.create(index)).await?;
         let (_, versions) = load.put_all(&created, "Pending").await?;
         let (rate, _) = load.put_all(&versions, "Completed").await?;
@@ -65,14 +65,14 @@ impl Limits {
 /// Measures the limits, and leaves nothing behind.
 ///
 /// # Errors
-/// When the API server refuses a write.
+/// When the API server rejects a write.
 pub(crate) async fn measure(bench: &Bench, report: &mut Report) -> Result<Limits> {
     progress("measuring the API server's own limit");
     let load = Load::new(bench).await?;
-    // As in every row that is compared with it: a second watcher costs the API server something.
-    let _witness = Witness::start(&bench.client, NODES).await?;
-    let patience = Duration::from_secs(30);
-    eventually("the load's permissions", patience, async || {
+    // As in every row that is compared with it: a second watcher has a cost for the API server.
+    let _observer = Observer::start(&bench.client, NODES).await?;
+    let timeout = Duration::from_secs(30);
+    eventually("the load's permissions", timeout, async || {
         load.create(0).await.map(Some)
     })
     .await?;
@@ -115,7 +115,7 @@ struct WrittenMeta {
     resource_version: String,
 }
 
-/// A client with a service account's token, and what it writes.
+/// A client with a service account's token, and the requests that it sends.
 struct Load {
     client: Client,
     request: kube::core::Request,
@@ -151,7 +151,7 @@ impl Load {
         let kubeconfig = Kubeconfig::read_from(path)?;
         let options = KubeConfigOptions::default();
         let mut config = Config::from_custom_kubeconfig(kubeconfig, &options).await?;
-        // As the operator has it: a request that fails is not sent again behind our back.
+        // As in the operator: failed requests are not retried implicitly.
         config.default_retry = false;
         Ok(Self {
             client: Client::try_from(config)?,
@@ -159,14 +159,14 @@ impl Load {
         })
     }
 
-    /// Creates an object; its number and its resource version.
+    /// Creates an object; returns its index and its resource version.
     async fn create(&self, index: usize) -> Result<(usize, String)> {
         let body = serde_json::to_vec(&insight(index))?;
         let request = self.request.create(&PostParams::default(), body)?;
         Ok((index, self.write(request).await?))
     }
 
-    /// Replaces the status of an object; its number and its resource version.
+    /// Replaces the status of an object; returns its index and its resource version.
     async fn put(&self, index: usize, version: &str, phase: &str) -> Result<(usize, String)> {
         let mut object = insight(index);
         object["metadata"]["resourceVersion"] = version.into();
@@ -179,7 +179,7 @@ impl Load {
         Ok((index, self.write(request).await?))
     }
 
-    /// Replaces the status of each, 8 in flight: how many a second, and the resource versions.
+    /// Replaces the status of each, 8 in flight; returns the rate per second, and the resource versions.
     async fn put_all(
         &self,
         versions: &[(usize, String)],
@@ -209,7 +209,7 @@ impl Load {
         self.send(request).await.map(|_| ())
     }
 
-    /// Sends it; the resource version of the answer, of which no more is read.
+    /// Sends it; returns the resource version from the response, of which nothing else is read.
     async fn write(&self, request: Request<Vec<u8>>) -> Result<String> {
         let answer: Written = serde_json::from_str(&self.send(request).await?)?;
         Ok(answer.metadata.resource_version)
@@ -220,7 +220,7 @@ impl Load {
     }
 }
 
-/// Sends a request for each number, 8 in flight: how many a second, and the answers.
+/// Sends a request for each index, 8 in flight; returns the rate per second, and the responses.
 async fn in_flight<T, F>(
     numbers: std::ops::Range<usize>,
     request: impl Fn(usize) -> F,

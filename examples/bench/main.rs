@@ -1,23 +1,24 @@
-//! Measures the budgets against a real API server: `make bench`. Prints, and fails on no figure.
+//! Measures performance against the budgets, on a real API server: `make bench`. Prints the figures, and never
+//! fails because of one.
 //!
 //! ```text
 //!  driver ──PATCH of Nodes──► kube-apiserver, etcd ──watch──► second watcher (when is it visible?)
 //!                                │    ▲                       audit log (what was written?)
-//!                                ▼    │ writes                /proc (memory, processor time)
+//!                                ▼    │ writes                /proc (memory, CPU time)
 //!                       operator: the release binary, with the token of its service account
 //! ```
 //!
 //! | Module | Rows |
 //! |---|---|
-//! | [`limits`] | what the API server can do at most: the yardstick of the others |
+//! | [`limits`] | the API server's own limits, the baseline of the others |
 //! | [`start`] | first start, memory, restart |
-//! | [`rest`] | `/metrics`, the processor at rest |
+//! | [`rest`] | `/metrics`, CPU usage at rest |
 //! | [`sweep`] | every node changes |
 //! | [`latency`] | one node changes |
 //! | [`shutdown`] | SIGTERM, idle and busy |
 //!
-//! Each group starts an operator of its own, so a row that cannot be measured says why and spoils no
-//! other. Only a setup that does not come up ends with another code than 0.
+//! Each group starts its own operator, so a row that cannot be measured has the reason and does not affect
+//! the others. Only a failed setup results in an exit code other than 0.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -33,6 +34,7 @@ mod bench;
 mod failover;
 mod latency;
 mod limits;
+mod observer;
 mod operator;
 mod pace;
 mod processor;
@@ -42,7 +44,6 @@ mod shutdown;
 mod snapshot;
 mod start;
 mod sweep;
-mod witness;
 mod writes;
 
 /// Rows that are measured together.
@@ -50,7 +51,7 @@ mod writes;
 enum Group {
     /// The first start, its memory, and a restart
     Start,
-    /// `/metrics`, and the processor at rest
+    /// `/metrics`, and CPU usage at rest
     Rest,
     /// Changes of every node
     Sweep,
@@ -75,22 +76,22 @@ impl Group {
     }
 }
 
-/// Measures memory, writes, latency and processor time of the operator against a real API server
+/// Measures memory, writes, latency and CPU time of the operator against a real API server
 #[derive(Debug, Parser)]
 pub(crate) struct Arguments {
     /// Nodes of the simulated cluster, each with 50 images, in 4 pools
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(20..=100_000))]
     nodes: u32,
-    /// Machine configurations of 200 KB beside those of the pools
+    /// Machine configurations of 200 KB in addition to those of the pools
     #[arg(long, value_name = "NUMBER", default_value_t = 100)]
     machine_configs: u32,
-    /// How long the processor is measured while only heartbeats come
+    /// How long CPU usage is measured while only heartbeats arrive
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     rest_seconds: u64,
     /// Changes of nodes, one at a time, whose latency is measured
     #[arg(long, value_name = "NUMBER", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
     changes: u32,
-    /// Only these groups of rows, and the API server's limit; all when it is not given
+    /// Only these groups of rows, and the API server's limit; all by default
     #[arg(
         long,
         value_name = "GROUP",
@@ -105,18 +106,18 @@ pub(crate) struct Arguments {
         default_value = "target/release/node-insights"
     )]
     operator: PathBuf,
-    /// A document whose part for this number of nodes is written anew
+    /// A document whose section for this number of nodes is replaced
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
 
-// Two workers: more would take the processor from what is measured.
+// Two workers: more would take CPU time from what is measured.
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let measured = tokio::select! {
         measured = measure(&arguments) => measured,
-        // Here, and not by the signal itself: what was started is stopped, and its folder removed.
+        // Handled here, so that all processes are stopped and their folder is removed.
         _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
     };
     match measured {
@@ -131,11 +132,11 @@ async fn main() -> ExitCode {
 async fn measure(arguments: &Arguments) -> Result<()> {
     if !arguments.operator.is_file() {
         bail!(
-            "there is no {}: run `make build`, or name the operator's program with --operator",
+            "no {}: run `make build`, or pass the operator's program with --operator",
             arguments.operator.display()
         );
     }
-    // Before everything else: minutes later is a bad time to say so.
+    // Check this first, as measuring takes minutes.
     let part = format!("{} nodes", arguments.nodes);
     if let Some(path) = &arguments.output {
         report::replace(&read(path)?, &part, "").with_context(|| path.display().to_string())?;

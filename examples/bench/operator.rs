@@ -10,21 +10,21 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 
-/// Namespace and name of its service account: what it is to the API server.
+/// Namespace and name of its service account.
 pub(crate) const ACCOUNT: (&str, &str) = ("node-insights", "node-insights");
 
-/// The metric that says which replica writes.
+/// The metric that shows which replica leads.
 const LEADS: &str = "leader_election_master_status{";
-/// How long it may take to open its port: it does so before it talks to the API server.
+/// How long it may take to open its port, which it does before it connects to the API server.
 const PORT_DEADLINE: Duration = Duration::from_secs(30);
-/// Twice what is promised: a longer one is said, not cut off.
+/// Twice the budget, so that a shutdown which exceeds it is still measured.
 const EXIT_DEADLINE: Duration = Duration::from_secs(20);
-/// Memory is settled when it stayed for so many readings, one a second.
+/// Memory is settled when it is stable for this many readings, one per second.
 const STEADY_READINGS: usize = 5;
-/// After so many readings it counts as settled all the same.
+/// After this many readings it counts as settled in any case.
 const READINGS: usize = 60;
 
-/// What it takes to start it.
+/// How to start it.
 #[derive(Clone)]
 pub(crate) struct Program {
     path: PathBuf,
@@ -54,7 +54,7 @@ impl Program {
         self.start_with(&[])
     }
 
-    /// The same, with `flags` beside the default ones.
+    /// The same, with `flags` in addition to the default ones.
     ///
     /// # Errors
     /// When it cannot be started.
@@ -70,7 +70,7 @@ impl Program {
             "json",
         ];
         let args = usual.iter().chain(flags).copied();
-        // What it keeps goes beside its log, not into the user's state folder.
+        // Its state goes beside its log, not into the user's state folder.
         let envs = [
             ("KUBECONFIG", &*self.kubeconfig.to_string_lossy()),
             ("XDG_STATE_HOME", &*self.log_dir.to_string_lossy()),
@@ -86,10 +86,10 @@ impl Program {
     /// Starts it and waits until it is ready.
     ///
     /// # Errors
-    /// When it ends, or is not ready within `patience`.
-    pub(crate) async fn start_ready(&self, patience: Duration) -> Result<Operator> {
+    /// When it exits, or is not ready within `timeout`.
+    pub(crate) async fn start_ready(&self, timeout: Duration) -> Result<Operator> {
         let operator = self.start()?;
-        operator.ready(patience).await?;
+        operator.ready(timeout).await?;
         Ok(operator)
     }
 }
@@ -101,7 +101,7 @@ pub(crate) struct Operator {
     ports: OnceCell<Ports>,
 }
 
-/// Where its ports are.
+/// The addresses of its ports.
 struct Ports {
     health: String,
     metrics: String,
@@ -116,10 +116,10 @@ impl Operator {
     /// Waits until `/readyz` answers 200, and returns how long that took from the start.
     ///
     /// # Errors
-    /// When it ends, or is not ready within `patience`.
-    pub(crate) async fn ready(&self, patience: Duration) -> Result<Duration> {
+    /// When it exits, or is not ready within `timeout`.
+    pub(crate) async fn ready(&self, timeout: Duration) -> Result<Duration> {
         let address = &self.ports().await?.health;
-        let ready = eventually("the operator is ready", patience, async || {
+        let ready = eventually("the operator is ready", timeout, async || {
             match get(address, "/readyz").await? {
                 (200, _) => Ok(Some(self.started.elapsed())),
                 (_, report) => bail!("{report}"),
@@ -128,12 +128,12 @@ impl Operator {
         self.meanwhile(ready).await
     }
 
-    /// Waits until it is the one that writes.
+    /// Waits until it leads.
     ///
     /// # Errors
-    /// When it ends, or does not write within `patience`.
-    pub(crate) async fn leads(&self, patience: Duration) -> Result<()> {
-        let leads = eventually("the operator leads", patience, async || {
+    /// When it exits, or does not lead within `timeout`.
+    pub(crate) async fn leads(&self, timeout: Duration) -> Result<()> {
+        let leads = eventually("the operator leads", timeout, async || {
             let metrics = self.page("/metrics").await?;
             let status = metrics.lines().find(|line| line.starts_with(LEADS));
             Ok(status
@@ -143,10 +143,10 @@ impl Operator {
         self.meanwhile(leads).await
     }
 
-    /// What it answers on `path`, with status 200.
+    /// The body of its response at `path`.
     ///
     /// # Errors
-    /// When it does not answer so.
+    /// When the status is not 200.
     pub(crate) async fn page(&self, path: &str) -> Result<String> {
         match get(&self.ports().await?.metrics, path).await? {
             (200, body) => Ok(body),
@@ -154,10 +154,10 @@ impl Operator {
         }
     }
 
-    /// The outcome of `work`, which needs the operator to run.
+    /// The result of `work`, which needs a running operator.
     ///
     /// # Errors
-    /// That of `work`; with the operator's last words when it ends meanwhile.
+    /// That of `work`; or the operator's last log lines, if it exits first.
     pub(crate) async fn meanwhile<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         tokio::select! {
             outcome = work => outcome,
@@ -170,17 +170,17 @@ impl Operator {
     /// Its memory now, in MiB.
     ///
     /// # Errors
-    /// When it has ended; so for the methods below.
+    /// When it has exited; the same for the methods below.
     pub(crate) fn rss_mib(&self) -> Result<f64> {
         Ok(mib(self.process.rss_bytes()?))
     }
 
-    /// The most memory that it has had at one time, in MiB.
+    /// Its peak memory, in MiB.
     pub(crate) fn peak_mib(&self) -> Result<f64> {
         Ok(mib(self.process.peak_rss_bytes()?))
     }
 
-    /// The processor time that it has used, in seconds.
+    /// The CPU time that it has used, in seconds.
     pub(crate) fn cpu_seconds(&self) -> Result<f64> {
         Ok(self.process.cpu_time()?.as_secs_f64())
     }
@@ -204,10 +204,10 @@ impl Operator {
         self.rss_mib()
     }
 
-    /// Sends SIGTERM and waits until it has exited; how long that took.
+    /// Sends SIGTERM and waits until it has exited; returns how long that took.
     ///
     /// # Errors
-    /// When it still runs long after what is promised, or exits with an error.
+    /// When it exceeds its budget by far, or exits with an error.
     pub(crate) async fn stop(self) -> Result<Duration> {
         let asked = Instant::now();
         self.process.terminate()?;
@@ -219,10 +219,10 @@ impl Operator {
         Ok(took)
     }
 
-    /// Kills it, and waits until it is gone.
+    /// Kills it, and waits until it has exited.
     ///
     /// # Errors
-    /// When it does not go.
+    /// When it does not exit.
     pub(crate) async fn kill(self) -> Result<()> {
         self.process.kill()?;
         self.process.wait_timeout(EXIT_DEADLINE).await?;
@@ -264,10 +264,10 @@ async fn get(address: &str, path: &str) -> Result<(u16, String)> {
     stream.read_to_string(&mut answer).await?;
     let (head, body) = answer
         .split_once("\r\n\r\n")
-        .context("an answer without a body")?;
+        .context("a response without a body")?;
     let status = head
         .split(' ')
         .nth(1)
-        .context("an answer without a status")?;
+        .context("a response without a status")?;
     Ok((status.parse()?, body.to_owned()))
 }

@@ -1,4 +1,4 @@
-//! Requests at a steady rate, and how long things took.
+//! Requests at a steady rate, and statistics of durations.
 
 use std::time::{Duration, Instant};
 
@@ -7,15 +7,15 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::time::MissedTickBehavior;
 
-/// Requests in flight at most. So many wait only where the API server cannot keep up with the rate,
-/// and then more of them would only make it slower.
+/// Maximum requests in flight. It is reached only when the API server cannot keep up with the rate; then more
+/// would only make it slower.
 const IN_FLIGHT: usize = 64;
 
-/// When each request of a paced run was sent.
+/// The times at which the requests of a paced run were sent.
 pub(crate) struct Sent(Vec<Instant>);
 
 impl Sent {
-    /// When each was sent, in their order.
+    /// When each was sent, in order.
     pub(crate) fn times(&self) -> &[Instant] {
         &self.0
     }
@@ -25,7 +25,7 @@ impl Sent {
         self.0.last().copied()
     }
 
-    /// Requests a second that were reached.
+    /// The achieved rate, in requests per second.
     pub(crate) fn rate(&self) -> f64 {
         match (self.0.first(), self.0.last()) {
             (Some(first), Some(last)) if last > first => {
@@ -36,8 +36,8 @@ impl Sent {
     }
 }
 
-/// Sends `count` requests, `rate` of them a second, whether or not the ones before are answered; returns
-/// when all are.
+/// Sends `count` requests at `rate` per second, whether or not earlier ones are answered; returns when all
+/// are.
 ///
 /// # Errors
 /// That of the first request that failed.
@@ -50,7 +50,7 @@ where
     F: Future<Output = Result<()>>,
 {
     let mut ticks = tokio::time::interval(Duration::from_secs_f64(1.0 / rate));
-    // What was late is caught up with, so that the rate holds over the whole run.
+    // Late requests are caught up on, so that the rate holds over the whole run.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
     let mut running = FuturesUnordered::new();
     let mut sent = Vec::new();
@@ -67,7 +67,7 @@ where
     Ok(Sent(sent))
 }
 
-/// How long each of several things took.
+/// The durations of several things.
 pub(crate) struct Durations(Vec<Duration>);
 
 impl Durations {
@@ -82,7 +82,7 @@ impl Durations {
         self.0.len()
     }
 
-    /// What so many percent of them do not exceed, in milliseconds (nearest rank).
+    /// A percentile of them, in milliseconds (nearest rank).
     pub(crate) fn percentile_ms(&self, percent: usize) -> f64 {
         let rank = (self.0.len() * percent).div_ceil(100);
         let found = self.0.get(rank.saturating_sub(1));
@@ -90,7 +90,7 @@ impl Durations {
     }
 }
 
-/// A count as a number to calculate with; exact for every count that occurs here.
+/// A count as a float; exact for every count that occurs here.
 pub(crate) fn as_f64(count: usize) -> f64 {
     u32::try_from(count).map_or(f64::INFINITY, f64::from)
 }
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_percentile_is_the_value_that_so_many_do_not_exceed() {
+    fn a_percentile_is_the_value_at_its_nearest_rank() {
         let durations = Durations::new((1..=200).rev().map(Duration::from_millis).collect());
         let of = |percent| format!("{:.0}", durations.percentile_ms(percent));
         assert_eq!([50, 99, 100].map(of), ["100", "198", "200"]);

@@ -1,4 +1,4 @@
-//! Who used the processor meanwhile: a row that waits for the machine says so.
+//! CPU usage of the operator and of the machine, to show whether a row was limited by the machine.
 
 use std::time::Instant;
 
@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use super::operator::Operator;
 use super::pace::as_f64;
 
-/// The processor from a moment on.
+/// CPU usage since a moment.
 pub(crate) struct Processor {
     since: Instant,
     operator: f64,
@@ -15,10 +15,10 @@ pub(crate) struct Processor {
 }
 
 impl Processor {
-    /// From now on.
+    /// Measures from now on.
     ///
     /// # Errors
-    /// When the kernel does not say, or the operator has ended; so below.
+    /// When the kernel does not report it, or the operator has exited; the same below.
     pub(crate) fn watch(operator: &Operator) -> Result<Self> {
         Ok(Self {
             since: Instant::now(),
@@ -27,7 +27,7 @@ impl Processor {
         })
     }
 
-    /// What the operator took since then, and what nobody took, as an end of a row.
+    /// The shares of the operator and of idle time since then, as the end of a row.
     pub(crate) fn shares(&self, operator: &Operator) -> Result<String> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let whole = self.since.elapsed().as_secs_f64() * as_f64(cores);
@@ -42,13 +42,13 @@ impl Processor {
     }
 }
 
-/// What no process used since the machine's start, of all cores together.
+/// The idle time since the machine's start, over all cores.
 fn idle_ticks() -> Result<u64> {
     let text = std::fs::read_to_string("/proc/stat").context("reading /proc/stat")?;
-    parse_idle(&text).context("/proc/stat has no line of all cores")
+    parse_idle(&text).context("/proc/stat has no line for all cores")
 }
 
-/// `cpu user nice system idle iowait …`: waiting for a disk is idle as well.
+/// `cpu user nice system idle iowait …`: iowait counts as idle.
 fn parse_idle(stat: &str) -> Option<u64> {
     let mut fields = stat
         .lines()
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn idle_is_what_no_process_used() {
+    fn idle_includes_iowait() {
         let stat = "cpu  70 1 20 1000 5 0 1 0 0 0\ncpu0 35 0 10 500 2 0 0 0 0 0\n";
         assert_eq!(parse_idle(stat), Some(1005));
         assert_eq!(parse_idle("intr 5"), None);

@@ -1,16 +1,16 @@
-//! What was measured, beside its target, as a table of Markdown. A target that is missed is said; it
-//! is never a failure.
+//! The measurements and their targets, as a Markdown table. A missed target is reported, but is not a
+//! failure.
 
 use std::fmt::{Display, Write as _};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 
-/// One row: what was measured, and what it should be.
+/// One row: a measurement and its target.
 pub(crate) struct Row {
     measured: String,
     target: String,
-    verdict: &'static str,
+    result: &'static str,
 }
 
 impl Row {
@@ -19,24 +19,24 @@ impl Row {
         Self {
             measured: measured.into(),
             target: String::new(),
-            verdict: "",
+            result: "",
         }
     }
 
-    /// A figure with its target, and whether that holds.
-    pub(crate) fn held(
+    /// A figure with its target, and whether it is met.
+    pub(crate) fn with_target(
         measured: impl Into<String>,
         target: impl Into<String>,
-        holds: bool,
+        is_met: bool,
     ) -> Self {
         Self {
             measured: measured.into(),
             target: target.into(),
-            verdict: if holds { "ok" } else { "**MISSED**" },
+            result: if is_met { "ok" } else { "**MISSED**" },
         }
     }
 
-    /// The same row, with more to say of what was measured.
+    /// The same row, with more text about the measurement.
     pub(crate) fn and(mut self, more: &str) -> Self {
         self.measured.push_str(more);
         self
@@ -60,25 +60,25 @@ impl Report {
         }
     }
 
-    /// Adds a row, or why there is none, and says so on stderr.
+    /// Adds a row, or why it was not measured, and prints it on stderr.
     pub(crate) fn add(&mut self, what: &str, row: Result<Row>) {
         let row = row.unwrap_or_else(|error| Row {
             measured: format!("not measured: {error:#}"),
             target: String::new(),
-            verdict: "",
+            result: "",
         });
-        progress(format_args!("{what}: {} {}", row.measured, row.verdict));
+        progress(format_args!("{what}: {} {}", row.measured, row.result));
         self.rows.push((what.to_owned(), row));
     }
 
-    /// Says why a group of rows, or the rest of it, is not there.
+    /// Adds the error of a group of rows, if there is one.
     pub(crate) fn group(&mut self, what: &str, result: Result<()>) {
         if let Err(error) = result {
             self.add(what, Err(error));
         }
     }
 
-    /// The table, under a line that says what it is of.
+    /// The table, below a line that describes it.
     pub(crate) fn markdown(&self, description: &str) -> String {
         let minutes = self.started.elapsed().as_secs().div_ceil(60);
         let mut text = format!(
@@ -87,14 +87,14 @@ impl Report {
             self.load
         );
         for (what, row) in &self.rows {
-            let cells = [what, &row.measured, &row.target, row.verdict].map(cell);
+            let cells = [what, &row.measured, &row.target, row.result].map(cell);
             let _ = writeln!(text, "| {} |", cells.join(" | "));
         }
         text
     }
 }
 
-/// A line for whoever waits.
+/// Prints a line about the progress.
 pub(crate) fn progress(line: impl Display) {
     eprintln!("bench: {line}");
 }
@@ -102,20 +102,20 @@ pub(crate) fn progress(line: impl Display) {
 /// The text with `part` between the markers of `name`.
 ///
 /// # Errors
-/// When there are none.
+/// When the markers are missing.
 pub(crate) fn replace(text: &str, name: &str, part: &str) -> Result<String> {
     let begin = format!("<!-- {name}: generated -->\n");
     let end = format!("<!-- end of {name} -->");
     let (before, rest) = text
         .split_once(&begin)
-        .with_context(|| format!("there is no line {:?} in it", begin.trim_end()))?;
+        .with_context(|| format!("it has no line {:?}", begin.trim_end()))?;
     let (_, after) = rest
         .split_once(&end)
-        .with_context(|| format!("there is no {end:?} in it"))?;
+        .with_context(|| format!("it has no {end:?}"))?;
     Ok(format!("{before}{begin}\n{part}\n{end}{after}"))
 }
 
-/// A number with its thousands apart.
+/// A number with thousands separators.
 pub(crate) fn thousands(number: usize) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -128,13 +128,13 @@ pub(crate) fn thousands(number: usize) -> String {
     text
 }
 
-/// A text in one line that a cell can hold.
+/// The text on one line, escaped for a table cell.
 fn cell(text: impl AsRef<str>) -> String {
     let words: Vec<&str> = text.as_ref().split_whitespace().collect();
     words.join(" ").replace('|', "\\|")
 }
 
-/// Processes that wanted a processor in the last 1, 5 and 15 minutes: who else was at work.
+/// The load averages of the last 1, 5 and 15 minutes, to show other activity on the machine.
 fn load_average() -> String {
     std::fs::read_to_string("/proc/loadavg").map_or_else(
         |_| "unknown".to_owned(),
@@ -152,9 +152,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_missed_target_and_a_row_that_could_not_be_measured_are_said() {
+    fn a_missed_target_and_a_row_that_could_not_be_measured_are_reported() {
         let mut report = Report::new();
-        report.add("A", Ok(Row::held("3 s", "≤ 2 s", false)));
+        report.add("A", Ok(Row::with_target("3 s", "≤ 2 s", false)));
         report.add("B", Err(anyhow!("a|b\nc")));
         let text = report.markdown("A run.");
         assert!(
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn thousands_are_set_apart() {
+    fn thousands_are_separated() {
         let texts = [0, 999, 1000, 1_234_567].map(thousands);
         assert_eq!(texts, ["0", "999", "1,000", "1,234,567"]);
     }

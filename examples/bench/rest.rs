@@ -1,4 +1,4 @@
-//! Rows of an operator that has nothing to do: `/metrics`, and the processor while only heartbeats come.
+//! Rows of an operator at rest: `/metrics`, and CPU usage while only heartbeats arrive.
 
 use std::time::{Duration, Instant};
 
@@ -10,12 +10,12 @@ use super::pace::{Durations, as_f64, paced};
 use super::report::{Report, Row, progress};
 use super::writes::in_words;
 
-/// How often a kubelet reports at least, even if nothing has changed.
+/// The interval at which a kubelet reports even if nothing has changed.
 const HEARTBEAT: Duration = Duration::from_mins(5);
-/// How many times as many heartbeats come once more: what one costs then, when the operator's code and data are
-/// still in the processor's caches, tells how much of the cost at rest is the way back into them.
+/// The factor for a second run with more heartbeats: the operator's code and data then stay in the CPU caches, so
+/// the difference in cost per heartbeat shows the effect of cold caches at rest.
 const FASTER: f64 = 10.0;
-/// Readings of `/metrics`, whose median counts.
+/// Readings of `/metrics`, of which the median is reported.
 const READINGS: usize = 5;
 
 /// Both rows, with one operator.
@@ -23,8 +23,8 @@ const READINGS: usize = 5;
 /// # Errors
 /// When the operator does not start or stop.
 pub(crate) async fn measure(bench: &Bench, seconds: u64, report: &mut Report) -> Result<()> {
-    let operator = bench.program.start_ready(bench.patience()).await?;
-    // So that what belongs to the start is over.
+    let operator = bench.program.start_ready(bench.timeout()).await?;
+    // Wait until the work of the start is over.
     bench.settle().await?;
     operator.settled_mib().await?;
     report.add("/metrics", metrics(&operator).await);
@@ -50,7 +50,7 @@ async fn metrics(operator: &Operator) -> Result<Row> {
     }
     let series = body.lines().filter(|line| !line.starts_with('#')).count();
     let median = Durations::new(took).percentile_ms(50);
-    Ok(Row::held(
+    Ok(Row::with_target(
         format!(
             "{series} series, {:.1} KB, {median:.1} ms",
             as_f64(body.len()) / 1000.0
@@ -70,7 +70,7 @@ async fn heartbeats(bench: &Bench, operator: &Operator, seconds: u64) -> Result<
     let (pool, _) = MARKER.split_once('-').unwrap_or((MARKER, ""));
     let writes = bench.writes_since(mark)?.others(&[MARKER, pool]);
     let percent = usual.cpu_seconds / usual.seconds * 100.0;
-    Ok(Row::held(
+    Ok(Row::with_target(
         format!(
             "{percent:.2} % of a core over {seconds} s and {} heartbeats; {}; {:.2} ms a heartbeat, \
              and {:.2} ms when they come {FASTER:.0} times as often",
@@ -84,7 +84,7 @@ async fn heartbeats(bench: &Bench, operator: &Operator, seconds: u64) -> Result<
     ))
 }
 
-/// What the operator spent while heartbeats came.
+/// What the operator spent during heartbeats.
 struct Spent {
     count: usize,
     seconds: f64,
@@ -97,7 +97,7 @@ impl Spent {
     }
 }
 
-/// Heartbeats of the nodes in turn, `rate` a second, for as long as `window`.
+/// Sends heartbeats of the nodes in turn, `rate` per second, during `window`.
 async fn beat(bench: &Bench, operator: &Operator, rate: f64, window: Duration) -> Result<Spent> {
     let nodes = bench.editor.nodes();
     let (started, cpu) = (Instant::now(), operator.cpu_seconds()?);

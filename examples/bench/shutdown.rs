@@ -1,4 +1,4 @@
-//! Rows of the end: SIGTERM to an idle operator, and to one in the middle of a sweep.
+//! Rows of the shutdown: SIGTERM to an idle operator, and to one in the middle of a sweep.
 
 use std::collections::HashSet;
 use std::time::Instant;
@@ -8,17 +8,17 @@ use node_insights::api::types::Phase;
 use tokio::sync::oneshot;
 
 use super::bench::Bench;
+use super::observer::{NODES, Observation, Observer};
 use super::operator::Operator;
 use super::pace::paced;
 use super::report::{Report, Row, progress, thousands};
 use super::snapshot::Snapshot;
 use super::sweep::RATE;
-use super::witness::{NODES, Sighting, Witness};
 
-/// Both rows, each with an operator of its own.
+/// Both rows, each with its own operator.
 ///
 /// # Errors
-/// Never: each row says by itself why it is not there.
+/// Never: each row reports its own error.
 pub(crate) async fn measure(bench: &mut Bench, report: &mut Report) -> Result<()> {
     report.add("SIGTERM to exit, idle", idle(bench).await);
     progress("stopping the operator in the middle of a sweep");
@@ -30,19 +30,23 @@ pub(crate) async fn measure(bench: &mut Bench, report: &mut Report) -> Result<()
 }
 
 async fn idle(bench: &Bench) -> Result<Row> {
-    let operator = bench.program.start_ready(bench.patience()).await?;
+    let operator = bench.program.start_ready(bench.timeout()).await?;
     bench.settle().await?;
     let took = operator.stop().await?.as_secs_f64();
-    Ok(Row::held(format!("{took:.2} s"), "≤ 1 s", took <= 1.0))
+    Ok(Row::with_target(
+        format!("{took:.2} s"),
+        "≤ 1 s",
+        took <= 1.0,
+    ))
 }
 
 async fn busy(bench: &mut Bench) -> Result<Row> {
-    let operator = bench.program.start_ready(bench.patience()).await?;
+    let operator = bench.program.start_ready(bench.timeout()).await?;
     bench.settle().await?;
-    let (took, unwritten) = stop_amid(bench, operator).await?;
+    let (took, unwritten) = stop_during_sweep(bench, operator).await?;
 
-    // The cluster went on meanwhile: a new operator has to find out what it missed.
-    let operator = bench.program.start_ready(bench.patience()).await?;
+    // The cluster kept changing: a new operator has to find what was missed.
+    let operator = bench.program.start_ready(bench.timeout()).await?;
     bench.settle().await?;
     let restarted = Snapshot::take(bench, NODES).await?;
     operator.stop().await?;
@@ -50,14 +54,14 @@ async fn busy(bench: &mut Bench) -> Result<Row> {
     let stale = restarted.stale(phases);
 
     bench.delete_insights().await?;
-    let mut witness = Witness::start(&bench.client, NODES).await?;
+    let mut observer = Observer::start(&bench.client, NODES).await?;
     let operator = bench.program.start()?;
-    let all = witness.until(bench.nodes(), bench.patience(), |_| true);
+    let all = observer.until(bench.nodes(), bench.timeout(), |_| true);
     operator.meanwhile(all).await?;
     let fresh = Snapshot::take(bench, NODES).await?;
     operator.stop().await?;
     let contradicting = fresh.contradicting(&restarted);
-    Ok(Row::held(
+    Ok(Row::with_target(
         format!(
             "{took:.2} s, {} nodes patched before it unwritten; after a restart {} stale, {} other than those \
              that a fresh operator writes",
@@ -70,10 +74,10 @@ async fn busy(bench: &mut Bench) -> Result<Row> {
     ))
 }
 
-/// Sends SIGTERM when half of the nodes are patched, and patches the rest all the same. Seconds to the
-/// exit, and how many nodes that were patched before the signal were not written.
-async fn stop_amid(bench: &mut Bench, operator: Operator) -> Result<(f64, usize)> {
-    let mut witness = Witness::start(&bench.client, NODES).await?;
+/// Sends SIGTERM when half of the nodes are patched, and still patches the rest. Returns the seconds to the exit,
+/// and how many nodes that were patched before the signal were not written.
+async fn stop_during_sweep(bench: &mut Bench, operator: Operator) -> Result<(f64, usize)> {
+    let mut observer = Observer::start(&bench.client, NODES).await?;
     let half = bench.nodes() / 2;
     let (reached, when) = oneshot::channel();
     let mut reached = Some(reached);
@@ -82,7 +86,7 @@ async fn stop_amid(bench: &mut Bench, operator: Operator) -> Result<(f64, usize)
         if index == half
             && let Some(reached) = reached.take()
         {
-            // The other end waits for it until it is dropped with an error of its own.
+            // The receiver waits for this, unless it has already been dropped after an error.
             let _ = reached.send(());
         }
         let name = bench.name(index).to_owned();
@@ -91,14 +95,16 @@ async fn stop_amid(bench: &mut Bench, operator: Operator) -> Result<(f64, usize)
         patch
     });
     let stop = async {
-        when.await.context("the sweep has ended before its half")?;
+        when.await
+            .context("the sweep ended before half of it was sent")?;
         let asked = Instant::now();
         let took = operator.stop().await?;
         Ok((asked, took))
     };
     let (sent, (asked, took)) = tokio::try_join!(patches, stop)?;
-    let shown = |sighting: Sighting| Some((sighting.name, sighting.status?.phase?));
-    let seen: HashSet<(String, Phase)> = witness.arrived()?.into_iter().filter_map(shown).collect();
+    let shown = |observation: Observation| Some((observation.name, observation.status?.phase?));
+    let seen: HashSet<(String, Phase)> =
+        observer.arrived()?.into_iter().filter_map(shown).collect();
     let changes = changes.into_iter().zip(sent.times());
     let unwritten = changes.filter(|(change, sent)| **sent < asked && !seen.contains(change));
     Ok((took.as_secs_f64(), unwritten.count()))

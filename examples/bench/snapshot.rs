@@ -1,4 +1,4 @@
-//! All insights of one kind at one moment, to be compared with another moment.
+//! All insights of one kind at one moment, to be compared with those of another moment.
 
 use std::collections::BTreeMap;
 
@@ -8,19 +8,19 @@ use serde_json::Value;
 
 use super::bench::Bench;
 
-/// A page of a list, as large as an answer should be.
+/// The page size of a list.
 const PAGE: usize = 500;
 
 /// All insights of one kind, by name.
-pub(crate) struct Snapshot(BTreeMap<String, Held>);
+pub(crate) struct Snapshot(BTreeMap<String, Entry>);
 
-struct Held {
+struct Entry {
     uid: String,
     status: Value,
 }
 
 impl Snapshot {
-    /// What the API server holds now.
+    /// The current insights in the API server.
     ///
     /// # Errors
     /// When it does not answer.
@@ -33,11 +33,11 @@ impl Snapshot {
             let items = page["items"].as_array_mut().context("a list has items")?;
             for item in items {
                 let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-                let held = Held {
+                let entry = Entry {
                     uid: text(&item["metadata"]["uid"]),
                     status: item["status"].take(),
                 };
-                insights.insert(text(&item["metadata"]["name"]), held);
+                insights.insert(text(&item["metadata"]["name"]), entry);
             }
             match page["metadata"]["continue"].as_str() {
                 Some(token) if !token.is_empty() => token.clone_into(&mut next),
@@ -46,19 +46,19 @@ impl Snapshot {
         }
     }
 
-    /// How many insights of `self` have another time in `later`, beside that named `except`.
+    /// How many insights of `self`, except that named `except`, have other times in `later`.
     pub(crate) fn moved(&self, later: &Self, except: &str) -> usize {
         self.differing(later, except, |before, after| {
             times(&before.status) != times(&after.status)
         })
     }
 
-    /// How many insights of `self` are another object in `later`, or are gone.
+    /// How many insights of `self` were recreated or deleted in `later`.
     pub(crate) fn replaced(&self, later: &Self) -> usize {
         self.differing(later, "", |before, after| before.uid != after.uid)
     }
 
-    /// How many insights of `self` say something else in `other`, whatever the times.
+    /// How many insights of `self` differ in `other`, apart from times.
     pub(crate) fn contradicting(&self, other: &Self) -> usize {
         self.differing(other, "", |one, other| {
             without_times(&one.status) != without_times(&other.status)
@@ -68,8 +68,8 @@ impl Snapshot {
     /// How many of these insights are not in that phase.
     pub(crate) fn stale<'a>(&self, phases: impl Iterator<Item = (&'a str, &'a str)>) -> usize {
         let is_stale = |(name, phase): &(&str, &str)| {
-            let held = self.0.get(*name);
-            held.is_none_or(|held| held.status["phase"] != *phase)
+            let entry = self.0.get(*name);
+            entry.is_none_or(|entry| entry.status["phase"] != *phase)
         };
         phases.filter(is_stale).count()
     }
@@ -78,15 +78,15 @@ impl Snapshot {
         &self,
         other: &Self,
         except: &str,
-        differs: impl Fn(&Held, &Held) -> bool,
+        differs: impl Fn(&Entry, &Entry) -> bool,
     ) -> usize {
         let mine = self.0.iter().filter(|(name, _)| *name != except);
-        mine.filter(|(name, held)| other.0.get(*name).is_none_or(|other| differs(held, other)))
+        mine.filter(|(name, entry)| other.0.get(*name).is_none_or(|other| differs(entry, other)))
             .count()
     }
 }
 
-/// Whether a field of a status is a time, or is made of times.
+/// Whether a field of a status is a time, or consists of times.
 fn is_time(key: &str) -> bool {
     key.ends_with("Time") || key == "timeline"
 }
@@ -109,13 +109,14 @@ fn times(status: &Value) -> Vec<&Value> {
     }
 }
 
-/// A status without what depends on when it was written.
+/// A status without its times.
 fn without_times(status: &Value) -> Value {
     match status {
         Value::Object(fields) => {
-            let kept = fields.iter().filter(|(key, _)| !is_time(key));
+            let others = fields.iter().filter(|(key, _)| !is_time(key));
             Value::Object(
-                kept.map(|(key, value)| (key.clone(), without_times(value)))
+                others
+                    .map(|(key, value)| (key.clone(), without_times(value)))
                     .collect(),
             )
         }
@@ -132,11 +133,11 @@ mod tests {
 
     fn of(uid: &str, status: Value) -> Snapshot {
         let uid = uid.to_owned();
-        Snapshot(BTreeMap::from([("a".to_owned(), Held { uid, status })]))
+        Snapshot(BTreeMap::from([("a".to_owned(), Entry { uid, status })]))
     }
 
     #[test]
-    fn a_time_that_moved_is_told_from_a_word_that_changed() {
+    fn moved_times_are_distinguished_from_other_changes() {
         let at = |time: &str, phase: &str| {
             let conditions = json!([{"type": "Updating", "lastTransitionTime": time}]);
             json!({"phase": phase, "phaseStartTime": "0", "conditions": conditions})

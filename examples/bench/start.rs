@@ -4,21 +4,21 @@ use anyhow::Result;
 
 use super::bench::{Bench, MARKER};
 use super::limits::Limits;
+use super::observer::{NODES, Observer, POOLS};
 use super::operator::Operator;
 use super::pace::as_f64;
 use super::processor::Processor;
 use super::report::{Report, Row, progress, thousands};
 use super::snapshot::Snapshot;
-use super::witness::{NODES, POOLS, Witness};
 use super::writes::in_words;
 
-/// The memory, in MiB, of an operator in a cluster that has all but nodes. Leaves no insight behind.
+/// The memory, in MiB, of an operator in a cluster that has everything but nodes. Leaves no insight behind.
 ///
 /// # Errors
-/// When the operator does not start: then nothing can be measured.
+/// When the operator does not start, so that nothing can be measured.
 pub(crate) async fn without_nodes(bench: &Bench) -> Result<f64> {
     progress("starting the operator without nodes");
-    let operator = bench.program.start_ready(bench.patience()).await?;
+    let operator = bench.program.start_ready(bench.timeout()).await?;
     let empty = operator.settled_mib().await?;
     operator.stop().await?;
     bench.delete_insights().await?;
@@ -46,17 +46,17 @@ pub(crate) async fn measure(
 }
 
 async fn first_start(bench: &Bench, limits: &Limits, report: &mut Report) -> Result<Operator> {
-    let mut nodes = Witness::start(&bench.client, NODES).await?;
-    let mut pools = Witness::start(&bench.client, POOLS).await?;
+    let mut nodes = Observer::start(&bench.client, NODES).await?;
+    let mut pools = Observer::start(&bench.client, POOLS).await?;
     let mark = bench.plane.audit().mark()?;
     let operator = bench.program.start()?;
     let row = async {
         let processor = Processor::watch(&operator)?;
-        let patience = bench.patience();
-        let all = nodes.until(bench.nodes(), patience, |_| true);
+        let timeout = bench.timeout();
+        let all = nodes.until(bench.nodes(), timeout, |_| true);
         let (last_node, last_pool) = operator
             .meanwhile(async {
-                tokio::try_join!(all, pools.until(Bench::pools(), patience, |_| true))
+                tokio::try_join!(all, pools.until(Bench::pools(), timeout, |_| true))
             })
             .await?;
         let cpu = operator.cpu_seconds()?;
@@ -66,7 +66,7 @@ async fn first_start(bench: &Bench, limits: &Limits, report: &mut Report) -> Res
         let statuses = bench.writes_since(mark)?.node_statuses(MARKER);
         let ratio = took / limits.creates_and_puts(bench.nodes());
         let a_node = as_f64(statuses) / as_f64(bench.nodes() - 1);
-        anyhow::Ok(Row::held(
+        anyhow::Ok(Row::with_target(
             format!(
                 "{took:.1} s, {ratio:.2} × the limit; {a_node:.2} status writes a node; {cpu:.1} CPU s{shares}"
             ),
@@ -84,24 +84,24 @@ async fn first_start(bench: &Bench, limits: &Limits, report: &mut Report) -> Res
 async fn memory(bench: &Bench, operator: &Operator, empty: f64) -> Result<Row> {
     let settled = operator.settled_mib().await?;
     let a_node = (settled - empty) * 1024.0 / as_f64(bench.nodes());
-    let row = held_memory(bench, settled, operator.peak_mib()?);
+    let row = memory_row(bench, settled, operator.peak_mib()?);
     Ok(row.and(&format!(
         "; {a_node:.1} KiB a node above the {empty:.1} MiB without nodes"
     )))
 }
 
-/// Memory beside the target that fits the number of nodes.
-pub(crate) fn held_memory(bench: &Bench, settled: f64, peak: f64) -> Row {
+/// Memory, with the target for this number of nodes.
+pub(crate) fn memory_row(bench: &Bench, settled: f64, peak: f64) -> Row {
     let (settled_target, peak_target) = memory_targets(bench.nodes());
-    Row::held(
+    Row::with_target(
         format!("{settled:.1} MiB settled, {peak:.1} MiB peak"),
         format!("≤ {settled_target:.0} MiB settled, ≤ {peak_target:.0} MiB peak"),
         settled <= settled_target && peak <= peak_target,
     )
 }
 
-/// The budget of settled and of peak memory, in MiB: 24 up to 1,000 nodes, and 40 and 64 at 5,000; every
-/// further node may take 5 KiB.
+/// The budgets for settled and peak memory, in MiB: 24 up to 1,000 nodes, and 40 and 64 at 5,000; each
+/// additional node may take 5 KiB.
 fn memory_targets(nodes: usize) -> (f64, f64) {
     const SMALL: (usize, f64) = (1000, 24.0);
     const LARGE: (usize, f64, f64) = (5000, 40.0, 64.0);
@@ -119,20 +119,20 @@ async fn restart(bench: &Bench) -> Result<Row> {
     let pools = Snapshot::take(bench, POOLS).await?;
     let mark = bench.plane.audit().mark()?;
     let operator = bench.program.start()?;
-    let ready = operator.ready(bench.patience()).await?.as_secs_f64();
+    let ready = operator.ready(bench.timeout()).await?.as_secs_f64();
     bench.settle().await?;
     let nodes_now = Snapshot::take(bench, NODES).await?;
     let pools_now = Snapshot::take(bench, POOLS).await?;
     operator.stop().await?;
-    // The marker's own change is wanted; it shows in its pool as well.
+    // The marker's own change is intended; it shows in its pool as well.
     let (pool, _) = MARKER.split_once('-').unwrap_or((MARKER, ""));
     let writes = bench.writes_since(mark)?.others(&[MARKER, pool]);
     let moved = nodes.moved(&nodes_now, MARKER) + pools.moved(&pools_now, pool);
     let replaced = nodes.replaced(&nodes_now) + pools.replaced(&pools_now);
     let target = 4.0 * (as_f64(bench.nodes()) / 5000.0).max(1.0);
-    Ok(Row::held(
+    Ok(Row::with_target(
         format!(
-            "ready after {ready:.2} s; {}; times moved in {} insights; {} deleted or created anew",
+            "ready after {ready:.2} s; {}; times moved in {} insights; {} deleted or recreated",
             in_words(&writes),
             thousands(moved),
             thousands(replaced)
@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_memory_budget_fits_the_number_of_nodes() {
+    fn the_memory_budget_depends_on_the_number_of_nodes() {
         let targets = |nodes| {
             let (settled, peak) = memory_targets(nodes);
             format!("{settled:.0}/{peak:.0}")

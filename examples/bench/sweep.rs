@@ -1,4 +1,4 @@
-//! Rows of changes that concern every node.
+//! Rows of changes that affect every node.
 
 use std::time::Instant;
 
@@ -7,15 +7,15 @@ use node_insights::api::types::Phase;
 
 use super::bench::{Bench, MARKER, NEW};
 use super::limits::Limits;
+use super::observer::{NODES, Observer};
 use super::operator::Operator;
 use super::pace::{as_f64, paced};
 use super::processor::Processor;
 use super::report::{Report, Row, progress};
-use super::start::held_memory;
-use super::witness::{NODES, Witness};
+use super::start::memory_row;
 
-/// Nodes that are patched each second in a sweep: about what an API server on two cores takes beside
-/// the operator's writes.
+/// Nodes that are patched per second in a sweep: about what an API server on two cores can handle in addition
+/// to the operator's writes.
 pub(crate) const RATE: f64 = 270.0;
 
 /// A new target version, all nodes draining, and the memory after both; with one operator.
@@ -24,7 +24,7 @@ pub(crate) const RATE: f64 = 270.0;
 /// When the operator does not start or stop.
 pub(crate) async fn measure(bench: &mut Bench, limits: &Limits, report: &mut Report) -> Result<()> {
     let limit = limits.replaced_now(bench).await?;
-    let operator = bench.program.start_ready(bench.patience()).await?;
+    let operator = bench.program.start_ready(bench.timeout()).await?;
     progress("changing the target version");
     let row = operator.meanwhile(retarget(bench, limit, &operator)).await;
     report.add("Target version changes: every node's insight shows it", row);
@@ -32,7 +32,7 @@ pub(crate) async fn measure(bench: &mut Bench, limits: &Limits, report: &mut Rep
     drain(bench, &operator, report).await;
     let memory = async {
         let settled = operator.settled_mib().await?;
-        Ok(held_memory(bench, settled, operator.peak_mib()?))
+        Ok(memory_row(bench, settled, operator.peak_mib()?))
     };
     report.add("Memory (RSS) after these sweeps", memory.await);
     operator.stop().await?;
@@ -40,11 +40,11 @@ pub(crate) async fn measure(bench: &mut Bench, limits: &Limits, report: &mut Rep
 }
 
 async fn retarget(bench: &Bench, limit: f64, operator: &Operator) -> Result<Row> {
-    let mut witness = Witness::start(&bench.client, NODES).await?;
+    let mut observer = Observer::start(&bench.client, NODES).await?;
     let mark = bench.plane.audit().mark()?;
     let (started, processor) = (Instant::now(), Processor::watch(operator)?);
     bench.editor.start_update(NEW).await?;
-    let pending = witness.until(bench.nodes(), bench.patience(), |status| {
+    let pending = observer.until(bench.nodes(), bench.timeout(), |status| {
         status.phase == Some(Phase::Pending) && status.desired_version.as_deref() == Some(NEW)
     });
     let took = (pending.await? - started).as_secs_f64();
@@ -53,7 +53,7 @@ async fn retarget(bench: &Bench, limit: f64, operator: &Operator) -> Result<Row>
     let statuses = bench.writes_since(mark)?.node_statuses(MARKER);
     let ratio = took * limit / as_f64(bench.nodes());
     let a_node = as_f64(statuses) / as_f64(bench.nodes() - 1);
-    Ok(Row::held(
+    Ok(Row::with_target(
         format!(
             "{took:.1} s, {ratio:.2} × the limit, {limit:.0} statuses/s replaced just before; {a_node:.2} writes \
              a node{shares}"
@@ -63,14 +63,14 @@ async fn retarget(bench: &Bench, limit: f64, operator: &Operator) -> Result<Row>
     ))
 }
 
-/// What was seen of a sweep: two rows come of it.
+/// The measurements of a sweep, for two rows.
 struct Swept {
     lag: f64,
     rate: f64,
     shares: String,
     busiest: usize,
     pool_writes: usize,
-    refused: usize,
+    rejected: usize,
 }
 
 async fn drain(bench: &mut Bench, operator: &Operator, report: &mut Report) {
@@ -90,10 +90,10 @@ async fn drain(bench: &mut Bench, operator: &Operator, report: &mut Report) {
 async fn patch_all(bench: &mut Bench, operator: &Operator) -> Result<Swept> {
     bench.render().await?;
     bench.settle().await?;
-    let mut witness = Witness::start(&bench.client, NODES).await?;
+    let mut observer = Observer::start(&bench.client, NODES).await?;
     let mark = bench.plane.audit().mark()?;
-    let (count, patience) = (bench.nodes(), bench.patience());
-    let all = witness.until(count, patience, |status| {
+    let (count, timeout) = (bench.nodes(), bench.timeout());
+    let all = observer.until(count, timeout, |status| {
         status.phase == Some(Phase::Draining)
     });
     let processor = Processor::watch(operator)?;
@@ -109,7 +109,7 @@ async fn patch_all(bench: &mut Bench, operator: &Operator) -> Result<Swept> {
         shares,
         busiest: writes.busiest_pool_second(),
         pool_writes: writes.pool_statuses(),
-        refused: writes.refused(),
+        rejected: writes.rejected(),
     })
 }
 
@@ -117,7 +117,7 @@ fn lag_row(swept: &Swept) -> Row {
     let Swept {
         lag, rate, shares, ..
     } = swept;
-    Row::held(
+    Row::with_target(
         format!("{lag:.2} s behind, at {rate:.0}/s{shares}"),
         "≤ 1.5 s behind",
         *lag <= 1.5,
@@ -128,12 +128,14 @@ fn pools_row(swept: &Swept) -> Row {
     let Swept {
         busiest,
         pool_writes,
-        refused,
+        rejected,
         ..
     } = swept;
-    Row::held(
-        format!("at most {busiest} a second and pool, {pool_writes} in all; {refused} refused"),
-        "≤ 1 a second and pool, 0 refused",
-        *busiest <= 1 && *refused == 0,
+    Row::with_target(
+        format!(
+            "at most {busiest} per second and pool, {pool_writes} in total; {rejected} rejected"
+        ),
+        "≤ 1 per second and pool, 0 rejected",
+        *busiest <= 1 && *rejected == 0,
     )
 }

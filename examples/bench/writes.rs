@@ -6,10 +6,10 @@ use anyhow::Result;
 use jiff::{SignedDuration, Timestamp};
 use node_insights_harness::{AuditEntry, AuditMark, ControlPlane};
 
+use super::observer::{NODES, POOLS};
 use super::operator::ACCOUNT;
-use super::witness::{NODES, POOLS};
 
-/// The operator's requests that may change something, answered since a mark.
+/// The operator's requests with a writing verb, answered since a mark.
 pub(crate) struct Writes(Vec<AuditEntry>);
 
 impl Writes {
@@ -24,14 +24,14 @@ impl Writes {
             entry.user == user
                 && entry.stage == "ResponseComplete"
                 && !["get", "list", "watch"].contains(&entry.verb.as_str())
-                // Questions that are asked by a POST.
+                // Reviews, which are created by POST.
                 && !entry.api_group.ends_with("authorization.k8s.io")
                 && !entry.api_group.ends_with("authentication.k8s.io")
         };
         Ok(Self(entries.filter(changing).collect()))
     }
 
-    /// Status writes of nodes' insights, without those of the node `except`.
+    /// Status writes of node insights, without those of the node `except`.
     pub(crate) fn node_statuses(&self, except: &str) -> usize {
         let done = self
             .done(NODES)
@@ -39,8 +39,8 @@ impl Writes {
         done.filter(|entry| entry.name != except).count()
     }
 
-    /// Everything that was written, by verb and resource; without leases, which a replica renews for
-    /// as long as it lives, and without the insights of these names and the Events about them.
+    /// All writes, by verb and resource; without leases, which a replica keeps renewing, and without the insights
+    /// of these names and the Events about them.
     pub(crate) fn others(&self, except: &[&str]) -> BTreeMap<String, usize> {
         let mut counts = BTreeMap::new();
         let written = self.0.iter().filter(|entry| entry.is_write());
@@ -61,7 +61,7 @@ impl Writes {
         counts
     }
 
-    /// The most writes of one pool's status that began within one second.
+    /// The most writes of one pool's status that started within one second.
     pub(crate) fn busiest_pool_second(&self) -> usize {
         let mut times: BTreeMap<&str, Vec<Timestamp>> = BTreeMap::new();
         for entry in self
@@ -73,17 +73,17 @@ impl Writes {
         times.into_values().map(most_in_a_second).max().unwrap_or(0)
     }
 
-    /// Status writes of pools' insights.
+    /// Status writes of pool insights.
     pub(crate) fn pool_statuses(&self) -> usize {
         self.done(POOLS)
             .filter(|entry| entry.subresource == "status")
             .count()
     }
 
-    /// Writes that the API server refused; a conflict, which is met by reading again, is none.
-    pub(crate) fn refused(&self) -> usize {
-        let refused = |entry: &&AuditEntry| entry.code >= 400 && entry.code != 409;
-        self.0.iter().filter(refused).count()
+    /// Writes that the API server rejected, without conflicts, after which the operator reads again and retries.
+    pub(crate) fn rejected(&self) -> usize {
+        let rejected = |entry: &&AuditEntry| entry.code >= 400 && entry.code != 409;
+        self.0.iter().filter(rejected).count()
     }
 
     fn done(&self, resource: &str) -> impl Iterator<Item = &AuditEntry> {
@@ -93,7 +93,7 @@ impl Writes {
     }
 }
 
-/// What was written, in words.
+/// The counts of writes as text.
 pub(crate) fn in_words(counts: &BTreeMap<String, usize>) -> String {
     if counts.is_empty() {
         return "0 writes".to_owned();
@@ -105,7 +105,7 @@ pub(crate) fn in_words(counts: &BTreeMap<String, usize>) -> String {
     words.join(", ")
 }
 
-/// How many of these moments at most lie within one second.
+/// The most of these times within any one second.
 fn most_in_a_second(mut times: Vec<Timestamp>) -> usize {
     times.sort_unstable();
     let second = SignedDuration::from_secs(1);

@@ -1,11 +1,11 @@
-{{/* Name of the application, for labels. */}}
+{{/* The name of the application, for labels. */}}
 {{- define "node-insights.name" -}}
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
 {{/*
-Name of every object: the release's when it says what it is, else both. At most 63 characters, which is
-what the name of a Service may have.
+The name of every object: that of the release if it contains that of the chart, otherwise both. At most 63
+characters, the limit for a Service.
 */}}
 {{- define "node-insights.fullname" -}}
 {{- if .Values.fullnameOverride }}
@@ -17,21 +17,21 @@ what the name of a Service may have.
 {{- end }}
 {{- end }}
 
-{{/* What the pods of this release have in common, the one of `helm test` included. */}}
+{{/* The labels that all pods of this release have in common, including that of `helm test`. */}}
 {{- define "node-insights.releaseLabels" -}}
 app.kubernetes.io/name: {{ include "node-insights.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
-{{/* What selects the operator's pods. It can never change: a Deployment's selector is fixed. */}}
+{{/* The selector of the operator's pods. It can never change: a Deployment's selector is immutable. */}}
 {{- define "node-insights.selectorLabels" -}}
 {{ include "node-insights.releaseLabels" . }}
 app.kubernetes.io/component: operator
 {{- end }}
 
 {{/*
-Labels of every object. What is in commonLabels gives way to the chart's own, and no key stands twice: a
-server-side apply refuses that.
+The labels of every object. The chart's own take precedence over commonLabels, and no key is duplicate, which
+server-side apply would reject.
 */}}
 {{- define "node-insights.labels" -}}
 {{- $own := dict
@@ -43,7 +43,7 @@ server-side apply refuses that.
 {{- toYaml $own }}
 {{- end }}
 
-{{/* Labels of the operator's pods. */}}
+{{/* The labels of the operator's pods. */}}
 {{- define "node-insights.podLabels" -}}
 {{- $own := include "node-insights.labels" . | fromYaml }}
 {{- $own = omit $own "helm.sh/chart" "app.kubernetes.io/managed-by" }}
@@ -59,7 +59,7 @@ server-side apply refuses that.
 {{- end }}
 {{- end }}
 
-{{/* registry/repository:tag@digest; with a digest the tag is for people. */}}
+{{/* registry/repository:tag@digest; with a digest the tag is only informative. */}}
 {{- define "node-insights.image" -}}
 {{- $registry := .Values.global.imageRegistry | default .Values.image.registry }}
 {{- with $registry }}{{ trimSuffix "/" . }}/{{ end }}
@@ -73,8 +73,8 @@ server-side apply refuses that.
 {{- end }}
 
 {{/*
-Whether an object for the Prometheus Operator is rendered, by its mode: "true" or nothing. Takes the root,
-the values of the object and where they are.
+Whether an object for the Prometheus Operator is rendered, by its mode: "true" or empty. Takes the root, the
+values of the object and their path.
 */}}
 {{- define "node-insights.monitor" -}}
 {{- if .monitor.enabled }}
@@ -87,7 +87,7 @@ the values of the object and where they are.
 {{- end }}
 {{- end }}
 
-{{/* A duration of hours, minutes and seconds, as in 1h30m, in seconds. */}}
+{{/* Converts a duration of hours, minutes and seconds, as in 1h30m, to seconds. */}}
 {{- define "node-insights.seconds" -}}
 {{- $hours := regexFind "[0-9]+h" . | trimSuffix "h" | int64 }}
 {{- $minutes := regexFind "[0-9]+m" . | trimSuffix "m" | int64 }}
@@ -95,7 +95,7 @@ the values of the object and where they are.
 {{- add (mul $hours 3600) (mul $minutes 60) $seconds }}
 {{- end }}
 
-{{/* What both monitors say of how to scrape. Takes what node-insights.monitor takes. */}}
+{{/* The scrape configuration of both monitors. Same arguments as node-insights.monitor. */}}
 {{- define "node-insights.scrape" -}}
 port: https-metrics
 path: /metrics
@@ -117,7 +117,7 @@ tlsConfig:
       name: {{ .root.Values.metrics.certificate.secretName }}
       key: ca.crt
   {{- else }}
-  # The operator makes itself a new certificate at each start: there is nothing to check it by.
+  # The operator generates a new self-signed certificate at each start, which cannot be verified.
   insecureSkipVerify: true
   {{- end }}
 {{- with .monitor.metricRelabelings }}
@@ -131,7 +131,7 @@ relabelings:
 {{- end }}
 
 {{/*
-Flags that decide which permissions the operator needs, of the operator and of doctor.
+Flags of the operator and of doctor that determine the permissions which the operator needs.
 */}}
 {{- define "node-insights.needs" -}}
 {{- $fullname := include "node-insights.fullname" . -}}

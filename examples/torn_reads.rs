@@ -1,17 +1,16 @@
-//! Counts torn cuts of the store: reads of a pool that mix values of different moments, while others
-//! write as fast as they can. `cargo run --release --example torn_cuts`; `docs/adr/0002-store.md` has
-//! the figures.
+//! Counts torn reads of the store: snapshots of a pool that mix values of different moments, under
+//! concurrent writes. `cargo run --release --example torn_reads`; `docs/adr/0002-store.md` has the
+//! figures.
 //!
-//! The writer takes all nodes in their order, round after round. So at any moment the nodes of a pool up
-//! to some node are in one round and the others in the round before; what a read shows that is anything
-//! else never was.
+//! The writer updates all nodes in order, round after round. So at any moment the nodes of a pool up to
+//! some node are in one round and the others in the round before; any other snapshot is torn.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use node_insights::registry::store::Store;
 
-/// As in a large cluster, and such that all pools are of one size.
+/// As in a large cluster, and divisible into pools of equal size.
 const NODES: u32 = 5_001;
 const POOLS: u32 = 3;
 const READS: u32 = 1_000_000;
@@ -27,23 +26,23 @@ struct Node {
 fn main() {
     let store: Store<u32, Node, u32> = Store::indexed(|node| Some(node.pool));
     let started = Instant::now();
-    let (torn, writes) = storm(
+    let (torn, writes) = run(
         |node| drop(store.upsert(node.name, node)),
         |pool| {
-            let cut = store.snapshot_of(&pool);
-            cut.values.iter().map(|node| **node).collect()
+            let snapshot = store.snapshot_of(&pool);
+            snapshot.values.iter().map(|node| **node).collect()
         },
     );
     println!(
-        "{READS} reads of a pool of {} nodes beside {writes} writes in {:.1?}: {torn} torn",
+        "{READS} reads of a pool of {} nodes during {writes} writes in {:.1?}: {torn} torn",
         NODES / POOLS,
         started.elapsed()
     );
 }
 
-/// Reads pools, ordered by name, beside a writer: one of each, as more than there are cores would only
-/// take turns and so hide what is torn. How many reads were torn, and how many writes there were.
-fn storm(write: impl Fn(Node) + Sync, read: impl Fn(u32) -> Vec<Node>) -> (usize, u64) {
+/// Reads pools, ordered by name, concurrently with a writer: one thread of each, as more threads than cores
+/// would take turns and thereby hide torn reads. Returns the number of torn reads and of writes.
+fn run(write: impl Fn(Node) + Sync, read: impl Fn(u32) -> Vec<Node>) -> (usize, u64) {
     let write_round = |round| {
         for name in 0..NODES {
             let pool = name % POOLS;

@@ -1,7 +1,7 @@
-//! The second watcher: says when a change of an insight is visible to somebody else.
+//! The second watcher: records when a change of an insight is visible to another client.
 //!
-//! It reads of each event only what is asked for here, and notes the time as soon as the event has
-//! arrived, so that it takes little of the processor that it shares with what is measured.
+//! It parses only the needed fields of each event, and records the time as soon as the event arrives, so that
+//! it uses little of the CPU that it shares with what is measured.
 
 use std::collections::HashSet;
 use std::pin::pin;
@@ -23,9 +23,9 @@ pub(crate) const NODES: &str = "nodeprogressinsights";
 /// Insights of pools.
 pub(crate) const POOLS: &str = "poolprogressinsights";
 
-/// An insight, as it was seen.
+/// An observed insight.
 #[derive(Debug)]
-pub(crate) struct Sighting {
+pub(crate) struct Observation {
     /// Its name.
     pub(crate) name: String,
     /// Its status; none right after its creation.
@@ -34,13 +34,13 @@ pub(crate) struct Sighting {
     pub(crate) at: Instant,
 }
 
-/// What is read of a status.
+/// The parsed fields of a status.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SeenStatus {
-    /// Of a node only.
+    /// Only for a node.
     pub(crate) phase: Option<Phase>,
-    /// The version that it shall run.
+    /// The desired version.
     pub(crate) desired_version: Option<String>,
     #[serde(default)]
     conditions: Vec<SeenCondition>,
@@ -57,7 +57,7 @@ impl SeenStatus {
 
 #[derive(Debug, Clone, Deserialize)]
 struct SeenCondition {
-    // Of a Node's condition it may be missing.
+    // May be missing in a condition of a Node.
     #[serde(default)]
     reason: String,
 }
@@ -71,20 +71,20 @@ struct Seen {
 #[derive(Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct SeenMeta {
-    // A list has none.
+    // Missing for a list.
     #[serde(default)]
     name: String,
     resource_version: String,
 }
 
-/// A running watch of the insights of one kind; ended by its drop.
-pub(crate) struct Witness {
+/// A running watch of the insights of one kind; its drop ends it.
+pub(crate) struct Observer {
     task: JoinHandle<()>,
-    sightings: UnboundedReceiver<Result<Sighting>>,
+    observations: UnboundedReceiver<Result<Observation>>,
 }
 
-impl Witness {
-    /// Sees every change from now on.
+impl Observer {
+    /// Observes every change from now on.
     ///
     /// # Errors
     /// When the API server does not answer.
@@ -92,7 +92,7 @@ impl Witness {
         Self::watch(client, &format!("/apis/{API_VERSION}/{plural}")).await
     }
 
-    /// Sees every change of a Node from now on.
+    /// Observes every change of a Node from now on.
     ///
     /// # Errors
     /// When the API server does not answer.
@@ -107,67 +107,65 @@ impl Witness {
         // An hour: no measurement takes that long.
         let watch = format!("{url}?watch=1&resourceVersion={version}&timeoutSeconds=3600");
         let request = Request::get(watch).body(Vec::new())?;
-        let (sender, sightings) = mpsc::unbounded_channel();
+        let (sender, observations) = mpsc::unbounded_channel();
         let client = client.clone();
         let task = tokio::spawn(async move {
             let ended = watch_until_the_end(&client, request, &sender).await;
             let error = ended.err().unwrap_or_else(|| anyhow!("it has ended"));
-            // Nobody may be there any more to hear it.
+            // The receiver may be gone.
             let _ = sender.send(Err(error.context("the second watcher's watch")));
         });
-        Ok(Self { task, sightings })
+        Ok(Self { task, observations })
     }
 
-    /// The next insight that has changed, at the latest after `patience`.
+    /// The next observation.
     ///
     /// # Errors
-    /// When none comes, or the watch has ended.
-    pub(crate) async fn next(&mut self, patience: Duration) -> Result<Sighting> {
-        let next = tokio::time::timeout(patience, self.sightings.recv()).await;
-        next.with_context(|| format!("no change of an insight was seen for {patience:?}"))?
+    /// When there is none within `timeout`, or the watch has ended.
+    pub(crate) async fn next(&mut self, timeout: Duration) -> Result<Observation> {
+        let next = tokio::time::timeout(timeout, self.observations.recv()).await;
+        next.with_context(|| format!("no change of an insight was observed for {timeout:?}"))?
             .context("the second watcher is gone")?
     }
 
-    /// What has arrived by now and was not yet looked at.
+    /// The observations that have arrived and were not yet returned.
     ///
     /// # Errors
     /// When the watch has ended.
-    pub(crate) fn arrived(&mut self) -> Result<Vec<Sighting>> {
-        std::iter::from_fn(|| self.sightings.try_recv().ok()).collect()
+    pub(crate) fn arrived(&mut self) -> Result<Vec<Observation>> {
+        std::iter::from_fn(|| self.observations.try_recv().ok()).collect()
     }
 
-    /// Waits until `count` insights have been seen with such a status, and returns when the last one
-    /// arrived.
+    /// Waits until `count` insights were observed with a status that meets the condition, and returns when the
+    /// last one arrived.
     ///
     /// # Errors
-    /// When they have not come within `patience`.
+    /// When that does not happen within `timeout`.
     pub(crate) async fn until(
         &mut self,
         count: usize,
-        patience: Duration,
-        is_so: impl Fn(&SeenStatus) -> bool,
+        timeout: Duration,
+        is_expected: impl Fn(&SeenStatus) -> bool,
     ) -> Result<Instant> {
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + timeout;
         let mut seen = HashSet::new();
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let sighting = self.next(left).await.with_context(|| {
+            let observation = self.next(left).await.with_context(|| {
                 let so_far = seen.len();
-                format!(
-                    "waited {patience:?}, and {so_far} of {count} insights are as they shall be"
-                )
+                format!("after {timeout:?} only {so_far} of {count} insights are as expected")
             })?;
-            if sighting.status.as_ref().is_some_and(&is_so) {
-                seen.insert(sighting.name);
+            if observation.status.as_ref().is_some_and(&is_expected) {
+                seen.insert(observation.name);
             }
             if seen.len() == count {
-                return Ok(sighting.at);
+                return Ok(observation.at);
             }
         }
     }
 }
 
-impl Drop for Witness {
+impl Drop for Observer {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -176,7 +174,7 @@ impl Drop for Witness {
 async fn watch_until_the_end(
     client: &Client,
     request: Request<Vec<u8>>,
-    sender: &UnboundedSender<Result<Sighting>>,
+    sender: &UnboundedSender<Result<Observation>>,
 ) -> Result<()> {
     let mut events = pin!(client.request_events::<Seen>(request).await?);
     while let Some(event) = events.try_next().await? {
@@ -185,7 +183,7 @@ async fn watch_until_the_end(
             WatchEvent::Added(seen) | WatchEvent::Modified(seen) => {
                 let Seen { metadata, status } = seen;
                 let name = metadata.name;
-                sender.send(Ok(Sighting { name, status, at }))?;
+                sender.send(Ok(Observation { name, status, at }))?;
             }
             WatchEvent::Error(status) => bail!("{}", status.message),
             WatchEvent::Deleted(_) | WatchEvent::Bookmark(_) => {}
