@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 
 CARGO ?= cargo
-# The cluster that the demo simulates: openshift, or kubernetes, where nodes are replaced.
+# The cluster that the demo simulates: openshift; kubernetes, where nodes are replaced; or karpenter.
 PLATFORM ?= openshift
 # KEEP=1 leaves the demo's control plane and operator running.
 KEEP ?=
@@ -35,7 +35,7 @@ help: ## Print this
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: ## Watch a simulated cluster being updated; PLATFORM=openshift|kubernetes, KEEP=1 leaves it running
+demo: ## Watch a simulated cluster being updated; PLATFORM=openshift|kubernetes|karpenter, KEEP=1 leaves it running
 	@hack/demo.sh "$(PLATFORM)" "$(KEEP)"
 
 .PHONY: test

@@ -57,12 +57,9 @@ async fn play(arguments: Arguments) -> Result<()> {
     let pace = Pace::new(arguments.pace);
     if arguments.load {
         let version = client.apiserver_version().await?.git_version;
-        println!(
-            "{}",
-            Scenario::new(arguments.platform, &version, pace)?
-                .load(&client)
-                .await?
-        );
+        let scenario = Scenario::new(arguments.platform, &version, pace)?;
+        scenario.load(&client).await?;
+        println!("Loaded {}", scenario.describe());
     }
     println!(
         "Updating to {}; a paused pool is updated once it is unpaused",
@@ -83,6 +80,12 @@ async fn play(arguments: Arguments) -> Result<()> {
                 ..kubernetes::rollout::Plan::to(&arguments.to)
             };
             kubernetes::rollout::play(&client, &plan).await?;
+        }
+        Platform::Karpenter => {
+            let version = client.apiserver_version().await?.git_version;
+            Scenario::new(arguments.platform, &version, pace)?
+                .play(&client)
+                .await?;
         }
     }
     println!("Every node is updated");

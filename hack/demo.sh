@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # Builds what the demo needs, and runs it: `make demo`.
 #
-#   hack/demo.sh openshift|kubernetes [KEEP]
+#   hack/demo.sh openshift|kubernetes|karpenter [KEEP]
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 platform=${1:-openshift} keep=${2:-}
 case $platform in
-  openshift | kubernetes) ;;
+  openshift | kubernetes | karpenter) ;;
   # Check this before the build, which takes minutes.
-  *) echo "demo: PLATFORM is openshift or kubernetes, not '$platform'" >&2; exit 2 ;;
+  *) echo "demo: PLATFORM is openshift, kubernetes or karpenter, not '$platform'" >&2; exit 2 ;;
 esac
 
 hack/prerequisites.sh

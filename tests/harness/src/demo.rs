@@ -132,6 +132,7 @@ async fn play(options: &Options) -> Result<()> {
     step.done();
 
     screen::emit(&format!("{}\n", scenario.describe_update()));
+    view.expect(scenario.nodes_afterwards());
     let started = Instant::now();
     let shown = show(&scenario, &client, &mut view, &mut operator, options.pace).await;
     shown.map_err(|error| operator.explain(&error))?;

@@ -20,6 +20,7 @@ mod certificates;
 pub mod control_plane;
 pub mod demo;
 pub mod fault_proxy;
+pub mod karpenter;
 pub mod kubernetes;
 pub mod load;
 pub mod memory_limit;

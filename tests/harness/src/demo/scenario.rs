@@ -5,8 +5,9 @@ use std::str::FromStr;
 use anyhow::{Result, bail};
 use kube::Client;
 
+use crate::karpenter;
 use crate::kubernetes::{self, Pace};
-use crate::load::{Kind, Object, Summary};
+use crate::load::{Kind, Object};
 use crate::openshift::{self, Editor, Pool};
 
 /// The releases that the simulated `OpenShift` is updated from and to.
@@ -25,6 +26,8 @@ pub enum Platform {
     OpenShift,
     /// Nodes of pools are replaced.
     Kubernetes,
+    /// Nodes that have drifted are replaced by Karpenter.
+    Karpenter,
 }
 
 impl FromStr for Platform {
@@ -34,7 +37,8 @@ impl FromStr for Platform {
         match text {
             "openshift" => Ok(Self::OpenShift),
             "kubernetes" => Ok(Self::Kubernetes),
-            other => bail!("'{other}' is neither openshift nor kubernetes"),
+            "karpenter" => Ok(Self::Karpenter),
+            other => bail!("'{other}' is none of openshift, kubernetes and karpenter"),
         }
     }
 }
@@ -49,6 +53,7 @@ pub struct Scenario {
 enum Simulated {
     OpenShift(openshift::Cluster, openshift::rollout::Plan),
     Kubernetes(kubernetes::Cluster, kubernetes::rollout::Plan),
+    Karpenter(karpenter::rollout::Plan),
 }
 
 impl Scenario {
@@ -85,6 +90,11 @@ impl Scenario {
                 };
                 Simulated::Kubernetes(cluster, plan)
             }
+            Platform::Karpenter => Simulated::Karpenter(karpenter::rollout::Plan {
+                from: previous_minor(server_version),
+                version: server_version.to_owned(),
+                pace,
+            }),
         };
         Ok(Self { cluster })
     }
@@ -95,6 +105,7 @@ impl Scenario {
         let what = match &self.cluster {
             Simulated::OpenShift(..) => "OpenShift",
             Simulated::Kubernetes(..) => "Kubernetes",
+            Simulated::Karpenter(_) => "Karpenter",
         };
         format!("a simulated {what} cluster of {} nodes", self.nodes())
     }
@@ -111,6 +122,21 @@ impl Scenario {
                 "Updating to {}, about a minute. Control-plane nodes reboot, nodes of pools are replaced.",
                 plan.version
             ),
+            Simulated::Karpenter(plan) => format!(
+                "The image of the node class goes to {}, and drifted nodes are replaced, about a minute. An empty node is removed, which is no update; a node of the pool {} is held by karpenter.sh/do-not-disrupt until the others are done.",
+                plan.version,
+                karpenter::rollout::HELD_POOL
+            ),
+        }
+    }
+
+    /// How many nodes it has after the update.
+    #[must_use]
+    pub fn nodes_afterwards(&self) -> usize {
+        match &self.cluster {
+            Simulated::OpenShift(..) | Simulated::Kubernetes(..) => self.nodes(),
+            // One is empty, and removed.
+            Simulated::Karpenter(_) => self.nodes() - 1,
         }
     }
 
@@ -120,6 +146,7 @@ impl Scenario {
         let objects = match &self.cluster {
             Simulated::OpenShift(cluster, _) => cluster.objects(),
             Simulated::Kubernetes(cluster, _) => cluster.objects(),
+            Simulated::Karpenter(plan) => return plan.nodes(),
         };
         let is_node = |object: &&Object| object.kind == Kind::Node;
         objects.iter().filter(is_node).count()
@@ -129,10 +156,11 @@ impl Scenario {
     ///
     /// # Errors
     /// When the server rejects an object.
-    pub async fn load(&self, client: &Client) -> Result<Summary> {
+    pub async fn load(&self, client: &Client) -> Result<()> {
         match &self.cluster {
-            Simulated::OpenShift(cluster, _) => cluster.load(client).await,
-            Simulated::Kubernetes(cluster, _) => cluster.load(client).await,
+            Simulated::OpenShift(cluster, _) => cluster.load(client).await.map(|_| ()),
+            Simulated::Kubernetes(cluster, _) => cluster.load(client).await.map(|_| ()),
+            Simulated::Karpenter(plan) => karpenter::rollout::load(client, plan).await,
         }
     }
 
@@ -144,15 +172,17 @@ impl Scenario {
         match &self.cluster {
             Simulated::OpenShift(_, plan) => openshift::rollout::play(client, plan).await,
             Simulated::Kubernetes(_, plan) => kubernetes::rollout::play(client, plan).await,
+            Simulated::Karpenter(plan) => karpenter::rollout::play(client, plan).await,
         }
     }
 
-    /// The pool that is paused at the start.
+    /// The pool that is paused, or held, at the start.
     #[must_use]
     pub fn paused_pool(&self) -> Option<&'static str> {
         match &self.cluster {
             Simulated::OpenShift(..) => Some(PAUSED),
             Simulated::Kubernetes(..) => None,
+            Simulated::Karpenter(_) => Some(karpenter::rollout::HELD_POOL),
         }
     }
 
@@ -161,9 +191,10 @@ impl Scenario {
     /// # Errors
     /// When the server rejects it.
     pub async fn unpause(&self, client: &Client) -> Result<()> {
-        match self.paused_pool() {
-            Some(pool) => Editor::new(client).set_paused(pool, false).await,
-            None => Ok(()),
+        match &self.cluster {
+            Simulated::OpenShift(..) => Editor::new(client).set_paused(PAUSED, false).await,
+            Simulated::Kubernetes(..) => Ok(()),
+            Simulated::Karpenter(_) => karpenter::rollout::release(client).await,
         }
     }
 }

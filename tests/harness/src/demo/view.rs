@@ -43,6 +43,11 @@ impl View {
             && phases.iter().all(|phase| !phase.is_empty())
     }
 
+    /// The update ends with so many nodes.
+    pub(super) fn expect(&mut self, nodes: usize) {
+        self.expected = nodes;
+    }
+
     /// Whether every node and every pool is Completed.
     pub(super) fn is_completed(&self) -> bool {
         // Not more than expected either: the insights of replaced nodes must be gone.

@@ -103,6 +103,20 @@ impl Nodes {
         .await
     }
 
+    /// Puts a taint on a node.
+    ///
+    /// # Errors
+    /// As [`Nodes::annotate`].
+    pub async fn taint(&self, node: &str, key: &str, effect: &str) -> Result<()> {
+        let taint = Taint {
+            key: key.to_owned(),
+            effect: effect.to_owned(),
+            time_added: Some(Time(Timestamp::now())),
+            value: None,
+        };
+        self.set_taint(node, key, Some(taint), json!({})).await
+    }
+
     /// Sets the Ready condition.
     ///
     /// # Errors
