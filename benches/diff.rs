@@ -45,7 +45,8 @@ fn project_and_compare(bencher: Bencher) {
 }
 
 fn state() -> NodeState {
-    let state = node::inventory(node::openshift()).evaluate(&node::NAME.into(), None, node::at(0));
+    let state =
+        node::inventory(node::openshift()).evaluate(&node::NAME.into(), None, None, node::at(0));
     state.expect("the node is there")
 }
 

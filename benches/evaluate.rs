@@ -1,4 +1,4 @@
-//! What judging one node costs: `cargo bench --bench evaluate`. Prints, and fails on no figure.
+//! What evaluating one node costs: `cargo bench --bench evaluate`. Prints, and fails on no figure.
 
 #![allow(
     clippy::expect_used,
@@ -6,8 +6,8 @@
 )]
 
 use divan::{Bencher, black_box};
-use node_insights::domain::evaluate::Evaluator;
 use node_insights::domain::state::History;
+use node_insights::providers::Providers;
 
 #[path = "support/node.rs"]
 mod node;
@@ -21,24 +21,25 @@ fn main() {
 
 #[divan::bench(sample_size = SHORT)]
 fn openshift(bencher: Bencher) {
-    judged_again(bencher, node::openshift());
+    evaluated_again(bencher, node::openshift());
 }
 
 #[divan::bench(sample_size = SHORT)]
 fn kubernetes(bencher: Bencher) {
-    judged_again(bencher, node::kubernetes());
+    evaluated_again(bencher, node::kubernetes());
 }
 
-/// As it happens all the time: the node was judged before, and its times are kept.
-fn judged_again(bencher: Bencher, rules: Box<dyn Evaluator>) {
-    let inventory = node::inventory(rules);
+/// As it happens all the time: the node was evaluated before, and its times are kept.
+fn evaluated_again(bencher: Bencher, providers: Providers) {
+    let inventory = node::inventory(providers);
     let name = node::NAME.into();
-    let before = inventory.evaluate(&name, None, node::at(0));
+    let before = inventory.evaluate(&name, None, None, node::at(0));
     let past = History::from(&before.expect("the node is there"));
     // Dropped at once, as a state that has not changed is: kept, a thousand states would measure memory.
     bencher.bench_local(|| {
         drop(black_box(inventory.evaluate(
             black_box(&name),
+            None,
             Some(&past),
             node::at(1),
         )));

@@ -1,4 +1,4 @@
-//! The API as users see it, and the OpenShift types that we read.
+//! The API as users see it.
 //!
 //! Types only: no client, no clock, no rule of how an update is judged. `crds/` is generated from
 //! here (`node-insights crds`), and a test says that the two agree.
@@ -6,7 +6,6 @@
 pub mod crd;
 pub mod insight;
 pub mod node;
-pub mod openshift;
 pub mod pool;
 pub mod types;
 

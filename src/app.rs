@@ -1,6 +1,6 @@
 //! Puts the parts together, and takes them apart in order.
 //!
-//! Start: port, client, Events, lease, platform, backend, consumers, watches, operations, sync, centre. A consumer
+//! Start: port, client, Events, lease, backend, consumers, watches, operations, sync, centre. A consumer
 //! that is disabled is not there, and without any consumer neither is the centre.
 //!
 //! Stop: in the order of [`Parts`], each waiting for the one before; then what waits is told as Events, the lease
@@ -17,7 +17,6 @@ mod notes;
 mod parts;
 mod ports;
 mod requirements;
-mod rules;
 pub mod supervisor;
 mod sync;
 mod sync_status_file;
@@ -43,6 +42,7 @@ use crate::kubernetes::client;
 use crate::kubernetes::events::EventWriter;
 use crate::kubernetes::pod;
 use crate::kubernetes::requirements::Requirements;
+use crate::providers::Providers;
 use crate::reconcile::clock::system_clock;
 use crate::reconcile::events::Events;
 use crate::registry::operations::{Limits, Operations};
@@ -69,11 +69,11 @@ struct Running {
     port: Stage,
 }
 
-/// Runs the operator until it is told to stop.
+/// Runs the operator until it is told to stop; the nodes are evaluated by `providers`.
 ///
 /// # Errors
 /// When it cannot start, or when a part of it ends that must not.
-pub async fn run(config: RunConfig) -> anyhow::Result<()> {
+pub async fn run(config: RunConfig, providers: Providers) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("Cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("Cannot listen for SIGINT")?;
     let metrics = Arc::new(Metrics::new().context("Cannot set up metrics")?);
@@ -86,7 +86,7 @@ pub async fn run(config: RunConfig) -> anyhow::Result<()> {
     let mut running = Running::default();
 
     let result = tokio::select! {
-        result = operate(&config, &mut running, &metrics, &health) => result,
+        result = operate(&config, providers, &mut running, &metrics, &health) => result,
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
     };
@@ -111,6 +111,7 @@ pub async fn run(config: RunConfig) -> anyhow::Result<()> {
 /// Starts everything; returns only when a part ends that must not.
 async fn operate(
     config: &RunConfig,
+    providers: Providers,
     running: &mut Running,
     metrics: &Arc<Metrics>,
     health: &Arc<Health>,
@@ -160,40 +161,23 @@ async fn operate(
         health,
     };
     access.send_replace(Some(Arc::new(Access::new(client.clone()))));
-    loop {
-        let provider = rules::provider(config, &client, health).await;
-        let rules = rules::of(provider, config);
-        engine.send_replace(Some(wiring::start(&surroundings, rules, parts)?));
-        let needs = Requirements::new(
-            client.clone(),
-            requirements::scope(&config.needs, Some(provider)),
-        );
-        let following = requirements::follow(needs, Arc::clone(health), notes.clone());
-        parts.watches.spawn_until_stopped("requirements", following);
-        let ended = tokio::select! {
-            // In this order: the task of a lease that is lost has ended as well, which says less.
-            biased;
-            why = leadership.lost() => {
-                // The end that Kubernetes starts this again after.
-                return Err(LeaseLost(why).into());
-            }
-            () = rules::outdated(config, provider, &client) => None,
-            ended = parts.ended() => Some(ended),
-            ended = port.ended() => Some(ended),
-            ended = telling.ended() => Some(ended),
-            ended = election.ended() => Some(ended),
-        };
-        if let Some(ended) = ended {
-            return Err(ended.into());
+    let started = wiring::start(&surroundings, providers, parts)?;
+    engine.send_replace(Some(started.engine));
+    let scope = requirements::scope(&config.needs, started.kinds);
+    let needs = Requirements::new(client.clone(), scope);
+    let following = requirements::follow(needs, Arc::clone(health), notes.clone());
+    parts.watches.spawn_until_stopped("requirements", following);
+    let ended = tokio::select! {
+        // In this order: the task of a lease that is lost has ended as well, which says less.
+        biased;
+        why = leadership.lost() => {
+            // The end that Kubernetes starts this again after.
+            return Err(LeaseLost(why).into());
         }
-        tracing::warn!(
-            "OpenShift's APIs are served now: starting again with the rules of OpenShift"
-        );
-        engine.send_replace(None);
-        std::mem::take(parts)
-            .stop(Instant::now() + SHUTDOWN_DEADLINE)
-            .await;
-        health.clear();
-        metrics.forget_nodes();
-    }
+        ended = parts.ended() => ended,
+        ended = port.ended() => ended,
+        ended = telling.ended() => ended,
+        ended = election.ended() => ended,
+    };
+    Err(ended.into())
 }

@@ -1,25 +1,28 @@
-//! How an update is judged: facts in, states out.
+//! What evaluations are made of: facts in, states out.
 //!
 //! ```text
-//!  objects ─► facts ──► evaluate ──► NodeState ──► status of the node's insight
-//!             (edge)     (pure)          └───────► status of the pool's insight
+//!  objects ─► facts ──► a provider evaluates ──► NodeState ──► status of the node's insight
+//!             (edge)        (providers)              └───────► status of the pool's insight
 //! ```
 //!
 //! Pure: no client, no runtime, no clock and no logging; `now` is an argument. Everything here is
 //! total: hostile input yields `Unknown` with a reason, never a panic.
 
-pub mod cluster;
-pub mod evaluate;
+pub mod availability;
+pub mod erased;
+pub mod fact;
 pub mod facts;
 #[cfg(test)]
 pub(crate) mod fixtures;
 pub mod labels;
 pub mod milestones;
+pub mod node;
 pub mod node_status;
 pub mod pool;
 pub mod pool_name;
 pub mod pool_status;
 pub mod pool_versions;
+pub mod rows;
 pub mod state;
 pub mod text;
 pub mod version;

@@ -11,24 +11,23 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderValue, Request, Uri};
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
-use kube::core::{DeserializeGuard, PartialObjectMeta};
 use serde::de::DeserializeOwned;
 
-use crate::api::openshift::{ClusterVersion, MachineConfig, MachineConfigPool};
 use crate::api::types::{Condition, Phase};
 use crate::api::{NodeProgressInsightStatus, PoolProgressInsightStatus};
-use crate::domain::evaluate::Evaluator;
-use crate::domain::evaluate::kubernetes::Kubernetes;
-use crate::domain::evaluate::openshift::OpenShift;
-use crate::domain::facts::NodeFacts;
+use crate::domain::erased::downcast;
+use crate::domain::fact::{Fact, Kind, Parsed};
+use crate::domain::facts::Availability;
+use crate::domain::node::NodeObject;
 use crate::domain::node_status;
 use crate::domain::pool_status::{self, PoolView};
 use crate::domain::state::{History, NodeState};
 use crate::domain::version;
 use crate::kubernetes::lease;
-use crate::kubernetes::objects::{WatchedInsight, WatchedNode};
-use crate::reconcile::feeds;
-use crate::reconcile::inventory::Inventory;
+use crate::kubernetes::objects::{WatchedInsight, WatchedNode, WatchedObject};
+use crate::providers::openshift::kinds::{ClusterVersion, MachineConfig, MachineConfigPool};
+use crate::providers::{Options, Platform, Providers};
+use crate::reconcile::inventory::{Found, Inventory};
 use crate::reconcile::kept::{PhaseDurations, decode_timeline, encode_timeline};
 use crate::registry::sync::SyncStatus;
 
@@ -60,36 +59,40 @@ fn node(bytes: &[u8]) {
     let Some(node) = read::<WatchedNode>(bytes) else {
         return;
     };
-    let (facts, _) = node.into_parts();
-    let rules: [Box<dyn Evaluator>; 2] =
-        [Box::new(OpenShift), Box::new(Kubernetes::new(&[], None))];
-    for rules in rules {
-        let inventory = Inventory::new(rules);
-        judge(&inventory, facts.clone());
+    let (node, _) = node.into_parts();
+    for platform in [Platform::Any, Platform::OpenShift] {
+        let options = Options {
+            platform,
+            ..Options::default()
+        };
+        if let Ok(providers) = Providers::standard(&options) {
+            evaluate(&Inventory::new(providers), node.clone());
+        }
     }
 }
 
 /// Evaluates the node twice, the second time with what was known of it.
-fn judge(inventory: &Inventory, facts: NodeFacts) {
-    let name = Arc::clone(&facts.name);
-    inventory.apply_node(facts);
+fn evaluate(inventory: &Inventory, node: NodeObject) {
+    let name = Arc::clone(&node.name);
+    for place in 0..inventory.providers().kinds().len() {
+        inventory.set_availability(place, Availability::Ready);
+    }
+    inventory.apply_node_object(node);
+    inventory.open();
     let now = Timestamp::UNIX_EPOCH;
-    let Some(first) = inventory.evaluate(&name, None, now) else {
+    let Some(first) = inventory.evaluate(&name, None, None, now) else {
         return;
     };
     let past = History::from(&first);
-    let Some(second) = inventory.evaluate(&name, Some(&past), now) else {
+    let Some(second) = inventory.evaluate(&name, None, Some(&past), now) else {
         return;
     };
     for state in [first, second] {
         fits(&state);
-        if let Some(id) = state.pool.clone() {
+        let pool = state.pool_name().map(|pool| inventory.describe(&pool, now));
+        if let Some(Found::Here(pool)) = pool {
             let view = PoolView {
-                id,
-                provider: inventory.provider(),
-                paused: false,
-                desired: None,
-                configured_version: None,
+                state: Arc::new(pool),
                 nodes: vec![Arc::new(state)],
             };
             let status = pool_status::project(&view, None, 1, now);
@@ -125,28 +128,29 @@ fn conditions_fit(conditions: &[Condition]) {
     }
 }
 
+/// The fact that an object is, if it is one.
+fn fact<F: Fact + Clone>(bytes: &[u8]) -> Option<F> {
+    let object = read::<WatchedObject<false>>(bytes)?;
+    match Kind::of::<F>().parse(&object.object()) {
+        Parsed::Fact(fact) | Parsed::Flawed(fact, _) => downcast::<F>(&*fact).cloned(),
+        Parsed::Ignored | Parsed::Unreadable(_) => None,
+    }
+}
+
 fn pool(bytes: &[u8]) {
-    let Some(DeserializeGuard(Ok(pool))) = read::<DeserializeGuard<MachineConfigPool>>(bytes)
-    else {
-        return;
-    };
-    let (Ok(facts) | Err((facts, _))) = feeds::pool_facts(&pool);
-    let inventory = Inventory::new(Box::new(OpenShift));
-    let name = Arc::clone(&facts.id.name);
-    inventory.apply_pool(facts);
-    inventory.remove_pool(&name);
+    if let Some(pool) = fact::<MachineConfigPool>(bytes) {
+        line_fits(Some(&pool.owner().kind));
+    }
 }
 
 fn machine_config(bytes: &[u8]) {
-    if let Some(config) = read::<PartialObjectMeta<MachineConfig>>(bytes) {
-        line_fits(feeds::release_version(&config).as_deref());
-    }
+    let config = fact::<MachineConfig>(bytes);
+    line_fits(config.map(|config| config.release_version).as_deref());
 }
 
 fn cluster_version(bytes: &[u8]) {
-    if let Some(DeserializeGuard(Ok(cluster))) = read::<DeserializeGuard<ClusterVersion>>(bytes) {
-        line_fits(feeds::newest_version(&cluster).as_deref());
-    }
+    let cluster = fact::<ClusterVersion>(bytes);
+    line_fits(cluster.map(|cluster| cluster.version).as_deref());
 }
 
 fn insight(bytes: &[u8]) {

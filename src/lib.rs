@@ -13,6 +13,7 @@ pub mod domain;
 pub mod fuzzing;
 pub mod http;
 pub mod kubernetes;
+pub mod providers;
 pub mod reconcile;
 pub mod registry;
 pub mod telemetry;

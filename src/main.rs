@@ -40,7 +40,8 @@ fn run(config: app::config::RunConfig) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("Cannot start the runtime")?;
-    let result = runtime.block_on(app::run(config));
+    let providers = config.providers()?;
+    let result = runtime.block_on(app::run(config, providers));
     // A name that nobody resolves must not hold up the end.
     runtime.shutdown_background();
     result

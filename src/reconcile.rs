@@ -1,15 +1,15 @@
-//! What runs: the watches feed the centre, the centre evaluates, the two reconcilers write.
+//! What runs: the node-state controller takes in what the watches see and evaluates, the two reconcilers write.
 //!
 //! ```text
-//!  feeds ──► Centre (inventory, dirty nodes) ──► evaluate, commit ──► fan-out ──► KeyedQueue ──► Applier
+//!  watches ──► Centre (inventory, dirty nodes) ──► evaluate, commit ──► fan-out ──► KeyedQueue ──► Applier
 //!    └─────► InsightCache (what the API server holds) ───────────────────────────────────────────┘
 //! ```
 
 pub mod applier;
 pub mod clock;
 pub mod compare;
+pub mod discovery;
 pub mod events;
-pub mod feeds;
 pub mod insight_cache;
 pub mod insight_key;
 pub mod inspection;
@@ -23,3 +23,4 @@ pub mod pool_insight;
 pub mod states;
 pub mod steady_version;
 pub mod sync_gate;
+pub mod watches;

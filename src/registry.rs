@@ -6,7 +6,6 @@ pub mod backend;
 pub mod dirty;
 pub mod election;
 pub mod fanout;
-pub mod keyed_locks;
 pub mod lock_order;
 pub mod operations;
 pub mod store;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! main ─► app ─► reconcile ─► registry          generic: no I/O, no task, no log
-//!                    ├──────► domain ─► api      pure: no client, no runtime, no clock, no log
+//!                    ├──────► providers ─► domain ─► api      pure: no client, no runtime, no clock, no log
 //!                    ├──────► kubernetes ─► domain, api, registry
 //!                    └──────► telemetry ─► api, registry
 //!         app ─► http ─► telemetry, kubernetes::access, registry
@@ -49,7 +49,7 @@ const CLOCKS: [&str; 4] = [
     "SystemTime::now",
 ];
 
-const LAYERS: [Layer; 11] = [
+const LAYERS: [Layer; 12] = [
     Layer {
         name: "api",
         modules: &[],
@@ -79,9 +79,26 @@ const LAYERS: [Layer; 11] = [
             "k8s_openapi",
             "ring::digest",
             "serde",
+            "serde_json",
             "thiserror",
         ]),
         reason: "domain is pure: no client, no runtime, no log",
+    },
+    Layer {
+        name: "providers",
+        modules: &["api", "domain"],
+        only: Some(&[
+            "std",
+            "core",
+            // The schedules of disruption budgets.
+            "cronexpr",
+            "jiff",
+            "k8s_openapi",
+            "serde",
+            "serde_json",
+            "thiserror",
+        ]),
+        reason: "providers are pure: they see facts, and no client, runtime or log",
     },
     Layer {
         name: "registry",
@@ -129,7 +146,14 @@ const LAYERS: [Layer; 11] = [
     },
     Layer {
         name: "reconcile",
-        modules: &["api", "domain", "kubernetes", "registry", "telemetry"],
+        modules: &[
+            "api",
+            "domain",
+            "kubernetes",
+            "providers",
+            "registry",
+            "telemetry",
+        ],
         only: None,
         reason: "reconcile runs the rest, and app wires it",
     },
@@ -140,6 +164,7 @@ const LAYERS: [Layer; 11] = [
             "domain",
             "http",
             "kubernetes",
+            "providers",
             "reconcile",
             "registry",
             "telemetry",
@@ -164,6 +189,7 @@ const LAYERS: [Layer; 11] = [
             "domain",
             "http",
             "kubernetes",
+            "providers",
             "reconcile",
             "registry",
         ],
@@ -180,8 +206,7 @@ const LAYERS: [Layer; 11] = [
 ];
 
 /// Who may name the client beside `src/kubernetes`, and why. A new one needs a reason here.
-const CLIENT_OUTSIDE_KUBERNETES: [(&str, &str); 5] = [
-    ("src/app/rules.rs", "asks the client which platform this is"),
+const CLIENT_OUTSIDE_KUBERNETES: [(&str, &str); 4] = [
     ("src/app/wiring.rs", "hands the client to its users"),
     (
         "src/cli/operator.rs",
@@ -192,8 +217,8 @@ const CLIENT_OUTSIDE_KUBERNETES: [(&str, &str); 5] = [
         "hands the client to the writer that it owns",
     ),
     (
-        "src/reconcile/feeds.rs",
-        "says of each kind which API is watched and how it reaches the centre",
+        "src/reconcile/watches.rs",
+        "says of each kind which API is watched and how it reaches the node-state controller",
     ),
 ];
 
@@ -333,7 +358,7 @@ fn check(file: &str, source: &str, crates: &[String], for_tests: bool) -> Vec<Vi
                 ),
             );
         }
-        if ["api", "domain"].contains(&layer.name)
+        if ["api", "domain", "providers"].contains(&layer.name)
             && CLOCKS.iter().any(|clock| path.ends_with(clock))
         {
             report(

@@ -1,12 +1,11 @@
 //! A Node and its cluster, as large as real ones, for benchmarks.
 
 use jiff::Timestamp;
-use node_insights::domain::evaluate::Evaluator;
-use node_insights::domain::evaluate::kubernetes::{Kubernetes, WELL_KNOWN_POOL_LABELS};
-use node_insights::domain::evaluate::openshift::OpenShift;
-use node_insights::domain::labels::Selector;
-use node_insights::domain::pool::{PoolFacts, PoolId};
-use node_insights::kubernetes::objects::WatchedNode;
+use node_insights::domain::fact::Parsed;
+use node_insights::domain::facts::Availability;
+use node_insights::kubernetes::objects::{WatchedNode, WatchedObject};
+use node_insights::providers::kubernetes::WELL_KNOWN_POOL_LABELS;
+use node_insights::providers::{Options, Platform, Providers};
 use node_insights::reconcile::inventory::Inventory;
 use node_insights_harness::openshift::{PREFIX, node};
 use serde_json::{Value, json};
@@ -64,37 +63,65 @@ fn managed_fields() -> Value {
     Value::from_iter(entries)
 }
 
-/// The rules of OpenShift.
-pub(crate) fn openshift() -> Box<dyn Evaluator> {
-    Box::new(OpenShift)
+/// OpenShift alone.
+pub(crate) fn openshift() -> Providers {
+    only(Platform::OpenShift)
 }
 
-/// The rules of plain Kubernetes, with default flags.
-pub(crate) fn kubernetes() -> Box<dyn Evaluator> {
-    let labels = WELL_KNOWN_POOL_LABELS.map(str::to_owned);
-    Box::new(Kubernetes::new(&labels, None))
+/// Everybody but OpenShift, with default flags.
+pub(crate) fn kubernetes() -> Providers {
+    only(Platform::Kubernetes)
 }
 
-/// A cluster with the node, which is outdated, and what its judgement depends on.
-pub(crate) fn inventory(rules: Box<dyn Evaluator>) -> Inventory {
-    let inventory = Inventory::new(rules);
-    inventory.set_cluster_version(Some(NEW.into()));
+fn only(platform: Platform) -> Providers {
+    let options = Options {
+        platform,
+        pool_label_keys: WELL_KNOWN_POOL_LABELS.map(str::to_owned).to_vec(),
+        target_version: None,
+    };
+    Providers::standard(&options).expect("they work together")
+}
+
+/// A cluster with the node, which is outdated, and what its evaluation depends on.
+pub(crate) fn inventory(providers: Providers) -> Inventory {
+    let inventory = Inventory::new(providers);
+    for place in 0..inventory.providers().kinds().len() {
+        inventory.set_availability(place, Availability::Ready);
+    }
     inventory.set_api_server_version(Some("v1.33.3".into()));
-    inventory.set_release_version(&CONFIG.into(), Some(OLD.into()));
+    let version = json!({"status": {"history": [{"version": NEW}]}});
+    put(&inventory, "clusterversions", "version", version);
+    let release = json!({"metadata": {"annotations": {
+        format!("{PREFIX}release-image-version"): OLD,
+    }}});
+    put(&inventory, "machineconfigs", CONFIG, release);
     for name in ["infra", "master", "storage", "worker"] {
-        let labels = json!({"matchLabels": {format!("node-role.kubernetes.io/{name}"): ""}});
-        let labels = serde_json::from_value(labels).expect("this is a selector");
-        inventory.apply_pool(PoolFacts {
-            id: PoolId::machine_config_pool(name).into(),
-            uid: name.into(),
-            paused: false,
-            configuration: Some(CONFIG.into()),
-            selector: Selector::parse(Some(&labels)).expect("this is a selector"),
-        });
+        let labels = json!({format!("node-role.kubernetes.io/{name}"): ""});
+        let pool = json!({"spec": {
+            "nodeSelector": {"matchLabels": labels}, "configuration": {"name": CONFIG},
+        }});
+        put(&inventory, "machineconfigpools", name, pool);
     }
     let node: WatchedNode = serde_json::from_slice(&node_json()).expect("this is a Node");
-    inventory.apply_node(node.into_parts().0);
+    inventory.apply_node_object(node.into_parts().0);
+    inventory.open();
     inventory
+}
+
+/// Puts in an object, if its kind is read.
+fn put(inventory: &Inventory, plural: &str, name: &str, mut object: Value) {
+    let mut kinds = inventory.providers().kinds().iter().enumerate();
+    let Some((place, kind)) = kinds.find(|(_, kind)| kind.spec.plural == plural) else {
+        return;
+    };
+    object["metadata"]["name"] = name.into();
+    object["metadata"]["uid"] = name.into();
+    let object: WatchedObject<false> =
+        serde_json::from_str(&object.to_string()).expect("this is an object");
+    let Parsed::Fact(fact) = kind.parse(&object.object()) else {
+        return;
+    };
+    inventory.apply_object(place, &name.into(), Some(fact));
 }
 
 /// A moment.

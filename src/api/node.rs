@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::insight::{Column, Insight, InsightStatus, Said, desired_version_has_a_source};
 use super::types::{
-    Condition, ConditionStatus, DesiredVersionSource, Phase, PoolRef, Provider, Scope, UpdateKind,
+    Condition, ConditionStatus, DesiredVersionSource, Phase, PoolRef, ProviderName, Scope,
+    UpdateKind,
 };
 
 /// How far the update of one node is.
@@ -30,8 +31,12 @@ pub struct NodeProgressInsightStatus {
     /// exclude each other (the Updating condition says so then).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pool_ref: Option<PoolRef>,
-    /// Who updates the node.
-    pub provider: Provider,
+    /// Who updates the node: `OpenShift`, `Karpenter`, or `Kubernetes` where nothing more is known.
+    pub provider: ProviderName,
+    /// Who else had a say, as `kured`: what they changed stands in the Updating condition.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "set"))]
+    pub overlays: Vec<ProviderName>,
     /// Whether the node runs the control plane.
     pub scope: Scope,
     /// How far the update is.

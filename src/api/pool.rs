@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::insight::{Column, Insight, InsightStatus, desired_version_has_a_source};
-use super::types::{Condition, DesiredVersionSource, PoolRef, Provider, Scope};
+use super::types::{Condition, DesiredVersionSource, PoolRef, ProviderName, Scope};
 
 /// How far the update of one pool is.
 pub type PoolProgressInsight = Insight<PoolProgressInsightStatus>;
@@ -20,7 +20,7 @@ pub struct PoolProgressInsightStatus {
     /// Where the pool comes from.
     pub pool_ref: PoolRef,
     /// Who updates the pool's nodes.
-    pub provider: Provider,
+    pub provider: ProviderName,
     /// Whether the pool runs the control plane.
     pub scope: Scope,
     /// The pool in one word.
@@ -65,7 +65,7 @@ pub enum Assessment {
     Completed,
     /// Updating at least one node failed.
     Degraded,
-    /// The pool is paused and has outdated nodes.
+    /// The pool has outdated nodes, and is paused, or each of them is held back.
     Excluded,
 }
 

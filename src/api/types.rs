@@ -1,5 +1,6 @@
 //! What both insight kinds share: references, enums, conditions.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use jiff::Timestamp;
@@ -30,13 +31,34 @@ pub struct PoolRef {
     pub name: String,
 }
 
-/// Who updates the nodes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-pub enum Provider {
-    /// OpenShift's Machine Config Operator.
-    OpenShift,
-    /// Any other Kubernetes.
-    Kubernetes,
+/// Who updates the nodes, or has a say in it: the name of a provider or of an overlay, as in `Karpenter`.
+#[derive(
+    Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(transparent)]
+pub struct ProviderName(
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[A-Za-z][A-Za-z0-9-]*$"))]
+    Cow<'static, str>,
+);
+
+impl ProviderName {
+    /// The name of a provider: letters, digits and dashes, a letter first.
+    #[must_use]
+    pub const fn new(name: &'static str) -> Self {
+        Self(Cow::Borrowed(name))
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ProviderName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// Which part of the cluster a node or pool serves.
@@ -61,7 +83,7 @@ pub enum Phase {
     Updating,
     /// The machine restarts.
     Rebooting,
-    /// Outdated, and its pool is paused: nothing happens until somebody resumes the pool.
+    /// Outdated, and held back: its pool is paused, or nobody may disrupt it, until somebody changes that.
     Paused,
     /// Runs what it shall run.
     Completed,
@@ -137,6 +159,8 @@ pub enum DesiredVersionSource {
     NewestInPool,
     /// The version of the API server.
     ApiServer,
+    /// An object of the provider, as a node class of Karpenter.
+    Provider,
 }
 
 /// Status of a condition.

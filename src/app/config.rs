@@ -10,7 +10,8 @@ use jiff::SignedDuration;
 pub use self::choices::{
     LeaseChoice, Output, Platform, StateBackendChoice, SyncStatusPlace, TlsChoice,
 };
-use crate::domain::evaluate::kubernetes::WELL_KNOWN_POOL_LABELS;
+use crate::providers::kubernetes::WELL_KNOWN_POOL_LABELS;
+use crate::providers::{Options, ProviderError, Providers};
 use crate::registry::election::Timing;
 use crate::telemetry::logging::{LogFormat, parse_filter};
 
@@ -62,7 +63,7 @@ pub struct DoctorConfig {
 /// What decides which permissions the operator needs.
 #[derive(Debug, Clone, Args)]
 pub struct NeedsConfig {
-    /// Platform whose rules judge the nodes
+    /// Who may update the nodes: with `auto` each Node is evaluated by the provider that it shows
     #[arg(long, env = "NODE_INSIGHTS_PLATFORM", value_enum, default_value_t = Platform::Auto)]
     pub platform: Platform,
 
@@ -254,6 +255,24 @@ impl RunConfig {
     #[must_use]
     pub fn concurrency(&self) -> usize {
         usize::from(self.concurrency)
+    }
+
+    /// Who evaluates the nodes.
+    ///
+    /// # Errors
+    /// When two providers cannot work together.
+    pub fn providers(&self) -> Result<Providers, ProviderError> {
+        Providers::standard(&self.provider_options())
+    }
+
+    /// What providers are told.
+    #[must_use]
+    pub fn provider_options(&self) -> Options {
+        Options {
+            platform: self.needs.platform.into(),
+            pool_label_keys: self.pool_label_keys.clone(),
+            target_version: self.target_version.clone(),
+        }
     }
 }
 

@@ -9,13 +9,11 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::config::{DoctorConfig, Output, Platform};
+use super::config::{DoctorConfig, Output};
 use super::requirements;
-use crate::api::types::Provider;
 use crate::kubernetes::client;
-use crate::kubernetes::diagnosis::{Attempt, diagnose};
-use crate::kubernetes::platform::detect;
 use crate::kubernetes::requirements::{Finding, Outcome, Requirements};
+use crate::providers::{Options, Providers};
 
 /// Looks, and prints what it found.
 ///
@@ -23,17 +21,13 @@ use crate::kubernetes::requirements::{Finding, Outcome, Requirements};
 /// When there is no kubeconfig and no service account, and when stdout cannot be written to.
 pub async fn run(config: &DoctorConfig) -> anyhow::Result<ExitCode> {
     let client = client::connect().await?.client;
-    let (provider, platform) = match config.needs.platform {
-        Platform::Openshift => (Some(Provider::OpenShift), None),
-        Platform::Kubernetes => (Some(Provider::Kubernetes), None),
-        Platform::Auto => match detect(&client).await {
-            Ok(provider) => (Some(provider), None),
-            Err(error) => (None, Some(undetected(&error))),
-        },
+    let options = Options {
+        platform: config.needs.platform.into(),
+        ..Options::default()
     };
-    let scope = requirements::scope(&config.needs, provider);
-    let mut findings = Requirements::new(client, scope).all().await;
-    findings.extend(platform);
+    let kinds = Providers::standard(&options)?.kinds().to_vec();
+    let scope = requirements::scope(&config.needs, kinds);
+    let findings = Requirements::new(client, scope).all().await;
     let text = match config.output {
         Output::Table => table(&findings),
         Output::Json => serde_json::to_string_pretty(&json!({
@@ -47,22 +41,6 @@ pub async fn run(config: &DoctorConfig) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
-}
-
-fn undetected(error: &kube::Error) -> Finding {
-    let attempt = Attempt {
-        verbs: "get",
-        resource: "the path /apis",
-        group: "",
-    };
-    let diagnosis = diagnose(error, attempt);
-    Finding {
-        check: "platform".to_owned(),
-        outcome: Outcome::Unknown {
-            what: diagnosis.what,
-            remedy: diagnosis.remedy,
-        },
-    }
 }
 
 /// A line each, what is wrong first spelled out and then with what to do about it.
@@ -81,6 +59,10 @@ fn table(findings: &[Finding]) -> String {
                 remedies.push((check, remedy));
                 ("FAILED", what)
             }
+            Outcome::Optional { what, remedy } => {
+                remedies.push((check, remedy));
+                ("MISSING", what)
+            }
             Outcome::Unknown { what, remedy } => {
                 remedies.push((check, remedy));
                 ("UNKNOWN", what)
@@ -90,7 +72,10 @@ fn table(findings: &[Finding]) -> String {
     }
     lines.push(match remedies.len() {
         0 => "\nNothing is missing.".to_owned(),
-        number => format!("\n{number} of {} failed. What to do:", findings.len()),
+        number => format!(
+            "\n{number} of {} are not as they are to be. What to do:",
+            findings.len()
+        ),
     });
     for (check, remedy) in remedies {
         lines.push(format!("  {check}\n    {remedy}"));
@@ -128,7 +113,7 @@ CHECK                   RESULT
 API server              ok       it is v1.36.3
 permission: list nodes  FAILED   it is not granted
 
-1 of 2 failed. What to do:
+1 of 2 are not as they are to be. What to do:
   permission: list nodes
     grant it"
         );

@@ -53,12 +53,8 @@ impl RunningEngine {
 
     /// Has the gauges ask this centre.
     pub(super) fn wire_gauges(&self, metrics: &Metrics) {
-        let (states, locks) = (
-            self.centre.states().node_counter(),
-            self.centre.lock_counter(),
-        );
+        let states = self.centre.states().node_counter();
         metrics.register_gauge(Gauge::NodeStates, move || states.count());
-        metrics.register_gauge(Gauge::KeyedLocks, move || locks.count());
         let operations = self.operations.clone();
         metrics.register_gauge(Gauge::OperationsRunning, move || {
             let is_running = |operation: &Operation| operation.state == OperationState::Running;

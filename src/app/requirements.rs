@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::config::NeedsConfig;
 use super::notes::Notes;
-use crate::api::types::Provider;
+use crate::domain::fact::Kind;
 use crate::kubernetes::requirements::{Finding, Requirements, Scope};
 use crate::telemetry::health::Health;
 
@@ -32,9 +32,9 @@ struct Check {
 }
 
 /// What this configuration needs.
-pub(super) fn scope(config: &NeedsConfig, provider: Option<Provider>) -> Scope {
+pub(super) fn scope(config: &NeedsConfig, kinds: Vec<Kind>) -> Scope {
     Scope {
-        provider,
+        kinds,
         lease: config.lease.object(),
         sync_status: config.sync_status.config_map(),
         events: config.enable_events,

@@ -16,16 +16,17 @@ use super::engine::RunningEngine;
 use super::leading::{Writes, gained, lead, stand_by};
 use super::parts::Parts;
 use super::sync;
-use crate::api::types::Provider;
 use crate::api::{InsightStatus, NodeProgressInsightStatus, PoolProgressInsightStatus};
-use crate::domain::evaluate::Evaluator;
+use crate::domain::fact::{Kind, Need};
 use crate::kubernetes::client::Connection;
+use crate::kubernetes::platform;
 use crate::kubernetes::relist::Relist;
+use crate::providers::Providers;
 use crate::reconcile::applier::Applier;
 use crate::reconcile::clock::system_clock;
 use crate::reconcile::compare::Insights;
+use crate::reconcile::discovery::{Discovery, Served};
 use crate::reconcile::events::Events;
-use crate::reconcile::feeds::{self, Feed, check};
 use crate::reconcile::insight_cache::InsightCache;
 use crate::reconcile::insight_key::InsightKey;
 use crate::reconcile::keyed_queue::{self, Outcome, QueueStatus};
@@ -34,6 +35,7 @@ use crate::reconcile::node_state::Centre;
 use crate::reconcile::pool_insight::{self, PoolInsights};
 use crate::reconcile::states::States;
 use crate::reconcile::sync_gate::SyncGate;
+use crate::reconcile::watches::{self, Watches, check};
 use crate::registry::Clock;
 use crate::registry::election::Leadership;
 use crate::registry::fanout::Inbox;
@@ -60,12 +62,18 @@ pub(super) struct Surroundings<'a> {
     pub(super) health: &'a Arc<Health>,
 }
 
+/// What was started, for whoever asks it.
+pub(super) struct Started {
+    pub(super) engine: Arc<RunningEngine>,
+    pub(super) kinds: Vec<Kind>,
+}
+
 /// Starts what the configuration asks for.
 pub(super) fn start(
     surroundings: &Surroundings<'_>,
-    rules: Box<dyn Evaluator>,
+    providers: Providers,
     parts: &mut Parts,
-) -> anyhow::Result<Arc<RunningEngine>> {
+) -> anyhow::Result<Started> {
     let Surroundings {
         config,
         connection,
@@ -75,7 +83,7 @@ pub(super) fn start(
         metrics,
         health,
     } = surroundings;
-    let provider = rules.provider();
+    let kinds = providers.kinds().to_vec();
     let node_cache = config.enable_node_insights.then(Arc::default);
     let pool_cache = config.enable_pool_insights.then(Arc::default);
 
@@ -83,7 +91,7 @@ pub(super) fn start(
     parts.backends = Some(backends.clone());
     let clock = system_clock();
     let (centre, dirty) = Centre::new(
-        rules,
+        providers,
         States::new(backends, Arc::clone(metrics), Arc::clone(health)),
         node_cache.clone(),
         Arc::clone(metrics),
@@ -91,10 +99,11 @@ pub(super) fn start(
         Arc::clone(&clock),
     );
 
-    let gate = gate(provider, config, metrics, health);
+    let gate = gate(&kinds, config, metrics, health);
     let relist = Arc::new(Relist::default());
     let (restarted, restarts) = watch::channel(());
-    let feed = Feed {
+    let (discovery, served) = Discovery::new(&kinds, Arc::clone(&gate), Arc::clone(health));
+    let watching = Watches {
         centre: Arc::clone(&centre),
         gate: Arc::clone(&gate),
         relist: Arc::clone(&relist),
@@ -114,7 +123,7 @@ pub(super) fn start(
         events,
         metrics,
         health,
-        feed,
+        watching,
         insights: Vec::new(),
         queues: Vec::new(),
     };
@@ -125,7 +134,7 @@ pub(super) fn start(
         let (centre, clock) = (Arc::clone(&centre), Arc::clone(&clock));
         wiring.pool_insights(centre, cache, clock);
     }
-    wiring.watch_cluster(provider, node_cache.clone());
+    wiring.watch_cluster(discovery, &served, &kinds, node_cache.clone());
     let Wiring {
         insights, queues, ..
     } = wiring;
@@ -165,7 +174,7 @@ pub(super) fn start(
     parts.centre.spawn("node_state", move |stop| async move {
         centre.run(dirty, &gate, stop).await;
     });
-    Ok(engine)
+    Ok(Started { engine, kinds })
 }
 
 /// Names what has an insight in the API server.
@@ -209,41 +218,25 @@ async fn look_after_backend(centre: Arc<Centre>) {
     }
 }
 
-/// A gate that waits for everything that has to be known, which `/readyz` says.
-fn gate(
-    provider: Provider,
-    config: &RunConfig,
-    metrics: &Metrics,
-    health: &Health,
-) -> Arc<SyncGate> {
-    let checks = checks(provider, config);
-    for check in &checks {
-        health.not_ready(check, "not listed yet");
-        metrics.watch(check, false);
-    }
-    Arc::new(SyncGate::new(checks))
-}
-
-/// Everything that has to be known before anything is evaluated.
-fn checks(provider: Provider, config: &RunConfig) -> Vec<&'static str> {
-    let mut checks = vec![check::NODES];
-    match provider {
-        Provider::OpenShift => {
-            checks.extend([
-                check::MACHINE_CONFIG_POOLS,
-                check::MACHINE_CONFIGS,
-                check::CLUSTER_VERSION,
-            ]);
-        }
-        Provider::Kubernetes => checks.push(check::API_SERVER_VERSION),
-    }
+/// A gate that waits for everything that has to be known, which `/readyz` says. Discovery adds the kinds that are
+/// served.
+fn gate(kinds: &[Kind], config: &RunConfig, metrics: &Metrics, health: &Health) -> Arc<SyncGate> {
+    let mut checks = vec![check::NODES, check::API_SERVER_VERSION, check::DISCOVERY];
     if config.enable_node_insights {
         checks.push(check::NODE_INSIGHTS);
     }
     if config.enable_pool_insights {
         checks.push(check::POOL_INSIGHTS);
     }
-    checks
+    let always = kinds.iter().filter(|kind| kind.spec.need == Need::Always);
+    checks.extend(always.map(|kind| kind.spec.plural));
+    for check in &checks {
+        health.not_ready(check, "not listed yet");
+        if *check != check::DISCOVERY {
+            metrics.watch(check, false);
+        }
+    }
+    Arc::new(SyncGate::new(checks))
 }
 
 /// A queue, by the name of its consumer, and how it is.
@@ -260,7 +253,7 @@ struct Wiring<'a> {
     events: &'a Events,
     metrics: &'a Arc<Metrics>,
     health: &'a Arc<Health>,
-    feed: Feed,
+    watching: Watches,
     insights: Vec<Arc<dyn Insights>>,
     queues: Vec<Queue>,
 }
@@ -268,7 +261,7 @@ struct Wiring<'a> {
 impl Wiring<'_> {
     fn node_insights(&mut self, cache: &Arc<InsightCache<NodeProgressInsightStatus>>) {
         let nodes = Arc::new(NodeInsights::new(
-            Arc::clone(&self.feed.centre),
+            Arc::clone(&self.watching.centre),
             self.applier(cache, CHECK_NODE_WRITES),
             Arc::clone(cache),
             self.events.clone(),
@@ -346,7 +339,7 @@ impl Wiring<'_> {
         R: Fn(InsightKey) -> F + Send + Sync + 'static,
         F: Future<Output = Outcome> + Send + 'static,
     {
-        let (writes, centre) = (self.writes.clone(), Arc::clone(&self.feed.centre));
+        let (writes, centre) = (self.writes.clone(), Arc::clone(&self.watching.centre));
         let (status, seen) = watch::channel(QueueStatus {
             standby: true,
             ..QueueStatus::default()
@@ -375,41 +368,37 @@ impl Wiring<'_> {
     ) where
         S: InsightStatus + DeserializeOwned + Hash,
     {
-        let feed = feeds::insights(
-            self.feed.clone(),
+        let watch = watches::insights(
+            self.watching.clone(),
             self.client.clone(),
             check,
             Arc::clone(cache),
             key,
         );
-        self.parts.watches.spawn_until_stopped(task, feed);
+        self.parts.watches.spawn_until_stopped(task, watch);
     }
 
     fn watch_cluster(
         &mut self,
-        provider: Provider,
+        discovery: Discovery,
+        served: &Served,
+        kinds: &[Kind],
         history: Option<Arc<InsightCache<NodeProgressInsightStatus>>>,
     ) {
-        let (feed, client) = (|| self.feed.clone(), || self.client.clone());
-        let watches = &mut self.parts.watches;
-        watches.spawn_until_stopped("watch nodes", feeds::nodes(feed(), client()));
-        match provider {
-            Provider::OpenShift => {
-                let pools = feeds::machine_config_pools(feed(), client());
-                watches.spawn_until_stopped("watch machineconfigpools", pools);
-                watches.spawn_until_stopped(
-                    "watch machineconfigs",
-                    feeds::machine_configs(feed(), client()),
-                );
-                watches.spawn_until_stopped(
-                    "watch clusterversions",
-                    feeds::cluster_version(feed(), client()),
-                );
-            }
-            Provider::Kubernetes => {
-                let version = feeds::api_server(feed(), client(), history);
-                watches.spawn_until_stopped("ask the API server for its version", version);
-            }
+        let (watching, client) = (|| self.watching.clone(), || self.client.clone());
+        let parts = &mut self.parts.watches;
+        parts.spawn_until_stopped("watch nodes", watches::nodes(watching(), client()));
+        let version = watches::api_server(watching(), client(), history);
+        parts.spawn_until_stopped("ask the API server for its version", version);
+        let (asked, all) = (client(), kinds.to_vec());
+        let discovering = discovery.run(move || {
+            let (client, kinds) = (asked.clone(), all.clone());
+            async move { platform::served(&client, &kinds).await }
+        });
+        parts.spawn_until_stopped("discovery", discovering);
+        for (place, kind) in kinds.iter().enumerate() {
+            let watch = watches::kind(watching(), client(), place, *kind, served.clone());
+            parts.spawn_until_stopped(kind.spec.plural, watch);
         }
     }
 }

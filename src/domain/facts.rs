@@ -1,180 +1,418 @@
-//! What of a Node matters to an update, read once where the object comes in.
+//! What is known of the cluster beside its nodes, and who has read it.
 //!
-//! Two facts that are equal lead to the same judgement, so a kubelet's heartbeat, which changes
-//! nothing here, costs no evaluation.
+//! Facts are kept by reference: an object by its name, an entry of an index, all objects of a kind, whether a kind
+//! can be read at all, the versions in a pool, the version of the API server. An evaluation reads them through a
+//! [`View`], which notes what it reads, present or not. When a fact changes, exactly its readers are named.
 
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fmt;
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use super::erased::Erased;
+use super::fact::{Keys, Kind};
+use super::pool_versions::{PoolVersion, PoolVersions};
+use readers::Readers;
+pub use readers::{Place, Reader};
+pub use view::{Reads, View};
 
-use super::labels::Labels;
-use crate::api::types::ConditionStatus;
+mod places;
+mod readers;
+mod view;
 
-/// What of a Node matters to an update.
+/// Whether the objects of a kind can be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NodeFacts {
-    /// `metadata.name`.
-    pub name: Arc<str>,
-    /// `metadata.uid`: another one is another node, even of the same name.
-    pub uid: Arc<str>,
-    /// `metadata.labels`.
-    pub labels: Labels,
-    /// `metadata.deletionTimestamp` is set.
-    pub deleting: bool,
-    /// `spec.unschedulable`, with the time of the taint that goes with it where it is known.
-    pub cordoned: Option<Cordon>,
-    /// `status.nodeInfo.kubeletVersion`.
-    pub kubelet_version: Option<Arc<str>>,
-    /// `status.nodeInfo.bootID`.
-    pub boot_id: Option<Arc<str>>,
-    /// The conditions that matter.
-    pub conditions: NodeConditions,
-    /// Annotations of the Machine Config Operator.
-    pub machine_config: MachineConfigFacts,
-    /// Who else wants the node gone, when that is no update.
-    pub removal: Option<Removal>,
+pub enum Availability {
+    /// The API server does not serve the kind.
+    NotServed,
+    /// It is being listed for the first time.
+    Listing,
+    /// All its objects are known.
+    Ready,
+    /// The API server does not let the operator read it; why.
+    Rejected(Arc<str>),
 }
 
-/// The node is cordoned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cordon {
-    /// Since when, if it is known.
-    pub since: Option<Timestamp>,
+/// The objects of a kind cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct Unavailable {
+    /// Plural name of the kind.
+    pub kind: &'static str,
+    /// Why.
+    pub availability: Availability,
 }
 
-/// A condition of the node.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NodeCondition {
-    /// Its status.
-    pub status: ConditionStatus,
-    /// Since when.
-    pub since: Option<Timestamp>,
-    /// Why; empty when it was not said.
-    pub message: Box<str>,
-}
-
-impl NodeCondition {
-    /// Whether the condition is there and True.
-    #[must_use]
-    pub fn is_true(condition: Option<&Self>) -> bool {
-        condition.is_some_and(|condition| condition.status == ConditionStatus::True)
+impl fmt::Display for Unavailable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = self.kind;
+        match &self.availability {
+            Availability::NotServed => write!(f, "The API server does not serve {kind}"),
+            Availability::Listing | Availability::Ready => {
+                write!(f, "{kind} are being listed for the first time")
+            }
+            Availability::Rejected(why) => write!(f, "{kind} cannot be read: {why}"),
+        }
     }
 }
 
-/// The conditions of a node that matter to an update.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct NodeConditions {
-    /// The kubelet takes pods.
-    pub ready: Option<NodeCondition>,
-    /// The disk is full.
-    pub disk_pressure: Option<NodeCondition>,
-    /// The network is not set up.
-    pub network_unavailable: Option<NodeCondition>,
-    /// KEP-5683: pods are being evicted.
-    pub drain_in_progress: Option<NodeCondition>,
-    /// KEP-5683: pods were evicted.
-    pub drained: Option<NodeCondition>,
-    /// KEP-5683: maintenance is to come.
-    pub maintenance_planned: Option<NodeCondition>,
-    /// KEP-5683: maintenance is under way.
-    pub maintenance_in_progress: Option<NodeCondition>,
-    /// KEP-5683: the machine shuts down.
-    pub graceful_shutdown_in_progress: Option<NodeCondition>,
+/// What is known of the cluster beside its nodes.
+#[derive(Debug)]
+pub struct Facts {
+    kinds: Vec<KindTable>,
+    pools: BTreeMap<Arc<str>, PoolEntry>,
+    /// How many nodes have a key.
+    nodes: BTreeMap<&'static str, BTreeMap<Box<str>, NodesEntry>>,
+    api_server: Option<Arc<str>>,
+    api_server_place: Place,
+    readers: Readers,
+    /// What the places are that go away with their last reader.
+    owners: BTreeMap<Place, Owner>,
 }
 
-/// What the Machine Config Operator wrote on the node. An empty annotation is one that is not there.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct MachineConfigFacts {
-    /// `currentConfig`: the rendered MachineConfig that the node runs.
-    pub current_config: Option<Arc<str>>,
-    /// `desiredConfig`: the rendered MachineConfig that the node shall run.
-    pub desired_config: Option<Arc<str>>,
-    /// `currentImage`, in image mode only.
-    pub current_image: Option<Arc<str>>,
-    /// `desiredImage`, in image mode only.
-    pub desired_image: Option<Arc<str>>,
-    /// `state`.
-    pub state: DaemonState,
-    /// `reason`, as it was written.
-    pub reason: Option<Box<str>>,
-    /// A drain was asked for and is not done: see [`drain_requested`].
-    pub drain_requested: bool,
+#[derive(Debug)]
+struct KindTable {
+    kind: Kind,
+    availability: Availability,
+    /// Whether the kind can be read.
+    availability_place: Place,
+    /// All its objects.
+    all_place: Place,
+    objects: BTreeMap<Arc<str>, ObjectEntry>,
+    indexes: BTreeMap<&'static str, BTreeMap<Box<str>, IndexEntry>>,
 }
 
-/// Whether the Machine Config Operator asked for a drain that is not done yet. The annotations are
-/// `drain-<config>` or `uncordon-<config>`; they are equal once the request is served.
-#[must_use]
-pub fn drain_requested(desired: Option<&str>, last_applied: Option<&str>) -> bool {
-    let desired = desired.unwrap_or_default();
-    desired != last_applied.unwrap_or_default() && desired.split('-').next() == Some("drain")
+#[derive(Debug)]
+struct ObjectEntry {
+    /// None: somebody has looked for it.
+    fact: Option<Arc<dyn Erased>>,
+    place: Place,
 }
 
-/// State of the Machine Config Daemon on the node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum DaemonState {
-    /// Nothing to do, or not begun.
-    Done,
-    /// Changing the node.
-    Working,
-    /// Restarting the machine.
-    Rebooting,
-    /// Changing the node failed.
-    Degraded,
-    /// The change cannot be made on a running node.
-    Unreconcilable,
-    /// Not there, or a state that we do not know.
-    #[default]
-    Other,
+#[derive(Debug)]
+struct IndexEntry {
+    objects: BTreeSet<Arc<str>>,
+    place: Place,
 }
 
-impl DaemonState {
-    /// Reads the `state` annotation.
+#[derive(Debug)]
+struct PoolEntry {
+    versions: PoolVersions,
+    place: Place,
+}
+
+#[derive(Debug)]
+struct NodesEntry {
+    count: usize,
+    place: Place,
+}
+
+/// What a place is.
+#[derive(Debug, Clone)]
+enum Owner {
+    Object(usize, Arc<str>),
+    Index(usize, &'static str, Box<str>),
+    Pool(Arc<str>),
+    Nodes(&'static str, Box<str>),
+}
+
+impl Facts {
+    /// Nothing is known yet of these kinds, each of a type of its own.
     #[must_use]
-    pub fn parse(text: &str) -> Self {
-        match text {
-            "Done" => Self::Done,
-            "Working" => Self::Working,
-            "Rebooting" => Self::Rebooting,
-            "Degraded" => Self::Degraded,
-            "Unreconcilable" => Self::Unreconcilable,
-            _ => Self::Other,
+    pub fn new(kinds: &[Kind]) -> Self {
+        let mut readers = Readers::default();
+        let api_server_place = readers.add_place();
+        let kinds = kinds
+            .iter()
+            .map(|kind| KindTable {
+                kind: *kind,
+                availability: Availability::NotServed,
+                availability_place: readers.add_place(),
+                all_place: readers.add_place(),
+                objects: BTreeMap::new(),
+                indexes: BTreeMap::new(),
+            })
+            .collect();
+        Self {
+            kinds,
+            pools: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            api_server: None,
+            api_server_place,
+            readers,
+            owners: BTreeMap::new(),
         }
     }
 
-    /// Whether the daemon gave up.
+    /// A view that has read nothing yet.
     #[must_use]
-    pub fn is_failed(self) -> bool {
-        matches!(self, Self::Degraded | Self::Unreconcilable)
+    pub fn view(&self) -> View<'_> {
+        View::new(self)
+    }
+
+    /// Somebody who will read.
+    pub fn add_reader(&mut self) -> Reader {
+        self.readers.add_reader()
+    }
+
+    /// Forgets a reader.
+    pub fn remove_reader(&mut self, reader: Reader) {
+        let left = self.readers.remove_reader(reader);
+        self.clean(left);
+    }
+
+    /// This is what the reader depends on, from now on and alone.
+    pub fn record(&mut self, reader: Reader, reads: Reads) {
+        let Reads {
+            mut places,
+            missing,
+        } = reads;
+        places.extend(missing.into_iter().map(|owner| self.place_of(owner)));
+        let left = self.readers.record(reader, places);
+        self.clean(left);
+    }
+
+    /// Whether the kind at this place of the table can be read has changed; who has to know.
+    pub fn set_availability(&mut self, kind: usize, availability: Availability) -> Vec<Reader> {
+        let Some(table) = self.kinds.get_mut(kind) else {
+            return Vec::new();
+        };
+        if table.availability == availability {
+            return Vec::new();
+        }
+        let place = table.availability_place;
+        if availability == Availability::NotServed {
+            self.retain(kind, &HashSet::new());
+        }
+        if let Some(table) = self.kinds.get_mut(kind) {
+            table.availability = availability;
+        }
+        self.readers.of(place).to_vec()
+    }
+
+    /// Whether the kind at this place of the table can be read.
+    #[must_use]
+    pub fn availability(&self, kind: usize) -> Option<&Availability> {
+        Some(&self.kinds.get(kind)?.availability)
+    }
+
+    /// How many objects of the kind at this place of the table are known.
+    #[must_use]
+    pub fn count(&self, kind: usize) -> usize {
+        self.kinds.get(kind).map_or(0, |table| {
+            table
+                .objects
+                .values()
+                .filter(|each| each.fact.is_some())
+                .count()
+        })
+    }
+
+    /// Takes in an object that is new or has changed, or none where it is gone or of no interest; who has to know,
+    /// if that is a change.
+    pub fn apply(
+        &mut self,
+        kind: usize,
+        name: &Arc<str>,
+        fact: Option<Arc<dyn Erased>>,
+    ) -> Option<Vec<Reader>> {
+        if self.kinds.get(kind)?.availability == Availability::NotServed {
+            return None;
+        }
+        let before = self.fact(kind, name);
+        let is_same = match (&before, &fact) {
+            (None, None) => true,
+            (Some(before), Some(fact)) => before.is_same(&**fact),
+            _ => false,
+        };
+        if is_same {
+            return None;
+        }
+        let mut places = vec![self.kinds.get(kind)?.all_place];
+        self.change_indexes(kind, name, before.as_deref(), fact.as_deref(), &mut places);
+        places.push(self.put(kind, name, fact));
+        // While not all are known, whoever looks is told that, and is a reader of that.
+        if self.kinds.get(kind)?.availability != Availability::Ready {
+            return Some(Vec::new());
+        }
+        let mut readers: Vec<Reader> = places
+            .iter()
+            .flat_map(|place| self.readers.of(*place))
+            .copied()
+            .collect();
+        readers.sort_unstable();
+        readers.dedup();
+        Some(readers)
+    }
+
+    /// Forgets the objects that a complete list does not have; how many there were, and who has to know.
+    pub fn retain(&mut self, kind: usize, listed: &HashSet<String>) -> (usize, Vec<Reader>) {
+        let Some(table) = self.kinds.get(kind) else {
+            return (0, Vec::new());
+        };
+        let gone: Vec<Arc<str>> = table
+            .objects
+            .iter()
+            .filter(|(name, entry)| entry.fact.is_some() && !listed.contains(&***name))
+            .map(|(name, _)| Arc::clone(name))
+            .collect();
+        let readers = gone
+            .iter()
+            .filter_map(|name| self.apply(kind, name, None))
+            .flatten()
+            .collect();
+        (gone.len(), readers)
+    }
+
+    /// The API server has another version; who has to know.
+    pub fn set_api_server_version(&mut self, version: Option<Arc<str>>) -> Vec<Reader> {
+        if self.api_server == version {
+            return Vec::new();
+        }
+        self.api_server = version;
+        self.readers.of(self.api_server_place).to_vec()
+    }
+
+    /// A node has other keys than before, or is new or gone; who has to know.
+    pub fn count_node(&mut self, before: &Keys, after: &Keys) -> Vec<Reader> {
+        if before == after {
+            return Vec::new();
+        }
+        let mut places = Vec::new();
+        for (keys, is_in) in [(before, false), (after, true)] {
+            for (index, key) in keys.iter() {
+                let place = self.place_of(Owner::Nodes(index, key.into()));
+                let entries = self.nodes.get_mut(index);
+                if let Some(entry) = entries.and_then(|entries| entries.get_mut(key)) {
+                    if is_in {
+                        entry.count += 1;
+                    } else {
+                        entry.count = entry.count.saturating_sub(1);
+                    }
+                }
+                places.push(place);
+            }
+        }
+        let readers = places.iter().flat_map(|place| self.readers.of(*place));
+        let readers = readers.copied().collect();
+        self.clean(places);
+        readers
+    }
+
+    /// The versions in a pool have changed; who may be behind another one now.
+    pub fn change_versions(
+        &mut self,
+        pool: &Arc<str>,
+        change: impl FnOnce(&mut PoolVersions),
+    ) -> Vec<Reader> {
+        let place = self.place_of(Owner::Pool(Arc::clone(pool)));
+        let Some(entry) = self.pools.get_mut(pool) else {
+            return Vec::new();
+        };
+        let before: Vec<PoolVersion> = entry.versions.decisive();
+        change(&mut entry.versions);
+        let is_changed = before != entry.versions.decisive();
+        let readers = if is_changed {
+            self.readers.of(place).to_vec()
+        } else {
+            Vec::new()
+        };
+        self.clean(vec![place]);
+        readers
+    }
+
+    /// How much is kept: places, and what they belong to.
+    #[cfg(test)]
+    pub(crate) fn size(&self) -> usize {
+        self.owners.len() + self.readers.counts().0
+    }
+
+    fn fact(&self, kind: usize, name: &str) -> Option<Arc<dyn Erased>> {
+        self.kinds.get(kind)?.objects.get(name)?.fact.clone()
+    }
+
+    /// Keeps the fact; where.
+    fn put(&mut self, kind: usize, name: &Arc<str>, fact: Option<Arc<dyn Erased>>) -> Place {
+        let is_gone = fact.is_none();
+        let place = self.place_of(Owner::Object(kind, Arc::clone(name)));
+        if let Some(table) = self.kinds.get_mut(kind)
+            && let Some(entry) = table.objects.get_mut(name)
+        {
+            entry.fact = fact;
+        }
+        if is_gone {
+            self.clean(vec![place]);
+        }
+        place
+    }
+
+    fn change_indexes(
+        &mut self,
+        kind: usize,
+        name: &Arc<str>,
+        before: Option<&dyn Erased>,
+        after: Option<&dyn Erased>,
+        places: &mut Vec<Place>,
+    ) {
+        let Some(of) = self.kinds.get(kind).map(|table| table.kind) else {
+            return;
+        };
+        let keys = |fact: Option<&dyn Erased>| fact.map(|fact| of.keys(fact)).unwrap_or_default();
+        let (before, after) = (keys(before), keys(after));
+        if before == after {
+            return;
+        }
+        for (keys, is_in) in [(&before, false), (&after, true)] {
+            for (index, key) in keys.iter() {
+                let place = self.place_of(Owner::Index(kind, index, key.into()));
+                if let Some(entry) = self.index_entry(kind, index, key) {
+                    if is_in {
+                        entry.objects.insert(Arc::clone(name));
+                    } else {
+                        entry.objects.remove(name);
+                    }
+                }
+                places.push(place);
+            }
+        }
+        let left = places.clone();
+        self.clean(left);
+    }
+
+    fn index_entry(&mut self, kind: usize, index: &str, key: &str) -> Option<&mut IndexEntry> {
+        self.kinds
+            .get_mut(kind)?
+            .indexes
+            .get_mut(index)?
+            .get_mut(key)
     }
 }
 
-/// Somebody takes the node away for another reason than an update.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Removal {
-    /// The cluster autoscaler scales down: taint `ToBeDeletedByClusterAutoscaler`.
-    ClusterAutoscaler,
+/// Reads of one kind that are not recorded, so that a test sees what that leads to.
+#[cfg(test)]
+pub(crate) mod blind {
+    use std::cell::Cell;
+
+    thread_local! {
+        static KIND: Cell<Option<usize>> = const { Cell::new(None) };
+    }
+
+    /// Until this is dropped.
+    pub(crate) struct Blind;
+
+    pub(crate) fn to(kind: usize) -> Blind {
+        KIND.set(Some(kind));
+        Blind
+    }
+
+    pub(super) fn is_to(kind: usize) -> bool {
+        KIND.get() == Some(kind)
+    }
+
+    impl Drop for Blind {
+        fn drop(&mut self) {
+            KIND.set(None);
+        }
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_drain_is_requested_while_a_drain_annotation_differs_from_the_last_applied_one() {
-        assert!(drain_requested(
-            Some("drain-rendered-worker-1"),
-            Some("uncordon-rendered-worker-0")
-        ));
-        assert!(drain_requested(Some("drain-rendered-worker-1"), None));
-        assert!(!drain_requested(
-            Some("drain-rendered-worker-1"),
-            Some("drain-rendered-worker-1")
-        ));
-        assert!(!drain_requested(
-            Some("uncordon-rendered-worker-1"),
-            Some("drain-rendered-worker-1")
-        ));
-        assert!(!drain_requested(Some("drained"), Some("x")));
-        assert!(!drain_requested(None, None));
-    }
-}
+mod tests;

@@ -1,42 +1,29 @@
-//! A node's labels in one allocation, and the selectors over them.
+//! Labels, and the selectors over them.
 //!
 //! Every label of every node is kept, because a pool's selector may name any of them, and later
-//! another one. As a map of strings 30 labels take about 4 KB a node; as one string they take what
-//! their characters take.
+//! another one.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-/// Separates keys and values; cannot be in either (labels are checked by the API server, and
-/// [`Labels::new`] leaves out what holds one all the same).
-const SEPARATOR: char = '\u{0}';
+use super::rows::Rows;
 
-/// A set of labels, compact and immutable.
+/// A set of labels or annotations, compact and immutable.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Labels(Box<str>);
+pub struct Labels(Rows<2>);
 
 impl Labels {
     /// The labels of `pairs`; two sets of the same labels in another order are not equal, so callers
     /// pass them sorted.
     pub fn new<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str), IntoIter: Clone>) -> Self {
-        let pairs = pairs.into_iter();
-        let length = |(key, value): (&str, &str)| key.len() + value.len() + 2;
-        let mut text = String::with_capacity(pairs.clone().map(length).sum());
-        for (key, value) in pairs {
-            if key.contains(SEPARATOR) || value.contains(SEPARATOR) {
-                continue;
-            }
-            text.push_str(key);
-            text.push(SEPARATOR);
-            text.push_str(value);
-            text.push(SEPARATOR);
-        }
-        Self(text.into_boxed_str())
+        Self(Rows::new(
+            pairs.into_iter().map(|(key, value)| [key, value]),
+        ))
     }
 
     /// The value of `key`, if the label is there.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.iter().find(|(k, _)| *k == key).map(|(_, value)| value)
+        self.0.find(key).map(|[_, value]| value)
     }
 
     /// Whether the label is there, whatever its value.
@@ -47,8 +34,7 @@ impl Labels {
 
     /// Keys and values.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        let mut parts = self.0.split_terminator(SEPARATOR);
-        std::iter::from_fn(move || Some((parts.next()?, parts.next()?)))
+        self.0.iter().map(|[key, value]| (key, value))
     }
 }
 

@@ -148,6 +148,3 @@ fn first_unsaid(said: Said, timeline: &[TimelineEntry]) -> usize {
         None => timeline.partition_point(|entry| entry.start_time <= said.phase_start),
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -14,7 +14,8 @@ pub fn project(state: &NodeState) -> NodeProgressInsightStatus {
     NodeProgressInsightStatus {
         name: state.name.to_string(),
         pool_ref: state.pool.as_ref().map(|pool| pool.reference.clone()),
-        provider: state.provider,
+        provider: state.provider.clone(),
+        overlays: state.overlays.to_vec(),
         scope: state.scope,
         phase: state.phase,
         phase_start_time: state.phase_start,

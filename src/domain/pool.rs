@@ -1,11 +1,10 @@
-//! Pools: what they are called, what is known of them, and which one a node belongs to.
+//! Pools: what they are called, what their provider says of them, and which one a node belongs to.
 
 use std::sync::Arc;
 
-use super::labels::Selector;
 use super::pool_name::{self, LabelKey};
-use crate::api::openshift::{MACHINE_CONFIG_GROUP, MACHINE_CONFIG_POOLS};
-use crate::api::types::{PoolRef, Scope};
+use super::state::Desired;
+use crate::api::types::{PoolRef, ProviderName, Scope};
 
 /// Identity of a pool.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -20,21 +19,13 @@ pub struct PoolId {
 }
 
 impl PoolId {
-    /// The pool of a MachineConfigPool.
+    /// The pool that an object of the cluster is.
     #[must_use]
-    pub fn machine_config_pool(name: &str) -> Self {
+    pub fn object(name: Arc<str>, reference: PoolRef, scope: Scope) -> Self {
         Self {
-            name: name.into(),
-            reference: PoolRef {
-                group: MACHINE_CONFIG_GROUP.into(),
-                resource: MACHINE_CONFIG_POOLS.into(),
-                name: name.into(),
-            },
-            scope: if name == "master" {
-                Scope::ControlPlane
-            } else {
-                Scope::WorkerPool
-            },
+            name,
+            reference,
+            scope,
         }
     }
 
@@ -73,19 +64,41 @@ impl PoolId {
     }
 }
 
-/// What is known of a MachineConfigPool.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What the provider says of a pool, beside its nodes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PoolFacts {
-    /// Its identity.
-    pub id: Arc<PoolId>,
-    /// `metadata.uid`: the pool's insight is owned by it.
-    pub uid: Arc<str>,
-    /// `spec.paused`.
+    /// Nothing of it is updated until somebody resumes it.
     pub paused: bool,
-    /// `spec.configuration.name`.
-    pub configuration: Option<Arc<str>>,
-    /// `spec.nodeSelector`; `None` matches nothing.
-    pub selector: Option<Selector>,
+    /// The version that the pool wants, where the pool itself says so.
+    pub desired: Option<Desired>,
+    /// Version of the pool's configuration, where it has one: what an empty pool is evaluated by.
+    pub configured_version: Option<Arc<str>>,
+    /// The object that the pool is, if it is one: its insight goes with it.
+    pub owner: Option<Owner>,
+}
+
+/// An object that owns an insight.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// Group and version.
+    pub api_version: Box<str>,
+    /// Kind.
+    pub kind: Box<str>,
+    /// Name.
+    pub name: Box<str>,
+    /// UID.
+    pub uid: Arc<str>,
+}
+
+/// A pool as its provider describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolState {
+    /// Which pool it is.
+    pub id: Arc<PoolId>,
+    /// Who updates its nodes.
+    pub provider: ProviderName,
+    /// What the provider says of it.
+    pub facts: PoolFacts,
 }
 
 /// The pool that a node belongs to.

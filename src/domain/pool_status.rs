@@ -8,30 +8,28 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::pool::PoolId;
+use super::pool::{PoolFacts, PoolState};
 use super::state::{Desired, NodeState};
 use super::text;
 use crate::api::pool::{Assessment, PoolProgressInsightStatus, Summary, SummaryType, condition};
-use crate::api::types::{Condition, ConditionStatus, Phase, Provider, Scope};
+use crate::api::types::{Condition, ConditionStatus, Phase, Scope};
 
 /// Names of degraded nodes that a condition's message lists; the rest is counted.
 const NAMED_NODES: usize = 5;
 
-/// A pool and a consistent cut of its nodes.
+/// A pool and a consistent snapshot of its nodes.
 #[derive(Debug, Clone)]
 pub struct PoolView {
     /// The pool.
-    pub id: Arc<PoolId>,
-    /// Who updates it.
-    pub provider: Provider,
-    /// Whether it is paused.
-    pub paused: bool,
-    /// What the pool shall run, where the pool itself says so.
-    pub desired: Option<Desired>,
-    /// Version of the pool's configuration, where it has one: what an empty pool is judged by.
-    pub configured_version: Option<Arc<str>>,
+    pub state: Arc<PoolState>,
     /// All nodes of the pool, from one moment.
     pub nodes: Vec<Arc<NodeState>>,
+}
+
+impl PoolView {
+    fn facts(&self) -> &PoolFacts {
+        &self.state.facts
+    }
 }
 
 /// Counts of a pool's nodes.
@@ -110,6 +108,7 @@ pub fn project(
 ) -> PoolProgressInsightStatus {
     let counts = Counts::of(&view.nodes);
     let desired = view
+        .facts()
         .desired
         .as_ref()
         .or_else(|| common_desired(&view.nodes));
@@ -137,9 +136,9 @@ pub fn project(
         .collect();
     let word = |text: &str| text::word(text, 253).map(Cow::into_owned);
     PoolProgressInsightStatus {
-        name: view.id.reference.name.clone(),
-        pool_ref: view.id.reference.clone(),
-        provider: view.provider,
+        name: view.state.id.reference.name.clone(),
+        pool_ref: view.state.id.reference.clone(),
+        provider: view.state.provider.clone(),
         scope: scope(view),
         assessment,
         completion_percent: counts.percent(assessment),
@@ -156,12 +155,12 @@ pub fn project(
 /// The first that holds. A partly updated pool between two batches is Progressing, not Pending.
 fn assess(view: &PoolView, counts: &Counts) -> Assessment {
     if counts.total == 0 {
-        let current = match (&view.configured_version, &view.desired) {
+        let current = match (&view.facts().configured_version, &view.facts().desired) {
             (Some(configured), Some(desired)) => *configured == desired.version,
             (None, Some(_)) => false,
             (_, None) => true,
         };
-        return match (current, view.paused) {
+        return match (current, view.facts().paused) {
             (true, _) => Assessment::Completed,
             (false, true) => Assessment::Excluded,
             (false, false) => Assessment::Pending,
@@ -171,7 +170,7 @@ fn assess(view: &PoolView, counts: &Counts) -> Assessment {
         Assessment::Completed
     } else if counts.degraded > 0 {
         Assessment::Degraded
-    } else if view.paused && counts.outdated > 0 {
+    } else if counts.outdated > 0 && (view.facts().paused || counts.excluded == counts.outdated) {
         Assessment::Excluded
     } else if counts.pending == counts.total {
         Assessment::Pending
@@ -203,8 +202,12 @@ fn conditions(
         Assessment::Pending if empty => {
             "The pool has no nodes, and its configuration is not current yet".to_owned()
         }
-        Assessment::Excluded => format!(
+        Assessment::Excluded if view.facts().paused => format!(
             "The pool is paused: {} of {} nodes stay outdated until somebody resumes it",
+            counts.outdated, counts.total
+        ),
+        Assessment::Excluded => format!(
+            "{} of {} nodes stay outdated: each of them is held back",
             counts.outdated, counts.total
         ),
         Assessment::Completed
@@ -294,7 +297,7 @@ fn scope(view: &PoolView) -> Scope {
     if all_control_plane {
         Scope::ControlPlane
     } else {
-        view.id.scope
+        view.state.id.scope
     }
 }
 
@@ -314,7 +317,7 @@ fn version(view: &PoolView) -> Option<Arc<str>> {
     };
     most_common(&mut view.nodes.iter().filter(|node| node.is_outdated()))
         .or_else(|| most_common(&mut view.nodes.iter()))
-        .or_else(|| view.configured_version.clone())
+        .or_else(|| view.facts().configured_version.clone())
 }
 
 /// What most outdated nodes shall run, else most nodes, where the pool itself does not say.

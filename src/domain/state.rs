@@ -1,16 +1,16 @@
-//! The state of a node: a judgement, and since when it has held.
+//! The state of a node: an evaluation, and since when it has held.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::facts::NodeFacts;
-use super::pool::{Membership, PoolId};
+use super::node::NodeFacts;
+use super::pool::PoolId;
 use super::text;
 use crate::api::node::{NodeProgressInsightStatus, TimelineEntry, condition};
 use crate::api::types::{
-    ConditionStatus, DesiredVersionSource, Phase, Provider, Scope, UpdateKind,
+    ConditionStatus, DesiredVersionSource, Phase, ProviderName, Scope, UpdateKind,
 };
 
 /// Phase changes that are remembered of a node: the last three or four updates. The insight shows
@@ -21,16 +21,16 @@ pub const TIMELINE_KEPT: usize = 16;
 /// happens, so that it does not depend on when the operator was started.
 pub const REBOOTED: &str = "Rebooted";
 
-/// What an evaluator says of a node, without any time of its own.
+/// What a provider says of a node, without any time of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Judgement {
+pub struct Evaluation {
     /// How far the update is.
     pub phase: Phase,
     /// What the update changes.
     pub kind: Option<UpdateKind>,
     /// Version that the node runs.
     pub version: Option<Arc<str>>,
-    /// Version that the node shall run.
+    /// Version that the node is to run.
     pub desired: Option<Desired>,
     /// The Updating condition.
     pub updating: Finding,
@@ -38,9 +38,13 @@ pub struct Judgement {
     pub available: Finding,
     /// The Degraded condition.
     pub degraded: Finding,
+    /// When the node is to be evaluated again even if nothing changes, because time alone changes the answer.
+    pub again_at: Option<Timestamp>,
+    /// The step is concluded from what any updater does, as from a cordon: who knows better is believed.
+    pub is_inferred: bool,
 }
 
-/// A version that a node shall run, and who says so.
+/// A version that a node is to run, and who says so.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Desired {
     /// The version.
@@ -108,7 +112,9 @@ pub struct NodeState {
     /// Its pool.
     pub pool: Option<Arc<PoolId>>,
     /// Who updates it.
-    pub provider: Provider,
+    pub provider: ProviderName,
+    /// Who else had a say.
+    pub overlays: Box<[ProviderName]>,
     /// Whether it runs the control plane.
     pub scope: Scope,
     /// How far the update is.
@@ -119,7 +125,7 @@ pub struct NodeState {
     pub kind: Option<UpdateKind>,
     /// Version that the node runs.
     pub version: Option<Arc<str>>,
-    /// Version that the node shall run.
+    /// Version that the node is to run.
     pub desired: Option<Desired>,
     /// The Updating condition.
     pub updating: NodeStateCondition,
@@ -131,22 +137,35 @@ pub struct NodeState {
     pub timeline: Box<[TimelineEntry]>,
     /// The boot that the state speaks of.
     pub boot_id: Option<Arc<str>>,
+    /// When it is to be evaluated again even if nothing changes.
+    pub again_at: Option<Timestamp>,
+}
+
+/// Who evaluated a node, and what it belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Belonging {
+    /// Who updates it.
+    pub provider: ProviderName,
+    /// Who else had a say.
+    pub overlays: Box<[ProviderName]>,
+    /// Its pool.
+    pub pool: Option<Arc<PoolId>>,
+    /// Whether it runs the control plane.
+    pub scope: Scope,
 }
 
 impl NodeState {
-    /// The state that follows from `judgement`, given what was known before. Times are kept where
+    /// The state that follows from `evaluation`, given what was known before. Times are kept where
     /// nothing changed; a new one is what the cluster says, else `now`.
     #[must_use]
     pub fn new(
-        judgement: Judgement,
+        evaluation: Evaluation,
         node: &NodeFacts,
-        membership: &Membership,
-        provider: Provider,
-        scope: Scope,
+        belonging: Belonging,
         past: Option<&History>,
         now: Timestamp,
     ) -> Self {
-        let Judgement {
+        let Evaluation {
             phase,
             kind,
             version,
@@ -154,15 +173,24 @@ impl NodeState {
             updating,
             available,
             degraded,
-        } = judgement;
+            again_at,
+            is_inferred: _,
+        } = evaluation;
+        let Belonging {
+            provider,
+            overlays,
+            pool,
+            scope,
+        } = belonging;
         let phase_start = past
             .filter(|past| past.phase == phase)
             .map_or(now, |past| past.phase_start);
         Self {
             name: Arc::clone(&node.name),
             uid: Arc::clone(&node.uid),
-            pool: membership.pool().cloned(),
+            pool,
             provider,
+            overlays,
             scope,
             phase,
             phase_start,
@@ -180,6 +208,7 @@ impl NodeState {
                 },
             ),
             boot_id: node.boot_id.clone(),
+            again_at,
         }
     }
 
@@ -189,7 +218,7 @@ impl NodeState {
         self.pool.as_ref().map(|pool| Arc::clone(&pool.name))
     }
 
-    /// Whether the node is known not to run what it shall run.
+    /// Whether the node is known not to run what it is to run.
     #[must_use]
     pub fn is_outdated(&self) -> bool {
         match self.phase {
@@ -357,6 +386,3 @@ impl History {
         Self { timeline, ..self }
     }
 }
-
-#[cfg(test)]
-mod tests;

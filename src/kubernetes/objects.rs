@@ -11,13 +11,16 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Node;
 use kube::Resource;
 use kube::api::ObjectMeta;
-use serde::de::DeserializeOwned;
+use kube::core::{ApiResource, DynamicResourceScope};
+use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 
 use self::meta::RawMeta;
 use self::node::RawNode;
 use crate::api::insight::{Insight, InsightStatus};
-use crate::domain::facts::NodeFacts;
+use crate::domain::fact::{Meta, Object};
+use crate::domain::node::NodeObject;
 
 mod meta;
 mod node;
@@ -26,7 +29,7 @@ mod node;
 #[derive(Debug, Clone)]
 pub struct WatchedNode {
     metadata: ObjectMeta,
-    facts: NodeFacts,
+    node: NodeObject,
 }
 
 impl<'de> Deserialize<'de> for WatchedNode {
@@ -36,13 +39,82 @@ impl<'de> Deserialize<'de> for WatchedNode {
 }
 
 impl WatchedNode {
-    /// Its facts and its resource version.
+    /// What is kept of it, and its resource version.
     #[must_use]
-    pub fn into_parts(self) -> (NodeFacts, String) {
+    pub fn into_parts(self) -> (NodeObject, String) {
         (
-            self.facts,
+            self.node,
             self.metadata.resource_version.unwrap_or_default(),
         )
+    }
+}
+
+/// An object of a kind that a provider reads; with `METADATA` its metadata only, which is all that the API server
+/// sends then. Its name is the key that facts have: `namespace/name` where there is a namespace.
+#[derive(Debug, Clone)]
+pub struct WatchedObject<const METADATA: bool> {
+    metadata: ObjectMeta,
+    meta: Meta,
+    json: Box<RawValue>,
+}
+
+impl<'de, const METADATA: bool> Deserialize<'de> for WatchedObject<METADATA> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Outer {
+            #[serde(default)]
+            metadata: Meta,
+        }
+        let json = Box::<RawValue>::deserialize(deserializer)?;
+        let outer: Outer = serde_json::from_str(json.get()).map_err(D::Error::custom)?;
+        let meta = outer.metadata;
+        let metadata = ObjectMeta {
+            name: Some(meta.key().to_string()),
+            uid: Some(meta.uid.clone()),
+            resource_version: Some(meta.resource_version.clone()),
+            ..ObjectMeta::default()
+        };
+        Ok(Self {
+            metadata,
+            meta,
+            json,
+        })
+    }
+}
+
+impl<const METADATA: bool> WatchedObject<METADATA> {
+    /// The object, for whoever makes a fact of it.
+    #[must_use]
+    pub fn object(&self) -> Object<'_> {
+        Object::new(&self.meta, self.json.get())
+    }
+}
+
+impl<const METADATA: bool> Resource for WatchedObject<METADATA> {
+    type DynamicType = ApiResource;
+    type Scope = DynamicResourceScope;
+
+    fn metadata_api() -> bool {
+        METADATA
+    }
+
+    fn kind(resource: &ApiResource) -> Cow<'_, str> {
+        resource.kind.as_str().into()
+    }
+    fn group(resource: &ApiResource) -> Cow<'_, str> {
+        resource.group.as_str().into()
+    }
+    fn version(resource: &ApiResource) -> Cow<'_, str> {
+        resource.version.as_str().into()
+    }
+    fn plural(resource: &ApiResource) -> Cow<'_, str> {
+        resource.plural.as_str().into()
+    }
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
     }
 }
 

@@ -1,26 +1,112 @@
-//! Which kind of cluster this is, and which version its API server has.
+//! What the API server serves, and which version it has.
 
-use kube::Client;
+use std::collections::HashMap;
 
-use crate::api::openshift::MACHINE_CONFIG_GROUP;
-use crate::api::types::Provider;
+use kube::api::ListParams;
+use kube::core::{ApiResource, GroupVersionKind};
+use kube::{Api, Client};
 
-/// The group that serves ClusterVersion.
-const CLUSTER_VERSION_GROUP: &str = "config.openshift.io";
+use super::objects::WatchedObject;
+use crate::domain::fact::{Kind, KindSpec, Parsed, Read};
 
-/// The platform of the cluster: OpenShift when both of the API groups that its rules need are served.
+/// Objects a page of a list.
+const PAGE_SIZE: u32 = 100;
+
+/// The names under which client and API server know a kind, in this version.
+#[must_use]
+pub fn resource(kind: &KindSpec, version: &str) -> ApiResource {
+    let gvk = GroupVersionKind::gvk(kind.group, version, kind.kind);
+    ApiResource::from_gvk_with_plural(&gvk, kind.plural)
+}
+
+/// Of each kind the version that is served and preferred; `None` where none is.
 ///
 /// # Errors
 /// When the API server cannot be asked.
-pub async fn detect(client: &Client) -> kube::Result<Provider> {
+pub async fn served(client: &Client, kinds: &[Kind]) -> kube::Result<Vec<Option<&'static str>>> {
     let groups = client.list_api_groups().await?.groups;
-    let serves = |name: &str| groups.iter().any(|group| group.name == name);
-    let openshift = serves(MACHINE_CONFIG_GROUP) && serves(CLUSTER_VERSION_GROUP);
-    Ok(if openshift {
-        Provider::OpenShift
-    } else {
-        Provider::Kubernetes
-    })
+    let serves_version = |group: &str, version: &str| {
+        group.is_empty()
+            || groups.iter().any(|served| {
+                served.name == group && served.versions.iter().any(|each| each.version == version)
+            })
+    };
+    // A group may be served without this resource, where another project has made its definitions.
+    let mut resources: HashMap<String, Vec<String>> = HashMap::new();
+    let mut found = Vec::with_capacity(kinds.len());
+    for kind in kinds {
+        let spec = &kind.spec;
+        let mut version = None;
+        for candidate in spec.versions {
+            if !serves_version(spec.group, candidate) {
+                continue;
+            }
+            let name = if spec.group.is_empty() {
+                (*candidate).to_owned()
+            } else {
+                format!("{}/{candidate}", spec.group)
+            };
+            if !resources.contains_key(&name) {
+                let list = if spec.group.is_empty() {
+                    client.list_core_api_resources(&name).await?
+                } else {
+                    client.list_api_group_resources(&name).await?
+                };
+                let names = list.resources.into_iter().map(|each| each.name).collect();
+                resources.insert(name.clone(), names);
+            }
+            if resources[&name].iter().any(|each| each == spec.plural) {
+                version = Some(*candidate);
+                break;
+            }
+        }
+        if let Some(served) = version
+            && spec.only_where_found
+            && !is_found(client, kind, served).await?
+        {
+            version = None;
+        }
+        found.push(version);
+    }
+    Ok(found)
+}
+
+/// Whether one of the objects is a fact. Who may not list them is told so by the watch.
+async fn is_found(client: &Client, kind: &Kind, version: &str) -> kube::Result<bool> {
+    let found = match kind.spec.read {
+        Read::Whole => is_found_in(&api::<false>(client, kind, version), kind).await,
+        Read::Metadata => is_found_in(&api::<true>(client, kind, version), kind).await,
+    };
+    match found {
+        Err(kube::Error::Api(status)) if status.code == 403 => Ok(true),
+        found => found,
+    }
+}
+
+fn api<const METADATA: bool>(
+    client: &Client,
+    kind: &Kind,
+    version: &str,
+) -> Api<WatchedObject<METADATA>> {
+    Api::all_with(client.clone(), &resource(&kind.spec, version))
+}
+
+async fn is_found_in<const METADATA: bool>(
+    api: &Api<WatchedObject<METADATA>>,
+    kind: &Kind,
+) -> kube::Result<bool> {
+    let mut params = ListParams::default().limit(PAGE_SIZE);
+    loop {
+        let page = api.list(&params).await?;
+        let mut facts = page.items.iter().map(|object| kind.parse(&object.object()));
+        if facts.any(|fact| matches!(fact, Parsed::Fact(_) | Parsed::Flawed(..))) {
+            return Ok(true);
+        }
+        let Some(next) = page.metadata.continue_.filter(|next| !next.is_empty()) else {
+            return Ok(false);
+        };
+        params = params.continue_token(&next);
+    }
 }
 
 /// The version of the API server, as in `v1.36.3`.

@@ -41,12 +41,13 @@ impl Default for Relist {
 }
 
 impl Relist {
-    /// A watch of this kind that answers from now on, until it is dropped.
+    /// A watch of this kind that answers from now on, until it is dropped. One that is optional may be forbidden.
     #[must_use]
-    pub fn listener(&self, kind: &'static str) -> Listener {
+    pub fn listener(&self, kind: &'static str, is_optional: bool) -> Listener {
         self.kinds.lock().push(kind);
         Listener {
             kind,
+            is_optional,
             requests: self.request.subscribe(),
             kinds: Arc::clone(&self.kinds),
         }
@@ -100,12 +101,17 @@ pub struct Request {
 #[derive(Debug)]
 pub struct Wanted {
     kind: &'static str,
+    is_optional: bool,
     request: Request,
 }
 
 impl Wanted {
     /// There is a list, or why not.
     pub fn answer(self, relisted: Relisted) {
+        let relisted = match relisted {
+            Err(why) if self.is_optional && why.problem == Problem::Forbidden => Ok(0),
+            relisted => relisted,
+        };
         // Who asked does not wait any longer.
         let _ = self.request.answer.send((self.kind, relisted));
     }
@@ -120,6 +126,7 @@ impl Wanted {
 /// Hears that a fresh list is wanted.
 pub struct Listener {
     kind: &'static str,
+    is_optional: bool,
     requests: watch::Receiver<Option<Request>>,
     kinds: Arc<OrderedMutex<Vec<&'static str>>>,
 }
@@ -135,6 +142,7 @@ impl Listener {
             if let Some(request) = request {
                 return Wanted {
                     kind: self.kind,
+                    is_optional: self.is_optional,
                     request,
                 };
             }

@@ -17,8 +17,8 @@ use serde::Serialize;
 use self::definitions::definitions;
 use self::permissions::permissions;
 use super::diagnosis::{Attempt, Diagnosis, diagnose};
-use super::platform::api_server_version;
-use crate::api::types::Provider;
+use super::platform::{api_server_version, served};
+use crate::domain::fact::Kind;
 
 /// The oldest minor release of Kubernetes 1 that is supported.
 const OLDEST_MINOR: u32 = 33;
@@ -30,8 +30,8 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// What is asked for.
 #[derive(Debug, Clone, Default)]
 pub struct Scope {
-    /// Whose objects are read.
-    pub provider: Option<Provider>,
+    /// The kinds that providers read, where they are served.
+    pub kinds: Vec<Kind>,
     /// Namespace and name of the lease, if there is one.
     pub lease: Option<(String, String)>,
     /// Namespace and name of the ConfigMap with the status of the last compare, if it is in one.
@@ -66,6 +66,13 @@ pub enum Outcome {
         /// What to do about it.
         remedy: String,
     },
+    /// It is not, and the operator does without it.
+    Optional {
+        /// What is missing.
+        what: String,
+        /// What to do about it.
+        remedy: String,
+    },
     /// It could not be found out.
     Unknown {
         /// Why.
@@ -79,7 +86,7 @@ impl Outcome {
     /// Whether it is as it must be.
     #[must_use]
     pub fn is_ok(&self) -> bool {
-        matches!(self, Self::Ok { .. })
+        matches!(self, Self::Ok { .. } | Self::Optional { .. })
     }
 
     /// Whether it is known not to be as it must be.
@@ -104,7 +111,9 @@ impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.outcome {
             Outcome::Ok { what } => write!(f, "{}: {what}", self.check),
-            Outcome::Failed { what, remedy } | Outcome::Unknown { what, remedy } => {
+            Outcome::Failed { what, remedy }
+            | Outcome::Optional { what, remedy }
+            | Outcome::Unknown { what, remedy } => {
                 write!(f, "{}: {what}; {remedy}", self.check)
             }
         }
@@ -129,10 +138,14 @@ impl Requirements {
 
     /// Everything; the findings in a fixed order.
     pub async fn all(&self) -> Vec<Finding> {
-        let mut questions = vec![server(&self.client).boxed()];
+        let mut questions = vec![
+            server(&self.client).boxed(),
+            discovery(&self.client).boxed(),
+        ];
         questions.extend(definitions(&self.client));
-        questions.extend(permissions(&self.client, &self.scope));
-        ask(questions).await
+        let mut findings = ask(questions).await;
+        findings.extend(self.permissions().await);
+        findings
     }
 
     /// Whether the definitions are as new as this version.
@@ -142,12 +155,33 @@ impl Requirements {
 
     /// Whether everything is permitted.
     pub async fn permissions(&self) -> Vec<Finding> {
-        ask(permissions(&self.client, &self.scope)).await
+        // Where it cannot be found out what is served, whoever watches says so.
+        let kinds = &self.scope.kinds;
+        let served = within(DISCOVERY, served(&self.client, kinds)).await;
+        let served = served.unwrap_or_else(|_| vec![None; kinds.len()]);
+        ask(permissions(&self.client, &self.scope, &served)).await
     }
 }
 
 async fn ask(questions: Vec<Question<'_>>) -> Vec<Finding> {
     stream::iter(questions).buffered(AT_ONCE).collect().await
+}
+
+const DISCOVERY: Attempt = Attempt {
+    verbs: "get",
+    resource: "the path /apis",
+    group: "",
+};
+
+async fn discovery(client: &Client) -> Finding {
+    let outcome = match within(DISCOVERY, client.list_api_groups()).await {
+        Ok(groups) => Outcome::ok(format!("{} API groups are served", groups.groups.len())),
+        Err(diagnosis) => Outcome::unknown(diagnosis),
+    };
+    Finding {
+        check: "discovery".to_owned(),
+        outcome,
+    }
 }
 
 async fn server(client: &Client) -> Finding {

@@ -167,7 +167,7 @@ impl FullCompare {
         for (index, evaluated) in nodes.iter().enumerate() {
             if reason != SyncReason::Start {
                 let name = &evaluated.state.name;
-                let result = self.centre.reevaluate(name, cause).await;
+                let result = self.centre.reevaluate(name, cause);
                 differences += usize::from(result? != EvaluationResult::Unchanged);
             }
             progress.set(count(index + 1), count(nodes.len()));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::inventory::Found;
 use super::node_state::Centre;
 use super::states::Evaluated;
 use crate::api::NodeProgressInsightStatus;
@@ -44,7 +45,7 @@ impl NodeView {
 #[serde(rename_all = "camelCase")]
 struct ChangeView {
     reconcile_id: u64,
-    trigger: &'static str,
+    trigger: String,
     resource_version: String,
     seconds_ago: f64,
 }
@@ -53,7 +54,7 @@ impl ChangeView {
     fn of(cause: &Cause) -> Self {
         Self {
             reconcile_id: cause.reconcile_id,
-            trigger: cause.trigger.as_str(),
+            trigger: cause.trigger.to_string(),
             resource_version: cause.resource_version.to_string(),
             seconds_ago: cause.observed_at.elapsed().as_secs_f64(),
         }
@@ -89,7 +90,7 @@ impl PoolInspection {
     /// # Errors
     /// When the backend fails.
     pub fn of(centre: &Centre, name: &Arc<str>) -> Result<Option<Self>, BackendError> {
-        let Some((view, _)) = centre.pool(name)? else {
+        let Found::Here(view) = centre.pool(name)? else {
             return Ok(None);
         };
         let mut nodes_by_phase = BTreeMap::new();
@@ -106,14 +107,19 @@ impl PoolInspection {
         });
         Ok(Some(Self {
             name: name.to_string(),
-            paused: view.paused,
-            desired_version: view.desired.map(|desired| desired.version.to_string()),
+            paused: view.state.facts.paused,
+            desired_version: view
+                .state
+                .facts
+                .desired
+                .as_ref()
+                .map(|desired| desired.version.to_string()),
             nodes: view.nodes.len(),
             nodes_by_phase,
             phase_durations: phase_durations.collect(),
             last_change: centre
-                .pool_change(name)?
-                .map(|change| ChangeView::of(&change.0)),
+                .evaluated_pool(name)?
+                .map(|pool| ChangeView::of(&pool.cause)),
         }))
     }
 }

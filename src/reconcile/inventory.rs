@@ -1,32 +1,33 @@
 //! What is known of the cluster, and whom a change of it affects.
 //!
-//! Every change says which nodes have to be judged again and which pools look different: exactly
-//! those, so that a rollout of one pool costs nothing in the others, and a status update of a pool,
-//! which changes nothing that is judged, costs nothing at all.
+//! Owns the nodes as they were last seen, the pools that there are, and the facts that providers read. Each node
+//! reads twice: once to find out who evaluates it and in which pool it is, which is done as soon as something
+//! changes that this depends on, and once when it is evaluated. So the counts of a pool are right before its first
+//! node is evaluated, and one change leads to one evaluation of each node that has read what changed.
 //!
-//! Owns what was last seen of nodes, pools, configs and versions, each in a store of its own: kinds
-//! are fed by tasks of their own, and none waits for another. Whoever changes a kind writes first and
-//! then looks at the others, so of two changes at once at least one sees both, and the nodes that it
-//! names are judged by both. Of one kind there is one writer.
+//! Everything is behind one lock, because a change of a fact, whom it affects and what they read belong together. It
+//! is held for one change or one evaluation, never across an await, and nothing else is locked under it.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::api::types::Provider;
-use crate::domain::cluster::Cluster;
-use crate::domain::evaluate::{Evaluator, evaluate};
-use crate::domain::facts::NodeFacts;
-use crate::domain::pool::{Membership, PoolFacts, PoolId};
-use crate::domain::pool_versions::{PoolVersion, PoolVersions};
+use self::world::World;
+use crate::domain::erased::Erased;
+use crate::domain::facts::Availability;
+use crate::domain::node::{NodeFacts, NodeObject};
+use crate::domain::pool::{PoolId, PoolState};
 use crate::domain::state::{History, NodeState};
-use crate::registry::store::{Change, Store};
+use crate::providers::{Identity, Providers};
+use crate::registry::lock_order::{OrderedMutex, Rank};
+
+mod world;
 
 /// What a change affects.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Affected {
-    /// Nodes to be judged again, by name.
+    /// Nodes to be evaluated again, by name.
     pub nodes: Vec<Arc<str>>,
     /// Pools whose insight depends on what changed, by name of the insight.
     pub pools: Vec<Arc<str>>,
@@ -47,363 +48,154 @@ impl Affected {
     }
 }
 
-/// A node and its pool.
-#[derive(Debug, PartialEq)]
-struct Member {
-    facts: Arc<NodeFacts>,
-    membership: Membership,
+/// Whether there is a pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found<T> {
+    /// There is.
+    Here(T),
+    /// There is none.
+    Gone,
+    /// It cannot be told: the kind whose objects pools are cannot be read.
+    Unknown,
 }
 
-impl Member {
-    fn is_in(&self, pool: &str) -> bool {
-        self.membership.pool().is_some_and(|own| &*own.name == pool)
-    }
-}
-
-/// Who says which version there is to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-enum Target {
-    ClusterVersion,
-    ApiServer,
-}
-
-/// Nodes, pools and versions of one cluster.
+/// Nodes, pools and facts of one cluster.
 pub struct Inventory {
-    rules: Box<dyn Evaluator>,
-    /// By name; found by the config that they run.
-    nodes: Store<Arc<str>, Member, Arc<str>>,
-    /// MachineConfigPools by name; found by the config that they want.
-    pools: Store<Arc<str>, PoolFacts, Arc<str>>,
-    /// Release versions of rendered MachineConfigs that say one.
-    releases: Store<Arc<str>, Arc<str>>,
-    targets: Store<Target, Arc<str>>,
-    /// By name of the pool's insight.
-    kubelets: Store<Arc<str>, PoolVersions>,
+    providers: Providers,
+    world: OrderedMutex<World>,
 }
 
 impl Inventory {
-    /// An empty inventory of a cluster that is judged by `rules`.
+    /// An empty inventory of a cluster whose nodes are evaluated by `providers`.
     #[must_use]
-    pub fn new(rules: Box<dyn Evaluator>) -> Self {
+    pub fn new(providers: Providers) -> Self {
+        let world = World::new(&providers);
         Self {
-            rules,
-            nodes: Store::indexed(|member: &Member| {
-                member.facts.machine_config.current_config.clone()
-            }),
-            pools: Store::indexed(|pool: &PoolFacts| pool.configuration.clone()),
-            releases: Store::new(),
-            targets: Store::new(),
-            kubelets: Store::new(),
+            providers,
+            world: OrderedMutex::new(Rank::LEAF, world),
         }
     }
 
-    /// Whose rules the nodes are judged by.
+    /// Who evaluates the nodes.
     #[must_use]
-    pub fn provider(&self) -> Provider {
-        self.rules.provider()
+    pub fn providers(&self) -> &Providers {
+        &self.providers
     }
 
-    /// Judges a node; `None` when there is no such node.
+    /// Everything is listed: from now on whom a change affects is known. Until then a node affects itself alone.
+    pub fn open(&self) -> Affected {
+        self.world.lock().open(&self.providers)
+    }
+
+    /// Evaluates a node; `None` when there is no such node. `before` is the pool that it was in.
     #[must_use]
     pub fn evaluate(
         &self,
         name: &Arc<str>,
+        before: Option<&Arc<PoolId>>,
         past: Option<&History>,
         now: Timestamp,
     ) -> Option<NodeState> {
-        let member = self.nodes.get(name)?;
-        Some(evaluate(
-            &*self.rules,
-            &member.facts,
-            &member.membership,
-            self,
-            past,
-            now,
-        ))
+        let mut world = self.world.lock();
+        world.evaluate(&self.providers, name, before, past, now)
     }
 
-    /// UID of a node.
+    /// A pool as its provider describes it.
     #[must_use]
-    pub fn uid(&self, name: &Arc<str>) -> Option<Arc<str>> {
-        self.nodes
-            .get(name)
-            .map(|member| Arc::clone(&member.facts.uid))
+    pub fn describe(&self, pool: &Arc<str>, now: Timestamp) -> Found<PoolState> {
+        self.world.lock().describe(&self.providers, pool, now)
     }
 
-    /// Names of all MachineConfigPools.
+    /// UID of a node, and what of it survives its update.
     #[must_use]
-    pub fn pool_names(&self) -> Vec<Arc<str>> {
-        self.pools.keys()
+    pub fn identity(&self, name: &Arc<str>) -> Option<(Arc<str>, Identity)> {
+        let world = self.world.lock();
+        let (facts, provider) = world.node(name)?;
+        let name = provider.and_then(|place| self.providers.name(place));
+        let identity = name.map_or(Identity::Uid, |name| self.providers.identity(&name));
+        Some((Arc::clone(&facts.uid), identity))
     }
 
     /// Whether there is such a node.
     #[must_use]
     pub fn has_node(&self, name: &Arc<str>) -> bool {
-        self.nodes.contains(name)
+        self.world.lock().node(name).is_some()
+    }
+
+    /// Names of all pools.
+    #[must_use]
+    pub fn pool_names(&self) -> Vec<Arc<str>> {
+        self.world.lock().pool_names()
+    }
+
+    /// Takes in a Node as the API server has it.
+    pub fn apply_node_object(&self, node: NodeObject) -> Affected {
+        self.apply_node(self.providers.node_facts(node))
     }
 
     /// Takes in a node that is new or has changed.
     pub fn apply_node(&self, facts: NodeFacts) -> Affected {
-        let before = self.nodes.get(&facts.name);
-        if before.as_ref().is_some_and(|before| *before.facts == facts) {
-            return Affected::default();
-        }
-        let name = Arc::clone(&facts.name);
-        let facts = Arc::new(facts);
-        // A pool that changes meanwhile looks for its nodes before or after this one is there: then
-        // it is asked again.
-        let counted = loop {
-            let pools = self.pools.generation();
-            let member = Member {
-                membership: self.rules.membership(&facts, self),
-                facts: Arc::clone(&facts),
-            };
-            let counted = self.counted(&member);
-            self.nodes.upsert(Arc::clone(&name), member);
-            if self.pools.generation() == pools {
-                break counted;
-            }
-        };
-        let gained = counted.and_then(|counted| self.count_version(counted));
-        let lost = before.and_then(|before| self.discount_version(&before));
-        self.after_versions_changed(name, gained, lost)
+        self.world.lock().apply_node(&self.providers, facts)
     }
 
     /// Forgets a node.
     pub fn remove_node(&self, name: &Arc<str>) -> Affected {
-        let Some(member) = self.nodes.remove(name) else {
-            return Affected::default();
-        };
-        let lost = self.discount_version(&member);
-        self.after_versions_changed(Arc::clone(name), None, lost)
+        self.world.lock().remove_node(&self.providers, name)
     }
 
     /// Forgets every node that a complete list does not have.
     pub fn retain_nodes(&self, listed: &HashSet<String>) -> Affected {
-        let gone = self.nodes.keys().into_iter().filter(is_not_in(listed));
-        gone.map(|name| self.remove_node(&name))
+        let gone = self.world.lock().node_names();
+        gone.iter()
+            .filter(|name| !listed.contains(&***name))
+            .map(|name| self.remove_node(name))
             .fold(Affected::default(), Affected::and)
     }
 
-    /// Takes in a MachineConfigPool that is new or has changed.
-    pub fn apply_pool(&self, facts: PoolFacts) -> Affected {
-        let name = Arc::clone(&facts.id.name);
-        let (selector, paused) = (facts.selector.clone(), facts.paused);
-        let configuration = facts.configuration.clone();
-        match self.pools.upsert(Arc::clone(&name), facts) {
-            Change::Unchanged => Affected::default(),
-            Change::Inserted => self.after_pool_changed(name, true, true),
-            Change::Updated(before) => {
-                let judged_otherwise =
-                    before.paused != paused || before.configuration != configuration;
-                self.after_pool_changed(name, before.selector != selector, judged_otherwise)
-            }
-        }
+    /// Takes in an object of the kind at this place of the table: one that is new or has changed, or `None` where it
+    /// is gone or of no interest. How many places that is news for, and whom.
+    pub fn apply_object(
+        &self,
+        kind: usize,
+        name: &Arc<str>,
+        fact: Option<Arc<dyn Erased>>,
+    ) -> Affected {
+        let mut world = self.world.lock();
+        world.apply_object(&self.providers, kind, name, fact)
     }
 
-    /// Forgets a MachineConfigPool.
-    pub fn remove_pool(&self, name: &Arc<str>) -> Affected {
-        match self.pools.remove(name) {
-            Some(_) => self.after_pool_changed(Arc::clone(name), true, true),
-            None => Affected::default(),
-        }
+    /// Forgets the objects of a kind that a complete list does not have.
+    pub fn retain_objects(&self, kind: usize, listed: &HashSet<String>) -> Affected {
+        let mut world = self.world.lock();
+        world.retain_objects(&self.providers, kind, listed)
     }
 
-    /// Forgets every MachineConfigPool that a complete list does not have.
-    pub fn retain_pools(&self, listed: &HashSet<String>) -> Affected {
-        let gone = self.pools.keys().into_iter().filter(is_not_in(listed));
-        gone.map(|name| self.remove_pool(&name))
-            .fold(Affected::default(), Affected::and)
+    /// Whether a kind can be read has changed.
+    pub fn set_availability(&self, kind: usize, availability: Availability) -> Affected {
+        let mut world = self.world.lock();
+        world.set_availability(&self.providers, kind, availability)
     }
 
-    /// Takes in the release version of a rendered MachineConfig; `None` when it says none, or is gone.
-    pub fn set_release_version(&self, config: &Arc<str>, version: Option<Arc<str>>) -> Affected {
-        if !set(&self.releases, Arc::clone(config), version) {
-            return Affected::default();
-        }
-        let (nodes, pools) = (
-            self.nodes.snapshot_of(config),
-            // An empty pool is judged by the version of its config.
-            self.pools.snapshot_of(config),
-        );
-        Affected {
-            nodes: names(nodes.values.iter().map(|member| &member.facts.name)),
-            pools: names(pools.values.iter().map(|pool| &pool.id.name)),
-        }
-    }
-
-    /// Forgets every release version of a MachineConfig that a complete list does not have.
-    pub fn retain_release_versions(&self, listed: &HashSet<String>) -> Affected {
-        let gone = self.releases.keys().into_iter().filter(is_not_in(listed));
-        gone.map(|config| self.set_release_version(&config, None))
-            .fold(Affected::default(), Affected::and)
-    }
-
-    /// Takes in the version that ClusterVersion asks for.
-    pub fn set_cluster_version(&self, version: Option<Arc<str>>) -> Affected {
-        self.set_target(Target::ClusterVersion, version)
-    }
-
-    /// Takes in the version of the API server.
+    /// The API server has another version, or none that is known.
     pub fn set_api_server_version(&self, version: Option<Arc<str>>) -> Affected {
-        self.set_target(Target::ApiServer, version)
-    }
-
-    fn set_target(&self, target: Target, version: Option<Arc<str>>) -> Affected {
-        if !set(&self.targets, target, version) {
-            return Affected::default();
-        }
-        Affected {
-            nodes: self.nodes.keys(),
-            pools: self.pools.keys(),
-        }
-    }
-
-    fn after_pool_changed(
-        &self,
-        name: Arc<str>,
-        selects_otherwise: bool,
-        judged_otherwise: bool,
-    ) -> Affected {
-        let mut nodes = Vec::new();
-        for member in self.nodes.snapshot().values {
-            let node = &member.facts.name;
-            let moved = selects_otherwise && self.move_to_its_pool(node, &member);
-            if moved || (judged_otherwise && member.is_in(&name)) {
-                nodes.push(Arc::clone(node));
-            }
-        }
-        Affected {
-            nodes,
-            pools: vec![name],
-        }
-    }
-
-    /// Puts a node into the pool that it belongs to now; whether that is another one.
-    fn move_to_its_pool(&self, node: &Arc<str>, member: &Member) -> bool {
-        if self.rules.membership(&member.facts, self) == member.membership {
-            return false;
-        }
-        self.nodes.update(node, |member| Member {
-            facts: Arc::clone(&member.facts),
-            membership: self.rules.membership(&member.facts, self),
-        });
-        true
-    }
-
-    /// Counts a node's version in its pool; the pool's name, if others may be behind another version now.
-    fn count_version(&self, (pool, version): (Arc<str>, PoolVersion)) -> Option<Arc<str>> {
-        self.change_versions(pool, |versions| versions.add(version))
-    }
-
-    fn discount_version(&self, member: &Member) -> Option<Arc<str>> {
-        let (pool, version) = self.counted(member)?;
-        self.change_versions(pool, |versions| versions.remove(&version))
-    }
-
-    fn change_versions(
-        &self,
-        pool: Arc<str>,
-        change: impl FnOnce(&mut PoolVersions),
-    ) -> Option<Arc<str>> {
-        let mut versions = self
-            .kubelets
-            .get(&pool)
-            .map(|versions| (*versions).clone())
-            .unwrap_or_default();
-        let before = versions.decisive();
-        change(&mut versions);
-        let after = versions.decisive();
-        if versions.is_empty() {
-            self.kubelets.remove(&pool);
-        } else {
-            self.kubelets.upsert(Arc::clone(&pool), versions);
-        }
-        (before != after).then_some(pool)
-    }
-
-    /// What is counted of a node. On OpenShift nothing is: nobody there asks for the newest kubelet.
-    fn counted(&self, member: &Member) -> Option<(Arc<str>, PoolVersion)> {
-        if self.rules.provider() != Provider::Kubernetes {
-            return None;
-        }
-        let version = PoolVersion::parse(member.facts.kubelet_version.as_ref()?)?;
-        let pool: &PoolId = member.membership.pool()?;
-        Some((Arc::clone(&pool.name), version))
-    }
-
-    /// The node itself, and every other node of a pool whose newest versions are others now.
-    fn after_versions_changed(
-        &self,
-        name: Arc<str>,
-        gained: Option<Arc<str>>,
-        lost: Option<Arc<str>>,
-    ) -> Affected {
-        let changed: Vec<Arc<str>> = gained.into_iter().chain(lost).collect();
-        let mut nodes = Vec::new();
-        if !changed.is_empty() {
-            let members = self.nodes.snapshot().values;
-            let others = members.iter().filter(|member| {
-                member.facts.name != name && changed.iter().any(|pool| member.is_in(pool))
-            });
-            nodes.extend(others.map(|member| Arc::clone(&member.facts.name)));
-        }
-        nodes.push(name);
-        Affected {
-            nodes,
-            pools: Vec::new(),
-        }
+        let mut world = self.world.lock();
+        world.set_api_server_version(&self.providers, version)
     }
 }
 
-impl Cluster for Inventory {
-    fn pool(&self, name: &Arc<str>) -> Option<Arc<PoolFacts>> {
-        self.pools.get(name)
+/// Each name once, in the order in which it came.
+fn distinct(names: Vec<Arc<str>>) -> Vec<Arc<str>> {
+    if names.len() < 2 {
+        return names;
     }
-
-    fn pools(&self) -> Vec<Arc<PoolFacts>> {
-        self.pools.snapshot().values
-    }
-
-    fn release_version(&self, config: &Arc<str>) -> Option<Arc<str>> {
-        let version = self.releases.get(config)?;
-        Some(Arc::clone(&version))
-    }
-
-    fn cluster_version(&self) -> Option<Arc<str>> {
-        let version = self.targets.get(&Target::ClusterVersion)?;
-        Some(Arc::clone(&version))
-    }
-
-    fn api_server_version(&self) -> Option<Arc<str>> {
-        let version = self.targets.get(&Target::ApiServer)?;
-        Some(Arc::clone(&version))
-    }
-
-    fn newer_in_pool(&self, pool: &Arc<str>, own: &str) -> Option<Arc<str>> {
-        self.kubelets.get(pool)?.newer_than(own)
-    }
+    let mut seen = HashSet::new();
+    names
+        .into_iter()
+        .filter(|name| seen.insert(Arc::clone(name)))
+        .collect()
 }
 
-/// Keeps a value, or forgets it; whether that is a change.
-fn set<K: Clone + Eq + std::hash::Hash + Ord>(
-    store: &Store<K, Arc<str>>,
-    key: K,
-    value: Option<Arc<str>>,
-) -> bool {
-    match value {
-        Some(value) => store.upsert(key, value) != Change::Unchanged,
-        None => store.remove(&key).is_some(),
-    }
-}
-
-fn names<'a>(names: impl Iterator<Item = &'a Arc<str>>) -> Vec<Arc<str>> {
-    names.map(Arc::clone).collect()
-}
-
-fn is_not_in(listed: &HashSet<String>) -> impl Fn(&Arc<str>) -> bool {
-    move |name| !listed.contains(&**name)
-}
-
+#[cfg(test)]
+pub(crate) mod fixtures;
 #[cfg(test)]
 mod tests;

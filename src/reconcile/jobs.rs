@@ -126,7 +126,7 @@ async fn reevaluate_nodes(
             return Ok(None);
         }
         let name = &evaluated.state.name;
-        let result = centre.reevaluate(name, &cause).await?;
+        let result = centre.reevaluate(name, &cause)?;
         changed += u64::from(result != EvaluationResult::Unchanged);
         centre.touch(&InsightKey::Node(Arc::clone(name)));
         operation.progress(count(index + 1), count(nodes.len()));

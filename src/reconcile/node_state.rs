@@ -5,13 +5,15 @@
 //!
 //! Owns the inventory, the states and the fan-out. What changes marks the nodes that it affects as
 //! dirty; one task evaluates each dirty node once and commits before it notifies. The full compare
-//! evaluates from another task: the lock of the node keeps the two apart. Readers get states and
-//! never evaluate.
+//! evaluates from another task; a reconcile awaits nothing, so on the one thread there is no other in between.
+//! Readers get states and never evaluate.
 
+mod again;
 mod counts;
 mod past;
 mod read;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,25 +21,23 @@ use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use self::again::Again;
 use self::counts::Counts;
-use self::past::Known;
-pub use self::read::OwnedPool;
+use self::past::{Known, Past};
 use super::insight_cache::InsightCache;
 use super::insight_key::InsightKey;
-use super::inventory::{Affected, Inventory};
-use super::states::{Evaluated, States};
+use super::inventory::{Affected, Found, Inventory};
+use super::states::{Evaluated, EvaluatedPool, States};
 use super::sync_gate::SyncGate;
 use crate::api::NodeProgressInsightStatus;
-use crate::domain::evaluate::Evaluator;
-use crate::domain::state::NodeState;
+use crate::domain::state::{History, NodeState};
+use crate::providers::{Identity, Providers};
 use crate::registry::Clock;
 use crate::registry::backend::BackendError;
 use crate::registry::dirty::{Marked, Marker, Reader, dirty_set};
 use crate::registry::fanout::{Fanout, Inbox};
-use crate::registry::keyed_locks::KeyedLocks;
-use crate::registry::lock_order::Rank;
 use crate::registry::store::{Change, Store};
-use crate::telemetry::cause::{Cause, Step};
+use crate::telemetry::cause::{Cause, Step, Trigger};
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::{EvaluationResult, Metrics};
 
@@ -50,14 +50,13 @@ const POSTPONEMENT: Duration = Duration::from_secs(1);
 /// Name under which `/readyz` shows whether every node was evaluated once.
 const CHECK: &str = "first evaluation";
 
-/// The locks of the nodes: taken before anything else.
-const NODE_LOCKS: Rank = Rank::new(10, "node");
+/// How often is looked whether a node is to be evaluated again because time has passed.
+const AGAIN_EVERY: Duration = Duration::from_secs(5);
 
 /// The centre.
 pub struct Centre {
     inventory: Inventory,
     states: States,
-    locks: KeyedLocks<Arc<str>>,
     dirty: Marker<InsightKey, Cause>,
     fanout: Fanout<InsightKey>,
     /// What led to the end of nodes whose insight is still to be deleted.
@@ -65,6 +64,8 @@ pub struct Centre {
     history: Option<Arc<InsightCache<NodeProgressInsightStatus>>>,
     evaluated: watch::Sender<bool>,
     counts: Counts,
+    again: Again,
+    past: Past,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
     clock: Clock,
@@ -74,11 +75,11 @@ pub struct Centre {
 pub struct DirtyKeys(Reader<InsightKey, Cause>);
 
 impl Centre {
-    /// A centre that judges by `rules`, keeps what it knows in `states`, takes the times of the past
+    /// A centre whose nodes are evaluated by `providers`, and that keeps what it knows in `states`, takes the times of the past
     /// from `history`, and has no consumer yet. Also what its task reads.
     #[must_use]
     pub fn new(
-        rules: Box<dyn Evaluator>,
+        providers: Providers,
         states: States,
         history: Option<Arc<InsightCache<NodeProgressInsightStatus>>>,
         metrics: Arc<Metrics>,
@@ -88,15 +89,16 @@ impl Centre {
         health.not_ready(CHECK, "waiting until everything is listed");
         let (dirty, reader) = dirty_set();
         let centre = Self {
-            inventory: Inventory::new(rules),
+            inventory: Inventory::new(providers),
             states,
-            locks: KeyedLocks::new(NODE_LOCKS),
             dirty,
             fanout: Fanout::default(),
             departures: Store::new(),
             history,
             evaluated: watch::Sender::new(false),
             counts: Counts::new(Arc::clone(&metrics), Arc::clone(&clock)),
+            again: Again::default(),
+            past: Past::default(),
             metrics,
             health,
             clock,
@@ -184,6 +186,7 @@ impl Centre {
             () = gate.opened() => {}
             () = shutdown.cancelled() => return,
         }
+        self.observe(&Cause::new(Trigger::Start, ""), Inventory::open);
         let mut postponed = self.evaluate_all(&mut dirty).await;
         self.evaluated.send_replace(true);
         self.health.ready(CHECK);
@@ -195,10 +198,12 @@ impl Centre {
         let mut again = tokio::time::interval(POSTPONEMENT);
         // It rests while nothing is postponed, and must not make up for that.
         again.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut time = tokio::time::interval(AGAIN_EVERY);
+        time.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 next = dirty.0.next() => match next {
-                    Some((key, cause)) => postponed.extend(self.reconcile(key, cause).await),
+                    Some((key, cause)) => postponed.extend(self.reconcile(key, cause)),
                     None => return,
                 },
                 _ = again.tick(), if !postponed.is_empty() => {
@@ -206,6 +211,7 @@ impl Centre {
                         self.dirty.mark(key, cause);
                     }
                 }
+                _ = time.tick() => self.mark_due(),
                 () = shutdown.cancelled() => break,
             }
             postponed.extend(self.evaluate_all(&mut dirty).await);
@@ -217,12 +223,11 @@ impl Centre {
     ///
     /// # Errors
     /// When the backend fails.
-    pub async fn reevaluate(
+    pub fn reevaluate(
         &self,
         name: &Arc<str>,
         cause: &Cause,
     ) -> Result<EvaluationResult, BackendError> {
-        let _lock = self.locks.lock(Arc::clone(name)).await;
         if self.is_dirty(name) {
             return Ok(EvaluationResult::Unchanged);
         }
@@ -241,8 +246,8 @@ impl Centre {
         for evaluated in &gone {
             self.after_removal(&evaluated.state, cause)?;
         }
-        let mut pools = self.states.pools_with_nodes()?;
-        pools.extend(self.inventory.pool_names());
+        self.past.expire((self.clock)());
+        let pools: HashSet<Arc<str>> = self.inventory.pool_names().into_iter().collect();
         self.states.evict_pools(&|name| !pools.contains(name))?;
         Ok(gone.len())
     }
@@ -255,7 +260,7 @@ impl Centre {
         let mut count = 0;
         let mut postponed = Vec::new();
         while let Some((key, cause)) = dirty.0.try_next() {
-            postponed.extend(self.reconcile(key, cause).await);
+            postponed.extend(self.reconcile(key, cause));
             count += 1;
             if count % BATCH == 0 {
                 tokio::task::yield_now().await;
@@ -265,12 +270,9 @@ impl Centre {
     }
 
     /// What could not be done is given back.
-    async fn reconcile(&self, key: InsightKey, cause: Cause) -> Option<(InsightKey, Cause)> {
+    fn reconcile(&self, key: InsightKey, cause: Cause) -> Option<(InsightKey, Cause)> {
         let result = match &key {
-            InsightKey::Node(name) => {
-                let _lock = self.locks.lock(Arc::clone(name)).await;
-                self.reconcile_node(name, &cause).map(|_| ())
-            }
+            InsightKey::Node(name) => self.reconcile_node(name, &cause).map(|_| ()),
             InsightKey::Pool(name) => self.notify_pool(name, &cause),
         };
         let error = result.err()?;
@@ -281,7 +283,14 @@ impl Centre {
         Some((key, cause))
     }
 
-    /// Under the lock of the node.
+    /// Marks the nodes whose time has come.
+    fn mark_due(&self) {
+        for name in self.again.due((self.clock)()) {
+            let cause = Cause::new(Trigger::Time, "");
+            self.dirty.mark(InsightKey::Node(name), cause);
+        }
+    }
+
     fn reconcile_node(
         &self,
         name: &Arc<str>,
@@ -300,9 +309,14 @@ impl Centre {
         let span = cause.reconcile(name);
         let known = span.in_span(Step::Gather, || gather(name))?;
         let state = span.in_span(Step::Evaluate, || {
+            let before = known.before.as_ref();
+            let pool = before.and_then(|before| before.state.pool.as_ref());
+            let now = (self.clock)();
             self.inventory
-                .evaluate(name, known.past.as_ref(), (self.clock)())
+                .evaluate(name, pool, known.past.as_ref(), now)
         });
+        let before = known.before.as_ref().map(|before| &*before.state);
+        self.again.schedule(before, state.as_ref());
         let committed = span.in_span(Step::Commit, || self.commit(name, state, &known, cause))?;
         span.in_span(Step::Notify, || {
             self.announce(&committed, known.before.as_deref(), cause)
@@ -370,6 +384,12 @@ impl Centre {
     fn after_removal(&self, gone: &NodeState, cause: &Cause) -> Result<(), BackendError> {
         log(gone, cause, "The node is gone");
         self.counts.moved(Some(gone), None);
+        self.again.schedule(Some(gone), None);
+        // It may come back under its name, and go on where it was.
+        if self.inventory.providers().identity(&gone.provider) == Identity::Name {
+            let now = (self.clock)();
+            self.past.keep(&gone.name, History::from(gone), now);
+        }
         // Before it is told: who is told looks for it. There is no state any more to keep it.
         self.departures
             .upsert(Arc::clone(&gone.name), cause.clone());
@@ -377,22 +397,6 @@ impl Centre {
             self.parted(&gone.name);
         }
         self.notify_pools([gone.pool_name(), None], cause)
-    }
-
-    /// How long the step of an update took is what its pool is remembered by.
-    fn learn(&self, before: Option<&NodeState>, after: &NodeState) -> Result<(), BackendError> {
-        let ended = before.filter(|before| {
-            before.phase != after.phase
-                && before.phase.is_in_progress()
-                && before.pool == after.pool
-        });
-        let Some((before, pool)) = ended.and_then(|before| Some((before, before.pool_name()?)))
-        else {
-            return Ok(());
-        };
-        let seconds = after.phase_start.as_second() - before.phase_start.as_second();
-        let seconds = u32::try_from(seconds.max(0)).unwrap_or(u32::MAX);
-        self.states.learn(&pool, before.phase, seconds)
     }
 
     fn notify_node(
@@ -421,16 +425,22 @@ impl Centre {
     }
 
     fn notify_pool(&self, name: &Arc<str>, cause: &Cause) -> Result<(), BackendError> {
-        if self.has_pool(name)? {
-            self.states.put_pool(name, cause)?;
-        } else {
-            self.states.remove_pool(name)?;
-            self.counts.forget_pool(name);
+        match self.inventory.describe(name, (self.clock)()) {
+            Found::Here(state) => self.states.put_pool(EvaluatedPool {
+                state: Arc::new(state),
+                cause: cause.clone(),
+            })?,
+            Found::Gone => {
+                self.states.remove_pool(name)?;
+                self.counts.forget_pool(name);
+            }
+            // What was known of it stays.
+            Found::Unknown => {}
         }
         if !self.notify(&InsightKey::Pool(Arc::clone(name)))
             && let Some(change) = self.states.pool(name)?
         {
-            change.0.finish();
+            change.cause.finish();
         }
         Ok(())
     }

@@ -13,9 +13,11 @@ use super::applier::{Applied, Applier, Target};
 use super::compare::Insights;
 use super::insight_cache::{InsightCache, digest};
 use super::insight_key::InsightKey;
+use super::inventory::Found;
 use super::keyed_queue::Outcome;
 use super::node_state::Centre;
 use crate::api::PoolProgressInsightStatus;
+use crate::domain::pool::Owner;
 use crate::domain::pool_status::{PoolView, project};
 use crate::registry::Clock;
 use crate::registry::backend::BackendError;
@@ -72,11 +74,13 @@ impl PoolInsights {
             return Outcome::Done;
         };
         // Before the view: what it shows is then no older than this.
-        let change = self.centre.pool_change(&name).ok().flatten();
-        let cause = change.as_ref().map(|change| &change.0);
-        let (view, uid) = match self.centre.pool(&name) {
-            Ok(Some(pool)) => pool,
-            Ok(None) => return self.remove(&name).await,
+        let pool = self.centre.evaluated_pool(&name).ok().flatten();
+        let cause = pool.as_ref().map(|pool| &pool.cause);
+        let view = match self.centre.pool(&name) {
+            Ok(Found::Here(pool)) => pool,
+            Ok(Found::Gone) => return self.remove(&name).await,
+            // Whether it is gone cannot be told: its insight stays as it is.
+            Ok(Found::Unknown) => return Outcome::Done,
             // The backend counted the error and says it in `/readyz`.
             Err(_) => return Outcome::Retry,
         };
@@ -86,7 +90,7 @@ impl PoolInsights {
             .or_else(|| self.cache.take_history(&name));
         let status = self.project(&view, past.as_deref());
         let target = Target {
-            owner: uid.map(|uid| owner(&view, &uid)),
+            owner: view.state.facts.owner.as_ref().map(owner),
             status,
         };
         match self.applier.apply(&name, Some(target), cause).await {
@@ -107,9 +111,13 @@ impl PoolInsights {
         past: Option<&PoolProgressInsightStatus>,
     ) -> Box<dyn Fn(i64) -> PoolProgressInsightStatus + Send + Sync> {
         let status = project(view, past, 0, (self.clock)());
-        self.last.upsert(Arc::clone(&view.id.name), status.clone());
-        self.metrics
-            .pool_is(&view.id.name, status.assessment, status.completion_percent);
+        self.last
+            .upsert(Arc::clone(&view.state.id.name), status.clone());
+        self.metrics.pool_is(
+            &view.state.id.name,
+            status.assessment,
+            status.completion_percent,
+        );
         Box::new(move |generation| PoolProgressInsightStatus {
             observed_generation: generation,
             ..status.clone()
@@ -160,13 +168,17 @@ impl Insights for PoolInsights {
             return Ok(None);
         };
         let base = self.cache.base(name);
-        let Some((view, uid)) = self.centre.pool(name)? else {
-            return Ok(base.map(|_| 0));
+        let view = match self.centre.pool(name)? {
+            Found::Here(view) => view,
+            Found::Gone => return Ok(base.map(|_| 0)),
+            Found::Unknown => return Ok(None),
         };
         let generation = base.as_ref().map_or(0, |base| base.generation);
         let past = self.last.get(name);
         let status = project(&view, past.as_deref(), generation, (self.clock)());
-        let is_held = base.is_some_and(|base| base.owner_uid == uid && base.holds(&status));
+        let uid = view.state.facts.owner.as_ref().map(|owner| &owner.uid);
+        let is_held =
+            base.is_some_and(|base| base.owner_uid.as_ref() == uid && base.holds(&status));
         Ok((!is_held).then(|| digest(&status)))
     }
 
@@ -176,12 +188,12 @@ impl Insights for PoolInsights {
 }
 
 /// The insight goes when its pool goes, even if nobody is there to delete it.
-fn owner(view: &PoolView, uid: &str) -> OwnerReference {
+fn owner(owner: &Owner) -> OwnerReference {
     OwnerReference {
-        api_version: format!("{}/v1", view.id.reference.group),
-        kind: "MachineConfigPool".into(),
-        name: view.id.reference.name.clone(),
-        uid: uid.into(),
+        api_version: owner.api_version.to_string(),
+        kind: owner.kind.to_string(),
+        name: owner.name.to_string(),
+        uid: owner.uid.to_string(),
         ..OwnerReference::default()
     }
 }

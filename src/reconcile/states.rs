@@ -1,4 +1,4 @@
-//! What was judged, behind the backends: every access to a state goes through here, and from here
+//! What was evaluated, behind the backends: every access to a state goes through here, and from here
 //! through [`StateBackend`].
 //!
 //! Owns nothing but the two backends. What a backend refuses is counted and said; the caller decides
@@ -14,6 +14,7 @@ use std::sync::Arc;
 use super::kept::{PhaseDurations, decode_timeline, encode_timeline};
 use crate::api::node::TimelineEntry;
 use crate::api::types::Phase;
+use crate::domain::pool::PoolState;
 use crate::domain::state::NodeState;
 use crate::registry::backend::{BackendError, Metadata, StateBackend};
 use crate::registry::store::{Change, Counter, Snapshot};
@@ -39,14 +40,19 @@ impl PartialEq for Evaluated {
     }
 }
 
-/// What last changed in a pool.
+/// A pool as its provider describes it, and what last changed of it or of its nodes.
 #[derive(Debug, Clone, PartialEq)]
-pub struct PoolChange(pub Cause);
+pub struct EvaluatedPool {
+    /// The pool.
+    pub state: Arc<PoolState>,
+    /// What last changed.
+    pub cause: Cause,
+}
 
 /// Keeps the states of nodes, found by pool.
 pub type NodeBackend = dyn StateBackend<Evaluated, Arc<str>>;
-/// Keeps what last changed in each pool.
-pub type PoolBackend = dyn StateBackend<PoolChange, ()>;
+/// Keeps the pools.
+pub type PoolBackend = dyn StateBackend<EvaluatedPool, ()>;
 
 /// By which index nodes are found: the name of the pool's insight.
 #[must_use]
@@ -61,7 +67,7 @@ pub struct Backends {
     pub kind: &'static str,
     /// States of nodes.
     pub nodes: Arc<NodeBackend>,
-    /// Changes of pools.
+    /// Pools.
     pub pools: Arc<PoolBackend>,
 }
 
@@ -118,11 +124,6 @@ impl States {
         self.counted(self.backends.nodes.list_by(pool))
     }
 
-    /// Names of the pools that have nodes.
-    pub fn pools_with_nodes(&self) -> Result<Vec<Arc<str>>, BackendError> {
-        self.counted(self.backends.nodes.indices())
-    }
-
     /// Keeps the state of a node, if it differs from the one `before`.
     pub fn put_node(
         &self,
@@ -170,19 +171,24 @@ impl States {
         Ok(kept.map_or_else(Vec::new, |bytes| decode_timeline(bytes.bytes(), uid)))
     }
 
-    /// Something changed in a pool.
-    pub fn put_pool(&self, pool: &Arc<str>, cause: &Cause) -> Result<(), BackendError> {
-        let (pools, change) = (&self.backends.pools, PoolChange(cause.clone()));
-        if self.counted(pools.lookup(pool))?.is_some() {
-            self.counted(pools.update(pool, change)).map(|_| ())
+    /// Keeps a pool, after something changed of it or of its nodes.
+    pub fn put_pool(&self, pool: EvaluatedPool) -> Result<(), BackendError> {
+        let (pools, name) = (&self.backends.pools, Arc::clone(&pool.state.id.name));
+        if self.counted(pools.lookup(&name))?.is_some() {
+            self.counted(pools.update(&name, pool)).map(|_| ())
         } else {
-            self.counted(pools.register(pool, change))
+            self.counted(pools.register(&name, pool))
         }
     }
 
-    /// What last changed in a pool.
-    pub fn pool(&self, pool: &Arc<str>) -> Result<Option<Arc<PoolChange>>, BackendError> {
+    /// A pool.
+    pub fn pool(&self, pool: &Arc<str>) -> Result<Option<Arc<EvaluatedPool>>, BackendError> {
         self.counted(self.backends.pools.lookup(pool))
+    }
+
+    /// All pools, from one moment.
+    pub fn pools(&self) -> Result<Snapshot<EvaluatedPool>, BackendError> {
+        self.counted(self.backends.pools.list())
     }
 
     /// Forgets every pool that is gone; their names are known by those who ask.

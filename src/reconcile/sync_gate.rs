@@ -21,6 +21,12 @@ impl SyncGate {
         }
     }
 
+    /// The gate waits for `name` as well.
+    pub fn expect(&self, name: &'static str) {
+        self.missing
+            .send_if_modified(|missing| missing.insert(name));
+    }
+
     /// `name` is known now.
     pub fn arrived(&self, name: &str) {
         self.missing
@@ -55,7 +61,10 @@ mod tests {
         assert!(gate.has_arrived("pools").now_or_never().is_none());
         gate.arrived("nodes");
         assert!(gate.opened().now_or_never().is_none());
+        gate.expect("claims");
         gate.arrived("pools");
+        assert!(gate.opened().now_or_never().is_none());
+        gate.arrived("claims");
         assert!(gate.opened().now_or_never().is_some());
         assert!(gate.opened().now_or_never().is_some());
     }

@@ -6,6 +6,7 @@
 //! days and a span ends when its last holder lets go of it. All spans have the level DEBUG: at INFO
 //! none is made, and nothing is paid for them.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -55,7 +56,7 @@ impl Cause {
             parent: None,
             "change",
             reconcile_id = self.reconcile_id,
-            trigger = self.trigger.as_str(),
+            trigger = %self.trigger,
             resource_version = &*self.resource_version,
         ));
     }
@@ -170,18 +171,18 @@ impl Clone for Slot {
 /// What kind of change leads to an evaluation. A label of metrics: bounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trigger {
+    /// Everything is listed for the first time.
+    Start,
     /// A Node appeared or changed.
     Node,
     /// A Node is gone.
     NodeDeleted,
-    /// A MachineConfigPool appeared, changed or is gone.
-    MachineConfigPool,
-    /// The release annotation of a MachineConfig changed.
-    MachineConfig,
-    /// The ClusterVersion changed.
-    ClusterVersion,
+    /// An object of this kind, in CamelCase, appeared, changed or is gone, or the kind itself.
+    Kind(&'static str),
     /// The API server has another version.
     ApiServerVersion,
+    /// Time alone has changed the answer.
+    Time,
     /// The full compare looked at every node again.
     Sync,
     /// Somebody asked for it.
@@ -191,39 +192,39 @@ pub enum Trigger {
 }
 
 impl Trigger {
-    /// Every trigger, each at the place that it has in the enum.
-    pub const ALL: [Self; 9] = [
-        Self::Node,
-        Self::NodeDeleted,
-        Self::MachineConfigPool,
-        Self::MachineConfig,
-        Self::ClusterVersion,
-        Self::ApiServerVersion,
-        Self::Sync,
-        Self::Requested,
-        Self::Leadership,
-    ];
-
-    /// As a label.
+    /// As a label: of a kind its name in snake case, as in `machine_config_pool`.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
+    pub fn label(self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
+            Self::Start => "start",
             Self::Node => "node",
             Self::NodeDeleted => "node_deleted",
-            Self::MachineConfigPool => "machine_config_pool",
-            Self::MachineConfig => "machine_config",
-            Self::ClusterVersion => "cluster_version",
+            Self::Kind(kind) => return Cow::Owned(snake_case(kind)),
             Self::ApiServerVersion => "api_server_version",
+            Self::Time => "time",
             Self::Sync => "sync",
             Self::Requested => "requested",
             Self::Leadership => "leadership",
-        }
+        })
     }
+}
+
+fn snake_case(name: &str) -> String {
+    let mut snake = String::with_capacity(name.len() + 4);
+    let mut before_is_lower = false;
+    for c in name.chars() {
+        if c.is_ascii_uppercase() && before_is_lower {
+            snake.push('_');
+        }
+        before_is_lower = !c.is_ascii_uppercase();
+        snake.push(c.to_ascii_lowercase());
+    }
+    snake
 }
 
 impl fmt::Display for Trigger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        f.write_str(&self.label())
     }
 }
 

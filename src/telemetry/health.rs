@@ -19,17 +19,30 @@ struct Check {
     name: &'static str,
     /// Why it is not ready.
     why: Option<String>,
+    /// The operator is ready all the same.
+    is_optional: bool,
+}
+
+impl Check {
+    fn is_fine(&self) -> bool {
+        self.why.is_none() || self.is_optional
+    }
 }
 
 impl Health {
     /// Adds a check that is not ready yet, or tells why one is not; whether that is news.
     pub fn not_ready(&self, check: &'static str, why: impl Into<String>) -> bool {
-        self.set(check, Some(why.into()))
+        self.set(check, Some(why.into()), false)
+    }
+
+    /// Tells why something does not work that the operator can do without; whether that is news.
+    pub fn degraded(&self, check: &'static str, why: impl Into<String>) -> bool {
+        self.set(check, Some(why.into()), true)
     }
 
     /// Says that a check is ready; whether that is news.
     pub fn ready(&self, check: &'static str) -> bool {
-        self.set(check, None)
+        self.set(check, None, false)
     }
 
     /// Whether a check is ready; one that is not known is.
@@ -39,9 +52,9 @@ impl Health {
         check.is_none_or(|check| check.why.is_none())
     }
 
-    /// Forgets every check: what they were about is not there any more.
-    pub fn clear(&self) {
-        self.checks.evict_where(|_, _| true);
+    /// Forgets a check: what it was about is not there any more.
+    pub fn forget(&self, check: &'static str) {
+        self.checks.remove(&check);
     }
 
     /// Whether every check is ready, and a line for each.
@@ -53,10 +66,11 @@ impl Health {
             // Writing to a string cannot fail.
             let _ = match &check.why {
                 None => writeln!(text, "[+] {}: ok", check.name),
+                Some(why) if check.is_optional => writeln!(text, "[~] {}: {why}", check.name),
                 Some(why) => writeln!(text, "[-] {}: {why}", check.name),
             };
         }
-        let all_are_ready = checks.iter().all(|check| check.why.is_none());
+        let all_are_ready = checks.iter().all(|check| check.is_fine());
         (!checks.is_empty() && all_are_ready, text)
     }
 
@@ -64,18 +78,22 @@ impl Health {
     #[must_use]
     pub fn readiness(&self) -> Readiness {
         let checks = self.checks.snapshot().values;
-        let checks: Vec<_> = checks
-            .iter()
-            .map(|check| (check.name, check.why.is_none()))
-            .collect();
         Readiness {
-            ready: !checks.is_empty() && checks.iter().all(|(_, is_ready)| *is_ready),
-            checks,
+            ready: !checks.is_empty() && checks.iter().all(|check| check.is_fine()),
+            checks: checks
+                .iter()
+                .map(|check| (check.name, check.why.is_none()))
+                .collect(),
         }
     }
 
-    fn set(&self, name: &'static str, why: Option<String>) -> bool {
-        self.checks.upsert(name, Check { name, why }) != Change::Unchanged
+    fn set(&self, name: &'static str, why: Option<String>, is_optional: bool) -> bool {
+        let check = Check {
+            name,
+            why,
+            is_optional,
+        };
+        self.checks.upsert(name, check) != Change::Unchanged
     }
 }
 
@@ -104,7 +122,16 @@ mod tests {
         assert!(health.ready("watch nodes"));
         assert!(health.report().0);
         assert!(health.readiness().ready);
-        health.clear();
+        assert!(health.degraded("daemonsets", "forbidden"));
+        let (ready, text) = health.report();
+        assert!(
+            ready && text.starts_with("[~] daemonsets: forbidden\n"),
+            "{text}"
+        );
+        assert!(health.readiness().ready);
+        for check in ["watch nodes", "watch pools", "daemonsets"] {
+            health.forget(check);
+        }
         assert_eq!(health.readiness(), Readiness::default());
     }
 

@@ -90,15 +90,6 @@ impl Metrics {
         })
     }
 
-    /// All nodes are forgotten, as when the operator begins again with other rules: what is about
-    /// nodes and watches has no series, and gauges ask nobody, until there is somebody again.
-    pub fn forget_nodes(&self) {
-        self.nodes.forget_nodes();
-        self.pools.forget_all();
-        self.asked.forget();
-        self.watches.forget_nodes();
-    }
-
     /// What every metric of the operator is; those of the process, which any program has, are not
     /// among them.
     #[must_use]

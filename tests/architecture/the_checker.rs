@@ -11,7 +11,7 @@ fn rules(file: &str, text: &str) -> Vec<String> {
 }
 
 fn found(text: &str) -> Vec<String> {
-    paths("src/reconcile/feeds.rs", text)
+    paths("src/reconcile/watches.rs", text)
         .iter()
         .map(PathUse::text)
         .collect()
@@ -149,7 +149,7 @@ fn lets_only_the_kubernetes_layer_and_the_exceptions_name_the_client() {
             "{text}"
         );
         assert_eq!(rules("src/kubernetes/write.rs", text).len(), 0, "{text}");
-        assert_eq!(rules("src/reconcile/feeds.rs", text).len(), 0, "{text}");
+        assert_eq!(rules("src/reconcile/watches.rs", text).len(), 0, "{text}");
     }
     assert_eq!(
         rules("src/reconcile/node_state.rs", "use kube::ResourceExt;").len(),

@@ -7,7 +7,7 @@ use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
 use kube::Api;
 use kube::api::DeleteParams;
 use node_insights_harness::openshift::{Cluster, Pool};
-use node_insights_harness::{AuditEntry, eventually};
+use node_insights_harness::{AuditEntry, eventually, karpenter};
 
 use crate::helm::{Helm, Major, NAME};
 use crate::support::{OPERATOR_USER, SERVING, SOON, World, spawn};
@@ -51,6 +51,18 @@ impl Permission {
     }
 }
 
+/// kured's DaemonSet, as its manifest has it.
+const KURED: &str = "
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: kured, namespace: kube-system}
+spec:
+  selector: {matchLabels: {name: kured}}
+  template:
+    metadata: {labels: {name: kured}}
+    spec: {containers: [{name: kured, image: kured}]}
+";
+
 #[tokio::test]
 async fn the_operator_works_with_exactly_what_the_chart_grants() -> Result<()> {
     let world = World::bare().await?;
@@ -61,6 +73,9 @@ async fn the_operator_works_with_exactly_what_the_chart_grants() -> Result<()> {
         .pool(Pool::new("infra", 1))
         .build()?;
     cluster.load(&world.client).await?;
+    // What every provider reads is there.
+    karpenter::install(&world.client).await?;
+    world.plane.apply_yaml(KURED).await?;
     let mark = world.plane.audit().mark()?;
     // As in the Deployment, except for the interval; its flags have their own test.
     let operator = world

@@ -1,13 +1,16 @@
 //! The roles for users: who may read insights, read metrics, and start operations.
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
 use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use kube::Api;
 use kube::api::PostParams;
+use node_insights::providers::{Options, Providers};
 use node_insights_harness::{ControlPlane, eventually};
 use serde_json::{Value, json};
 
-use crate::helm::{Helm, Major};
+use crate::helm::{Helm, Major, objects, one};
 use crate::support::SOON;
 
 /// As in OpenShift: an aggregated `ClusterRole`.
@@ -85,6 +88,34 @@ async fn viewers_of_the_cluster_can_read_insights_and_cannot_write_them() -> Res
         .await?;
     }
     Ok(())
+}
+
+#[test]
+fn the_operator_may_list_and_watch_exactly_what_the_table_of_kinds_names() -> Result<()> {
+    let rendered = Helm::offline(Major::Four)?.template(&[])?;
+    let objects = objects(&rendered)?;
+    let role = one(&objects, "ClusterRole", "node-insights");
+    let mut granted = BTreeSet::new();
+    for rule in role["rules"].as_array().into_iter().flatten() {
+        // Its own objects it writes as well.
+        if rule["verbs"] == json!(["list", "watch"]) {
+            for resource in rule["resources"].as_array().into_iter().flatten() {
+                granted.insert((text(&rule["apiGroups"][0]), text(resource)));
+            }
+        }
+    }
+    let providers = Providers::standard(&Options::default())?;
+    let kinds = providers.kinds().iter();
+    let mut read: BTreeSet<_> = kinds
+        .map(|kind| (kind.spec.group.to_owned(), kind.spec.plural.to_owned()))
+        .collect();
+    read.insert((String::new(), "nodes".to_owned()));
+    assert_eq!(granted, read);
+    Ok(())
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
 }
 
 fn insights(verb: &str) -> Value {

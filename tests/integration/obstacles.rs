@@ -118,7 +118,7 @@ async fn an_operator_that_starts_before_its_api_server_waits_for_it() -> Result<
     world.plane.stop_api_server().await?;
     let operator = Operator::start(&kubeconfig, &[], world.plane.dir()).await?;
     let why = operator
-        .says_why("[-] platform: The API server cannot be reached")
+        .says_why("[-] discovery: The API server cannot be reached")
         .await?;
     assert!(why.contains("KUBECONFIG"), "{why}");
     world.plane.start_api_server().await?;

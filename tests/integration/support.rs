@@ -271,11 +271,19 @@ pub struct Operator {
 impl Operator {
     /// Starts the operator with a kubeconfig, and waits for its port.
     pub async fn start(kubeconfig: &Path, args: &[&str], log_dir: &Path) -> Result<Self> {
-        let process = spawn(
-            &operator_args(args),
-            &[("KUBECONFIG", &kubeconfig.to_string_lossy())],
-            log_dir,
-        )?;
+        let program = Path::new(env!("CARGO_BIN_EXE_node-insights"));
+        Self::start_program(program, kubeconfig, args, log_dir).await
+    }
+
+    /// The same with another program that is an operator.
+    pub async fn start_program(
+        program: &Path,
+        kubeconfig: &Path,
+        args: &[&str],
+        log_dir: &Path,
+    ) -> Result<Self> {
+        let envs = [("KUBECONFIG", &*kubeconfig.to_string_lossy())];
+        let process = spawn_program(program, &operator_args(args), &envs, log_dir)?;
         Self::listening(process).await
     }
 

@@ -6,16 +6,27 @@ use std::str::FromStr;
 use clap::ValueEnum;
 
 use crate::kubernetes::{lease, pod, sync_status};
+use crate::providers;
 
-/// Which platform's rules judge the nodes.
+/// Who may update the nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Platform {
-    /// OpenShift when its APIs are served, else Kubernetes
+    /// Each provider that a Node shows; OpenShift where its APIs are served
     Auto,
-    /// OpenShift: the Machine Config Operator updates the nodes
+    /// OpenShift's Machine Config Operator, and nobody else
     Openshift,
-    /// Any Kubernetes
+    /// Every provider but OpenShift
     Kubernetes,
+}
+
+impl From<Platform> for providers::Platform {
+    fn from(platform: Platform) -> Self {
+        match platform {
+            Platform::Auto => Self::Any,
+            Platform::Openshift => Self::OpenShift,
+            Platform::Kubernetes => Self::Kubernetes,
+        }
+    }
 }
 
 /// How findings are printed.

@@ -5,9 +5,10 @@ use std::sync::LazyLock;
 use proptest::prelude::*;
 
 use super::*;
-use crate::api::types::DesiredVersionSource;
+use crate::api::types::{DesiredVersionSource, PoolRef, ProviderName};
 use crate::domain::fixtures::at;
 use crate::domain::fixtures::schema::StatusSchema;
+use crate::domain::pool::PoolId;
 use crate::domain::state::NodeStateCondition;
 
 mod assessment;
@@ -35,13 +36,37 @@ fn desired(version: &str) -> Desired {
     }
 }
 
+fn pool() -> Arc<PoolId> {
+    let reference = PoolRef {
+        group: "machineconfiguration.openshift.io".into(),
+        resource: "machineconfigpools".into(),
+        name: "worker".into(),
+    };
+    Arc::new(PoolId::object(
+        "worker".into(),
+        reference,
+        Scope::WorkerPool,
+    ))
+}
+
+/// The same pool, of which its provider says something else.
+fn with(view: PoolView, change: impl FnOnce(&mut PoolFacts)) -> PoolView {
+    let mut state = PoolState::clone(&view.state);
+    change(&mut state.facts);
+    PoolView {
+        state: Arc::new(state),
+        ..view
+    }
+}
+
 /// A healthy node in `phase`.
 fn node(phase: Phase) -> NodeState {
     NodeState {
         name: "n".into(),
         uid: "uid".into(),
-        pool: Some(Arc::new(PoolId::machine_config_pool("worker"))),
-        provider: Provider::OpenShift,
+        pool: Some(pool()),
+        provider: ProviderName::new("OpenShift"),
+        overlays: Box::default(),
         scope: Scope::WorkerPool,
         phase,
         phase_start: at(0),
@@ -53,6 +78,7 @@ fn node(phase: Phase) -> NodeState {
         degraded: condition(false, ""),
         timeline: Box::default(),
         boot_id: None,
+        again_at: None,
     }
 }
 
@@ -67,11 +93,11 @@ fn degraded(name: &str, phase: Phase) -> NodeState {
 /// The pool `worker` with these nodes.
 fn view(nodes: impl IntoIterator<Item = NodeState>) -> PoolView {
     PoolView {
-        id: Arc::new(PoolId::machine_config_pool("worker")),
-        provider: Provider::OpenShift,
-        paused: false,
-        desired: None,
-        configured_version: None,
+        state: Arc::new(PoolState {
+            id: pool(),
+            provider: ProviderName::new("OpenShift"),
+            facts: PoolFacts::default(),
+        }),
         nodes: nodes.into_iter().map(Arc::new).collect(),
     }
 }

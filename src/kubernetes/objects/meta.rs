@@ -57,7 +57,14 @@ impl RawMeta<'_> {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct RawOwner<'a> {
     #[serde(borrow)]
     pub(super) uid: Text<'a>,
+    #[serde(default, borrow)]
+    pub(super) api_version: Option<Text<'a>>,
+    #[serde(default, borrow)]
+    pub(super) kind: Option<Text<'a>>,
+    #[serde(default, borrow)]
+    pub(super) name: Option<Text<'a>>,
 }

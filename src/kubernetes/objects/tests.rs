@@ -7,23 +7,20 @@ use serde_json::{Value, json};
 use super::*;
 use crate::api::node::NodeProgressInsightStatus;
 use crate::api::types::ConditionStatus;
-use crate::domain::evaluate::openshift::OpenShift;
-use crate::domain::evaluate::{Evaluator, evaluate};
-use crate::domain::facts::{
-    Cordon, DaemonState, MachineConfigFacts, NodeCondition, NodeConditions, Removal,
-};
-use crate::domain::fixtures::openshift;
 use crate::domain::labels::Labels;
-use crate::domain::node_status::project;
-use crate::domain::state::{History, NodeState};
+use crate::domain::node::{Cordon, NodeCondition, NodeConditions, NodeFacts, Removal};
 
 fn worker() -> Value {
     serde_json::from_str(include_str!("tests/worker.json")).unwrap()
 }
 
-fn facts(node: &Value) -> NodeFacts {
+fn node_object(node: &Value) -> NodeObject {
     let node: WatchedNode = serde_json::from_str(&node.to_string()).unwrap();
     node.into_parts().0
+}
+
+fn facts(node: &Value) -> NodeFacts {
+    NodeFacts::new(node_object(node), Vec::new())
 }
 
 /// The facts of the worker after its JSON was changed.
@@ -31,13 +28,6 @@ fn changed(change: impl FnOnce(&mut Value)) -> NodeFacts {
     let mut node = worker();
     change(&mut node);
     facts(&node)
-}
-
-fn annotated(name: &str, value: &str) -> NodeFacts {
-    changed(|node| {
-        let key = format!("machineconfiguration.openshift.io/{name}");
-        node["metadata"]["annotations"][key] = json!(value);
-    })
 }
 
 fn moment(text: &str) -> Timestamp {
@@ -48,8 +38,14 @@ fn moment(text: &str) -> Timestamp {
 fn a_node_as_the_api_server_sends_it_is_read_into_facts() {
     let node: WatchedNode = serde_json::from_value(worker()).unwrap();
     assert_eq!(node.meta().name.as_deref(), Some("worker-0.example.com"));
-    let (facts, resource_version) = node.into_parts();
+    let (object, resource_version) = node.into_parts();
     assert_eq!(resource_version, "104857");
+    let annotation = "machineconfiguration.openshift.io/currentConfig";
+    assert_eq!(
+        object.annotations.get(annotation),
+        Some("rendered-worker-old")
+    );
+    let facts = NodeFacts::new(object, Vec::new());
     let labels: Vec<_> = facts.labels.iter().collect();
     assert_eq!(labels.len(), 5);
     assert!(labels.contains(&("node-role.kubernetes.io/worker", "")));
@@ -73,15 +69,7 @@ fn a_node_as_the_api_server_sends_it_is_read_into_facts() {
             disk_pressure: Some(healthy(ConditionStatus::False, "2026-09-01T08:00:00Z")),
             ..NodeConditions::default()
         },
-        machine_config: MachineConfigFacts {
-            current_config: Some("rendered-worker-old".into()),
-            desired_config: Some("rendered-worker-new".into()),
-            current_image: None,
-            desired_image: None,
-            state: DaemonState::Working,
-            reason: None,
-            drain_requested: true,
-        },
+        evidence: Box::default(),
         removal: None,
     };
     assert_eq!(facts, expected);
@@ -107,7 +95,6 @@ fn a_node_of_which_nothing_is_said_yet_is_read() {
     let nothing = facts(&bare);
     assert_eq!(nothing.labels, Labels::default());
     assert_eq!(nothing.conditions, NodeConditions::default());
-    assert_eq!(nothing.machine_config, MachineConfigFacts::default());
     assert_eq!((nothing.cordoned, nothing.removal), (None, None));
 
     let null = json!({
@@ -219,47 +206,68 @@ fn the_autoscalers_taint_and_a_deletion_are_read() {
 }
 
 #[test]
-fn an_empty_annotation_is_one_that_is_not_there() {
-    for value in ["", " ", "\n", "\u{0}"] {
-        let config = annotated("desiredConfig", value).machine_config;
-        assert_eq!(config.desired_config, None, "{value:?}");
-        assert_eq!(
-            annotated("reason", value).machine_config.reason,
-            None,
-            "{value:?}"
-        );
-    }
-}
-
-#[test]
-fn a_reason_keeps_its_lines_and_its_length() {
-    let reason = "line one\nline two ".repeat(110);
-    let read = annotated("reason", &reason).machine_config.reason;
-    assert_eq!(read.as_deref(), Some(reason.trim()));
-}
-
-#[test]
-fn junk_in_annotations_is_cut_to_size_and_an_unknown_state_is_no_state() {
-    let huge = "ä\u{7}".repeat(100_000);
-    let config = annotated("currentConfig", &huge).machine_config;
-    assert_eq!(config.current_config.unwrap().chars().count(), 512);
+fn what_providers_look_for_in_a_node_is_kept_whole() {
+    let node = json!({
+        "metadata": {
+            "name": "n", "uid": "u", "resourceVersion": "1",
+            "ownerReferences": [
+                {"apiVersion": "karpenter.sh/v1", "kind": "NodeClaim", "name": "c", "uid": "u2"},
+            ],
+        },
+        "spec": {
+            "providerID": "aws:///zone/i-1",
+            "taints": [{
+                "key": "karpenter.sh/disrupted", "effect": "NoSchedule",
+                "timeAdded": "2026-11-21T08:00:00Z",
+            }],
+        },
+        "status": {"conditions": [{"type": "Other", "status": "True", "reason": "Because"}]},
+    });
+    let node = node_object(&node);
+    assert_eq!(&*node.provider_id, "aws:///zone/i-1");
+    let owners: Vec<_> = node.owners.iter().collect();
+    assert_eq!(owners, [["karpenter.sh/v1", "NodeClaim", "c"]]);
     assert_eq!(
-        annotated("state", "Dancing").machine_config.state,
-        DaemonState::Other
+        node.taint("karpenter.sh/disrupted", "NoSchedule"),
+        Some(("", Some(moment("2026-11-21T08:00:00Z"))))
     );
-    let drain = annotated("desiredDrain", &huge).machine_config;
-    assert!(!drain.drain_requested);
+    assert_eq!(node.taint("karpenter.sh/disrupted", "NoExecute"), None);
+    let conditions: Vec<_> = node.conditions.iter().collect();
+    assert_eq!(conditions, [["Other", "True", "Because", "", ""]]);
 }
 
 #[test]
-fn a_long_boot_id_is_the_same_boot_after_a_restart_of_the_operator() {
-    let node = changed(|node| node["status"]["nodeInfo"]["bootID"] = json!("b".repeat(300)));
-    let cluster = openshift([]);
-    let membership = OpenShift.membership(&node, &cluster);
-    let now = moment("2026-11-21T09:00:00Z");
-    let state: NodeState = evaluate(&OpenShift, &node, &membership, &cluster, None, now);
-    let restored = History::from_status(&project(&state));
-    assert_eq!(restored, History::from(&state));
+fn an_object_of_a_providers_kind_is_read_from_a_list_and_from_an_event() {
+    let object = json!({
+        "apiVersion": "apps/v1", "kind": "DaemonSet",
+        "metadata": {
+            "name": "kured", "namespace": "kube-system", "uid": "u", "resourceVersion": "7",
+            "annotations": {"a": "b"},
+        },
+        "spec": {"updateStrategy": {"type": "OnDelete"}},
+    });
+    let list = json!({
+        "kind": "DaemonSetList", "apiVersion": "apps/v1",
+        "metadata": {"resourceVersion": "8"}, "items": [object],
+    });
+    let list: kube::core::ObjectList<WatchedObject<false>> =
+        serde_json::from_str(&list.to_string()).unwrap();
+    let event = format!(r#"{{"type":"ADDED","object":{object}}}"#);
+    let event: kube::core::WatchEvent<WatchedObject<true>> = serde_json::from_str(&event).unwrap();
+    let kube::core::WatchEvent::Added(added) = event else {
+        panic!("{event:?}");
+    };
+    for (meta, object) in [
+        (list.items[0].meta(), list.items[0].object()),
+        (added.meta(), added.object()),
+    ] {
+        // What it is known by: its name alone is not unique.
+        assert_eq!(meta.name.as_deref(), Some("kube-system/kured"));
+        assert_eq!(meta.resource_version.as_deref(), Some("7"));
+        assert_eq!(object.meta.annotation("a"), Some("b"));
+        let whole: Value = object.read().unwrap();
+        assert_eq!(whole["spec"]["updateStrategy"]["type"], "OnDelete");
+    }
 }
 
 fn insight(object: &Value) -> WatchedInsight<NodeProgressInsightStatus> {
@@ -267,12 +275,12 @@ fn insight(object: &Value) -> WatchedInsight<NodeProgressInsightStatus> {
 }
 
 fn readable_status() -> Value {
-    let node = facts(&worker());
-    let cluster = openshift([]);
-    let membership = OpenShift.membership(&node, &cluster);
-    let now = moment("2026-11-21T09:00:00Z");
-    let state = evaluate(&OpenShift, &node, &membership, &cluster, None, now);
-    serde_json::to_value(project(&state)).unwrap()
+    let since = "2026-11-21T09:00:00Z";
+    json!({
+        "name": "n", "provider": "Kubernetes", "scope": "WorkerPool", "phase": "Pending",
+        "phaseStartTime": since, "conditions": [],
+        "timeline": [{"phase": "Pending", "startTime": since}],
+    })
 }
 
 fn insight_json() -> Value {
@@ -333,7 +341,7 @@ fn an_insight_whose_status_is_of_another_schema_is_unreadable_and_does_not_fail(
 proptest! {
     #[test]
     fn whatever_text_stands_in_a_node_it_is_read(
-        texts in prop::collection::vec(any::<String>(), 9),
+        texts in prop::collection::vec(any::<String>(), 7),
     ) {
         let mut text = texts.into_iter();
         let mut next = || json!(text.next());
@@ -341,12 +349,7 @@ proptest! {
             "metadata": {
                 "name": "n", "uid": "u",
                 "labels": {"zone": next()},
-                "annotations": {
-                    "machineconfiguration.openshift.io/currentConfig": next(),
-                    "machineconfiguration.openshift.io/state": next(),
-                    "machineconfiguration.openshift.io/reason": next(),
-                    "machineconfiguration.openshift.io/desiredDrain": next(),
-                },
+                "annotations": {"some": next(), "other": next()},
                 "deletionTimestamp": next(),
             },
             "spec": {"unschedulable": true, "taints": [{"key": next(), "timeAdded": next()}]},
@@ -354,7 +357,5 @@ proptest! {
         });
         let facts = facts(&node);
         prop_assert!(facts.deleting);
-        let config = facts.machine_config.current_config.unwrap_or_default();
-        prop_assert!(!config.chars().any(char::is_control));
     }
 }

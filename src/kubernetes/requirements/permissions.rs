@@ -10,9 +10,8 @@ use kube::{Api, Client};
 
 use super::{Finding, Outcome, Question, Scope, within};
 use crate::api::insight::{GROUP, InsightStatus};
-use crate::api::openshift::{MACHINE_CONFIG_GROUP, MACHINE_CONFIG_POOLS};
-use crate::api::types::Provider;
 use crate::api::{NodeProgressInsightStatus, PoolProgressInsightStatus};
+use crate::domain::fact::Need;
 use crate::kubernetes::diagnosis::Attempt;
 use crate::kubernetes::events;
 
@@ -40,15 +39,22 @@ struct Permission {
     namespace: String,
     /// Empty for all.
     name: String,
+    /// The operator does without it.
+    is_optional: bool,
 }
 
 /// A question for each permission.
-pub(super) fn permissions<'a>(client: &'a Client, scope: &Scope) -> Vec<Question<'a>> {
-    let needed = needed(scope).into_iter();
+pub(super) fn permissions<'a>(
+    client: &'a Client,
+    scope: &Scope,
+    served: &[Option<&'static str>],
+) -> Vec<Question<'a>> {
+    let needed = needed(scope, served).into_iter();
     needed.map(|needed| ask(client, needed).boxed()).collect()
 }
 
-fn needed(scope: &Scope) -> Vec<Permission> {
+/// Of the kinds of providers those that are served, in which version.
+fn needed(scope: &Scope, served: &[Option<&'static str>]) -> Vec<Permission> {
     let mut needed = Vec::new();
     let mut add = |group, resource, subresource, verbs: &[&'static str], place: (&str, &str)| {
         needed.extend(verbs.iter().map(|verb| Permission {
@@ -58,14 +64,16 @@ fn needed(scope: &Scope) -> Vec<Permission> {
             verb,
             namespace: place.0.to_owned(),
             name: place.1.to_owned(),
+            is_optional: false,
         }));
     };
     let all = ("", "");
     add("", "nodes", "", READ, all);
-    if scope.provider == Some(Provider::OpenShift) {
-        add(MACHINE_CONFIG_GROUP, MACHINE_CONFIG_POOLS, "", READ, all);
-        add(MACHINE_CONFIG_GROUP, "machineconfigs", "", READ, all);
-        add("config.openshift.io", "clusterversions", "", READ, all);
+    let specs = scope.kinds.iter().map(|kind| kind.spec);
+    for (kind, version) in specs.clone().zip(served) {
+        if version.is_some() || kind.need == Need::Always {
+            add(kind.group, kind.plural, "", READ, all);
+        }
     }
     for insights in INSIGHTS {
         add(GROUP, insights, "", OWN, all);
@@ -109,6 +117,14 @@ fn needed(scope: &Scope) -> Vec<Permission> {
             add(group, resource, "", &["get", "update"], (namespace, name));
         }
     }
+    let optional = specs.filter(|kind| kind.need == Need::Optional);
+    for kind in optional {
+        let of_kind =
+            |each: &&mut Permission| (each.group, each.resource) == (kind.group, kind.plural);
+        for permission in needed.iter_mut().filter(of_kind) {
+            permission.is_optional = true;
+        }
+    }
     needed
 }
 
@@ -135,13 +151,18 @@ async fn ask(client: &Client, needed: Permission) -> Finding {
         Ok(answer) if answer.status.as_ref().is_some_and(|status| status.allowed) => {
             Outcome::ok("granted")
         }
-        Ok(_) => Outcome::Failed {
-            what: "it is not granted".to_owned(),
-            remedy: format!(
+        Ok(_) => {
+            let what = "it is not granted".to_owned();
+            let remedy = format!(
                 "grant it (helm upgrade, or kubectl apply -k config/rbac), or check with: kubectl auth can-i {}",
                 needed.as_kubectl_has_it()
-            ),
-        },
+            );
+            if needed.is_optional {
+                Outcome::Optional { what, remedy }
+            } else {
+                Outcome::Failed { what, remedy }
+            }
+        }
         Err(diagnosis) => Outcome::unknown(diagnosis),
     };
     Finding {
@@ -196,9 +217,31 @@ impl std::fmt::Display for Permission {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::fact::{Fact, Kind, KindSpec, Object, Parsed};
+
+    #[derive(Debug, PartialEq)]
+    struct Thing;
+
+    impl Fact for Thing {
+        const KIND: KindSpec = KindSpec::new("example.com", &["v1"], "Thing", "things");
+
+        fn parse(_: &Object<'_>) -> Parsed<Self> {
+            Parsed::Ignored
+        }
+    }
+
+    fn things(need: Need) -> Kind {
+        let mut kind = Kind::of::<Thing>();
+        kind.spec = kind.spec.need(need);
+        kind
+    }
 
     fn texts(scope: &Scope) -> Vec<String> {
-        needed(scope).iter().map(ToString::to_string).collect()
+        let served = vec![Some("v1"); scope.kinds.len()];
+        needed(scope, &served)
+            .iter()
+            .map(ToString::to_string)
+            .collect()
     }
 
     #[test]
@@ -208,16 +251,16 @@ mod tests {
         assert!(
             !least
                 .iter()
-                .any(|text| text.contains("openshift") || text.contains("leases"))
+                .any(|text| text.contains("example.com") || text.contains("leases"))
         );
         let most = texts(&Scope {
-            provider: Some(Provider::OpenShift),
+            kinds: vec![things(Need::WhereServed)],
             lease: Some(("here".to_owned(), "node-insights".to_owned())),
             sync_status: Some(("here".to_owned(), "status".to_owned())),
             events: true,
         });
         for text in [
-            "list clusterversions.config.openshift.io",
+            "list things.example.com",
             "create leases.coordination.k8s.io in here",
             "update leases.coordination.k8s.io node-insights in here",
             "get configmaps status in here",
@@ -229,11 +272,33 @@ mod tests {
     }
 
     #[test]
+    fn what_a_provider_reads_is_asked_for_where_it_is_served_or_has_to_be() {
+        for (need, served, expected) in [
+            (Need::Always, None, Some(false)),
+            (Need::WhereServed, None, None),
+            (Need::WhereServed, Some("v1"), Some(false)),
+            (Need::Optional, Some("v1"), Some(true)),
+        ] {
+            let scope = Scope {
+                kinds: vec![things(need)],
+                ..Scope::default()
+            };
+            let needed = needed(&scope, &[served]);
+            let found = needed.iter().find(|each| each.resource == "things");
+            let is_optional = found.map(|each| each.is_optional);
+            assert_eq!(is_optional, expected, "{need:?} {served:?}");
+        }
+    }
+
+    #[test]
     fn how_to_check_it_by_hand_is_what_kubectl_understands() {
-        let needed = needed(&Scope {
-            lease: Some(("here".to_owned(), "mine".to_owned())),
-            ..Scope::default()
-        });
+        let needed = needed(
+            &Scope {
+                lease: Some(("here".to_owned(), "mine".to_owned())),
+                ..Scope::default()
+            },
+            &[],
+        );
         let texts: Vec<String> = needed.iter().map(Permission::as_kubectl_has_it).collect();
         for text in [
             "update nodeprogressinsights.nodeinsights.dev --subresource=status",

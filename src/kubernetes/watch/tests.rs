@@ -89,7 +89,7 @@ impl Bench {
             resource: "configmaps",
             group: "",
         };
-        let (listener, into) = (relist.listener("configmaps"), Arc::clone(&sink));
+        let (listener, into) = (relist.listener("configmaps", false), Arc::clone(&sink));
         tokio::spawn(async move {
             follow(start, attempt, listener, |seen| {
                 into.lock().unwrap().take(seen)
@@ -348,7 +348,7 @@ async fn a_kind_that_fails_for_ten_seconds_says_so_to_whoever_waits_for_a_list()
 #[tokio::test(start_paused = true)]
 async fn a_kind_that_never_answers_is_named_and_the_others_count() {
     let bench = Bench::start();
-    let mut other = bench.relist.listener("other");
+    let mut other = bench.relist.listener("other", false);
     tokio::spawn(async move { other.asked().await.answer(Ok(2)) });
     let begin = Instant::now();
     let fresh = bench.ask().await.await.unwrap();

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::*;
-use crate::domain::evaluate::kubernetes::Kubernetes;
 use crate::domain::fixtures::{at, node};
+use crate::providers::fixtures::only;
+use crate::providers::kubernetes::Kubernetes;
 use crate::reconcile::states::States;
 use crate::reconcile::sync_gate::SyncGate;
 use crate::registry::Clock;
@@ -25,8 +26,8 @@ async fn centre_with(nodes: usize) -> Arc<Centre> {
         Arc::new(Health::default()),
     );
     let states = States::in_memory(&metrics, &health);
-    let rules = Box::new(Kubernetes::new(&[POOL.to_owned()], Some("v1.36.3")));
-    let (centre, dirty) = Centre::new(rules, states, None, metrics, health, clock());
+    let providers = only(Kubernetes::new(&[POOL.to_owned()], Some("v1.36.3")));
+    let (centre, dirty) = Centre::new(providers, states, None, metrics, health, clock());
     for index in 0..=nodes {
         let pool = if index == nodes { "green" } else { "blue" };
         let facts = node(&format!("n{index:05}")).label(POOL, pool).build();

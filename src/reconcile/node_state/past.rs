@@ -2,16 +2,55 @@
 
 use std::sync::Arc;
 
+use jiff::{SignedDuration, Timestamp};
+
 use super::{BATCH, Centre};
-use crate::domain::state::History;
+use crate::domain::state::{History, NodeState};
+use crate::providers::Identity;
 use crate::reconcile::states::Evaluated;
 use crate::registry::backend::BackendError;
+use crate::registry::store::Store;
 use crate::telemetry::cause::{Cause, Trigger};
 
 /// What was known of a node.
 pub(super) struct Known {
     pub(super) before: Option<Arc<Evaluated>>,
     pub(super) past: Option<History>,
+}
+
+/// How long a node that is gone may take to register again under its name and be the same node: an update of one
+/// node, with the drain before it.
+const AWAITED_FOR: SignedDuration = SignedDuration::from_hours(2);
+
+/// What was known of nodes that are gone, and that go on where they were if they come back under their name.
+#[derive(Default)]
+pub(super) struct Past(Store<Arc<str>, Gone>);
+
+#[derive(PartialEq)]
+struct Gone {
+    history: History,
+    since: Timestamp,
+}
+
+impl Past {
+    pub(super) fn keep(&self, name: &Arc<str>, history: History, now: Timestamp) {
+        self.0.upsert(
+            Arc::clone(name),
+            Gone {
+                history,
+                since: now,
+            },
+        );
+    }
+
+    fn take(&self, name: &Arc<str>) -> Option<History> {
+        self.0.remove(name).map(|gone| gone.history.clone())
+    }
+
+    pub(super) fn expire(&self, now: Timestamp) {
+        self.0
+            .evict_where(|_, gone| now.duration_since(gone.since) > AWAITED_FOR);
+    }
 }
 
 impl Centre {
@@ -26,7 +65,6 @@ impl Centre {
         };
         let cause = Cause::new(Trigger::Leadership, "");
         for (count, name) in insights.names_with_history().into_iter().enumerate() {
-            let _lock = self.locks.lock(Arc::clone(&name)).await;
             if let Some(before) = self.states.node(&name)?
                 // With what this process has seen before, of which the insight shows only the last.
                 && let Some(past) = self.kept_history(&name, &before.state.uid)?
@@ -52,14 +90,41 @@ impl Centre {
     /// backend kept. A node that was created anew has no past.
     pub(super) fn gather(&self, name: &Arc<str>) -> Result<Known, BackendError> {
         let before = self.states.node(name)?;
-        let past = match (self.inventory.uid(name), &before) {
+        let past = match (self.inventory.identity(name), &before) {
             (None, _) => None,
-            (Some(uid), Some(before)) => {
-                (before.state.uid == uid).then(|| History::from(&*before.state))
+            (Some((uid, identity)), Some(before)) => {
+                let is_same = before.state.uid == uid || identity == Identity::Name;
+                is_same.then(|| History::from(&*before.state))
             }
-            (Some(uid), None) => self.kept_history(name, &uid)?,
+            (Some((uid, identity)), None) => match identity {
+                Identity::Uid => self.kept_history(name, &uid)?,
+                Identity::Name => match self.past.take(name) {
+                    Some(past) => Some(past),
+                    None => self.kept_history(name, &uid)?,
+                },
+            },
         };
         Ok(Known { before, past })
+    }
+
+    /// How long the step of an update took is what its pool is remembered by.
+    pub(super) fn learn(
+        &self,
+        before: Option<&NodeState>,
+        after: &NodeState,
+    ) -> Result<(), BackendError> {
+        let ended = before.filter(|before| {
+            before.phase != after.phase
+                && before.phase.is_in_progress()
+                && before.pool == after.pool
+        });
+        let Some((before, pool)) = ended.and_then(|before| Some((before, before.pool_name()?)))
+        else {
+            return Ok(());
+        };
+        let seconds = after.phase_start.as_second() - before.phase_start.as_second();
+        let seconds = u32::try_from(seconds.max(0)).unwrap_or(u32::MAX);
+        self.states.learn(&pool, before.phase, seconds)
     }
 
     /// What is known from before the start.
@@ -93,9 +158,10 @@ mod tests {
 
     use super::*;
     use crate::api::types::Phase;
-    use crate::domain::evaluate::kubernetes::Kubernetes;
     use crate::domain::fixtures::{NodeBuilder, at, node};
     use crate::domain::node_status::project;
+    use crate::providers::fixtures::only;
+    use crate::providers::kubernetes::Kubernetes;
     use crate::reconcile::insight_cache::InsightCache;
     use crate::reconcile::states::States;
     use crate::reconcile::sync_gate::SyncGate;
@@ -122,9 +188,9 @@ mod tests {
             let time = Arc::clone(&now);
             let clock: Clock = Arc::new(move || at(time.load(Ordering::Relaxed)));
             let insights = Arc::new(InsightCache::default());
-            let rules = Box::new(Kubernetes::new(&[], Some("v1.36.3")));
+            let providers = only(Kubernetes::new(&[], Some("v1.36.3")));
             let history = Some(Arc::clone(&insights));
-            let (centre, dirty) = Centre::new(rules, states, history, metrics, health, clock);
+            let (centre, dirty) = Centre::new(providers, states, history, metrics, health, clock);
             let standby = Self {
                 centre,
                 insights,

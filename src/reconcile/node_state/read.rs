@@ -10,20 +10,15 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::Centre;
-use crate::api::types::{DesiredVersionSource, Phase, Provider};
-use crate::domain::cluster::Cluster;
-use crate::domain::pool::PoolFacts;
+use crate::api::types::Phase;
 use crate::domain::pool_status::PoolView;
-use crate::domain::state::Desired;
 use crate::reconcile::insight_key::InsightKey;
+use crate::reconcile::inventory::Found;
 use crate::reconcile::kept::PhaseDurations;
-use crate::reconcile::states::{Evaluated, PoolChange, States};
+use crate::reconcile::states::{Evaluated, EvaluatedPool, States};
 use crate::registry::backend::BackendError;
-use crate::registry::store::{Counter, Snapshot};
+use crate::registry::store::Snapshot;
 use crate::telemetry::cause::Cause;
-
-/// A pool, and the UID of the object that it comes from, if there is one.
-pub type OwnedPool = (PoolView, Option<Arc<str>>);
 
 impl Centre {
     /// The state of a node, and what led to it.
@@ -44,36 +39,23 @@ impl Centre {
         self.states.nodes_of(pool)
     }
 
-    /// A pool with a consistent cut of its nodes; `None` when there is no such pool.
-    pub fn pool(&self, name: &Arc<str>) -> Result<Option<OwnedPool>, BackendError> {
+    /// A pool with a consistent snapshot of its nodes.
+    pub fn pool(&self, name: &Arc<str>) -> Result<Found<PoolView>, BackendError> {
         let nodes = self.states.nodes_of(name)?.values;
-        let nodes = nodes
-            .iter()
-            .map(|evaluated| Arc::clone(&evaluated.state))
-            .collect::<Vec<_>>();
-        let view = |id, nodes| PoolView {
-            id,
-            provider: self.inventory.provider(),
-            paused: false,
-            desired: None,
-            configured_version: None,
-            nodes,
+        let Some(pool) = self.states.pool(name)? else {
+            return Ok(match self.inventory.describe(name, (self.clock)()) {
+                Found::Gone => Found::Gone,
+                // It is about to be committed.
+                Found::Here(_) | Found::Unknown => Found::Unknown,
+            });
         };
-        Ok(match self.inventory.provider() {
-            Provider::OpenShift => self.inventory.pool(name).map(|pool| {
-                let view = PoolView {
-                    paused: pool.paused,
-                    desired: self.desired(),
-                    configured_version: self.configured_version(&pool),
-                    ..view(Arc::clone(&pool.id), nodes)
-                };
-                (view, Some(Arc::clone(&pool.uid)))
-            }),
-            Provider::Kubernetes => {
-                let id = nodes.first().and_then(|node| node.pool.clone());
-                id.map(|id| (view(id, nodes), None))
-            }
-        })
+        Ok(Found::Here(PoolView {
+            state: Arc::clone(&pool.state),
+            nodes: nodes
+                .iter()
+                .map(|evaluated| Arc::clone(&evaluated.state))
+                .collect(),
+        }))
     }
 
     /// What led to the end of a node, until [`Centre::parted`].
@@ -88,24 +70,18 @@ impl Centre {
 
     /// Names of all pools.
     pub fn pool_names(&self) -> Result<Vec<Arc<str>>, BackendError> {
-        let mut names = match self.inventory.provider() {
-            Provider::OpenShift => self.inventory.pool_names(),
-            Provider::Kubernetes => self.states.pools_with_nodes()?,
-        };
-        names.sort_unstable();
-        Ok(names)
+        let pools = self.states.pools()?.values;
+        Ok(pools
+            .iter()
+            .map(|pool| Arc::clone(&pool.state.id.name))
+            .collect())
     }
 
-    /// Whether there is such a pool.
-    pub(super) fn has_pool(&self, name: &Arc<str>) -> Result<bool, BackendError> {
-        Ok(match self.inventory.provider() {
-            Provider::OpenShift => self.inventory.pool(name).is_some(),
-            Provider::Kubernetes => self.states.pools_with_nodes()?.contains(name),
-        })
-    }
-
-    /// What last changed in a pool.
-    pub fn pool_change(&self, name: &Arc<str>) -> Result<Option<Arc<PoolChange>>, BackendError> {
+    /// A pool without its nodes, and what last changed in it.
+    pub fn evaluated_pool(
+        &self,
+        name: &Arc<str>,
+    ) -> Result<Option<Arc<EvaluatedPool>>, BackendError> {
         self.states.pool(name)
     }
 
@@ -136,27 +112,9 @@ impl Centre {
         &self.states
     }
 
-    /// How many locks of nodes are held.
-    #[must_use]
-    pub fn lock_counter(&self) -> Counter {
-        self.locks.counter()
-    }
-
     /// How many nodes and pools wait to be evaluated.
     #[must_use]
     pub fn dirty(&self) -> usize {
         self.dirty.pending()
-    }
-
-    fn desired(&self) -> Option<Desired> {
-        let version = self.inventory.cluster_version()?;
-        Some(Desired {
-            version,
-            source: DesiredVersionSource::ClusterVersion,
-        })
-    }
-
-    fn configured_version(&self, pool: &PoolFacts) -> Option<Arc<str>> {
-        self.inventory.release_version(pool.configuration.as_ref()?)
     }
 }

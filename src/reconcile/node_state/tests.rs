@@ -6,8 +6,9 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::api::types::Phase;
-use crate::domain::evaluate::kubernetes::Kubernetes;
 use crate::domain::fixtures::{NodeBuilder, at, node};
+use crate::providers::fixtures::only;
+use crate::providers::kubernetes::Kubernetes;
 use crate::reconcile::states::{Backends, pool_of};
 use crate::registry::backend::file::Database;
 use crate::registry::backend::memory::MemoryBackend;
@@ -74,19 +75,13 @@ impl Bench {
 
     /// The centre runs, and has no consumer.
     fn standby(backends: Backends, second: i64) -> Self {
-        let rules = Kubernetes::new(&[POOL.to_owned()], Some("v1.36.3"));
+        let providers = only(Kubernetes::new(&[POOL.to_owned()], Some("v1.36.3")));
         let metrics = Arc::new(Metrics::new().unwrap());
         let health = Arc::new(Health::default());
         let states = States::new(backends, Arc::clone(&metrics), Arc::clone(&health));
         let clock: Clock = Arc::new(move || at(second));
-        let (centre, dirty) = Centre::new(
-            Box::new(rules),
-            states,
-            None,
-            Arc::clone(&metrics),
-            health,
-            clock,
-        );
+        let (centre, dirty) =
+            Centre::new(providers, states, None, Arc::clone(&metrics), health, clock);
         let (gate, stop) = (Arc::new(SyncGate::new(["nodes"])), CancellationToken::new());
         let task = tokio::spawn({
             let (centre, gate, stop) = (Arc::clone(&centre), Arc::clone(&gate), stop.clone());
@@ -227,7 +222,10 @@ async fn a_node_that_changes_its_pool_tells_both_pools_and_one_that_goes_tells_i
         bench.apply(member("a", "green"));
         bench.settle(2).await;
         assert_eq!(read(&mut bench.pools), ["blue.pool", "green.pool"]);
-        assert!(bench.centre.pool(&"blue.pool".into()).unwrap().is_none());
+        assert!(matches!(
+            bench.centre.pool(&"blue.pool".into()).unwrap(),
+            Found::Gone
+        ));
         read(&mut bench.nodes);
         bench.remove("a");
         bench.finish().await;
@@ -386,7 +384,7 @@ async fn evaluating_a_node_again_finds_what_was_missed_and_nothing_else() {
         bench.settle(1).await;
         let cause = Cause::new(Trigger::Sync, "");
         let name: Arc<str> = "a".into();
-        let again = bench.centre.reevaluate(&name, &cause).await.unwrap();
+        let again = bench.centre.reevaluate(&name, &cause).unwrap();
         assert_eq!(again, EvaluationResult::Unchanged);
         let right = bench.state("a").unwrap();
         let wrong = Evaluated {
@@ -399,7 +397,7 @@ async fn evaluating_a_node_again_finds_what_was_missed_and_nothing_else() {
         states.nodes.update(&name, wrong).unwrap();
         read(&mut bench.nodes);
         read(&mut bench.pools);
-        let again = bench.centre.reevaluate(&name, &cause).await.unwrap();
+        let again = bench.centre.reevaluate(&name, &cause).unwrap();
         assert_eq!(again, EvaluationResult::Changed);
         assert_eq!(bench.state("a").unwrap().state.phase, Phase::Pending);
         assert_eq!(read(&mut bench.nodes), ["a"]);
@@ -420,7 +418,7 @@ async fn a_pool_without_nodes_is_forgotten_with_its_series() {
         assert!(
             bench
                 .centre
-                .pool_change(&"blue.pool".into())
+                .evaluated_pool(&"blue.pool".into())
                 .unwrap()
                 .is_none()
         );

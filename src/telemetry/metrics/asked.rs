@@ -19,8 +19,6 @@ use crate::api::types::Phase;
 pub enum Gauge {
     /// How many nodes have a state.
     NodeStates,
-    /// How many keys are locked, or waited for.
-    KeyedLocks,
     /// How many long operations run.
     OperationsRunning,
 }
@@ -39,7 +37,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(super) struct AskedMetrics {
     node_states: AskedGauge,
     oldest: OldestInPhase,
-    keyed_locks: AskedGauge,
     operations_running: AskedGauge,
 }
 
@@ -52,10 +49,6 @@ impl AskedMetrics {
                 "Nodes that the operator knows the state of.",
             )?,
             oldest: make.keep("gauge", OldestInPhase::new()?)?,
-            keyed_locks: gauge(
-                "node_insights_keyed_locks",
-                "Nodes and pools that are locked, or waited for, at this moment. Alert when it is never 0 for an hour: somebody does not let go.",
-            )?,
             operations_running: gauge(
                 "node_insights_operations_running",
                 "Long operations, such as a full compare, that run at this moment. Alert when it is never 0 for an hour.",
@@ -66,21 +59,8 @@ impl AskedMetrics {
     fn of(&self, gauge: Gauge) -> &AskedGauge {
         match gauge {
             Gauge::NodeStates => &self.node_states,
-            Gauge::KeyedLocks => &self.keyed_locks,
             Gauge::OperationsRunning => &self.operations_running,
         }
-    }
-
-    /// Asks nobody any more.
-    pub(super) fn forget(&self) {
-        for gauge in [
-            &self.node_states,
-            &self.keyed_locks,
-            &self.operations_running,
-        ] {
-            *lock(&gauge.whom) = None;
-        }
-        *lock(&self.oldest.whom) = None;
     }
 }
 

@@ -3,6 +3,7 @@
 //! Gauges over nodes follow the changes one by one: a walk over all nodes at each event would be
 //! quadratic in a rollout.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Result};
@@ -10,6 +11,7 @@ use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec
 use super::Metrics;
 use super::maker::Maker;
 use crate::api::types::Phase;
+use crate::registry::lock_order::{OrderedRwLock, Rank};
 use crate::telemetry::cause::Trigger;
 
 /// Evaluations take about a microsecond; the last bucket is a thousand times that.
@@ -51,7 +53,7 @@ struct Evaluations {
 impl Evaluations {
     fn of(all: &IntCounterVec, trigger: Trigger) -> Self {
         let counter =
-            |result: EvaluationResult| all.with_label_values(&[trigger.as_str(), result.as_str()]);
+            |result: EvaluationResult| all.with_label_values(&[&*trigger.label(), result.as_str()]);
         Self {
             changed: counter(EvaluationResult::Changed),
             unchanged: counter(EvaluationResult::Unchanged),
@@ -62,8 +64,9 @@ impl Evaluations {
 
 /// Metrics of nodes.
 pub(super) struct NodeMetrics {
-    /// By trigger, each at the place that it has in [`Trigger::ALL`].
-    evaluations: [Evaluations; Trigger::ALL.len()],
+    /// By trigger; few, and each is there once it was needed.
+    evaluations: OrderedRwLock<Vec<(Trigger, Arc<Evaluations>)>>,
+    all_evaluations: IntCounterVec,
     evaluation_duration: Histogram,
     nodes: IntGaugeVec,
     degraded: IntGaugeVec,
@@ -80,7 +83,8 @@ impl NodeMetrics {
             &["trigger", "result"],
         )?;
         Ok(Self {
-            evaluations: Trigger::ALL.map(|trigger| Evaluations::of(&evaluations, trigger)),
+            evaluations: OrderedRwLock::new(Rank::LEAF, Vec::new()),
+            all_evaluations: evaluations,
             evaluation_duration: make.histogram(
                 "node_insights_evaluation_duration_seconds",
                 "Time that judging one node takes.",
@@ -111,17 +115,25 @@ impl NodeMetrics {
         })
     }
 
-    pub(super) fn forget_nodes(&self) {
-        self.nodes.reset();
-        self.degraded.reset();
-        self.each.reset();
+    fn evaluations(&self, trigger: Trigger) -> Arc<Evaluations> {
+        let find = |all: &[(Trigger, Arc<Evaluations>)]| {
+            let found = all.iter().find(|(of, _)| *of == trigger)?;
+            Some(Arc::clone(&found.1))
+        };
+        if let Some(evaluations) = find(&self.evaluations.read()) {
+            return evaluations;
+        }
+        let evaluations = Arc::new(Evaluations::of(&self.all_evaluations, trigger));
+        let mut all = self.evaluations.write();
+        all.push((trigger, Arc::clone(&evaluations)));
+        evaluations
     }
 }
 
 impl Metrics {
     /// An evaluation ended.
     pub fn evaluated(&self, trigger: Trigger, result: EvaluationResult, seconds: f64) {
-        let evaluations = &self.nodes.evaluations[trigger as usize];
+        let evaluations = self.nodes.evaluations(trigger);
         match result {
             EvaluationResult::Changed => &evaluations.changed,
             EvaluationResult::Unchanged => &evaluations.unchanged,

@@ -30,11 +30,6 @@ impl PoolMetrics {
             )?,
         })
     }
-
-    pub(super) fn forget_all(&self) {
-        self.assessment.reset();
-        self.completion.reset();
-    }
 }
 
 impl Metrics {

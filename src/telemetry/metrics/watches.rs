@@ -44,11 +44,6 @@ impl WatchMetrics {
             )?,
         })
     }
-
-    pub(super) fn forget_nodes(&self) {
-        self.synced.reset();
-        self.last_event.reset();
-    }
 }
 
 impl Metrics {
@@ -58,6 +53,14 @@ impl Metrics {
             .synced
             .with_label_values(&[kind])
             .set(i64::from(synced));
+    }
+
+    /// A kind is not watched any more: its gauges go.
+    pub fn forget_watch(&self, kind: &str) {
+        for gauge in [&self.watches.synced, &self.watches.last_event] {
+            // It is an error to remove a series that never was; that is fine here.
+            let _ = gauge.remove_label_values(&[kind]);
+        }
     }
 
     /// An event of a watch arrived now.

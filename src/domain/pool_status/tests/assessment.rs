@@ -4,19 +4,15 @@ use super::*;
 use ConditionStatus::{False, True};
 
 fn paused(view: PoolView) -> PoolView {
-    PoolView {
-        paused: true,
-        ..view
-    }
+    with(view, |facts| facts.paused = true)
 }
 
 #[test]
 fn an_empty_pool_whose_config_is_current_is_completed_because_it_has_no_nodes() {
-    let empty = PoolView {
-        desired: Some(desired(NEW)),
-        configured_version: Some(NEW.into()),
-        ..view([])
-    };
+    let empty = with(view([]), |facts| {
+        facts.desired = Some(desired(NEW));
+        facts.configured_version = Some(NEW.into());
+    });
     for view in [empty.clone(), paused(empty)] {
         let status = status(&view);
         assert_eq!(status.assessment, Assessment::Completed);
@@ -30,16 +26,29 @@ fn an_empty_pool_whose_config_is_current_is_completed_because_it_has_no_nodes() 
 #[test]
 fn an_empty_pool_whose_config_is_not_current_is_not_completed() {
     for configured in [Some(OLD.into()), None] {
-        let empty = PoolView {
-            desired: Some(desired(NEW)),
-            configured_version: configured,
-            ..view([])
-        };
+        let empty = with(view([]), |facts| {
+            facts.desired = Some(desired(NEW));
+            facts.configured_version = configured;
+        });
         let status = status(&empty);
         assert_eq!(status.assessment, Assessment::Pending);
         assert_eq!(status.completion_percent, 0);
         assert_eq!(told(&status, "Ready").0, False);
     }
+}
+
+#[test]
+fn a_pool_whose_outdated_nodes_are_all_held_back_is_excluded_without_being_paused() {
+    let held = status(&of(&[(2, Phase::Completed), (1, Phase::Paused)]));
+    assert_eq!(held.assessment, Assessment::Excluded);
+    let updating = held.conditions.iter().find(|each| each.type_ == "Updating");
+    let message = &updating.unwrap().message;
+    assert_eq!(
+        message,
+        "1 of 3 nodes stay outdated: each of them is held back"
+    );
+    let waiting = status(&of(&[(1, Phase::Pending), (1, Phase::Paused)]));
+    assert_eq!(waiting.assessment, Assessment::Progressing);
 }
 
 #[test]
@@ -206,10 +215,9 @@ fn the_version_is_that_of_most_outdated_nodes_and_of_all_when_none_is_outdated()
 
 #[test]
 fn what_the_pool_itself_wants_goes_before_what_its_nodes_want() {
-    let own = PoolView {
-        desired: Some(desired("4.16.0")),
-        ..of(&[(2, Phase::Pending)])
-    };
+    let own = with(of(&[(2, Phase::Pending)]), |facts| {
+        facts.desired = Some(desired("4.16.0"));
+    });
     assert_eq!(status(&own).desired_version.as_deref(), Some("4.16.0"));
     let wants = |version: &str, phase| NodeState {
         desired: Some(Desired {
@@ -266,16 +274,11 @@ proptest! {
         nodes in prop::collection::vec((any_node(), any::<u64>()), 0..30),
         is_paused in any::<bool>(),
     ) {
-        let listed = PoolView {
-            paused: is_paused,
-            ..view(nodes.iter().map(|(node, _)| node.clone()))
-        };
+        let pause = |view| with(view, |facts| facts.paused = is_paused);
+        let listed = pause(view(nodes.iter().map(|(node, _)| node.clone())));
         let mut ranked = nodes;
         ranked.sort_by_key(|(_, rank)| *rank);
-        let shuffled = PoolView {
-            paused: is_paused,
-            ..view(ranked.into_iter().map(|(node, _)| node))
-        };
+        let shuffled = pause(view(ranked.into_iter().map(|(node, _)| node)));
         let status = status(&listed);
         prop_assert_eq!(&super::status(&shuffled), &status);
         let problems = SCHEMA.problems(&status);

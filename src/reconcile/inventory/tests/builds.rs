@@ -6,13 +6,14 @@ use super::*;
 
 /// A pool `blue` of EKS whose nodes run `kubelets`; the nodes are called by their place in the list.
 fn nodegroup(kubelets: &[&str]) -> Inventory {
-    let inventory = Inventory::new(Box::new(Kubernetes::new(
+    let inventory = Inventory::of(Kubernetes::new(
         &["eks.amazonaws.com/nodegroup".to_owned()],
         None,
-    )));
+    ));
     for (index, kubelet) in kubelets.iter().enumerate() {
         inventory.apply_node(member_of_blue(index, kubelet).build());
     }
+    inventory.evaluate_all();
     inventory
 }
 
@@ -28,7 +29,7 @@ fn wanted(kubelets: &[&str]) -> Vec<Option<String>> {
     (0..kubelets.len())
         .map(|index| {
             let state = inventory
-                .evaluate(&index.to_string().into(), None, at(0))
+                .evaluate(&index.to_string().into(), None, None, at(0))
                 .unwrap();
             assert_eq!(state.is_outdated(), state.desired.is_some());
             state.desired.map(|desired| desired.version.to_string())

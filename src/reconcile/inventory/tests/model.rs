@@ -1,116 +1,162 @@
-//! Judging again only who is affected gives what judging everybody from scratch gives.
+//! Evaluating again only who has read what changed gives what evaluating everybody from scratch gives, in clusters of
+//! all providers at once.
+
+use std::collections::{BTreeMap, HashSet};
 
 use proptest::prelude::*;
 
-use std::collections::BTreeMap;
-
 use super::*;
-use crate::domain::facts::NodeFacts;
-use crate::domain::pool::PoolFacts;
+use crate::api::types::ConditionStatus;
+use crate::domain::facts::Availability;
+use crate::domain::node::NodeFacts;
+use crate::providers::karpenter::budget::Budget;
+use crate::providers::karpenter::evidence::KarpenterNode;
+use crate::providers::karpenter::kinds::{ClaimConditions, NodeClaim, NodePool, Signal};
+use crate::providers::kured::kinds::{KuredDaemonSet, Lock};
+use crate::providers::openshift::kinds::{ClusterVersion, MachineConfig, MachineConfigPool};
+use crate::providers::{Options, Providers};
 
 /// A change of the cluster.
 #[derive(Debug, Clone)]
 enum Operation {
     Node(Box<NodeFacts>),
     NodeGone(String),
-    Pool(PoolFacts),
+    Claim(String, Option<Box<NodeClaim>>),
+    NodePool(Option<NodePool>),
+    Locks(Option<&'static str>),
+    Pool(MachineConfigPool),
     PoolGone(&'static str),
     Release(&'static str, Option<&'static str>),
     Target(Option<&'static str>),
     ApiServer(Option<&'static str>),
+    Availability(usize, Availability),
+    /// Of all objects of a kind, a complete list has only every second one.
+    Relisted(usize),
 }
 
-/// Everything that the operations so far led to.
+/// What an inventory is told, one way or the other.
+fn apply(inventory: &Inventory, operation: Operation) -> Affected {
+    match operation {
+        Operation::Node(facts) => inventory.apply_node(*facts),
+        Operation::NodeGone(name) => inventory.remove_node(&name.into()),
+        Operation::Claim(name, claim) => inventory.apply_fact(&name, claim.map(|claim| *claim)),
+        Operation::NodePool(pool) => inventory.apply_fact("default", pool),
+        Operation::Locks(node) => {
+            let locks = node.map(|node| KuredDaemonSet {
+                locks: vec![Lock {
+                    node: node.into(),
+                    was_unschedulable: false,
+                    created: Some(at(0)),
+                    ttl: None,
+                }],
+            });
+            inventory.apply_fact("kube-system/kured", locks)
+        }
+        Operation::Pool(pool) => inventory.apply_pool(pool),
+        Operation::PoolGone(name) => inventory.remove_pool(name),
+        Operation::Release(config, version) => inventory.set_release_version(config, version),
+        Operation::Target(version) => inventory.set_cluster_version(version),
+        Operation::ApiServer(version) => inventory.set_api_server_version(version.map(Arc::from)),
+        Operation::Availability(kind, availability) => {
+            inventory.set_availability(kind, availability)
+        }
+        Operation::Relisted(kind) => {
+            let listed: HashSet<String> = CONFIGS
+                .iter()
+                .chain(&POOLS)
+                .step_by(2)
+                .map(ToString::to_string)
+                .collect();
+            inventory.retain_objects(kind, &listed)
+        }
+    }
+}
+
+/// Everything that the operations so far led to, by the newest operation about each thing.
 #[derive(Default)]
 struct Model {
-    nodes: BTreeMap<Arc<str>, NodeFacts>,
-    pools: BTreeMap<Arc<str>, PoolFacts>,
-    releases: BTreeMap<&'static str, &'static str>,
-    target: Option<&'static str>,
-    api_server: Option<&'static str>,
+    operations: Vec<Operation>,
     states: BTreeMap<Arc<str>, NodeState>,
 }
 
 impl Model {
-    fn apply(&mut self, operation: Operation) {
-        match operation {
-            Operation::Node(facts) => {
-                self.nodes.insert(Arc::clone(&facts.name), *facts);
-            }
-            Operation::NodeGone(name) => {
-                self.nodes.remove(&*name);
-            }
-            Operation::Pool(facts) => {
-                self.pools.insert(Arc::clone(&facts.id.name), facts);
-            }
-            Operation::PoolGone(name) => {
-                self.pools.remove(name);
-            }
-            Operation::Release(config, Some(version)) => {
-                self.releases.insert(config, version);
-            }
-            Operation::Release(config, None) => {
-                self.releases.remove(config);
-            }
-            Operation::Target(version) => self.target = version,
-            Operation::ApiServer(version) => self.api_server = version,
+    /// Everybody is evaluated, in an inventory that is told everything before anybody looks.
+    fn evaluate(&mut self, now: Timestamp) -> BTreeMap<Arc<str>, Found<PoolState>> {
+        let inventory = Inventory::new(providers());
+        for operation in &self.operations {
+            apply(&inventory, operation.clone());
         }
-    }
-
-    /// Everybody is judged, in an inventory that knows nothing of how it came to this.
-    fn judge(&mut self, rules: Box<dyn Evaluator>, now: Timestamp) {
-        let inventory = Inventory::new(rules);
-        inventory.set_api_server_version(self.api_server.map(Arc::from));
-        inventory.set_cluster_version(self.target.map(Arc::from));
-        for (config, version) in &self.releases {
-            inventory.set_release_version(&Arc::from(*config), Some(Arc::from(*version)));
+        inventory.open();
+        let before = std::mem::take(&mut self.states);
+        let names = inventory.world.lock().node_names();
+        for name in names {
+            let before = before.get(&name);
+            let past = before.map(History::from);
+            let pool = before.and_then(|before| before.pool.as_ref());
+            let state = inventory.evaluate(&name, pool, past.as_ref(), now).unwrap();
+            self.states.insert(name, state);
         }
-        for node in self.nodes.values().rev() {
-            inventory.apply_node(node.clone());
-        }
-        for pool in self.pools.values().rev() {
-            inventory.apply_pool(pool.clone());
-        }
-        let past = std::mem::take(&mut self.states);
-        for name in self.nodes.keys() {
-            let past = past.get(name).map(History::from);
-            let state = inventory.evaluate(name, past.as_ref(), now).unwrap();
-            self.states.insert(Arc::clone(name), state);
-        }
+        let pools = inventory.pool_names();
+        pools
+            .into_iter()
+            .map(|name| (Arc::clone(&name), inventory.describe(&name, now)))
+            .collect()
     }
 }
 
-/// What the program does: only who is affected is judged again.
+/// What the program does: only who is affected is evaluated again.
 struct Subject {
     inventory: Inventory,
     states: BTreeMap<Arc<str>, NodeState>,
+    pools: BTreeMap<Arc<str>, Found<PoolState>>,
+    evaluations: usize,
+    unnecessary: usize,
 }
 
 impl Subject {
+    fn new() -> Self {
+        let inventory = Inventory::new(providers());
+        inventory.open();
+        Self {
+            inventory,
+            states: BTreeMap::new(),
+            pools: BTreeMap::new(),
+            evaluations: 0,
+            unnecessary: 0,
+        }
+    }
+
     fn apply(&mut self, operation: Operation, now: Timestamp) {
-        let affected = match operation {
-            Operation::Node(facts) => self.inventory.apply_node(*facts),
-            Operation::NodeGone(name) => self.inventory.remove_node(&name.into()),
-            Operation::Pool(facts) => self.inventory.apply_pool(facts),
-            Operation::PoolGone(name) => self.inventory.remove_pool(&name.into()),
-            Operation::Release(config, version) => self
-                .inventory
-                .set_release_version(&config.into(), version.map(Arc::from)),
-            Operation::Target(version) => {
-                self.inventory.set_cluster_version(version.map(Arc::from))
-            }
-            Operation::ApiServer(version) => self
-                .inventory
-                .set_api_server_version(version.map(Arc::from)),
-        };
+        let affected = apply(&self.inventory, operation);
         for name in affected.nodes {
-            let past = self.states.get(&name).map(History::from);
-            match self.inventory.evaluate(&name, past.as_ref(), now) {
+            let before = self.states.get(&name);
+            let past = before.map(History::from);
+            let pool = before.and_then(|before| before.pool.as_ref());
+            let after = self.inventory.evaluate(&name, pool, past.as_ref(), now);
+            self.evaluations += 1;
+            self.unnecessary += usize::from(before == after.as_ref());
+            match after {
                 Some(state) => self.states.insert(name, state),
                 None => self.states.remove(&name),
             };
         }
+        for name in affected.pools {
+            match self.inventory.describe(&name, now) {
+                Found::Gone => self.pools.remove(&name),
+                // What was known of it stays.
+                Found::Unknown => None,
+                here @ Found::Here(_) => self.pools.insert(name, here),
+            };
+        }
     }
+}
+
+fn providers() -> Providers {
+    let options = Options {
+        pool_label_keys: vec!["disk".to_owned()],
+        ..Options::default()
+    };
+    Providers::standard(&options).unwrap()
 }
 
 const CONFIGS: [&str; 4] = ["c0", "c1", "c2", "c3"];
@@ -137,7 +183,7 @@ fn one_of<T: Clone + std::fmt::Debug + 'static>(values: &[T]) -> BoxedStrategy<T
 fn a_node() -> BoxedStrategy<Operation> {
     (
         (0..6u8, prop::sample::subsequence(POOLS.to_vec(), 0..=2)),
-        (one_of(&CONFIGS), one_of(&CONFIGS)),
+        prop::option::of((one_of(&CONFIGS), one_of(&CONFIGS))),
         one_of(&[
             DaemonState::Done,
             DaemonState::Working,
@@ -149,15 +195,15 @@ fn a_node() -> BoxedStrategy<Operation> {
         one_of(&["ssd", "hdd"]),
     )
         .prop_map(
-            |((index, roles), (current, desired), daemon, (kubelet, boot), flags, disk)| {
+            |((index, roles), configs, daemon, (kubelet, boot), flags, disk)| {
                 let (cordoned, ready, deleting) = flags;
                 let mut node = node(&format!("n{index}"))
-                    .current(current)
-                    .desired(desired)
-                    .daemon(daemon)
                     .kubelet(kubelet)
                     .boot(boot)
                     .label("disk", disk);
+                if let Some((current, desired)) = configs {
+                    node = node.current(current).desired(desired).daemon(daemon);
+                }
                 for role in roles {
                     node = node.role(role);
                 }
@@ -173,6 +219,95 @@ fn a_node() -> BoxedStrategy<Operation> {
                 Operation::Node(Box::new(node.build()))
             },
         )
+        .boxed()
+}
+
+/// A node of Karpenter, sometimes one that is labelled by another updater as well.
+fn a_node_of_karpenter() -> BoxedStrategy<Operation> {
+    (
+        (0..3u8, 0..3u8, one_of(&KUBELETS)),
+        (any::<bool>(), any::<bool>(), prop::bool::weighted(0.1)),
+    )
+        .prop_map(
+            |((index, machine, kubelet), (is_disrupted, is_held, is_of_eks))| {
+                let mut node = node(&format!("k{index}"))
+                    .kubelet(kubelet)
+                    .label("karpenter.sh/nodepool", "default")
+                    .evidence(|node: &mut KarpenterNode| {
+                        node.provider_id = format!("machine-{machine}").into();
+                        node.is_disrupted = is_disrupted;
+                        node.do_not_disrupt = is_held;
+                    });
+                if is_of_eks {
+                    node = node.label("eks.amazonaws.com/nodegroup", "blue");
+                }
+                Operation::Node(Box::new(node.build()))
+            },
+        )
+        .boxed()
+}
+
+fn a_claim() -> BoxedStrategy<Operation> {
+    let signal = |reasons: &'static [&'static str]| {
+        let status = one_of(&[ConditionStatus::True, ConditionStatus::Unknown]);
+        prop::option::of(
+            (status, one_of(reasons)).prop_map(|(status, reason)| Signal {
+                status,
+                reason: reason.into(),
+            }),
+        )
+    };
+    let joined = || {
+        Some(Signal {
+            status: ConditionStatus::True,
+            reason: "".into(),
+        })
+    };
+    let claim = (
+        (0..3u8, any::<bool>()),
+        signal(&["AMIDrift", "NodePoolDrifted"]),
+        signal(&["Drifted", "Empty"]),
+        signal(&["Draining"]),
+    )
+        .prop_map(
+            move |((machine, is_deleting), drifted, disruption, drained)| NodeClaim {
+                provider_id: format!("machine-{machine}").into(),
+                created: Some(at(-1000)),
+                deleting: is_deleting.then(|| at(0)),
+                node_class: None,
+                expire_after: None,
+                has_grace_period: false,
+                deadline: None,
+                do_not_disrupt: false,
+                conditions: ClaimConditions {
+                    registered: joined(),
+                    initialized: joined(),
+                    drifted,
+                    disruption_reason: disruption,
+                    drained,
+                    ..ClaimConditions::default()
+                },
+            },
+        );
+    (0..3u8, prop::option::weighted(0.9, claim))
+        .prop_map(|(index, claim)| Operation::Claim(format!("claim-{index}"), claim.map(Box::new)))
+        .boxed()
+}
+
+fn a_node_pool() -> BoxedStrategy<Operation> {
+    prop::option::weighted(0.9, any::<bool>())
+        .prop_map(|is_blocked| {
+            Operation::NodePool(is_blocked.map(|is_blocked| NodePool {
+                name: "default".into(),
+                uid: "uid".into(),
+                budgets: vec![Budget {
+                    nodes: if is_blocked { "0" } else { "10%" }.to_owned(),
+                    ..Budget::default()
+                }],
+                node_class: None,
+                problems: Vec::new(),
+            }))
+        })
         .boxed()
 }
 
@@ -194,53 +329,147 @@ fn a_pool() -> BoxedStrategy<Operation> {
         .boxed()
 }
 
+fn an_availability() -> BoxedStrategy<Operation> {
+    let kinds = providers().kinds().len();
+    let availability = prop_oneof![
+        6 => Just(Availability::Ready),
+        1 => Just(Availability::NotServed),
+        1 => Just(Availability::Listing),
+        1 => Just(Availability::Rejected("forbidden".into())),
+    ];
+    (0..kinds, availability)
+        .prop_map(|(kind, availability)| Operation::Availability(kind, availability))
+        .boxed()
+}
+
 fn operation() -> BoxedStrategy<Operation> {
     let version = || prop::option::weighted(0.8, one_of(&RELEASES));
+    let kinds = providers().kinds().len();
     prop_oneof![
-        8 => a_node(),
+        10 => a_node(),
+        4 => a_node_of_karpenter(),
+        4 => a_claim(),
+        1 => a_node_pool(),
+        1 => prop::option::of(one_of(&["n0", "n1", "k0"])).prop_map(Operation::Locks),
         1 => (0..6u8).prop_map(|index| Operation::NodeGone(format!("n{index}"))),
+        1 => (0..3u8).prop_map(|index| Operation::NodeGone(format!("k{index}"))),
         4 => a_pool(),
         1 => one_of(&POOLS).prop_map(Operation::PoolGone),
         3 => (one_of(&CONFIGS), version()).prop_map(|(c, v)| Operation::Release(c, v)),
         1 => version().prop_map(Operation::Target),
         1 => prop::option::of(one_of(&KUBELETS)).prop_map(Operation::ApiServer),
+        2 => an_availability(),
+        1 => (0..kinds).prop_map(Operation::Relisted),
     ]
     .boxed()
 }
 
-fn compare(
-    rules: impl Fn() -> Box<dyn Evaluator>,
-    operations: &[Operation],
-) -> Result<(), TestCaseError> {
-    let mut model = Model::default();
-    let mut subject = Subject {
-        inventory: Inventory::new(rules()),
-        states: BTreeMap::new(),
-    };
+/// Most clusters have everything that is served.
+fn beginning() -> Vec<Operation> {
+    let kinds = providers().kinds().len();
+    (0..kinds)
+        .map(|kind| Operation::Availability(kind, Availability::Ready))
+        .collect()
+}
+
+/// Runs both, one operation a minute; how many evaluations the program made, and how many changed nothing.
+fn compare(operations: &[Operation]) -> Result<(usize, usize), TestCaseError> {
+    let (mut model, mut subject) = (Model::default(), Subject::new());
     for (minute, operation) in (0..).zip(operations) {
         let now = at(60 * minute);
         subject.apply(operation.clone(), now);
-        model.apply(operation.clone());
-        model.judge(rules(), now);
+        model.operations.push(operation.clone());
+        let pools = model.evaluate(now);
         prop_assert_eq!(&subject.states, &model.states, "after {:?}", operation);
+        for (name, pool) in pools {
+            // What cannot be described is as it was described last.
+            if let Found::Here(_) = pool {
+                prop_assert_eq!(
+                    subject.pools.get(&name),
+                    Some(&pool),
+                    "after {:?}",
+                    operation
+                );
+            }
+        }
     }
-    Ok(())
+    Ok((subject.evaluations, subject.unnecessary))
 }
 
 proptest! {
     #[test]
-    fn on_openshift_judging_the_affected_is_judging_all(
+    fn evaluating_those_who_read_what_changed_is_evaluating_all(
         operations in prop::collection::vec(operation(), 1..40),
+        is_complete in prop::bool::weighted(0.8),
     ) {
-        compare(|| Box::new(OpenShift), &operations)?;
+        let mut all = if is_complete { beginning() } else { Vec::new() };
+        all.extend(operations);
+        compare(&all)?;
     }
 
     #[test]
-    fn on_plain_kubernetes_judging_the_affected_is_judging_all(
+    fn whoever_goes_leaves_nothing_behind(
         operations in prop::collection::vec(operation(), 1..40),
-        target in prop::option::weighted(0.2, one_of(&KUBELETS)),
     ) {
-        let labels = ["disk".to_owned()];
-        compare(|| Box::new(Kubernetes::new(&labels, target)), &operations)?;
+        let mut subject = Subject::new();
+        let empty = subject.inventory.world.lock().size();
+        for operation in beginning().into_iter().chain(operations) {
+            subject.apply(operation, at(0));
+        }
+        for index in 0..6 {
+            for prefix in ["n", "k"] {
+                subject.apply(Operation::NodeGone(format!("{prefix}{index}")), at(0));
+            }
+        }
+        for kind in 0..subject.inventory.providers().kinds().len() {
+            subject.apply(Operation::Availability(kind, Availability::NotServed), at(0));
+        }
+        prop_assert_eq!(subject.inventory.world.lock().size(), empty);
     }
+}
+
+#[test]
+fn a_read_that_is_not_recorded_is_noticed() {
+    use proptest::strategy::ValueTree;
+    use proptest::test_runner::TestRunner;
+
+    let mut runner = TestRunner::deterministic();
+    let strategy = prop::collection::vec(operation(), 30..40);
+    for kind in [
+        Inventory::place::<MachineConfigPool>,
+        Inventory::place::<MachineConfig>,
+        Inventory::place::<ClusterVersion>,
+        Inventory::place::<NodeClaim>,
+        Inventory::place::<NodePool>,
+        Inventory::place::<KuredDaemonSet>,
+    ] {
+        let _blind = crate::domain::facts::blind::to(kind(&Inventory::new(providers())));
+        let is_noticed = (0..200).any(|_| {
+            let mut operations = beginning();
+            operations.extend(strategy.new_tree(&mut runner).unwrap().current());
+            compare(&operations).is_err()
+        });
+        assert!(is_noticed);
+    }
+}
+
+#[test]
+fn few_evaluations_change_nothing() {
+    use proptest::strategy::ValueTree;
+    use proptest::test_runner::TestRunner;
+
+    let mut runner = TestRunner::deterministic();
+    let strategy = prop::collection::vec(operation(), 40);
+    let (mut evaluations, mut unnecessary) = (0, 0);
+    for _ in 0..100 {
+        let mut operations = beginning();
+        operations.extend(strategy.new_tree(&mut runner).unwrap().current());
+        let (all, of_them) = compare(&operations).unwrap();
+        (evaluations, unnecessary) = (evaluations + all, unnecessary + of_them);
+    }
+    println!("{unnecessary} of {evaluations} evaluations changed nothing");
+    assert!(
+        unnecessary * 3 < evaluations,
+        "{unnecessary} of {evaluations}"
+    );
 }

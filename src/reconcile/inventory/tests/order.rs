@@ -5,7 +5,7 @@ use std::thread;
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::facts::NodeFacts;
+use crate::domain::node::NodeFacts;
 
 const ROLES: [&str; 5] = ["master", "worker", "infra", "gpu", "storage"];
 
@@ -29,7 +29,7 @@ fn nodes_with(roles: &[Vec<&'static str>]) -> Vec<NodeFacts> {
 /// Pools of the nodes.
 fn pools_of(inventory: &Inventory, nodes: &[NodeFacts]) -> Vec<(Option<String>, String)> {
     let of = |node: &NodeFacts| {
-        let state = inventory.evaluate(&node.name, None, at(0)).unwrap();
+        let state = inventory.evaluate(&node.name, None, None, at(0)).unwrap();
         let pool = state.pool.map(|pool| pool.name.to_string());
         (pool, state.updating.message.into_string())
     };
@@ -38,7 +38,7 @@ fn pools_of(inventory: &Inventory, nodes: &[NodeFacts]) -> Vec<(Option<String>, 
 
 /// Pools of the nodes after all steps were taken in this order.
 fn pools_after(steps: &[Step], nodes: &[NodeFacts]) -> Vec<(Option<String>, String)> {
-    let inventory = Inventory::new(Box::new(OpenShift));
+    let inventory = Inventory::of(OpenShift::chosen());
     for step in steps {
         match step {
             Step::Pool(name) => inventory.apply_pool(pool(name, NEW)),
@@ -69,7 +69,7 @@ proptest! {
 #[test]
 fn a_node_and_a_pool_that_come_at_once_find_each_other_and_the_node_is_named_by_one_of_them() {
     for round in 0..2_000 {
-        let inventory = Inventory::new(Box::new(OpenShift));
+        let inventory = Inventory::of(OpenShift::chosen());
         inventory.apply_pool(pool("worker", NEW));
         let infra = node("n").role("worker").role("infra").build();
         let name = Arc::clone(&infra.name);
@@ -79,7 +79,10 @@ fn a_node_and_a_pool_that_come_at_once_find_each_other_and_the_node_is_named_by_
             let named = [pools.join().unwrap(), nodes.join().unwrap()];
             assert!(named.iter().any(|affected| affected.nodes.contains(&name)));
         });
-        let pool = inventory.evaluate(&name, None, at(0)).unwrap().pool_name();
+        let pool = inventory
+            .evaluate(&name, None, None, at(0))
+            .unwrap()
+            .pool_name();
         assert_eq!(pool.as_deref(), Some("infra"), "round {round}");
     }
 }

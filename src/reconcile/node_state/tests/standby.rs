@@ -18,7 +18,6 @@ async fn of_nodes_that_come_and_go_a_replica_that_does_not_write_keeps_nothing()
         }
         assert_eq!(backends.nodes.counter().count(), 0);
         assert_eq!(backends.pools.counter().count(), 0);
-        assert_eq!(bench.centre.lock_counter().count(), 0);
         assert_eq!(bench.centre.dirty(), 0);
         assert_eq!(bench.centre.keys().unwrap(), []);
         // Whoever consumes from now on is told of what there is.

@@ -1,0 +1,89 @@
+//! What a Node says of itself, whoever updates it: whether it takes workloads, and whether it runs the control
+//! plane.
+
+use jiff::Timestamp;
+
+use super::labels::Labels;
+use super::node::{NodeCondition, NodeFacts};
+use super::state::Finding;
+use super::text;
+use crate::api::types::ConditionStatus;
+
+/// Whether the labels say that the node runs the control plane.
+#[must_use]
+pub fn runs_control_plane(labels: &Labels) -> bool {
+    labels.contains("node-role.kubernetes.io/control-plane")
+        || labels.contains("node-role.kubernetes.io/master")
+}
+
+/// Whether the condition is there and has this status.
+fn has_status(condition: Option<&NodeCondition>, status: ConditionStatus) -> bool {
+    condition.is_some_and(|condition| condition.status == status)
+}
+
+/// Why the node takes no workloads, if it does not; several reasons are joined, and the time is the
+/// earliest that is known. A node that does not say whether it is ready counts as ready.
+///
+/// A condition that is Unknown is not reported, which is not the same as bad. When the kubelet stops, all that it
+/// reports becomes Unknown with one message: that is said once.
+#[must_use]
+pub fn availability(node: &NodeFacts) -> Option<Finding> {
+    let conditions = &node.conditions;
+    let is_silent = has_status(conditions.ready.as_ref(), ConditionStatus::Unknown);
+    let mut problems: Vec<(&'static str, String, Option<Timestamp>)> = Vec::new();
+    for (condition, wanted, reason, bad, unreported) in [
+        (
+            &conditions.ready,
+            ConditionStatus::True,
+            "NotReady",
+            "Node is not ready",
+            "Node does not report",
+        ),
+        (
+            &conditions.disk_pressure,
+            ConditionStatus::False,
+            "DiskPressure",
+            "Node has disk pressure",
+            "Disk pressure of the node is not reported",
+        ),
+        (
+            &conditions.network_unavailable,
+            ConditionStatus::False,
+            "NetworkUnavailable",
+            "Network of the node is unavailable",
+            "Network of the node is not reported",
+        ),
+    ] {
+        let Some(condition) = condition.as_ref().filter(|found| found.status != wanted) else {
+            continue;
+        };
+        let is_unknown = condition.status == ConditionStatus::Unknown;
+        let message = if is_unknown && is_silent && !problems.is_empty() {
+            String::new()
+        } else {
+            let what = if is_unknown { unreported } else { bad };
+            match text::summary(&condition.message) {
+                said if said.is_empty() => what.to_owned(),
+                said => format!("{what}: {said}"),
+            }
+        };
+        problems.push((reason, message, condition.since));
+    }
+    if let Some(cordon) = node.cordoned {
+        problems.push((
+            "Unschedulable",
+            "Node is marked unschedulable".to_owned(),
+            cordon.since,
+        ));
+    }
+    let (reason, _, _) = problems.first()?;
+    let messages: Vec<&str> = problems
+        .iter()
+        .map(|(_, message, _)| message.as_str())
+        .filter(|message| !message.is_empty())
+        .collect();
+    Some(Finding {
+        since: problems.iter().filter_map(|(_, _, since)| *since).min(),
+        ..Finding::new(false, reason, messages.join(" | "))
+    })
+}

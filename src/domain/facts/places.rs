@@ -1,0 +1,121 @@
+//! The places that come with the first who looks for them, and go with the last.
+
+use std::collections::BTreeSet;
+
+use super::{Facts, IndexEntry, NodesEntry, ObjectEntry, Owner, Place, PoolEntry};
+use crate::domain::pool_versions::PoolVersions;
+
+impl Facts {
+    /// Where that is, whether there is anything or not.
+    pub(super) fn place_of(&mut self, owner: Owner) -> Place {
+        let known = match &owner {
+            Owner::Object(kind, name) => self
+                .kinds
+                .get(*kind)
+                .and_then(|table| Some(table.objects.get(name)?.place)),
+            Owner::Index(kind, index, key) => self
+                .kinds
+                .get(*kind)
+                .and_then(|table| Some(table.indexes.get(index)?.get(key)?.place)),
+            Owner::Pool(pool) => self.pools.get(pool).map(|entry| entry.place),
+            Owner::Nodes(index, key) => self
+                .nodes
+                .get(index)
+                .and_then(|entries| Some(entries.get(key)?.place)),
+        };
+        if let Some(place) = known {
+            return place;
+        }
+        let place = self.readers.add_place();
+        self.owners.insert(place, owner.clone());
+        match owner {
+            Owner::Object(kind, name) => {
+                if let Some(table) = self.kinds.get_mut(kind) {
+                    table
+                        .objects
+                        .insert(name, ObjectEntry { fact: None, place });
+                }
+            }
+            Owner::Index(kind, index, key) => {
+                if let Some(table) = self.kinds.get_mut(kind) {
+                    let objects = BTreeSet::new();
+                    let entries = table.indexes.entry(index).or_default();
+                    entries.insert(key, IndexEntry { objects, place });
+                }
+            }
+            Owner::Pool(pool) => {
+                let versions = PoolVersions::default();
+                self.pools.insert(pool, PoolEntry { versions, place });
+            }
+            Owner::Nodes(index, key) => {
+                let entries = self.nodes.entry(index).or_default();
+                entries.insert(key, NodesEntry { count: 0, place });
+            }
+        }
+        place
+    }
+
+    /// Forgets those of the places that hold nothing and that nobody reads.
+    pub(super) fn clean(&mut self, places: Vec<Place>) {
+        for place in places {
+            if !self.readers.of(place).is_empty() {
+                continue;
+            }
+            let Some(owner) = self.owners.get(&place) else {
+                continue;
+            };
+            let is_empty = match owner {
+                Owner::Object(kind, name) => {
+                    let table = self.kinds.get_mut(*kind);
+                    table.is_some_and(|table| {
+                        let is_empty = table
+                            .objects
+                            .get(name)
+                            .is_some_and(|entry| entry.fact.is_none());
+                        if is_empty {
+                            table.objects.remove(name);
+                        }
+                        is_empty
+                    })
+                }
+                Owner::Index(kind, index, key) => {
+                    let table = self.kinds.get_mut(*kind);
+                    let entries = table.and_then(|table| table.indexes.get_mut(index));
+                    entries.is_some_and(|entries| {
+                        let is_empty = entries
+                            .get(key)
+                            .is_some_and(|entry| entry.objects.is_empty());
+                        if is_empty {
+                            entries.remove(key);
+                        }
+                        is_empty
+                    })
+                }
+                Owner::Pool(pool) => {
+                    let is_empty = self
+                        .pools
+                        .get(pool)
+                        .is_some_and(|entry| entry.versions.is_empty());
+                    if is_empty {
+                        self.pools.remove(pool);
+                    }
+                    is_empty
+                }
+                Owner::Nodes(index, key) => {
+                    let entries = self.nodes.get_mut(index);
+                    entries.is_some_and(|entries| {
+                        let is_empty = entries.get(key).is_some_and(|entry| entry.count == 0);
+                        if is_empty {
+                            entries.remove(key);
+                        }
+                        is_empty
+                    })
+                }
+            };
+            if is_empty {
+                self.owners.remove(&place);
+                self.readers.remove_place(place);
+            }
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Builders for tests: clusters, and what their providers write on nodes.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+
+use super::openshift::evidence::{DaemonState, MachineConfigFacts};
+use super::openshift::kinds::{
+    CLUSTER_VERSION_NAME, ClusterVersion, MachineConfig, MachineConfigPool,
+};
+use super::{Provider, Providers};
+use crate::domain::erased::Erased;
+use crate::domain::fact::{Fact, Kind};
+use crate::domain::facts::{Availability, Facts};
+use crate::domain::fixtures::{NodeBuilder, node};
+use crate::domain::labels::Selector;
+use crate::domain::node::NodeFacts;
+use crate::domain::pool::Membership;
+use crate::domain::pool_versions::PoolVersion;
+use crate::domain::state::{History, NodeState};
+
+/// The rendered config and the release that the OpenShift clusters of the tests come from.
+pub(crate) const OLD: &str = "rendered-worker-old";
+/// The rendered config that they go to.
+pub(crate) const NEW: &str = "rendered-worker-new";
+/// Release of [`OLD`].
+pub(crate) const OLD_VERSION: &str = "4.14.1";
+/// Release of [`NEW`], and the target.
+pub(crate) const NEW_VERSION: &str = "4.15.0";
+
+/// A worker of OpenShift that runs `current` and is to run `desired`, with an idle daemon.
+pub(crate) fn worker(current: &str, desired: &str) -> NodeBuilder {
+    node("worker-0")
+        .role("worker")
+        .current(current)
+        .desired(desired)
+        .daemon(DaemonState::Done)
+}
+
+impl NodeBuilder {
+    pub(crate) fn machine_config(self, change: impl FnOnce(&mut MachineConfigFacts)) -> Self {
+        self.evidence(change)
+    }
+
+    pub(crate) fn current(self, config: &str) -> Self {
+        self.machine_config(|facts| facts.current_config = Some(config.into()))
+    }
+
+    pub(crate) fn desired(self, config: &str) -> Self {
+        self.machine_config(|facts| facts.desired_config = Some(config.into()))
+    }
+
+    pub(crate) fn images(self, current: &str, desired: &str) -> Self {
+        self.machine_config(|facts| {
+            facts.current_image = Some(current.into());
+            facts.desired_image = Some(desired.into());
+        })
+    }
+
+    pub(crate) fn daemon(self, state: DaemonState) -> Self {
+        self.machine_config(|facts| facts.state = state)
+    }
+
+    pub(crate) fn reason(self, reason: &str) -> Self {
+        self.machine_config(|facts| facts.reason = Some(reason.into()))
+    }
+
+    pub(crate) fn drain_requested(self) -> Self {
+        self.machine_config(|facts| facts.drain_requested = true)
+    }
+}
+
+/// A cluster that is as a test puts it, and all of whose kinds can be read.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ClusterFacts {
+    pub(crate) pools: BTreeMap<Arc<str>, MachineConfigPool>,
+    pub(crate) release_versions: HashMap<Arc<str>, Arc<str>>,
+    pub(crate) cluster_version: Option<Arc<str>>,
+    pub(crate) api_server_version: Option<Arc<str>>,
+    pub(crate) newest_in_pool: HashMap<Arc<str>, Arc<str>>,
+}
+
+impl ClusterFacts {
+    /// What is known of it by those kinds.
+    pub(crate) fn facts(&self, kinds: &[Kind]) -> Facts {
+        let mut table = FactTable::new(kinds);
+        for (name, pool) in &self.pools {
+            table.put(name, pool.clone());
+        }
+        for (config, version) in &self.release_versions {
+            let release_version = Arc::clone(version);
+            table.put(config, MachineConfig { release_version });
+        }
+        if let Some(version) = &self.cluster_version {
+            let version = Arc::clone(version);
+            table.put(CLUSTER_VERSION_NAME, ClusterVersion { version });
+        }
+        let mut facts = table.facts;
+        facts.set_api_server_version(self.api_server_version.clone());
+        for (pool, version) in &self.newest_in_pool {
+            if let Some(version) = PoolVersion::parse(version) {
+                facts.change_versions(pool, |all| all.add(version));
+            }
+        }
+        facts
+    }
+}
+
+/// Facts of kinds that can all be read, put in by their types.
+pub(crate) struct FactTable {
+    pub(crate) facts: Facts,
+    kinds: Vec<Kind>,
+}
+
+impl FactTable {
+    pub(crate) fn new(kinds: &[Kind]) -> Self {
+        let mut facts = Facts::new(kinds);
+        for place in 0..kinds.len() {
+            facts.set_availability(place, Availability::Ready);
+        }
+        Self {
+            facts,
+            kinds: kinds.to_vec(),
+        }
+    }
+
+    /// Puts in an object, if anybody reads its kind.
+    pub(crate) fn put<F: Fact>(&mut self, name: &str, fact: F) {
+        let mut kinds = self.kinds.iter();
+        if let Some(place) = kinds.position(|kind| kind.is_same_type(&Kind::of::<F>())) {
+            let fact = Arc::new(fact) as Arc<dyn Erased>;
+            self.facts.apply(place, &name.into(), Some(fact));
+        }
+    }
+}
+
+/// A MachineConfigPool of all nodes that have the role of its name, and that wants `config`.
+pub(crate) fn pool(name: &str, config: &str) -> MachineConfigPool {
+    let key = format!("node-role.kubernetes.io/{name}");
+    MachineConfigPool {
+        id: Arc::new(MachineConfigPool::pool(name)),
+        uid: format!("uid-{name}").into(),
+        paused: false,
+        configuration: Some(config.into()),
+        selector: selector(&[(&key, "")]),
+    }
+}
+
+/// The same pool, paused.
+pub(crate) fn paused(pool: MachineConfigPool) -> MachineConfigPool {
+    MachineConfigPool {
+        paused: true,
+        ..pool
+    }
+}
+
+/// A selector of exact labels; none of them is the empty selector.
+pub(crate) fn selector(labels: &[(&str, &str)]) -> Option<Selector> {
+    let match_labels = labels
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect();
+    Selector::parse(Some(&LabelSelector {
+        match_labels: Some(match_labels),
+        match_expressions: None,
+    }))
+    .unwrap()
+}
+
+/// An OpenShift cluster on its way from 4.14.1 to 4.15.0, with `pools`.
+pub(crate) fn openshift(pools: impl IntoIterator<Item = MachineConfigPool>) -> ClusterFacts {
+    ClusterFacts {
+        pools: pools
+            .into_iter()
+            .map(|pool| (Arc::clone(&pool.id.name), pool))
+            .collect(),
+        release_versions: [(OLD, OLD_VERSION), (NEW, NEW_VERSION)]
+            .map(|(config, version)| (config.into(), version.into()))
+            .into(),
+        cluster_version: Some(NEW_VERSION.into()),
+        ..ClusterFacts::default()
+    }
+}
+
+/// Nobody but this provider.
+pub(crate) fn only(provider: impl Provider + 'static) -> Providers {
+    Providers::new(vec![Box::new(provider)], Vec::new()).unwrap()
+}
+
+/// The state that follows from what is seen of a node.
+pub(crate) fn next_state(
+    providers: &Providers,
+    node: &NodeFacts,
+    cluster: &ClusterFacts,
+    past: Option<&History>,
+    now: Timestamp,
+) -> NodeState {
+    let facts = cluster.facts(providers.kinds());
+    let view = facts.view();
+    let assignment = providers.assign(node, &view);
+    providers.evaluate(node, &assignment, None, &view, past, now)
+}
+
+/// The pool that a provider puts a node into.
+pub(crate) fn membership(
+    provider: &dyn Provider,
+    node: &NodeFacts,
+    cluster: &ClusterFacts,
+) -> Membership {
+    let facts = cluster.facts(&provider.kinds());
+    provider.pool(node, &facts.view()).unwrap()
+}

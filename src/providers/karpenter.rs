@@ -1,0 +1,184 @@
+//! Karpenter: nodes that it replaces, in AWS, in AKS with node auto provisioning and in EKS Auto Mode.
+//!
+//! Karpenter says itself what is outdated: the condition `Drifted` of the NodeClaim. Nothing is recomputed here. It
+//! taints a node that it replaces, waits until the replacement is initialized, and then deletes the NodeClaim, which
+//! drains the node, detaches its volumes and terminates the instance; `spec.unschedulable` is never set. A node that
+//! it removes because it is empty or underutilized, that expires or that somebody deletes is told apart.
+//!
+//! Sources: kubernetes-sigs/karpenter `pkg/controllers/{disruption,node/termination,nodeclaim}`,
+//! aws/karpenter-provider-aws and Azure/karpenter-provider-azure `pkg/cloudprovider/drift.go`.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use self::evidence::KarpenterNode;
+use self::kinds::{AksNodeClass, NodeClaim, NodePool, PROVIDER_ID};
+use super::kubernetes::{AKS, GKE, KOPS};
+use super::{Claim, Provider, Subject, evidence};
+use crate::api::types::{DesiredVersionSource, PoolRef, ProviderName, Scope};
+use crate::domain::fact::{Keys, Kind};
+use crate::domain::facts::{Unavailable, View};
+use crate::domain::node::{Evidence, NodeFacts, NodeObject};
+use crate::domain::pool::{Membership, PoolFacts, PoolId};
+use crate::domain::pool_name::LabelKey;
+use crate::domain::state::{Desired, Evaluation};
+use crate::domain::version;
+use jiff::Timestamp;
+
+pub mod budget;
+mod evaluate;
+pub mod evidence;
+pub mod kinds;
+
+/// The label of its nodes, whose value is the NodePool.
+pub const NODE_POOL_LABEL: &str = "karpenter.sh/nodepool";
+
+/// Karpenter.
+#[derive(Debug, Clone)]
+pub struct Karpenter {
+    label: LabelKey,
+    standalone: Arc<PoolId>,
+}
+
+impl Karpenter {
+    /// Its name in insights.
+    pub const NAME: ProviderName = ProviderName::new("Karpenter");
+
+    /// Karpenter, beside other labels that name pools: two of one name have to be told apart.
+    #[must_use]
+    pub fn new(pool_labels: &[String]) -> Self {
+        let mut labels = pool_labels.to_vec();
+        labels.insert(0, NODE_POOL_LABEL.to_owned());
+        let reference = PoolRef {
+            group: kinds::GROUP.into(),
+            resource: NodeClaim::PLURAL.into(),
+            name: "-".into(),
+        };
+        let standalone =
+            PoolId::object("standalone.nodeclaims".into(), reference, Scope::WorkerPool);
+        Self {
+            label: LabelKey::all(&labels).swap_remove(0),
+            standalone: Arc::new(standalone),
+        }
+    }
+
+    fn pool_of(&self, name: &str) -> PoolId {
+        PoolId::label(&self.label, name)
+    }
+}
+
+impl Provider for Karpenter {
+    fn name(&self) -> ProviderName {
+        Self::NAME
+    }
+
+    fn kinds(&self) -> Vec<Kind> {
+        vec![
+            Kind::of::<NodeClaim>(),
+            Kind::of::<NodePool>(),
+            Kind::of::<AksNodeClass>(),
+        ]
+    }
+
+    fn evidence(&self, node: &NodeObject) -> Option<Evidence> {
+        evidence(KarpenterNode::of(node))
+    }
+
+    /// The machine: two nodes that are the same one are a contradiction.
+    fn node_keys(&self, node: &NodeFacts, keys: &mut Keys) {
+        if let Some(node) = node.evidence::<KarpenterNode>()
+            && !node.provider_id.is_empty()
+        {
+            keys.add(PROVIDER_ID, &node.provider_id);
+        }
+    }
+
+    fn claim(&self, node: &NodeFacts, _: &View<'_>) -> Claim {
+        if node.evidence::<KarpenterNode>().is_some() {
+            Claim::Evidence("label karpenter.sh/nodepool")
+        } else {
+            Claim::None
+        }
+    }
+
+    /// Karpenter runs on clusters of all of these, which label its nodes as well.
+    fn coexists_with(&self) -> &'static [&'static str] {
+        &[KOPS, AKS, GKE]
+    }
+
+    /// NodeClaims that no NodePool has made are a pool of their own.
+    fn pool(&self, node: &NodeFacts, _: &View<'_>) -> Result<Membership, Unavailable> {
+        let name = node.labels.get(NODE_POOL_LABEL).unwrap_or_default();
+        Ok(Membership::Pool(if name.is_empty() {
+            Arc::clone(&self.standalone)
+        } else {
+            Arc::new(self.pool_of(name))
+        }))
+    }
+
+    fn evaluate(&self, node: &Subject<'_>, view: &View<'_>) -> Result<Evaluation, Unavailable> {
+        evaluate::evaluate(node, view)
+    }
+
+    fn pools(&self, view: &View<'_>) -> Result<Vec<Arc<PoolId>>, Unavailable> {
+        if !view.serves::<NodePool>() {
+            return Ok(Vec::new());
+        }
+        let pools = view.all::<NodePool>()?;
+        Ok(pools
+            .map(|pool| Arc::new(self.pool_of(&pool.name)))
+            .collect())
+    }
+
+    fn describe(
+        &self,
+        pool: &PoolId,
+        view: &View<'_>,
+        now: Timestamp,
+    ) -> Result<PoolFacts, Unavailable> {
+        if !view.serves::<NodePool>() {
+            return Ok(PoolFacts::default());
+        }
+        let Some(pool) = view.get::<NodePool>(&pool.reference.name)? else {
+            return Ok(PoolFacts::default());
+        };
+        Ok(PoolFacts {
+            paused: budget::blocked(&pool.budgets, now).is_blocked,
+            desired: target(pool.node_class.as_ref(), view)?,
+            configured_version: None,
+            owner: Some(pool.owner()),
+        })
+    }
+}
+
+/// The version that a node class asks for. Only that of AKS says one; a pinned image of another stays what it is.
+fn target(
+    class: Option<&kinds::NodeClassRef>,
+    view: &View<'_>,
+) -> Result<Option<Desired>, Unavailable> {
+    let Some(class) = class.filter(|class| &*class.kind == "AKSNodeClass") else {
+        return Ok(None);
+    };
+    if !view.serves::<AksNodeClass>() {
+        return Ok(None);
+    }
+    let found = view.get::<AksNodeClass>(&class.name)?;
+    Ok(found.map(|class| Desired {
+        version: Arc::clone(&class.version),
+        source: DesiredVersionSource::Provider,
+    }))
+}
+
+/// The version of the API server, where the node is behind it: an upper bound of what a replacement may run.
+fn upper_bound(own: Option<&str>, view: &View<'_>) -> Option<Desired> {
+    let api_server = view.api_server_version()?;
+    let is_behind =
+        own.is_none_or(|own| version::compare(own, api_server) != Some(Ordering::Greater));
+    is_behind.then(|| Desired {
+        version: Arc::clone(api_server),
+        source: DesiredVersionSource::ApiServer,
+    })
+}
+
+#[cfg(test)]
+mod tests;

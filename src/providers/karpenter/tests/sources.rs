@@ -1,0 +1,116 @@
+//! What contradicts itself, is missing or cannot be read.
+
+use super::*;
+
+#[test]
+fn two_of_one_machine_are_a_contradiction_and_none_is_said() {
+    let both = Cluster::new(&[claim(&[]), claim(&[])], &node_pool());
+    let state = both.state_of(joined());
+    assert_eq!(
+        (state.phase, state.updating.reason),
+        (Phase::Unknown, "NodeClaimConflict")
+    );
+    let none = Cluster::new(&[], &node_pool());
+    assert_eq!(none.state_of(joined()).updating.reason, "NoNodeClaim");
+    let mut twins = Cluster::new(&[claim(&[])], &node_pool());
+    let mut keys = Keys::default();
+    Karpenter::new(&[]).node_keys(&joined().build(), &mut keys);
+    for _ in 0..2 {
+        twins.facts().count_node(&Keys::default(), &keys);
+    }
+    let state = twins.state_of(joined());
+    assert!(
+        state.updating.message.contains("2 Nodes"),
+        "{:?}",
+        state.updating
+    );
+}
+
+#[test]
+fn without_the_permission_for_nodeclaims_what_the_node_shows_remains_and_the_rest_says_why() {
+    let mut cluster = Cluster::new(&[claim(&[DRIFTED])], &node_pool());
+    let place = cluster.place("nodeclaims");
+    let rejected = Availability::Rejected("forbidden".into());
+    cluster.facts().set_availability(place, rejected);
+    let state = cluster.state_of(joined());
+    assert_eq!(
+        (state.phase, state.updating.reason),
+        (Phase::Unknown, "SourceUnavailable")
+    );
+    assert_eq!(
+        &*state.updating.message,
+        "nodeclaims cannot be read: forbidden"
+    );
+    let state = cluster.state_of(shown(|node| node.is_disrupted = true));
+    assert_eq!(
+        (state.phase, state.kind),
+        (Phase::Updating, Some(UpdateKind::Replacement))
+    );
+    assert!(state.updating.message.contains("forbidden"));
+    assert_eq!(cluster.state_of(joined().deleting()).phase, Phase::Draining);
+    // The pool is known by the label all the same.
+    assert_eq!(state.pool_name().as_deref(), Some("default.nodepool"));
+}
+
+#[test]
+fn a_node_of_karpenter_may_be_labelled_by_its_cloud_and_not_by_another_updater() {
+    let cluster = Cluster::new(&[claim(&[])], &node_pool());
+    let providers = &cluster.providers;
+    let view = cluster.table.facts.view();
+    let assigned = |node: NodeBuilder| providers.assign(&node.build(), &view);
+    for label in [
+        "kubernetes.azure.com/agentpool",
+        "cloud.google.com/gke-nodepool",
+    ] {
+        let assignment = assigned(joined().label(label, "x"));
+        assert_eq!(
+            assignment.pool().unwrap().name,
+            "default.nodepool".into(),
+            "{label}"
+        );
+    }
+    let both = assigned(joined().label("eks.amazonaws.com/nodegroup", "blue"));
+    assert!(matches!(both, Assignment::Conflict(_)), "{both:?}");
+    let state = cluster.state_of(joined().label("eks.amazonaws.com/nodegroup", "blue"));
+    assert_eq!(state.updating.reason, "ProviderConflict");
+    let message = &*state.updating.message;
+    assert!(
+        message.contains("Karpenter") && message.contains("nodegroup"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_claim_of_no_pool_is_standalone() {
+    let standalone = node("n").evidence(|shown: &mut KarpenterNode| {
+        shown.provider_id = ID.into();
+        shown.owner = Some("mine".into());
+    });
+    let state = state(standalone, &claim(&[]));
+    assert_eq!(state.pool_name().as_deref(), Some("standalone.nodeclaims"));
+    assert_eq!(state.phase, Phase::Completed);
+}
+
+#[test]
+fn what_is_no_claim_is_unreadable_and_junk_in_one_is_no_panic() {
+    let meta = Meta::default();
+    for json in ["7", r#"{"spec": 1}"#, r#"{"status": {"conditions": [1]}}"#] {
+        let parsed = NodeClaim::parse(&Object::new(&meta, json));
+        assert!(
+            matches!(parsed, Parsed::Unreadable(_)),
+            "{json}: {parsed:?}"
+        );
+    }
+    let junk = json!({
+        "metadata": {"deletionTimestamp": "yesterday", "annotations": {"a": "\u{0}"}},
+        "spec": {"expireAfter": "soon"},
+        "status": {"providerID": "", "conditions": [{"type": "Drifted", "status": "True"}]},
+    });
+    let claim = Kind::of::<NodeClaim>();
+    let json = junk.to_string();
+    let Parsed::Fact(fact) = claim.parse(&Object::new(&meta, &json)) else {
+        panic!("it can be read");
+    };
+    let fact: &dyn Erased = &*fact;
+    assert_eq!(downcast::<NodeClaim>(fact).unwrap().expire_after, None);
+}

@@ -1,0 +1,183 @@
+//! Which version a node shall run, and who says so.
+
+use super::*;
+use crate::domain::fixtures::node;
+
+/// The API server and the newest kubelet of pool `worker`.
+fn cluster(api_server: Option<&str>, newest: Option<&str>) -> ClusterFacts {
+    ClusterFacts {
+        api_server_version: api_server.map(Arc::from),
+        newest_in_pool: newest
+            .map(|version| ("worker".into(), version.into()))
+            .into_iter()
+            .collect(),
+        ..ClusterFacts::default()
+    }
+}
+
+/// Desired version, its source and the phase of an untouched node.
+fn desired(
+    kubernetes: &Kubernetes,
+    kubelet: &str,
+    cluster: &ClusterFacts,
+) -> (Option<(String, DesiredVersionSource)>, Phase) {
+    let state = first_state(kubernetes, node("n").kubelet(kubelet).build(), cluster);
+    (
+        state
+            .desired
+            .map(|desired| (desired.version.to_string(), desired.source)),
+        state.phase,
+    )
+}
+
+#[test]
+fn the_users_target_is_desired_before_everything_else() {
+    let cluster = cluster(Some("v1.33.0"), Some("v1.32.0"));
+    assert_eq!(
+        desired(&targeting("v1.31.5"), "v1.31.2", &cluster),
+        (
+            Some(("v1.31.5".into(), DesiredVersionSource::UserTarget)),
+            Phase::Pending
+        )
+    );
+}
+
+#[test]
+fn the_newest_in_the_pool_is_desired_when_it_is_newer_than_the_node() {
+    let cluster = cluster(Some("v1.33.0"), Some("v1.32.0"));
+    assert_eq!(
+        desired(&plain(), "v1.31.2", &cluster),
+        (
+            Some(("v1.32.0".into(), DesiredVersionSource::NewestInPool)),
+            Phase::Pending
+        )
+    );
+}
+
+#[test]
+fn the_newest_node_of_a_pool_is_measured_by_the_api_server() {
+    assert_eq!(
+        desired(
+            &plain(),
+            "v1.32.0",
+            &cluster(Some("v1.33.0"), Some("v1.32.0"))
+        ),
+        (
+            Some(("v1.33.0".into(), DesiredVersionSource::ApiServer)),
+            Phase::Pending
+        )
+    );
+    assert_eq!(
+        desired(
+            &plain(),
+            "v1.33.0",
+            &cluster(Some("v1.33.0"), Some("v1.33.0"))
+        )
+        .1,
+        Phase::Completed
+    );
+}
+
+#[test]
+fn without_any_evidence_nothing_is_desired_and_nothing_is_outdated() {
+    assert_eq!(
+        desired(&plain(), "v1.31.2", &cluster(None, None)),
+        (None, Phase::Completed)
+    );
+}
+
+#[test]
+fn a_node_newer_than_the_api_server_is_not_outdated() {
+    assert_eq!(
+        desired(&plain(), "v1.34.0", &cluster(Some("v1.33.0"), None)).1,
+        Phase::Completed
+    );
+}
+
+#[test]
+fn the_users_target_has_to_be_met_downwards_too() {
+    let cluster = cluster(Some("v1.33.0"), None);
+    let phase = |target, kubelet| desired(&targeting(target), kubelet, &cluster).1;
+    assert_eq!(phase("v1.31.2", "v1.31.5"), Phase::Pending);
+    assert_eq!(phase("v1.31.2", "v1.31.2"), Phase::Completed);
+    assert_eq!(phase("1.31.2", "v1.31.2"), Phase::Completed);
+}
+
+#[test]
+fn a_target_that_is_no_version_is_met_by_the_same_text_only() {
+    let phase = |kubelet| desired(&targeting("nightly"), kubelet, &cluster(None, None)).1;
+    assert_eq!(phase("nightly"), Phase::Completed);
+    assert_eq!(phase("v1.31.2"), Phase::Pending);
+}
+
+#[test]
+fn another_build_of_the_same_version_in_the_pool_is_newer() {
+    let newest = cluster(None, Some("v1.29.4+k3s12"));
+    assert_eq!(desired(&plain(), "v1.29.4+k3s2", &newest).1, Phase::Pending);
+}
+
+#[test]
+fn a_node_that_does_not_say_its_version_is_unknown() {
+    let state = first_state(
+        &plain(),
+        node("n").build(),
+        &cluster(Some("v1.33.0"), Some("v1.33.0")),
+    );
+    assert_eq!((state.phase, state.version), (Phase::Unknown, None));
+    assert_eq!(state.updating.status, ConditionStatus::Unknown);
+    assert_eq!(state.updating.reason, "VersionUnknown");
+}
+
+#[test]
+fn the_users_target_is_met_by_every_build_of_it_and_a_build_by_a_kubelet_that_says_none() {
+    let cluster = cluster(None, None);
+    let phase = |target, kubelet| desired(&targeting(target), kubelet, &cluster).1;
+    for (target, kubelet, expected) in [
+        ("v1.31.2", "v1.31.2-eks-94953ac", Phase::Completed),
+        ("v1.31.2", "v1.31.2+k3s1", Phase::Completed),
+        ("v1.29.4+rke2r2", "v1.29.4", Phase::Completed),
+        ("v1.29.4-k3s2", "v1.29.4+k3s2", Phase::Completed),
+        ("v1.29.4+k3s2", "v1.29.4+k3s1", Phase::Pending),
+        ("v1.29.4+k3s1", "v1.29.4+k3s2", Phase::Pending),
+        ("v1.31.2-eks-94953ac", "v1.31.2-eks-a737599", Phase::Pending),
+        ("v1.33.0", "v1.33.0-rc.1", Phase::Pending),
+        ("v1.33.0-rc.1", "v1.33.0", Phase::Pending),
+    ] {
+        assert_eq!(phase(target, kubelet), expected, "{target} {kubelet}");
+    }
+}
+
+#[test]
+fn a_completed_node_never_shows_a_desired_version_below_what_it_runs() {
+    for (kubelet, api_server) in [
+        ("v1.34.0", "v1.33.0"),
+        ("v1.33.0", "v1.33.0-rc.1"),
+        ("v1.31.5-eks-94953ac", "v1.31.2-eks-8cce635"),
+        ("v1.29.4+k3s2", "v1.29.4+k3s1"),
+    ] {
+        assert_eq!(
+            desired(&plain(), kubelet, &cluster(Some(api_server), None)),
+            (None, Phase::Completed),
+            "{kubelet} {api_server}"
+        );
+    }
+}
+
+#[test]
+fn another_build_of_the_api_servers_version_is_not_outdated() {
+    for (kubelet, api_server) in [
+        ("v1.29.4", "v1.29.4+rke2r2"),
+        ("v1.31.2", "v1.31.2-dirty"),
+        ("v1.27.4+18eadca", "v1.27.4+31a56cf75"),
+        ("v1.31.2", "v1.31.5-eks-8cce635"),
+    ] {
+        let (_, phase) = desired(&plain(), kubelet, &cluster(Some(api_server), None));
+        assert_eq!(phase, Phase::Completed, "{kubelet} {api_server}");
+    }
+    let (_, phase) = desired(
+        &plain(),
+        "v1.29.4+rke2r1",
+        &cluster(Some("v1.29.4+rke2r2"), None),
+    );
+    assert_eq!(phase, Phase::Pending);
+}

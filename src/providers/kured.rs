@@ -1,0 +1,177 @@
+//! kured: reboots nodes that ask for it, one after the other, whoever updates them.
+//!
+//! The daemon that reboots its node holds a lock, which is an annotation of kured's DaemonSet: it drains the node,
+//! reboots it, uncordons it and releases the lock. With `--annotate-nodes` a node says as well that it wants a
+//! reboot; that a reboot is "in progress" is written before the lock is tried, so it means waiting.
+//!
+//! Source: kubereboot/kured `pkg/daemonsetlock/daemonsetlock.go`, `cmd/kured/main.go`.
+
+use jiff::Timestamp;
+
+use self::kinds::{KuredDaemonSet, Lock};
+use super::{Overlay, Subject, evidence};
+use crate::api::types::{ConditionStatus, Phase, ProviderName, UpdateKind};
+use crate::domain::fact::Kind;
+use crate::domain::facts::{Unavailable, View};
+use crate::domain::node::{Evidence, NodeFacts, NodeObject};
+use crate::domain::state::{Evaluation, Finding, REBOOTED};
+
+pub mod kinds;
+
+const IN_PROGRESS: &str = "weave.works/kured-reboot-in-progress";
+const NEEDED: &str = "weave.works/kured-most-recent-reboot-needed";
+
+/// kured.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Kured;
+
+/// What kured writes on a Node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct KuredNode {
+    /// When the node last asked for a reboot.
+    asked: Option<Timestamp>,
+}
+
+impl KuredNode {
+    fn of(node: &NodeObject) -> Option<Self> {
+        let values = [IN_PROGRESS, NEEDED].map(|key| node.annotations.get(key));
+        if values == [None, None] {
+            return None;
+        }
+        let times = values.into_iter().flatten();
+        let asked = times.filter_map(|text| text.parse().ok()).max();
+        Some(Self { asked })
+    }
+}
+
+impl Overlay for Kured {
+    fn name(&self) -> ProviderName {
+        ProviderName::new("kured")
+    }
+
+    fn kinds(&self) -> Vec<Kind> {
+        vec![Kind::of::<KuredDaemonSet>()]
+    }
+
+    fn evidence(&self, node: &NodeObject) -> Option<Evidence> {
+        evidence(KuredNode::of(node))
+    }
+
+    fn refine(
+        &self,
+        node: &Subject<'_>,
+        until_now: &Evaluation,
+        view: &View<'_>,
+    ) -> Result<Option<Evaluation>, Unavailable> {
+        let shown = node.facts.evidence::<KuredNode>();
+        let lock = match lock_of(node, view) {
+            Ok(lock) => lock,
+            // Where a node shows nothing of kured, there is nothing to miss.
+            Err(_) if shown.is_none() => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        if let Some(lock) = lock {
+            return Ok(Some(reboot(node, lock, until_now)));
+        }
+        Ok(shown
+            .filter(|shown| waits(shown, node.facts))
+            .map(|_| waiting(until_now)))
+    }
+}
+
+/// The lock that names the node, and is not over.
+fn lock_of<'a>(node: &Subject<'_>, view: &View<'a>) -> Result<Option<&'a Lock>, Unavailable> {
+    if !view.serves::<KuredDaemonSet>() {
+        return Ok(None);
+    }
+    let mut locks = view.all::<KuredDaemonSet>()?.flat_map(|set| &set.locks);
+    Ok(locks.find(|lock| *lock.node == *node.facts.name && !lock.is_over(node.now)))
+}
+
+/// The node has the lock.
+fn reboot(node: &Subject<'_>, lock: &Lock, until_now: &Evaluation) -> Evaluation {
+    let ready = node.facts.conditions.ready.as_ref();
+    let is_ready = ready.is_none_or(|ready| ready.status == ConditionStatus::True);
+    let is_back = is_back(node, lock);
+    let (phase, reason, message) = if !is_ready {
+        let message = "kured reboots the node, which does not report";
+        // It registers before it is ready: that it was restarted is not to be forgotten until then.
+        let reason = if is_back { REBOOTED } else { "Rebooting" };
+        (Phase::Rebooting, reason, message)
+    } else if is_back {
+        let message = if lock.was_unschedulable {
+            "kured has rebooted the node, and leaves it cordoned, as it was before"
+        } else {
+            "kured has rebooted the node and is about to uncordon it and to release its lock"
+        };
+        (Phase::Updating, REBOOTED, message)
+    } else {
+        let message = "kured holds its lock for the node and drains it before the reboot";
+        (Phase::Draining, "Draining", message)
+    };
+    Evaluation {
+        phase,
+        kind: Some(UpdateKind::Reboot),
+        updating: Finding::new(true, reason, message),
+        again_at: earlier(until_now.again_at, lock.over_at()),
+        is_inferred: false,
+        ..until_now.clone()
+    }
+}
+
+/// Whether the node has booted since the lock was taken: its boot is another one, or it was not ready in between.
+fn is_back(node: &Subject<'_>, lock: &Lock) -> bool {
+    let before = node.past.and_then(|past| past.boot_id.as_ref());
+    let is_other_boot =
+        matches!((before, &node.facts.boot_id), (Some(before), Some(now)) if before != now);
+    let was_back = node
+        .past
+        .is_some_and(|past| past.phase.is_in_progress() && past.rebooted);
+    let ready_since = ready_since(node.facts);
+    let was_away = ready_since.zip(lock.created);
+    // Conditions have whole seconds.
+    let is_later =
+        |(since, created): (Timestamp, Timestamp)| since.as_second() > created.as_second();
+    is_other_boot || was_back || was_away.is_some_and(is_later)
+}
+
+/// Whether the node waits for its reboot: what it asked before it last became ready it has got.
+fn waits(shown: &KuredNode, node: &NodeFacts) -> bool {
+    match (shown.asked, ready_since(node)) {
+        (Some(asked), Some(since)) => asked > since,
+        (Some(_), None) => true,
+        (None, _) => false,
+    }
+}
+
+fn ready_since(node: &NodeFacts) -> Option<Timestamp> {
+    let ready = node.conditions.ready.as_ref();
+    ready
+        .filter(|ready| ready.status == ConditionStatus::True)?
+        .since
+}
+
+fn waiting(until_now: &Evaluation) -> Evaluation {
+    let what = "The node asks for a reboot and waits for the lock of kured";
+    let message = if until_now.updating.message.is_empty() {
+        what.to_owned()
+    } else {
+        format!("{} | {what}", until_now.updating.message)
+    };
+    Evaluation {
+        phase: Phase::Pending,
+        kind: until_now.kind.or(Some(UpdateKind::Reboot)),
+        updating: Finding::new(false, "RebootNeeded", message),
+        ..until_now.clone()
+    }
+}
+
+fn earlier(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+#[cfg(test)]
+mod tests;

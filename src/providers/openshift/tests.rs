@@ -1,0 +1,15 @@
+//! OpenShift, one test a rule.
+
+use super::*;
+use crate::domain::fixtures::at;
+use crate::domain::state::NodeState;
+use crate::providers::fixtures::{ClusterFacts, next_state, only};
+
+mod conditions;
+mod membership;
+mod phase;
+
+/// What is said of a node that is seen for the first time, at time 0.
+fn first_state(node: &NodeFacts, cluster: &ClusterFacts) -> NodeState {
+    next_state(&only(OpenShift::chosen()), node, cluster, None, at(0))
+}

@@ -1,0 +1,98 @@
+//! Why a node takes no workloads, on every platform.
+
+use super::*;
+use crate::domain::fixtures::{NodeBuilder, condition as at_second};
+
+const STOPPED: &str = "Kubelet stopped posting node status.";
+
+/// The messages that every platform has for a node, which have to be the same.
+fn message(node: NodeBuilder) -> String {
+    let node = node.role("worker").current("c").desired("c").build();
+    let cluster = openshift([pool("worker", "c")]);
+    let messages: Vec<String> = each_alone("v1.36.3")
+        .iter()
+        .map(|providers| {
+            let state = next_state(providers, &node, &cluster, None, at(0));
+            assert_eq!(state.available.status, ConditionStatus::False);
+            let message = state.available.message.into_string();
+            message.replace(" | Machine Config Daemon is processing the node", "")
+        })
+        .collect();
+    assert!(
+        messages.windows(2).all(|two| two[0] == two[1]),
+        "{messages:?}"
+    );
+    messages[0].clone()
+}
+
+fn unknown(text: &str, since: i64) -> NodeCondition {
+    at_second(ConditionStatus::Unknown, text, since)
+}
+
+#[test]
+fn a_kubelet_that_stopped_is_said_once_and_nothing_else_is_made_of_it() {
+    let stopped = node("n").not_ready(-20).with(|conditions| {
+        conditions.disk_pressure = Some(unknown(STOPPED, -20));
+        conditions.network_unavailable = Some(unknown("something else", -20));
+    });
+    assert_eq!(message(stopped), format!("Node does not report: {STOPPED}"));
+    let silent = node("n").with(|conditions| {
+        conditions.ready = Some(unknown("", -20));
+        conditions.disk_pressure = Some(unknown("", -20));
+    });
+    assert_eq!(message(silent), "Node does not report");
+}
+
+#[test]
+fn what_was_reported_before_the_kubelet_stopped_is_still_said() {
+    let full = node("n").not_ready(-20).with(|conditions| {
+        conditions.disk_pressure = Some(at_second(ConditionStatus::True, "disk is full", -90));
+    });
+    assert_eq!(
+        message(full),
+        format!("Node does not report: {STOPPED} | Node has disk pressure: disk is full")
+    );
+}
+
+#[test]
+fn a_condition_that_is_not_reported_is_not_said_to_hold() {
+    let node = node("n").with(|conditions| {
+        conditions.disk_pressure = Some(unknown(STOPPED, -20));
+        conditions.network_unavailable = Some(unknown("", -20));
+    });
+    assert_eq!(
+        message(node),
+        format!(
+            "Disk pressure of the node is not reported: {STOPPED} \
+             | Network of the node is not reported"
+        )
+    );
+}
+
+#[test]
+fn a_node_that_says_that_it_is_not_ready_is_not_ready() {
+    let node = node("n").with(|conditions| {
+        conditions.ready = Some(at_second(ConditionStatus::False, "no runtime", -20));
+        conditions.disk_pressure = Some(unknown("", -30));
+    });
+    assert_eq!(
+        message(node),
+        "Node is not ready: no runtime | Disk pressure of the node is not reported"
+    );
+}
+
+#[test]
+fn the_time_is_also_that_of_a_condition_that_is_not_said_again() {
+    let node = node("n")
+        .not_ready(-20)
+        .with(|conditions| conditions.disk_pressure = Some(unknown(STOPPED, -40)))
+        .build();
+    let state = next_state(
+        &each_alone("v1.36.3")[1],
+        &node,
+        &ClusterFacts::default(),
+        None,
+        at(0),
+    );
+    assert_eq!(state.available.since, at(-40));
+}

@@ -1,0 +1,113 @@
+//! An operator that starts again says the same as one that went on.
+
+use super::*;
+
+/// Texts as the edge lets them through, few enough that two nodes often agree.
+fn plain() -> impl Strategy<Value = String> + Clone {
+    prop::sample::select(vec!["v1.31.2", "v1.32.0", "v1.33.0-rc.1", "a", "b"])
+        .prop_map(str::to_owned)
+}
+
+fn cluster(version: &str, is_paused: bool) -> ClusterFacts {
+    let pools = ["master", "worker", "infra"].map(|name| pool(name, "a"));
+    let mut cluster = openshift(if is_paused { pools.map(paused) } else { pools });
+    cluster
+        .release_versions
+        .extend([("a".into(), version.into()), ("b".into(), "a".into())]);
+    cluster.cluster_version = Some("a".into());
+    cluster.api_server_version = Some(version.into());
+    cluster
+}
+
+/// What a process that starts anew knows: the status, as it went through the API server.
+fn from_api(state: &NodeState) -> History {
+    let json = serde_json::to_string(&project(state)).unwrap();
+    History::from_status(&serde_json::from_str::<NodeProgressInsightStatus>(&json).unwrap())
+}
+
+proptest! {
+    #[test]
+    fn a_process_that_starts_anew_says_what_the_one_before_would_have_said(
+        seen in prop::collection::vec((facts(plain(), plain()), moment()), 2..12),
+        version in plain(),
+        is_paused in any::<bool>(),
+    ) {
+        let cluster = cluster(&version, is_paused);
+        for providers in each_alone(&version) {
+            let mut before: Option<NodeState> = None;
+            for (node, now) in &seen {
+                let kept = before.as_ref().map(History::from);
+                let state = next_state(&providers, node, &cluster, kept.as_ref(), *now);
+                let restored = before.as_ref().map(from_api);
+                let restarted = next_state(&providers, node, &cluster, restored.as_ref(), *now);
+                prop_assert_eq!(project(&restarted), project(&state));
+                before = Some(state);
+            }
+        }
+    }
+
+    #[test]
+    fn an_unchanged_node_that_is_judged_again_later_is_in_the_same_state_with_the_same_times(
+        seen in prop::collection::vec(facts(plain(), plain()), 1..6),
+        version in plain(),
+        is_paused in any::<bool>(),
+    ) {
+        let cluster = cluster(&version, is_paused);
+        for providers in each_alone(&version) {
+            let mut past = None;
+            for (minute, node) in (0..).zip(&seen) {
+                let state = next_state(&providers, node, &cluster, past.as_ref(), at(60 * minute));
+                let kept = History::from(&state);
+                let again = next_state(&providers, node, &cluster, Some(&kept), at(60 * minute + 30));
+                prop_assert_eq!(&again, &state);
+                past = Some(kept);
+            }
+        }
+    }
+
+    #[test]
+    fn no_time_is_ever_in_the_future_and_none_moves_while_its_status_stays(
+        seen in prop::collection::vec(facts(plain(), plain()), 1..12),
+        version in plain(),
+    ) {
+        let cluster = cluster(&version, false);
+        for providers in each_alone(&version) {
+            let mut before: Option<NodeState> = None;
+            for (minute, node) in (0..).zip(&seen) {
+                let now = at(60 * minute);
+                let past = before.as_ref().map(History::from);
+                let state = next_state(&providers, node, &cluster, past.as_ref(), now);
+                let of = |state: &NodeState| [&state.updating, &state.available, &state.degraded]
+                    .map(|condition| (condition.status, condition.since));
+                prop_assert!(of(&state).iter().all(|(_, since)| *since <= now));
+                prop_assert!(state.phase_start <= now);
+                if let Some(before) = &before {
+                    for (old, new) in of(before).into_iter().zip(of(&state)) {
+                        prop_assert!(old.0 != new.0 || old.1 == new.1, "{:?} {:?}", old, new);
+                    }
+                    let moved = before.phase_start != state.phase_start;
+                    prop_assert_eq!(moved, before.phase != state.phase);
+                }
+                let last = state.timeline.last().unwrap();
+                prop_assert_eq!((last.phase, last.start_time), (state.phase, state.phase_start));
+                before = Some(state);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_long_boot_id_is_the_same_boot_after_a_restart_of_the_operator() {
+    let object = NodeObject {
+        boot_id: "b".repeat(300).into(),
+        ..NodeObject::default()
+    };
+    let node = NodeFacts {
+        boot_id: NodeFacts::new(object, Vec::new()).boot_id,
+        ..node("n").build()
+    };
+    let providers = only(OpenShift::chosen());
+    let state = next_state(&providers, &node, &openshift([]), None, at(0));
+    let restored = History::from_status(&project(&state));
+    assert_eq!(restored, History::from(&state));
+}

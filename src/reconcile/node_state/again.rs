@@ -1,0 +1,43 @@
+//! Nodes that are to be evaluated again at a time, because time alone changes the answer.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::domain::state::NodeState;
+use crate::registry::store::Store;
+
+/// When which node is to be evaluated again, the earliest first.
+pub(super) struct Again(Store<(Timestamp, Arc<str>), (), ()>);
+
+impl Default for Again {
+    fn default() -> Self {
+        Self(Store::indexed(|()| Some(())))
+    }
+}
+
+impl Again {
+    /// A node has another state, or is new or gone.
+    pub(super) fn schedule(&self, before: Option<&NodeState>, after: Option<&NodeState>) {
+        let at = |state: Option<&NodeState>| {
+            state.and_then(|state| Some((state.again_at?, Arc::clone(&state.name))))
+        };
+        let (before, after) = (at(before), at(after));
+        if let Some(before) = before.filter(|before| Some(before) != after.as_ref()) {
+            self.0.remove(&before);
+        }
+        if let Some(after) = after {
+            self.0.upsert(after, ());
+        }
+    }
+
+    /// The nodes whose time has come; each is given once.
+    pub(super) fn due(&self, now: Timestamp) -> Vec<Arc<str>> {
+        let mut names = Vec::new();
+        while let Some(due) = self.0.first_of(&()).filter(|(at, _)| *at <= now) {
+            self.0.remove(&due);
+            names.push(due.1);
+        }
+        names
+    }
+}

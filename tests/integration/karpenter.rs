@@ -1,0 +1,205 @@
+//! Nodes that Karpenter replaces, beside nodes of another provider.
+
+use anyhow::Result;
+use node_insights::api::pool::Assessment;
+use node_insights::api::types::{Phase, UpdateKind};
+use node_insights_harness::eventually;
+use node_insights_harness::karpenter::{Karpenter, Machine, install};
+use node_insights_harness::kubernetes::Cluster;
+use serde_json::{Value, json};
+
+use crate::support::{SOON, World, condition, count, project};
+
+const OLD: &str = "v1.35.4";
+const NEW: &str = "v1.36.3";
+
+/// Two nodes of GKE, which are none of Karpenter's.
+async fn world() -> Result<World> {
+    let world = World::empty().await?;
+    let cluster = Cluster::builder(NEW).control_plane(0).pool("blue", 2);
+    cluster.build()?.load(&world.client).await?;
+    Ok(world)
+}
+
+async fn pool_of_two(world: &World) -> Result<Karpenter> {
+    install(&world.client).await?;
+    two_machines(world).await
+}
+
+async fn two_machines(world: &World) -> Result<Karpenter> {
+    let karpenter = Karpenter::new(&world.client);
+    karpenter
+        .pool("default", &json!([{"nodes": "10%"}]))
+        .await?;
+    for name in ["k-0", "k-1"] {
+        karpenter
+            .machine(&Machine::new(name, "default", OLD))
+            .await?;
+    }
+    Ok(karpenter)
+}
+
+#[tokio::test]
+async fn a_drifted_node_is_replaced_step_by_step_and_its_pool_counts_it() -> Result<()> {
+    let world = world().await?;
+    let karpenter = pool_of_two(&world).await?;
+    let operator = world.operator(&[]).await?;
+    operator.ready().await?;
+    let before = world.node_reaches("k-0", Phase::Completed).await?;
+    assert_eq!(before.provider.as_str(), "Karpenter");
+    let pool = before.pool_ref.unwrap();
+    assert_eq!((&*pool.group, &*pool.name), ("karpenter.sh", "default"));
+
+    karpenter.drift("k-0", "AMIDrift").await?;
+    let pending = world.node_reaches("k-0", Phase::Pending).await?;
+    assert_eq!(pending.update_kind, Some(UpdateKind::Version));
+    assert_eq!(pending.desired_version.as_deref(), Some(NEW));
+    world
+        .pool_becomes("default.nodepool", "1 of 2", |pool| {
+            pool.progress == "1/2" && pool.assessment == Assessment::Progressing
+        })
+        .await?;
+    karpenter.disrupt("k-0", "Drifted").await?;
+    let replacement = Machine::new("k-2", "default", NEW);
+    karpenter.launch(&replacement).await?;
+    let updating = world.node_reaches("k-0", Phase::Updating).await?;
+    assert_eq!(
+        condition(&updating.conditions, "Updating").reason,
+        "WaitingForReplacement"
+    );
+    karpenter.join(&replacement).await?;
+    world.node_reaches("k-2", Phase::Completed).await?;
+    karpenter.delete("k-0").await?;
+    world.node_reaches("k-0", Phase::Draining).await?;
+    karpenter.drained("k-0").await?;
+    world
+        .node_becomes("k-0", "volumes", |node| {
+            condition(&node.conditions, "Updating").reason == "AwaitingVolumeDetachment"
+        })
+        .await?;
+    karpenter.terminate("k-0").await?;
+    world
+        .node_becomes("k-0", "terminating", |node| {
+            condition(&node.conditions, "Updating").reason == "InstanceTerminating"
+        })
+        .await?;
+    karpenter.gone("k-0").await?;
+    world
+        .pool_becomes("default.nodepool", "2 of 2", |pool| {
+            pool.progress == "2/2" && pool.assessment == Assessment::Completed
+        })
+        .await?;
+    assert!(world.node_insight("k-0").await?.is_none());
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_the_published_crds_accept_is_evaluated_the_same() -> Result<()> {
+    let folder = project().join("../shared/testdata/crds/karpenter");
+    if !folder.is_dir() {
+        eprintln!(
+            "SKIPPED: there are no published CRDs at {}",
+            folder.display()
+        );
+        return Ok(());
+    }
+    let world = world().await?;
+    world.plane.apply_dir(&folder).await?;
+    let karpenter = two_machines(&world).await?;
+    let operator = world.operator(&[]).await?;
+    operator.ready().await?;
+    karpenter.drift("k-0", "AMIDrift").await?;
+    world.node_reaches("k-0", Phase::Pending).await?;
+    karpenter
+        .set_budgets("default", &json!([{"nodes": "0"}]))
+        .await?;
+    world.node_reaches("k-0", Phase::Paused).await?;
+    karpenter
+        .set_budgets("default", &json!([{"nodes": "1"}]))
+        .await?;
+    karpenter.disrupt("k-0", "Drifted").await?;
+    world.node_reaches("k-0", Phase::Updating).await?;
+    karpenter.delete("k-0").await?;
+    world.node_reaches("k-0", Phase::Draining).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_change_of_one_nodeclaim_evaluates_its_node_alone() -> Result<()> {
+    let world = world().await?;
+    let karpenter = pool_of_two(&world).await?;
+    let operator = world.operator(&[]).await?;
+    operator.ready().await?;
+    world.all_reported(4).await?;
+    let before = operator.evaluations(None).await?;
+    karpenter.drift("k-1", "NodePoolDrifted").await?;
+    world.node_reaches("k-1", Phase::Pending).await?;
+    assert_eq!(operator.evaluations(None).await?, before + 1);
+    assert_eq!(operator.evaluations(Some("node_claim")).await?, 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn karpenter_that_comes_later_is_watched_without_a_restart_and_nobody_else_is_written()
+-> Result<()> {
+    let world = world().await?;
+    let operator = world.operator(&[]).await?;
+    operator.ready().await?;
+    world.all_reported(2).await?;
+    let kinds = ["kind=\"nodeclaims\""];
+    assert_eq!(
+        operator
+            .metric("node_insights_watch_synced", &kinds)
+            .await?,
+        0
+    );
+    let mark = world.plane.audit().mark()?;
+    let karpenter = pool_of_two(&world).await?;
+    karpenter.drift("k-0", "AMIDrift").await?;
+    world.node_reaches("k-0", Phase::Pending).await?;
+    world.node_reaches("k-1", Phase::Completed).await?;
+    operator.ready().await?;
+    let writes = world.operator_writes(mark)?;
+    let of_blue = writes.iter().filter(|write| write.name.starts_with("blue"));
+    assert_eq!(of_blue.count(), 0, "{writes:#?}");
+    assert!(count(&writes, "update", "nodeprogressinsights", "status") >= 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_the_permission_for_nodeclaims_their_nodes_say_so_and_the_others_go_on()
+-> Result<()> {
+    let world = world().await?;
+    pool_of_two(&world).await?;
+    let role = "clusterrole/node-insights";
+    let rules = world.plane.kubectl(&["get", role, "-o", "json"]).await?;
+    let mut role: Value = serde_json::from_str(&rules)?;
+    role["metadata"] = json!({"name": "node-insights"});
+    let granted = role.clone();
+    let rules = role["rules"].as_array_mut().unwrap();
+    rules.retain(|rule| rule["apiGroups"] != json!(["karpenter.sh"]));
+    world.plane.apply_yaml(&role.to_string()).await?;
+
+    let operator = world.operator(&[]).await?;
+    // The rest works, and that is ready.
+    operator.ready().await?;
+    let node = world.node_reaches("k-0", Phase::Unknown).await?;
+    let updating = condition(&node.conditions, "Updating");
+    assert_eq!(updating.reason, "SourceUnavailable");
+    assert!(
+        updating.message.contains("nodeclaims"),
+        "{}",
+        updating.message
+    );
+    world.node_reaches("blue-0", Phase::Completed).await?;
+    let (_, body) = operator.get("/readyz").await?;
+    assert!(body.contains("[~] nodeclaims"), "{body}");
+
+    world.plane.apply_yaml(&granted.to_string()).await?;
+    world.node_reaches("k-0", Phase::Completed).await?;
+    eventually("nothing is missing", SOON, async || {
+        let (_, body) = operator.get("/readyz").await?;
+        Ok((!body.contains("[~]")).then_some(()))
+    })
+    .await
+}
