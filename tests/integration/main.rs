@@ -26,6 +26,7 @@ mod metrics;
 mod obstacles;
 mod openshift;
 mod operations;
+mod own_provider;
 mod requirements;
 mod scale;
 mod support;
