@@ -18,6 +18,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use node_insights::api::crd;
 use node_insights::app::config::Cli;
+use node_insights::domain::fact::{Need, Read};
+use node_insights::providers::{Options, Providers};
 use node_insights::telemetry::metrics::Metrics;
 
 /// Set to update the tables instead of comparing them.
@@ -27,7 +29,7 @@ const UPDATE: &str = "UPDATE_DOCS";
 type Page = (&'static str, Vec<(&'static str, String)>);
 
 /// Every generated table, by page.
-fn pages() -> [Page; 4] {
+fn pages() -> [Page; 5] {
     let [(_, node), (_, pool)] = crd::all().unwrap();
     [
         (
@@ -54,7 +56,35 @@ fn pages() -> [Page; 4] {
             ],
         ),
         ("docs/reference/metrics.md", vec![("metrics", metrics())]),
+        ("docs/providers/README.md", vec![("kinds", kinds())]),
     ]
+}
+
+/// Every kind that a provider reads.
+fn kinds() -> String {
+    let providers = Providers::standard(&Options::default()).unwrap();
+    let mut table =
+        String::from("| Kind | Resource | Versions | Read | Needed |\n|---|---|---|---|---|\n");
+    for kind in providers.kinds() {
+        let spec = &kind.spec;
+        let read = match spec.read {
+            Read::Whole => "the object",
+            Read::Metadata => "its metadata",
+        };
+        let need = match spec.need {
+            Need::Always | Need::WhereServed => "where it is served",
+            Need::Optional if spec.only_where_found => "optional; watched where one is found",
+            Need::Optional => "optional",
+        };
+        let versions = spec.versions.join(", ");
+        let (name, full) = (spec.kind, spec.full_name());
+        writeln!(
+            table,
+            "| {name} | `{full}` | {versions} | {read} | {need} |"
+        )
+        .unwrap();
+    }
+    table
 }
 
 #[test]
