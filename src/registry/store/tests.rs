@@ -279,7 +279,7 @@ fn a_reader_never_sees_half_of_what_belongs_together_while_others_write() {
     // Each writer writes the keys of its pool in rounds, in the order of the keys. In a consistent
     // cut of a pool the round never rises from one key to the next, and never differs by more than one.
     const POOL: u32 = 32;
-    // About two seconds of a debug build; `examples/torn_cuts.rs` reads a million in release.
+    // About two seconds of a debug build; `examples/torn_reads.rs` reads a million in release.
     const READS: u32 = 100_000;
     let store: Store<u32, (u32, u32), u32> = Store::indexed(|(pool, _)| Some(*pool));
     for key in 0..2 * POOL {
