@@ -1,5 +1,4 @@
-//! What it costs to find out that an insight needs no write: `cargo bench --bench diff`. Prints, and
-//! fails on no figure.
+//! The cost of detecting that an insight needs no write: `cargo bench --bench diff`. Only prints figures.
 
 #![allow(
     clippy::expect_used,
@@ -18,36 +17,36 @@ use serde_json::json;
 #[allow(dead_code, reason = "only one platform is needed here")]
 mod node;
 
-/// What takes a microsecond is measured so many times at once, so that the clock is not what is measured.
+/// Iterations per sample: a single one of a microsecond would mostly measure the clock.
 const SHORT: u32 = 1000;
 
 fn main() {
     divan::main();
 }
 
-/// The state as a status.
+/// Projects the state to a status.
 #[divan::bench(sample_size = SHORT)]
 fn project_a_state(bencher: Bencher) {
     let state = state();
     bencher.bench_local(|| drop(black_box(project(black_box(&state)))));
 }
 
-/// As a reconcile does it: the state as a status, its digest, and that of what the API server holds.
+/// As in a reconcile: projects the state, and compares its digest with that of the object in the API server.
 #[divan::bench(sample_size = SHORT)]
 fn project_and_compare(bencher: Bencher) {
     let state = state();
     let cache = InsightCache::<NodeProgressInsightStatus>::default();
     cache.apply(written(&project(&state)), None);
     let base = cache.base(&node::NAME.into());
-    let base = base.expect("it was applied");
-    assert!(base.holds(&project(&state)), "there is no difference");
+    let base = base.expect("the insight was applied");
+    assert!(base.holds(&project(&state)), "the insight is up to date");
     bencher.bench_local(|| base.holds(&project(black_box(&state))));
 }
 
 fn state() -> NodeState {
     let state =
         node::inventory(node::openshift()).evaluate(&node::NAME.into(), None, None, node::at(0));
-    state.expect("the node is there")
+    state.expect("the node exists")
 }
 
 /// The insight with this status, as the API server sends it.

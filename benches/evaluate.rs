@@ -1,4 +1,4 @@
-//! What evaluating one node costs: `cargo bench --bench evaluate`. Prints, and fails on no figure.
+//! The cost of evaluating one node: `cargo bench --bench evaluate`. Only prints figures.
 
 #![allow(
     clippy::expect_used,
@@ -12,7 +12,7 @@ use node_insights::providers::Providers;
 #[path = "support/node.rs"]
 mod node;
 
-/// What takes a microsecond is measured so many times at once, so that the clock is not what is measured.
+/// Iterations per sample: a single one of a microsecond would mostly measure the clock.
 const SHORT: u32 = 1000;
 
 fn main() {
@@ -29,13 +29,13 @@ fn kubernetes(bencher: Bencher) {
     evaluated_again(bencher, node::kubernetes());
 }
 
-/// As it happens all the time: the node was evaluated before, and its times are kept.
+/// The usual case: the node was evaluated before, and its times are preserved.
 fn evaluated_again(bencher: Bencher, providers: Providers) {
     let inventory = node::inventory(providers);
     let name = node::NAME.into();
     let before = inventory.evaluate(&name, None, None, node::at(0));
-    let past = History::from(&before.expect("the node is there"));
-    // Dropped at once, as a state that has not changed is: kept, a thousand states would measure memory.
+    let past = History::from(&before.expect("the node exists"));
+    // Dropped at once, like an unchanged state: a thousand stored states would measure memory.
     bencher.bench_local(|| {
         drop(black_box(inventory.evaluate(
             black_box(&name),

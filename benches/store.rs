@@ -1,8 +1,8 @@
-//! What the store costs, at the size of a large cluster and far beyond: `cargo bench --bench store`.
-//! Prints, and fails on no figure.
+//! The cost of the store, at the size of a large cluster and far beyond: `cargo bench --bench store`. Only prints
+//! figures.
 //!
-//! Names are as long as those of a cloud's nodes; three pools are of one size; keys are taken in an
-//! order that has nothing to do with where they are in memory. What is got is dropped as well.
+//! Names are as long as those of cloud nodes; there are three pools of equal size; keys are accessed in an order that
+//! is unrelated to their location in memory. Dropping the results is included.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -10,16 +10,15 @@ use std::sync::Arc;
 use divan::Bencher;
 use node_insights::registry::store::Store;
 
-/// Nodes of a large cluster, and of a process that watches more than there is.
+/// The nodes of a large cluster, and far more than in any cluster.
 const SIZES: [usize; 2] = [5_000, 100_000];
 
 const POOLS: [&str; 3] = ["master", "worker", "infra"];
 
-/// A stride that comes by every node before it comes by one again: it divides neither size.
+/// A stride that visits every node once per round: it is coprime to both sizes.
 const STRIDE: usize = 7_919;
 
-/// What takes less than a microsecond is measured this many times at once, so that the clock is not
-/// what is measured.
+/// Iterations per sample: a single one of less than a microsecond would mostly measure the clock.
 const SHORT: u32 = 10_000;
 
 #[derive(PartialEq)]
@@ -51,7 +50,7 @@ impl Cluster {
         for _ in 0..size {
             cluster.put(0);
         }
-        assert_eq!(cluster.store.count(), size, "the stride comes by all");
+        assert_eq!(cluster.store.count(), size, "the stride visits every node");
         cluster
     }
 
@@ -84,7 +83,7 @@ fn get(bencher: Bencher<'_, '_>, size: usize) {
     });
 }
 
-/// Each is a change.
+/// Every put is a change.
 #[divan::bench(args = SIZES, sample_size = SHORT)]
 fn put(bencher: Bencher<'_, '_>, size: usize) {
     let mut cluster = Cluster::of(size);
@@ -95,14 +94,14 @@ fn put(bencher: Bencher<'_, '_>, size: usize) {
     });
 }
 
-/// A third of all.
+/// Reads a pool, a third of the nodes.
 #[divan::bench(args = SIZES)]
 fn pool(bencher: Bencher<'_, '_>, size: usize) {
     let cluster = Cluster::of(size);
     bencher.bench_local(|| drop(black_box(cluster.store.snapshot_of(&cluster.pools[1]))));
 }
 
-/// All, ordered by key.
+/// Reads all nodes, ordered by key.
 #[divan::bench(args = SIZES)]
 fn snapshot(bencher: Bencher<'_, '_>, size: usize) {
     let cluster = Cluster::of(size);

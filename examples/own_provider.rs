@@ -1,8 +1,8 @@
-//! A provider of your own, without a change of the operator: `cargo run --example own_provider -- run`.
+//! A custom provider, without a change of the operator: `cargo run --example own_provider -- run`.
 //!
-//! Acme updates the nodes of its fleets, which it labels, and writes one `Rollout` for each node: what the node is
-//! updated to, and how far that is. This is all that the operator has to know of it. What a provider can say beside
-//! this stands at the trait `Provider`.
+//! Acme labels and updates the nodes of its fleets, and writes a `Rollout` for each node, with its target version and
+//! progress. This file is all that the operator needs. The trait `Provider` documents what else a provider can
+//! report.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use serde::Deserialize;
 /// The label of Acme's nodes; its value is the fleet, which is the pool.
 const FLEET: &str = "acme.example/fleet";
 
-/// What of a `Rollout` matters. It has the name of its node.
+/// The relevant fields of a `Rollout`, which has the name of its node.
 #[derive(Debug, PartialEq)]
 struct Rollout {
     version: Arc<str>,
@@ -137,7 +137,7 @@ fn operate() -> anyhow::Result<()> {
     let _telemetry = logging::init(config.log_format, &config.log_level)?;
     let (mut providers, overlays) = built_in(&config.provider_options());
     let label = LabelKey::all(&[FLEET.to_owned()]).swap_remove(0);
-    // First, so that its nodes are its own whatever else they show.
+    // First, so that it claims its nodes before other providers do.
     providers.insert(0, Box::new(Acme { label }));
     let providers = Providers::new(providers, overlays)?;
     let runtime = tokio::runtime::Builder::new_current_thread()

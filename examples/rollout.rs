@@ -10,10 +10,10 @@ use node_insights_harness::kubernetes::{self, Pace};
 use node_insights_harness::load::reject_live_cluster;
 use node_insights_harness::openshift;
 
-/// Simulates an update in a simulated cluster: writes what the Machine Config Operator, or a cloud's node
-/// pools, would write
+/// Simulates an update in a simulated cluster: writes the same changes as the Machine Config Operator or a
+/// cloud's node pools
 ///
-/// Works on whatever cluster is in the API server (KUBECONFIG): one that `demo --keep` left running, or one
+/// Works on the cluster in the API server (KUBECONFIG): one that `demo --keep` left running, or one
 /// that load_cluster loaded. Rejects a server whose kubelets are alive.
 #[derive(Debug, Parser)]
 #[allow(

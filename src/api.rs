@@ -1,7 +1,7 @@
 //! The API as users see it.
 //!
-//! Types only: no client, no clock, no rule of how an update is judged. `crds/` is generated from
-//! here (`node-insights crds`), and a test says that the two agree.
+//! Types only: no client, no clock, no evaluation. `crds/` is generated from them (`node-insights crds`), and a test
+//! compares both.
 
 pub mod crd;
 pub mod insight;

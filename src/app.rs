@@ -1,10 +1,10 @@
-//! Puts the parts together, and takes them apart in order.
+//! Starts all parts, and stops them in order.
 //!
-//! Start: port, client, Events, lease, backend, consumers, watches, operations, sync, centre. A consumer
-//! that is disabled is not there, and without any consumer neither is the centre.
+//! Start: port, client, Events, lease, backend, consumers, watches, operations, sync, node-state controller. Disabled
+//! consumers are not started; without any consumer, the node-state controller is not started either.
 //!
-//! Stop: in the order of [`Parts`], each waiting for the one before; then what waits is told as Events, the lease
-//! is let go of, and the port closes last, so that whoever asks meanwhile learns that the operator stops.
+//! Stop: in the order of [`Parts`], one after the other; then pending Events are written, the lease is released, and
+//! the ports close last, so that clients can see that the operator is stopping.
 
 mod backend;
 pub mod config;
@@ -49,30 +49,29 @@ use crate::registry::operations::{Limits, Operations};
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
 
-/// Whatever is not done by then is given up: less than the 10 s that are promised, and than the 30 s
-/// after which Kubernetes kills a pod.
+/// Deadline of the shutdown: below the documented 10 s, and the 30 s after which Kubernetes kills a pod.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(9);
 
-/// This replica wrote and may not any more. Nothing that it has to do may be done.
+/// This replica led and lost its lease: it may not write any more.
 #[derive(Debug, thiserror::Error)]
 #[error("The lease is lost: {0}")]
 struct LeaseLost(String);
 
-/// The parts that run, and what outlives them.
+/// The running parts, and the stages that outlive them.
 #[derive(Default)]
 struct Running {
     parts: Parts,
-    /// What is written is told.
+    /// Stopped after the last write, so that each write has its Event.
     events: Stage,
-    /// The lease is let go of when nothing writes any more.
+    /// The lease is released once nothing writes any more.
     election: Stage,
     port: Stage,
 }
 
-/// Runs the operator until it is told to stop; the nodes are evaluated by `providers`.
+/// Runs the operator until SIGTERM or SIGINT; `providers` evaluate the nodes.
 ///
 /// # Errors
-/// When it cannot start, or when a part of it ends that must not.
+/// When it cannot start, or when one of its parts ends unexpectedly.
 pub async fn run(config: RunConfig, providers: Providers) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("Cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("Cannot listen for SIGINT")?;
@@ -81,8 +80,8 @@ pub async fn run(config: RunConfig, providers: Providers) -> anyhow::Result<()> 
         metrics.enable_node_series();
     }
     let health = Arc::new(Health::default());
-    let asked = Arc::clone(&health);
-    metrics.register_readiness(move || asked.readiness());
+    let checks = Arc::clone(&health);
+    metrics.register_readiness(move || checks.readiness());
     let mut running = Running::default();
 
     let result = tokio::select! {
@@ -93,7 +92,7 @@ pub async fn run(config: RunConfig, providers: Providers) -> anyhow::Result<()> 
     if let Err(error) = &result
         && error.is::<LeaseLost>()
     {
-        // Not one request more: whoever waits for an answer is dropped, and nothing is finished.
+        // No further request may be sent: pending work is dropped.
         tracing::info!("Ending at once");
         return result;
     }
@@ -108,7 +107,7 @@ pub async fn run(config: RunConfig, providers: Providers) -> anyhow::Result<()> 
     result
 }
 
-/// Starts everything; returns only when a part ends that must not.
+/// Starts everything; returns only when a part ends unexpectedly.
 async fn operate(
     config: &RunConfig,
     providers: Providers,
@@ -118,7 +117,7 @@ async fn operate(
 ) -> anyhow::Result<()> {
     let Running {
         parts,
-        events: telling,
+        events: event_stage,
         election,
         port,
     } = running;
@@ -143,8 +142,8 @@ async fn operate(
     let client = connection.client.clone();
     let events = if config.needs.enable_events {
         let writer = EventWriter::new(client.clone(), &pod::host());
-        let (events, teller) = Events::new(writer, Arc::clone(metrics));
-        telling.spawn("events", |stop| teller.run(stop));
+        let (events, recorder) = Events::new(writer, Arc::clone(metrics));
+        event_stage.spawn("events", |stop| recorder.run(stop));
         events
     } else {
         Events::off(Arc::clone(metrics))
@@ -168,15 +167,15 @@ async fn operate(
     let following = requirements::follow(needs, Arc::clone(health), notes.clone());
     parts.watches.spawn_until_stopped("requirements", following);
     let ended = tokio::select! {
-        // In this order: the task of a lease that is lost has ended as well, which says less.
+        // First: when the lease is lost its task ends too, with a less specific error.
         biased;
         why = leadership.lost() => {
-            // The end that Kubernetes starts this again after.
+            // Kubernetes restarts the container.
             return Err(LeaseLost(why).into());
         }
         ended = parts.ended() => ended,
         ended = port.ended() => ended,
-        ended = telling.ended() => ended,
+        ended = event_stage.ended() => ended,
         ended = election.ended() => ended,
     };
     Err(ended.into())

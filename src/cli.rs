@@ -1,5 +1,4 @@
-//! Subcommands that talk to an operator that runs, over its HTTP port. None needs a connection to the
-//! API server.
+//! Subcommands that talk to a running operator over its HTTP port, without a connection to the API server.
 
 mod operator;
 mod progress;

@@ -1,4 +1,4 @@
-//! What evaluations are made of: facts in, states out.
+//! The data model of evaluations: facts in, states out.
 //!
 //! ```text
 //!  objects ─► facts ──► a provider evaluates ──► NodeState ──► status of the node's insight

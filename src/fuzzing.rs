@@ -1,9 +1,8 @@
-//! Everything that reads what others write, each behind one function that takes bytes: for the fuzzer
-//! (`make fuzz`), and for the test that reads its corpus again.
+//! The parsers of external data, each behind a function that takes bytes: for the fuzzer (`make fuzz`), and for the
+//! test that replays its corpus.
 //!
-//! A function returns whatever the bytes are. It panics where something that is promised does not hold: that
-//! nothing panics, that texts are cut to size and have no control characters, that what was read can be written
-//! and read again.
+//! A function returns for any bytes, and panics only if a guarantee is violated: parsers do not panic, texts are
+//! truncated and have no control characters, and parsed data can be written and parsed again.
 
 use std::sync::Arc;
 
@@ -28,13 +27,13 @@ use crate::kubernetes::objects::{WatchedInsight, WatchedNode, WatchedObject};
 use crate::providers::openshift::kinds::{ClusterVersion, MachineConfig, MachineConfigPool};
 use crate::providers::{Options, Platform, Providers};
 use crate::reconcile::inventory::{Found, Inventory};
-use crate::reconcile::kept::{PhaseDurations, decode_timeline, encode_timeline};
+use crate::reconcile::persisted::{PhaseDurations, decode_timeline, encode_timeline};
 use crate::registry::sync::SyncStatus;
 
-/// A reader of what others write, by the name of its corpus.
+/// A parser of external data, by the name of its corpus.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// All of them.
+/// All parsers.
 pub const TARGETS: [Target; 10] = [
     ("node", node),
     ("pool", pool),
@@ -71,7 +70,7 @@ fn node(bytes: &[u8]) {
     }
 }
 
-/// Evaluates the node twice, the second time with what was known of it.
+/// Evaluates the node twice, the second time with the first state as its history.
 fn evaluate(inventory: &Inventory, node: NodeObject) {
     let name = Arc::clone(&node.name);
     for place in 0..inventory.providers().kinds().len() {
@@ -128,7 +127,7 @@ fn conditions_fit(conditions: &[Condition]) {
     }
 }
 
-/// The fact that an object is, if it is one.
+/// Parses the object as a fact, if possible.
 fn fact<F: Fact + Clone>(bytes: &[u8]) -> Option<F> {
     let object = read::<WatchedObject<false>>(bytes)?;
     match Kind::of::<F>().parse(&object.object()) {
@@ -199,7 +198,7 @@ fn sync_status(bytes: &[u8]) {
     }
 }
 
-/// The first line is what is asked for, the second the header that says by whom.
+/// The first line is the path, the second the authorization header.
 fn request(bytes: &[u8]) {
     let mut lines = bytes.splitn(2, |byte| *byte == b'\n');
     let (uri, header) = (lines.next().unwrap_or_default(), lines.next());
@@ -212,7 +211,7 @@ fn request(bytes: &[u8]) {
     crate::http::read_request(&request.into_parts().0);
 }
 
-/// Two or three versions, a line each.
+/// Two or three versions, one per line.
 fn versions(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;
@@ -234,7 +233,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whatever_the_fuzzer_has_found_is_read_and_keeps_what_is_promised() {
+    fn the_corpus_is_parsed_without_violating_a_guarantee() {
         let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus");
         for (name, target) in TARGETS {
             let files: Vec<_> = fs::read_dir(corpus.join(name)).unwrap().collect();
@@ -248,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_is_too_long_or_has_control_characters_is_noticed() {
+    fn a_text_that_is_too_long_or_has_control_characters_is_detected() {
         assert!(std::panic::catch_unwind(|| line_fits(Some("a\u{7}"))).is_err());
         let long = "ä".repeat(LINE + 1);
         assert!(std::panic::catch_unwind(|| line_fits(Some(&long))).is_err());

@@ -1,9 +1,8 @@
-//! The HTTP ports: one with `/metrics` and `/operations`, by HTTPS in a pod; one with `/livez` and `/readyz`;
-//! and one with `/debug`.
+//! The HTTP ports: `/metrics` and `/operations` (HTTPS in a pod); `/livez` and `/readyz`; `/debug`.
 //!
-//! Owns nothing but connections, whose number and time are limited (see `connections`). All answer before there is a
-//! centre to ask, and say that it is not there yet. Who may do what is decided by [`Access`]; which routes ask it,
-//! `operations` says.
+//! Owns nothing but connections, whose number and duration are limited (see `connections`). Until the node-state
+//! controller runs, requests get a "not ready" error. [`Access`] authorizes requests; `operations` lists the
+//! routes that need authorization.
 
 mod answer;
 mod connections;
@@ -39,54 +38,54 @@ use crate::registry::operations::Operations;
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::{Metrics, PortName};
 
-/// What the port shows and asks.
+/// What the port serves, and what it depends on.
 #[derive(Clone)]
 pub struct Port {
     /// Shown at `/metrics`.
     pub metrics: Arc<Metrics>,
-    /// Shown and cancelled at `/operations`.
+    /// Listed and cancelled at `/operations`.
     pub operations: Operations,
     /// Starts operations.
     pub engine: CurrentEngine,
-    /// Says who may do what; without it, nobody may.
+    /// Authorizes requests; while it is `None`, none is authorized.
     pub access: watch::Receiver<Option<Arc<Access>>>,
 }
 
-/// What every handler has at hand.
+/// State shared by all handlers.
 #[derive(Clone)]
 struct Shared {
     port: Port,
-    /// It speaks HTTPS, and asks who reads the metrics.
+    /// The port speaks HTTPS and authorizes reads of the metrics.
     is_secured: bool,
-    /// The port closes.
+    /// Cancelled when the port closes.
     stop: CancellationToken,
 }
 
-/// What the kernel keeps of an answer that is not read, in bytes; it takes twice as much. Without a limit it is
-/// up to 4 MiB a connection, which counts as memory of the pod.
+/// Kernel send buffer per connection, in bytes; the kernel reserves twice as much. Without a limit it grows to
+/// 4 MiB per connection, which counts as memory of the pod.
 const SEND_BUFFER: u32 = 32 << 10;
-/// What the kernel keeps of what is sent and not read.
+/// Kernel receive buffer per connection, in bytes.
 const RECEIVE_BUFFER: u32 = 16 << 10;
-/// How many connections the kernel makes before they are accepted, when there is a rush. One that it does
-/// not make tries again a second later, which is too late for a probe.
+/// Connections that the kernel completes before they are accepted. A client beyond that retries a second later,
+/// too late for a probe.
 const BACKLOG: u32 = 1024;
 
-/// A port that is open, and may be connected to.
+/// An open port.
 pub struct Listener {
     socket: TcpListener,
-    /// What it is called in metrics and logs.
+    /// Its name in metrics and logs.
     name: PortName,
-    /// How many connections it has at most.
+    /// Maximum number of connections.
     cap: usize,
     metrics: Arc<Metrics>,
 }
 
 impl Listener {
-    /// Opens a port, inside of a runtime; port 0 is a free one. `cap` is how many connections it has at most,
-    /// one at least.
+    /// Opens a port; must be called inside a runtime. Port 0 selects a free port. `cap` is the maximum number of
+    /// connections, at least one.
     ///
     /// # Errors
-    /// When the address is not of this machine, or taken.
+    /// When the address is not local or already in use.
     pub fn bind(
         address: SocketAddr,
         name: PortName,
@@ -97,9 +96,9 @@ impl Listener {
             SocketAddr::V4(_) => TcpSocket::new_v4(),
             SocketAddr::V6(_) => TcpSocket::new_v6(),
         }?;
-        // Else a port that was just closed could not be opened for a minute.
+        // Without it, a port that was just closed could not be opened for a minute.
         socket.set_reuseaddr(true)?;
-        // Each connection has the same.
+        // Inherited by each connection.
         socket.set_send_buffer_size(SEND_BUFFER)?;
         socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
         socket.bind(address)?;
@@ -111,17 +110,17 @@ impl Listener {
         })
     }
 
-    /// The address that was taken.
+    /// The bound address.
     ///
     /// # Errors
-    /// When the kernel does not say.
+    /// When the kernel does not report it.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.socket.local_addr()
     }
 }
 
-/// Answers `/metrics` and `/operations` until `shutdown`, and within a second from then on no more; by HTTPS
-/// where there is a certificate, and then `/metrics` only to whoever may.
+/// Serves `/metrics` and `/operations` until `shutdown`, then closes within a second. With a certificate it
+/// speaks HTTPS and authorizes reads of `/metrics`.
 pub async fn serve(
     listener: Listener,
     certificate: Option<Certificate>,
@@ -141,7 +140,7 @@ pub async fn serve(
     connections::serve(listener, certificate, router, shutdown).await;
 }
 
-/// Answers `/livez` and `/readyz` until `shutdown`, and within a second from then on no more.
+/// Serves `/livez` and `/readyz` until `shutdown`, then closes within a second.
 pub async fn serve_health(listener: Listener, health: Arc<Health>, shutdown: CancellationToken) {
     let router = Router::new()
         .route("/livez", get(|| async { "ok\n" }))
@@ -152,13 +151,13 @@ pub async fn serve_health(listener: Listener, health: Arc<Health>, shutdown: Can
     connections::serve(listener, None, router, shutdown).await;
 }
 
-/// Answers `/debug` until `shutdown`, and within a second from then on no more.
+/// Serves `/debug` until `shutdown`, then closes within a second.
 pub async fn serve_debug(listener: Listener, engine: CurrentEngine, shutdown: CancellationToken) {
     let router = debug::router(engine, shutdown.clone());
     connections::serve(listener, None, router, shutdown).await;
 }
 
-/// The engine there is now.
+/// The current engine.
 fn engine(current: &CurrentEngine) -> Result<Arc<dyn Engine>, Refusal> {
     current.borrow().clone().ok_or_else(|| {
         Refusal::not_ready("Not yet: the operator is starting; /readyz says what it waits for")

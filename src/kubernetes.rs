@@ -1,5 +1,5 @@
-//! Everything that talks to an API server: the client, the watches, the writes, and what their
-//! errors mean. The only place that names `kube::Client`.
+//! Everything that talks to an API server: the client, the watches, the writes, and the meaning of their
+//! errors. The only module that names `kube::Client`.
 
 pub mod access;
 pub mod backoff;

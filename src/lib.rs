@@ -1,9 +1,9 @@
-//! node-insights: for every node and pool of a cluster, is it being updated, how far is it, from what
-//! to what, since when, and what holds it up.
+//! node-insights reports for every node and pool of a cluster whether it is being updated, its progress, versions
+//! and start time, and what blocks it.
 //!
-//! `ARCHITECTURE.md` has the picture. Who may use whom, from the outside in: `app` wires everything,
-//! `reconcile` runs it, `kubernetes` is the only one that talks to an API server, `domain` judges,
-//! `registry` keeps, `telemetry` and `http` show. `cli` talks to an operator that runs.
+//! See `ARCHITECTURE.md`. The layers, from the outside in: `app` wires everything, `reconcile` runs the
+//! controllers, only `kubernetes` talks to the API server, `providers` and `domain` evaluate nodes, `registry`
+//! stores states, `telemetry` and `http` expose them. `cli` talks to a running operator.
 
 pub mod api;
 pub mod app;

@@ -33,16 +33,16 @@ fn main() -> ExitCode {
 }
 
 fn run(config: app::config::RunConfig) -> anyhow::Result<()> {
-    // Dropped after the runtime, when nothing is left to be said.
+    // Dropped after the runtime, so that the last spans are exported.
     let _telemetry = logging::init(config.log_format, &config.log_level)?;
-    // One thread: the work is waiting for the API server, and each thread that allocates costs a heap of its own.
+    // One thread: most of the work is waiting for the API server, and each further thread costs a heap.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("Cannot start the runtime")?;
     let providers = config.providers()?;
     let result = runtime.block_on(app::run(config, providers));
-    // A name that nobody resolves must not hold up the end.
+    // Does not wait for a pending DNS lookup.
     runtime.shutdown_background();
     result
 }
@@ -53,7 +53,7 @@ fn resync(config: &ResyncConfig) -> anyhow::Result<ExitCode> {
         .build()
         .context("Cannot start the runtime")?;
     let result = runtime.block_on(cli::resync::run(config));
-    // A name that nobody resolves must not hold up the end.
+    // Does not wait for a pending DNS lookup.
     runtime.shutdown_background();
     Ok(result?)
 }
@@ -69,8 +69,8 @@ fn doctor(config: &DoctorConfig) -> anyhow::Result<ExitCode> {
 }
 
 fn print_crds(config: &CrdsConfig) -> anyhow::Result<()> {
-    for (file, definition) in crd::all()? {
-        let yaml = format!("---\n{}", serde_saphyr::to_string(&definition)?);
+    for (file, crd) in crd::all()? {
+        let yaml = format!("---\n{}", serde_saphyr::to_string(&crd)?);
         match &config.output_dir {
             Some(dir) => {
                 let path = dir.join(&file);

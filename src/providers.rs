@@ -1,8 +1,8 @@
-//! Who updates nodes, and how each of them shows how far it is.
+//! Providers and overlays: the evaluators of nodes.
 //!
-//! A [`Provider`] evaluates the nodes that it claims; an [`Overlay`] refines what the provider says, as kured does
-//! that reboots nodes whoever updates them. Both are pure: they see a Node, and the facts through a view that notes
-//! what they read, so that a node is evaluated again exactly when something changes that its evaluation read.
+//! A [`Provider`] evaluates the nodes that it claims; an [`Overlay`] refines the evaluation, such as kured, which
+//! reboots nodes of any provider. Both are pure: they read a Node, and facts through a view that records the reads.
+//! So a node is evaluated again exactly when something changes that its evaluation read.
 //!
 //! To add one: a folder here with a type that implements one of the traits, and a line in [`built_in`].
 
@@ -34,45 +34,45 @@ use self::kubernetes::Kubernetes;
 use self::kured::Kured;
 use self::openshift::OpenShift;
 
-/// Somebody who updates nodes.
+/// Evaluates the nodes of one updater.
 pub trait Provider: Send + Sync {
     /// The name that insights show.
     fn name(&self) -> ProviderName;
 
-    /// The kinds that it reads beside Nodes.
+    /// The kinds that it reads in addition to Nodes.
     fn kinds(&self) -> Vec<Kind> {
         Vec::new()
     }
 
-    /// What it takes from a Node, if there is anything of it: [`NodeFacts::evidence`] gives it back.
+    /// What it reads from a Node, if anything; available as [`NodeFacts::evidence`].
     fn evidence(&self, _: &NodeObject) -> Option<Evidence> {
         None
     }
 
-    /// Under what its nodes can be counted: [`View::count_nodes`].
+    /// Adds the keys by which nodes are counted: [`View::count_nodes`].
     fn node_keys(&self, _: &NodeFacts, _: &mut Keys) {}
 
-    /// Whether the node is one of its nodes.
+    /// Whether the node belongs to this provider.
     fn claim(&self, node: &NodeFacts, view: &View<'_>) -> Claim;
 
-    /// What others may show on its nodes, as they name it in their claims, without that being a contradiction.
+    /// Evidence in claims of other providers that does not conflict with this provider.
     fn coexists_with(&self) -> &'static [&'static str] {
         &[]
     }
 
-    /// The pool of a node that it claims.
+    /// The pool of a claimed node.
     ///
     /// # Errors
-    /// When a kind that says so cannot be read.
+    /// When a required kind cannot be read.
     fn pool(&self, node: &NodeFacts, view: &View<'_>) -> Result<Membership, Unavailable>;
 
-    /// How far the update of a node of `pool` is.
+    /// Evaluates the update of a node of `pool`.
     ///
     /// # Errors
-    /// When a kind that says so cannot be read.
+    /// When a required kind cannot be read.
     fn evaluate(&self, node: &Subject<'_>, view: &View<'_>) -> Result<Evaluation, Unavailable>;
 
-    /// The pools that are there whether they have nodes or not, because they are objects.
+    /// The pools that exist without nodes, because they are objects.
     ///
     /// # Errors
     /// When the kind cannot be read.
@@ -80,7 +80,7 @@ pub trait Provider: Send + Sync {
         Ok(Vec::new())
     }
 
-    /// What a pool says beside its nodes.
+    /// The facts of a pool, in addition to its nodes.
     ///
     /// # Errors
     /// When the kind cannot be read.
@@ -88,65 +88,65 @@ pub trait Provider: Send + Sync {
         Ok(PoolFacts::default())
     }
 
-    /// What of a node survives its update.
+    /// What identifies a node across its update.
     fn identity(&self) -> Identity {
         Identity::Uid
     }
 }
 
-/// Whether a node is one of a provider's.
+/// Whether a node belongs to a provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Claim {
-    /// It is not.
+    /// It does not.
     None,
-    /// The node shows it; what shows it, as in `label karpenter.sh/nodepool`.
+    /// The node has evidence, such as `label karpenter.sh/nodepool`.
     Evidence(&'static str),
-    /// Nothing shows it, but it is if nobody else claims the node.
+    /// There is no evidence, but it does if no other provider claims the node.
     Otherwise,
 }
 
-/// What of a node survives its update.
+/// What identifies a node across its update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Identity {
     /// The UID: another UID is another node.
     Uid,
-    /// The name: the Node is deleted and registers again, and goes on where it was.
+    /// The name: the Node is deleted and registers again, and continues its update.
     Name,
 }
 
 /// The node that is evaluated.
 #[derive(Clone, Copy)]
 pub struct Subject<'a> {
-    /// What matters of the Node.
+    /// Facts of the Node.
     pub facts: &'a NodeFacts,
     /// Its pool.
     pub pool: &'a PoolId,
-    /// What was known of it before.
+    /// Its previous state.
     pub past: Option<&'a History>,
-    /// The time.
+    /// The current time.
     pub now: Timestamp,
 }
 
-/// Somebody who does things to nodes beside the provider.
+/// Refines evaluations for a tool that acts on nodes of any provider.
 pub trait Overlay: Send + Sync {
     /// The name that insights show.
     fn name(&self) -> ProviderName;
 
-    /// The kinds that it reads beside Nodes.
+    /// The kinds that it reads in addition to Nodes.
     fn kinds(&self) -> Vec<Kind> {
         Vec::new()
     }
 
-    /// What it takes from a Node, if there is anything of it: [`NodeFacts::evidence`] gives it back.
+    /// What it reads from a Node, if anything; available as [`NodeFacts::evidence`].
     fn evidence(&self, _: &NodeObject) -> Option<Evidence> {
         None
     }
 
-    /// What it makes of what was said until now; `None` where it has no say. It is believed where nothing is under
-    /// way, and where what is under way was concluded from what any updater does.
+    /// Refines the evaluation so far; `None` leaves it unchanged. The refinement is used only where no step is in
+    /// progress, or where the step is inferred.
     ///
     /// # Errors
-    /// When a kind that says so cannot be read.
+    /// When a required kind cannot be read.
     fn refine(
         &self,
         node: &Subject<'_>,
@@ -155,26 +155,26 @@ pub trait Overlay: Send + Sync {
     ) -> Result<Option<Evaluation>, Unavailable>;
 }
 
-/// Who may update the nodes, as the user says.
+/// The updaters that the user allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Platform {
-    /// Whoever a node shows.
+    /// Any updater, by evidence of each node.
     #[default]
     Any,
-    /// OpenShift's Machine Config Operator, and nobody else.
+    /// Only OpenShift's Machine Config Operator.
     OpenShift,
-    /// Everybody but that.
+    /// Any updater except the Machine Config Operator.
     Kubernetes,
 }
 
-/// What the user says about providers.
+/// Options of the user for providers.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Who may update the nodes.
+    /// The updaters that are allowed.
     pub platform: Platform,
     /// Plain Kubernetes: labels whose value names a node's pool, first match wins.
     pub pool_label_keys: Vec<String>,
-    /// Plain Kubernetes: the version that every node is to run.
+    /// Plain Kubernetes: the desired version of every node.
     pub target_version: Option<String>,
 }
 
@@ -183,8 +183,8 @@ pub type ProviderList = Vec<Box<dyn Provider>>;
 /// Overlays in their order.
 pub type OverlayList = Vec<Box<dyn Overlay>>;
 
-/// The providers and overlays that are built in. Whoever has one of their own puts it where it belongs, and passes
-/// both to [`Providers::new`].
+/// The built-in providers and overlays. To add your own, insert it at its place and pass both lists to
+/// [`Providers::new`].
 #[must_use]
 pub fn built_in(options: &Options) -> (ProviderList, OverlayList) {
     let target = options.target_version.as_deref();
@@ -204,7 +204,7 @@ pub fn built_in(options: &Options) -> (ProviderList, OverlayList) {
     (providers, vec![Box::new(Kured)])
 }
 
-/// Makes evidence of what a provider takes from a Node.
+/// Converts what a provider reads from a Node to evidence.
 #[must_use]
 pub fn evidence<E: Erased + Any>(found: Option<E>) -> Option<Evidence> {
     found.map(|found| Arc::new(found) as Evidence)

@@ -1,7 +1,7 @@
-//! What runs: the node-state controller takes in what the watches see and evaluates, the two reconcilers write.
+//! The running parts: the node-state controller evaluates what the watches observe; two reconcilers write insights.
 //!
 //! ```text
-//!  watches ──► Centre (inventory, dirty nodes) ──► evaluate, commit ──► fan-out ──► KeyedQueue ──► Applier
+//!  watches ──► NodeStateController (inventory, dirty nodes) ──► evaluate, commit ──► fan-out ──► KeyedQueue ──► Applier
 //!    └─────► InsightCache (what the API server holds) ───────────────────────────────────────────┘
 //! ```
 
@@ -15,10 +15,10 @@ pub mod insight_key;
 pub mod inspection;
 pub mod inventory;
 pub mod jobs;
-pub mod kept;
 pub mod keyed_queue;
 pub mod node_insight;
 pub mod node_state;
+pub mod persisted;
 pub mod pool_insight;
 pub mod states;
 pub mod steady_version;

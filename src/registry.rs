@@ -1,6 +1,6 @@
-//! What keeps and hands on: a store, the backends behind it, a set of dirty keys, a fan-out, locks,
-//! long-running operations, who of several leads, and when everything is compared. Generic: nothing here knows Kubernetes or what
-//! a node is, logs, or starts a task.
+//! Generic building blocks: a keyed store and its backends, dirty-key sets, fan-out, ranked locks,
+//! long-running operations, leader election and the sync schedule. Nothing here knows Kubernetes or
+//! nodes, logs, or spawns tasks.
 
 pub mod backend;
 pub mod dirty;
@@ -15,14 +15,14 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-/// Tells the time; the time of what is shown, never of what is waited for.
+/// Returns the current time for timestamps. Delays and deadlines use the monotonic clock.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
-/// The longest message that is kept of an operation or a sync: room for the text of an error, and far
-/// from what one object or one answer can hold.
+/// Longest stored message of an operation or a sync, in characters: enough for an error text, and far
+/// below the size limit of an object or a response.
 const MESSAGE_LIMIT: usize = 1024;
 
-/// The first `limit` characters.
+/// Returns the first `limit` characters.
 fn capped(text: &str, limit: usize) -> String {
     text.chars().take(limit).collect()
 }

@@ -1,4 +1,4 @@
-//! What the operator says of itself: logs, spans, metrics, health.
+//! Observability of the operator itself: logs, spans, metrics, health.
 
 pub mod cause;
 pub mod health;

@@ -1,4 +1,4 @@
-//! The layers, checked over the source text: who may use whom, and what only some may touch.
+//! Checks in the source text which modules and crates each layer may use.
 //!
 //! ```text
 //! main ─► app ─► reconcile ─► registry          generic: no I/O, no task, no log
@@ -6,11 +6,11 @@
 //!                    ├──────► kubernetes ─► domain, api, registry
 //!                    └──────► telemetry ─► api, registry
 //!         app ─► http ─► telemetry, kubernetes::access, registry
-//! main ─► cli ─► app::config, registry   talks to an operator that runs
+//! main ─► cli ─► app::config, registry   talks to a running operator
 //! ```
 //!
-//! Paths are read from the text without its comments and strings: `use` groups are taken apart, and
-//! `super::` is followed. What a macro makes up is not seen, nor a crate that is renamed by `use … as`.
+//! Paths are parsed from the text without comments and strings: `use` groups are expanded, and `super::` is
+//! resolved. Paths from macro expansion are not seen, nor crates renamed by `use … as`.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -30,18 +30,18 @@ mod states;
 #[path = "architecture/the_checker.rs"]
 mod the_checker;
 
-/// What one module of the crate's root may use.
+/// A module of the crate's root, and what it may use.
 struct Layer {
     name: &'static str,
-    /// Other modules of the root, or parts of them.
+    /// The allowed modules of the root, or parts of them.
     modules: &'static [&'static str],
-    /// Paths outside of this crate that it may use, by their beginning; none: all of them.
+    /// The allowed external paths, as prefixes; `None` allows all.
     only: Option<&'static [&'static str]>,
-    /// Why.
+    /// Reason, shown in violations.
     reason: &'static str,
 }
 
-/// What reads a clock, or is one.
+/// Paths that read a clock.
 const CLOCKS: [&str; 4] = [
     "Timestamp::now",
     "Zoned::now",
@@ -110,9 +110,9 @@ const LAYERS: [Layer; 12] = [
             "serde",
             "thiserror",
             "tokio::sync",
-            // Who holds a lock is a task.
+            // The holder of a lock is a task.
             "tokio::task",
-            // Only the sync coordinator: what it waits for, and when.
+            // Only for the sync coordinator: what it waits for, and how long.
             "fastrand",
             "tokio::select",
             "tokio::time",
@@ -124,17 +124,17 @@ const LAYERS: [Layer; 12] = [
         name: "kubernetes",
         modules: &["api", "domain", "registry"],
         only: None,
-        reason: "kubernetes reads objects into facts, writes insights, and keeps what registry wants kept",
+        reason: "kubernetes parses objects into facts, writes insights, and persists data for registry",
     },
     Layer {
         name: "telemetry",
         modules: &["api", "registry"],
         only: None,
-        reason: "telemetry is told what happened and asks nobody",
+        reason: "telemetry records what callers report and calls no other layer",
     },
     Layer {
         name: "http",
-        // The centre it knows by a trait of its own, and the cluster not at all, but for who may ask.
+        // It calls the node-state controller by its own trait, and the cluster only to authorize requests.
         modules: &[
             "kubernetes::access",
             "registry::operations",
@@ -142,7 +142,7 @@ const LAYERS: [Layer; 12] = [
             "telemetry",
         ],
         only: None,
-        reason: "http shows what others know, to whoever may see it",
+        reason: "http serves the data of other layers to authorized clients",
     },
     Layer {
         name: "reconcile",
@@ -155,7 +155,7 @@ const LAYERS: [Layer; 12] = [
             "telemetry",
         ],
         only: None,
-        reason: "reconcile runs the rest, and app wires it",
+        reason: "reconcile runs the other layers, and app wires it",
     },
     Layer {
         name: "app",
@@ -180,7 +180,7 @@ const LAYERS: [Layer; 12] = [
             "registry::operations",
         ],
         only: None,
-        reason: "cli sees an operator from outside: its flags, and what it sends",
+        reason: "cli only uses an operator from outside: its flags and responses",
     },
     Layer {
         name: "fuzzing",
@@ -194,23 +194,23 @@ const LAYERS: [Layer; 12] = [
             "registry",
         ],
         only: None,
-        reason: "fuzzing calls whatever reads what others write",
+        reason: "fuzzing calls every parser of external data",
     },
     Layer {
         name: "main",
-        // The CRDs are printed, and logs begin, before there is anything for app to run.
+        // It prints the CRDs, and sets up logs before app runs.
         modules: &["api", "app", "cli", "telemetry"],
         only: None,
         reason: "main reads the command line and calls app or cli",
     },
 ];
 
-/// Who may name the client beside `src/kubernetes`, and why. A new one needs a reason here.
+/// Files outside of `src/kubernetes` that may name the client, with the reason. A new one needs a reason here.
 const CLIENT_OUTSIDE_KUBERNETES: [(&str, &str); 4] = [
     ("src/app/wiring.rs", "hands the client to its users"),
     (
         "src/cli/operator.rs",
-        "talks HTTP to the operator, not to an API server, and there is no other client for that",
+        "sends HTTP requests to the operator, not to an API server, with the only HTTP client of the project",
     ),
     (
         "src/reconcile/applier.rs",
@@ -218,27 +218,27 @@ const CLIENT_OUTSIDE_KUBERNETES: [(&str, &str); 4] = [
     ),
     (
         "src/reconcile/watches.rs",
-        "says of each kind which API is watched and how it reaches the node-state controller",
+        "defines which API is watched for each kind, and how its events reach the node-state controller",
     ),
 ];
 
-/// Crates that single files may use beyond their layer, and why. A new one needs a reason here.
+/// Crates that single files may use beyond their layer, with the reason. A new one needs a reason here.
 const CRATES_OF_SINGLE_FILES: [(&str, &str, &str); 1] = [(
     "src/registry/backend/file/disk.rs",
     "redb",
-    "the state file is a database; nobody else sees which",
+    "the state file is a database, which is hidden from other modules",
 )];
 
 #[derive(Debug, PartialEq, Eq)]
 struct Violation {
     file: String,
     line: usize,
-    rule: String,
+    message: String,
 }
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: {}", self.file, self.line, self.rule)
+        write!(f, "{}:{}: {}", self.file, self.line, self.message)
     }
 }
 
@@ -298,7 +298,7 @@ fn every_exception_for_a_crate_is_still_needed() {
     }
 }
 
-/// All violations of one file; `for_tests`: it is compiled for tests only.
+/// All violations of one file; `for_tests` if it is only compiled for tests.
 fn check(file: &str, source: &str, crates: &[String], for_tests: bool) -> Vec<Violation> {
     let modules = module_path(file);
     let Some(layer) = LAYERS
@@ -308,11 +308,11 @@ fn check(file: &str, source: &str, crates: &[String], for_tests: bool) -> Vec<Vi
         return Vec::new(); // lib.rs declares modules, and each of them is checked
     };
     let mut violations = Vec::new();
-    let mut report = |path: &PathUse, rule: String| {
+    let mut report = |path: &PathUse, message: String| {
         let violation = Violation {
             file: file.to_owned(),
             line: path.line,
-            rule,
+            message,
         };
         if !violations.contains(&violation) {
             violations.push(violation);
@@ -335,7 +335,7 @@ fn check(file: &str, source: &str, crates: &[String], for_tests: bool) -> Vec<Vi
                 );
             }
         }
-        // Tests may use what they like of other crates: they are no part of what is shipped.
+        // Tests may use any crate, as they are not part of the binary.
         if for_tests || path.test {
             continue;
         }
@@ -379,7 +379,7 @@ fn check(file: &str, source: &str, crates: &[String], for_tests: bool) -> Vec<Vi
             report(
                 &path,
                 format!(
-                    "only src/kubernetes names the client ({}); exceptions stand in CLIENT_OUTSIDE_KUBERNETES, with a reason",
+                    "only src/kubernetes names the client ({}); add exceptions to CLIENT_OUTSIDE_KUBERNETES, with a reason",
                     path.text()
                 ),
             );
@@ -388,13 +388,13 @@ fn check(file: &str, source: &str, crates: &[String], for_tests: bool) -> Vec<Vi
     violations
 }
 
-/// Whether a path inside of the crate is `module`, as in `kubernetes::access`, or in it.
+/// Whether a path of the crate is in `module`, for example `kubernetes::access`.
 fn is_in(path: &[&str], module: &str) -> bool {
     let module: Vec<&str> = module.split("::").collect();
     path.starts_with(&module)
 }
 
-/// Whether the path is a way to the API server, or may hide one.
+/// Whether the path names the client, or may hide it.
 fn names_client(path: &PathUse) -> bool {
     let client = ["Client", "Api", "client", "Discovery", "*"];
     path.segments[0] == "kube"
@@ -403,7 +403,7 @@ fn names_client(path: &PathUse) -> bool {
             .any(|segment| client.contains(&segment.as_str()))
 }
 
-/// The files under `src`, with their paths from the root of the repository.
+/// The files in `src`, with their paths relative to the repository's root.
 fn sources() -> Vec<(String, String)> {
     let mut folders = vec![source_root()];
     let mut files = Vec::new();
@@ -423,7 +423,7 @@ fn sources() -> Vec<(String, String)> {
     files
 }
 
-/// The crates that this package may name: its dependencies and Rust's own.
+/// The dependencies of this package, and the crates of Rust itself.
 fn dependencies() -> Vec<String> {
     let manifest = read(&source_root().join("../Cargo.toml"));
     let mut section = "";

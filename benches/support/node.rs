@@ -1,4 +1,4 @@
-//! A Node and its cluster, as large as real ones, for benchmarks.
+//! A Node and its cluster of realistic size, for benchmarks.
 
 use jiff::Timestamp;
 use node_insights::domain::fact::Parsed;
@@ -16,7 +16,7 @@ const OLD: &str = "4.19.14";
 const NEW: &str = "4.20.3";
 const CONFIG: &str = "rendered-worker-4c1f1c3ab0a14b5d9f6e2f0c7d8e9a10";
 
-/// A Node as an API server sends it: 50 images of two names each, annotations, managed fields.
+/// A Node as sent by an API server: 50 images with two names each, annotations, managed fields.
 pub(crate) fn node_json() -> Vec<u8> {
     let mut template = node(NAME, "worker", CONFIG, OLD);
     template.images = 50;
@@ -37,7 +37,7 @@ pub(crate) fn node_json() -> Vec<u8> {
     serde_json::to_vec(&value).expect("a Node is JSON")
 }
 
-/// What four writers of a Node leave behind.
+/// The managed fields of four writers of a Node.
 fn managed_fields() -> Value {
     let conditions = ["DiskPressure", "MemoryPressure", "PIDPressure", "Ready"].map(|kind| {
         let fields = json!({
@@ -63,12 +63,12 @@ fn managed_fields() -> Value {
     Value::from_iter(entries)
 }
 
-/// OpenShift alone.
+/// Only the OpenShift provider.
 pub(crate) fn openshift() -> Providers {
     only(Platform::OpenShift)
 }
 
-/// Everybody but OpenShift, with default flags.
+/// All providers except OpenShift, with default flags.
 pub(crate) fn kubernetes() -> Providers {
     only(Platform::Kubernetes)
 }
@@ -79,10 +79,10 @@ fn only(platform: Platform) -> Providers {
         pool_label_keys: WELL_KNOWN_POOL_LABELS.map(str::to_owned).to_vec(),
         target_version: None,
     };
-    Providers::standard(&options).expect("they work together")
+    Providers::standard(&options).expect("the providers can be combined")
 }
 
-/// A cluster with the node, which is outdated, and what its evaluation depends on.
+/// A cluster with the outdated node, and the objects that its evaluation depends on.
 pub(crate) fn inventory(providers: Providers) -> Inventory {
     let inventory = Inventory::new(providers);
     for place in 0..inventory.providers().kinds().len() {
@@ -108,7 +108,7 @@ pub(crate) fn inventory(providers: Providers) -> Inventory {
     inventory
 }
 
-/// Puts in an object, if its kind is read.
+/// Stores an object if a provider reads its kind.
 fn put(inventory: &Inventory, plural: &str, name: &str, mut object: Value) {
     let mut kinds = inventory.providers().kinds().iter().enumerate();
     let Some((place, kind)) = kinds.find(|(_, kind)| kind.spec.plural == plural) else {

@@ -15,29 +15,29 @@ use serde_json::{Map, Value};
 use super::insight::{GROUP, InsightStatus, VERSION};
 use super::{NodeProgressInsightStatus, PoolProgressInsightStatus};
 
-/// Why a definition could not be made; says that a type uses a schema that no CRD can hold.
+/// A status type has a schema that a CRD cannot have.
 #[derive(Debug, thiserror::Error)]
 #[error("The schema of {kind} is not a structural schema")]
 pub struct CrdError {
     /// Kind whose status cannot be described.
     kind: &'static str,
-    /// What serde said.
+    /// The error of serde.
     source: serde_json::Error,
 }
 
-/// Both definitions, with the file name that each has in `crds/`.
+/// Both CRDs, with their file names in `crds/`.
 ///
 /// # Errors
-/// When a status type has a schema that no CRD can hold.
+/// When a status type has a schema that a CRD cannot have.
 pub fn all() -> Result<[(String, CustomResourceDefinition); 2], CrdError> {
     Ok([
         (
             file_name::<NodeProgressInsightStatus>(),
-            definition::<NodeProgressInsightStatus>()?,
+            crd::<NodeProgressInsightStatus>()?,
         ),
         (
             file_name::<PoolProgressInsightStatus>(),
-            definition::<PoolProgressInsightStatus>()?,
+            crd::<PoolProgressInsightStatus>()?,
         ),
     ])
 }
@@ -46,7 +46,7 @@ fn file_name<S: InsightStatus>() -> String {
     format!("{GROUP}_{}.yaml", S::PLURAL)
 }
 
-fn definition<S: InsightStatus>() -> Result<CustomResourceDefinition, CrdError> {
+fn crd<S: InsightStatus>() -> Result<CustomResourceDefinition, CrdError> {
     Ok(CustomResourceDefinition {
         metadata: ObjectMeta {
             name: Some(format!("{}.{GROUP}", S::PLURAL)),
@@ -130,7 +130,7 @@ fn schema<S: InsightStatus>() -> Result<JSONSchemaProps, CrdError> {
     })
 }
 
-/// An optional field is absent when there is nothing to say; it is never null.
+/// Optional fields are absent, never null.
 fn absent_not_null(schema: &mut Schema) {
     schema.remove("nullable");
     transform_subschemas(&mut absent_not_null, schema);

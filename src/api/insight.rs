@@ -1,7 +1,6 @@
-//! The object around a status: both insight kinds are cluster-scoped and have a status only.
+//! The object of both insight kinds: cluster-scoped, with a status only.
 //!
-//! A status-only object has no `spec`, so the kind's struct is written here once, generic over the
-//! status, instead of being derived (the derive insists on a `spec`).
+//! The struct is generic over the status and not derived, because the derive of kube requires a `spec`.
 
 use std::borrow::Cow;
 
@@ -18,10 +17,10 @@ use super::types::Phase;
 pub const GROUP: &str = "nodeinsights.dev";
 /// Version of both insight kinds.
 pub const VERSION: &str = "v1alpha1";
-/// Group and version as they stand in an object's `apiVersion`.
+/// Group and version, as in `apiVersion`.
 pub const API_VERSION: &str = "nodeinsights.dev/v1alpha1";
 
-/// What distinguishes the insight kinds from one another: names, and how `kubectl get` shows them.
+/// The differences between the insight kinds: names, and the columns of `kubectl get`.
 pub trait InsightStatus:
     Clone + std::fmt::Debug + PartialEq + JsonSchema + Send + Sync + 'static
 {
@@ -40,15 +39,15 @@ pub trait InsightStatus:
     /// Description of the kind, for `kubectl explain`.
     const DESCRIPTION: &'static str;
 
-    /// What it says of the progress of a node, if it is about one.
-    fn said(&self) -> Option<Said> {
+    /// The reported progress of a node; `None` for other kinds.
+    fn reported(&self) -> Option<Reported> {
         None
     }
 }
 
-/// What an insight says of the progress of a node, as far as what comes next is told from it.
+/// The progress of a node that an insight reports, from which milestones are derived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Said {
+pub struct Reported {
     /// The phase.
     pub phase: Phase,
     /// Since when.
@@ -57,7 +56,7 @@ pub struct Said {
     pub degraded: bool,
 }
 
-/// The rule for a status that whoever reads it may rely on, as a definition has it.
+/// A CRD validation rule: a desired version always has a source.
 pub(super) fn desired_version_has_a_source() -> Value {
     json!({
         "rule": "has(self.desiredVersion) == has(self.desiredVersionSource)",
@@ -114,12 +113,12 @@ pub struct Insight<S> {
     pub kind: String,
     /// Standard object metadata.
     pub metadata: ObjectMeta,
-    /// What is known of the node or pool; absent for a moment after the object was created.
+    /// What is known about the node or pool; absent for a moment after the object was created.
     #[serde(default = "none", skip_serializing_if = "Option::is_none")]
     pub status: Option<S>,
 }
 
-/// serde's own default would ask for `S: Default`.
+/// The default of serde would require `S: Default`.
 fn none<S>() -> Option<S> {
     None
 }

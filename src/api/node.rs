@@ -1,10 +1,10 @@
-//! `NodeProgressInsight` (npi): one object a node, of the same name, owned by it.
+//! `NodeProgressInsight` (npi): one object per node, with its name, owned by it.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::insight::{Column, Insight, InsightStatus, Said, desired_version_has_a_source};
+use super::insight::{Column, Insight, InsightStatus, Reported, desired_version_has_a_source};
 use super::types::{
     Condition, ConditionStatus, DesiredVersionSource, Phase, PoolRef, ProviderName, Scope,
     UpdateKind,
@@ -13,7 +13,7 @@ use super::types::{
 /// How far the update of one node is.
 pub type NodeProgressInsight = Insight<NodeProgressInsightStatus>;
 
-/// What is known of the update of the node.
+/// What is known about the update of the node.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [
@@ -28,12 +28,12 @@ pub struct NodeProgressInsightStatus {
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
     /// The pool that the node belongs to; absent when it belongs to none, or to several that
-    /// exclude each other (the Updating condition says so then).
+    /// exclude each other (the Updating condition has the reason).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pool_ref: Option<PoolRef>,
     /// Who updates the node: `OpenShift`, `Karpenter`, or `Kubernetes` where nothing more is known.
     pub provider: ProviderName,
-    /// Who else had a say, as `kured`: what they changed stands in the Updating condition.
+    /// Overlays that refined the status, such as `kured`; the Updating condition has their reason.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "set"))]
     pub overlays: Vec<ProviderName>,
@@ -43,14 +43,14 @@ pub struct NodeProgressInsightStatus {
     pub phase: Phase,
     /// Since when the node has been in this phase, as far as was observed.
     pub phase_start_time: Timestamp,
-    /// What the update changes; absent when there is none, or when it cannot be told.
+    /// What the update changes; absent when there is none, or when it is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub update_kind: Option<UpdateKind>,
     /// Version that the node runs; absent when it is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub version: Option<String>,
-    /// Version that the node shall run; absent when it is not known.
+    /// Desired version of the node; absent when it is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub desired_version: Option<String>,
@@ -58,11 +58,11 @@ pub struct NodeProgressInsightStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub desired_version_source: Option<DesiredVersionSource>,
     /// What holds the update up, in one line; the conditions have the full text. Absent when there
-    /// is nothing to say.
+    /// is nothing to report.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 200))]
     pub message: Option<String>,
-    /// Boot that this status speaks of, from the node's `status.nodeInfo.bootID`; another value is a
+    /// Boot that this status belongs to, from the node's `status.nodeInfo.bootID`; another value is a
     /// reboot.
     #[serde(rename = "bootID", skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
@@ -125,13 +125,13 @@ impl InsightStatus for NodeProgressInsightStatus {
         Column::wide("Age", "date", ".metadata.creationTimestamp"),
         Column::wide("Message", "string", ".status.message"),
     ];
-    const DESCRIPTION: &'static str = "NodeProgressInsight says how far the update of one node is. It is written by node-insights; editing it changes nothing.";
+    const DESCRIPTION: &'static str = "NodeProgressInsight reports how far the update of one node is. It is written by node-insights; editing it changes nothing.";
 
-    fn said(&self) -> Option<Said> {
+    fn reported(&self) -> Option<Reported> {
         let is_degraded = |each: &Condition| {
             each.type_ == condition::DEGRADED && each.status == ConditionStatus::True
         };
-        Some(Said {
+        Some(Reported {
             phase: self.phase,
             phase_start: self.phase_start_time,
             degraded: self.conditions.iter().any(is_degraded),

@@ -1,4 +1,4 @@
-//! `PoolProgressInsight` (ppi): one object a pool.
+//! `PoolProgressInsight` (ppi): one object per pool.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use super::types::{Condition, DesiredVersionSource, PoolRef, ProviderName, Scope
 /// How far the update of one pool is.
 pub type PoolProgressInsight = Insight<PoolProgressInsightStatus>;
 
-/// What is known of the update of the pool.
+/// What is known about the update of the pool.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [desired_version_has_a_source()]))]
@@ -39,7 +39,7 @@ pub struct PoolProgressInsightStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub version: Option<String>,
-    /// Version that the nodes shall run; absent when it is not known.
+    /// Desired version of the nodes; absent when it is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub desired_version: Option<String>,
@@ -61,7 +61,7 @@ pub enum Assessment {
     Pending,
     /// Nodes are being updated, or some are and the next batch has not begun.
     Progressing,
-    /// Every node runs what it shall run.
+    /// Every node is up to date.
     Completed,
     /// Updating at least one node failed.
     Degraded,
@@ -70,7 +70,7 @@ pub enum Assessment {
 }
 
 impl Assessment {
-    /// Every one.
+    /// All values.
     pub const ALL: [Self; 5] = [
         Self::Pending,
         Self::Progressing,
@@ -79,7 +79,7 @@ impl Assessment {
         Self::Excluded,
     ];
 
-    /// The name as it stands in the API.
+    /// The name in the API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -112,7 +112,7 @@ pub enum SummaryType {
     Available,
     /// Being updated right now; includes Draining.
     Progressing,
-    /// Known not to run what it shall run.
+    /// Known to be outdated.
     Outdated,
     /// Being drained.
     Draining,
@@ -128,11 +128,11 @@ pub mod condition {
     pub const UPDATING: &str = "Updating";
     /// No node of the pool is degraded.
     pub const HEALTHY: &str = "Healthy";
-    /// Every node runs what it shall run (kstatus, `kubectl wait`).
+    /// Every node is up to date (kstatus, `kubectl wait`).
     pub const READY: &str = "Ready";
-    /// There is still something to be done (kstatus).
+    /// The update is not complete (kstatus).
     pub const RECONCILING: &str = "Reconciling";
-    /// It does not go on by itself (kstatus).
+    /// The update cannot continue by itself (kstatus).
     pub const STALLED: &str = "Stalled";
 }
 
@@ -182,5 +182,5 @@ impl InsightStatus for PoolProgressInsightStatus {
             r#".status.conditions[?(@.type=="Updating")].message"#,
         ),
     ];
-    const DESCRIPTION: &'static str = "PoolProgressInsight says how far the update of one pool of nodes is. It is written by node-insights; editing it changes nothing.";
+    const DESCRIPTION: &'static str = "PoolProgressInsight reports how far the update of one pool of nodes is. It is written by node-insights; editing it changes nothing.";
 }

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 pub const MESSAGE_LIMIT: usize = 32_768;
 /// Longest `status.message`, in characters: a line that still reads well in a table.
 pub const SUMMARY_LIMIT: usize = 200;
-/// Phase changes that a status remembers. An update of one node passes four to six phases, so this
-/// shows the last update whole; longer histories are the state backend's.
+/// Phase changes in a status. An update of one node has four to six phases, so the last update is shown completely;
+/// the state backend stores more.
 pub const TIMELINE_LIMIT: usize = 8;
 
 /// Where a pool comes from.
@@ -31,7 +31,7 @@ pub struct PoolRef {
     pub name: String,
 }
 
-/// Who updates the nodes, or has a say in it: the name of a provider or of an overlay, as in `Karpenter`.
+/// Name of a provider or an overlay, as in `Karpenter`.
 #[derive(
     Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
@@ -75,7 +75,7 @@ pub enum Scope {
     Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 pub enum Phase {
-    /// Outdated, its turn has not come.
+    /// Outdated, and waiting for its turn.
     Pending,
     /// Its turn has come: workloads are being moved away.
     Draining,
@@ -83,11 +83,11 @@ pub enum Phase {
     Updating,
     /// The machine restarts.
     Rebooting,
-    /// Outdated, and held back: its pool is paused, or nobody may disrupt it, until somebody changes that.
+    /// Outdated, and held back until a user changes it: the pool is paused, or the node must not be disrupted.
     Paused,
-    /// Runs what it shall run.
+    /// Up to date.
     Completed,
-    /// Cannot be told; the Updating condition says why.
+    /// Not known; the Updating condition has the reason.
     Unknown,
 }
 
@@ -103,7 +103,7 @@ impl Phase {
         Self::Unknown,
     ];
 
-    /// The name as it stands in the API.
+    /// The name in the API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -117,7 +117,7 @@ impl Phase {
         }
     }
 
-    /// Whether something is being done to the node right now.
+    /// Whether the node is being updated right now.
     #[must_use]
     pub const fn is_in_progress(self) -> bool {
         match self {
@@ -144,7 +144,7 @@ pub enum UpdateKind {
     Image,
     /// A restart that changes nothing else.
     Reboot,
-    /// The node goes and another one comes in its place.
+    /// The node is replaced by another one.
     Replacement,
 }
 
@@ -166,11 +166,11 @@ pub enum DesiredVersionSource {
 /// Status of a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum ConditionStatus {
-    /// It is so.
+    /// The condition holds.
     True,
-    /// It is not so.
+    /// The condition does not hold.
     False,
-    /// It cannot be told.
+    /// It is not known.
     Unknown,
 }
 

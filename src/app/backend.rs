@@ -11,7 +11,7 @@ use crate::registry::backend::file::Database;
 use crate::registry::backend::memory::MemoryBackend;
 use crate::telemetry::metrics::Metrics;
 
-/// The backends, open.
+/// Opens the backends.
 pub(super) fn open(choice: &StateBackendChoice, metrics: &Metrics) -> anyhow::Result<Backends> {
     let backends = match choice {
         StateBackendChoice::Memory => Backends {
@@ -39,18 +39,18 @@ pub(super) fn open(choice: &StateBackendChoice, metrics: &Metrics) -> anyhow::Re
 }
 
 fn report(kind: &'static str, opened: &Opened, metrics: &Metrics) {
-    if let Some(aside) = &opened.set_aside {
-        metrics.backend_set_aside();
+    if let Some(quarantined) = &opened.quarantined {
+        metrics.backend_quarantined();
         tracing::error!(
-            backend = kind, path = %aside.path.display(), error = aside.why,
-            "The state file was damaged: it was set aside, and a fresh one was begun; nothing but history is lost"
+            backend = kind, path = %quarantined.path.display(), error = quarantined.why,
+            "The state file was damaged: it was quarantined, and an empty one was created; only history is lost"
         );
     }
     if opened.restored > 0 {
         tracing::info!(
             backend = kind,
             restored = opened.restored,
-            "Restored what was kept"
+            "Restored the persisted states"
         );
     }
 }

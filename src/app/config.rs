@@ -1,4 +1,4 @@
-//! Flags. Each can be given as an environment variable as well.
+//! Flags. Each can also be set by an environment variable.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -17,8 +17,8 @@ use crate::telemetry::logging::{LogFormat, parse_filter};
 
 mod choices;
 
-/// Says, for every node and pool of a cluster, whether it is being updated, how far it is, from what
-/// to what, since when, and what holds it up.
+/// Reports for every node and pool of a cluster whether it is being updated, its progress, versions and start
+/// time, and what blocks it.
 #[derive(Debug, Parser)]
 #[command(name = "node-insights", version)]
 pub struct Cli {
@@ -34,41 +34,41 @@ pub enum Command {
     Run(Box<RunConfig>),
     /// Print the CustomResourceDefinitions as YAML
     Crds(CrdsConfig),
-    /// Check that the cluster has what the operator needs: definitions, permissions, a version
+    /// Check that the cluster has what the operator needs: CRDs, permissions, a version
     Doctor(DoctorConfig),
-    /// Have a running operator compare everything, or evaluate one pool again
+    /// Make a running operator compare everything, or evaluate one pool again
     Resync(ResyncConfig),
 }
 
 /// Where to put the CustomResourceDefinitions.
 #[derive(Debug, Args)]
 pub struct CrdsConfig {
-    /// Write one file a definition into this folder instead of printing
+    /// Write one file per CRD into this folder instead of printing
     #[arg(long, value_name = "DIR")]
     pub output_dir: Option<PathBuf>,
 }
 
-/// What to check, and how it is shown.
+/// What to check, and how to print it.
 #[derive(Debug, Clone, Args)]
 pub struct DoctorConfig {
-    /// As the operator has it.
+    /// The operator's settings.
     #[command(flatten)]
     pub needs: NeedsConfig,
 
-    /// How the findings are printed
+    /// Output format of the findings
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub output: Output,
 }
 
-/// What decides which permissions the operator needs.
+/// The settings that determine which permissions the operator needs.
 #[derive(Debug, Clone, Args)]
 pub struct NeedsConfig {
-    /// Who may update the nodes: with `auto` each Node is evaluated by the provider that it shows
+    /// What may update the nodes: with `auto`, each Node is evaluated by the provider that claims it
     #[arg(long, env = "NODE_INSIGHTS_PLATFORM", value_enum, default_value_t = Platform::Auto)]
     pub platform: Platform,
 
-    /// Lease by which one of several replicas is elected to write: `NAMESPACE/NAME`; `off` when there is
-    /// only one; or `auto`: in a pod `node-insights` in its namespace, else off
+    /// Lease for the election of the replica that writes: `NAMESPACE/NAME`; `off` for a single replica; or
+    /// `auto`: in a pod `node-insights` in its namespace, else off
     #[arg(
         long,
         env = "NODE_INSIGHTS_LEASE",
@@ -77,7 +77,7 @@ pub struct NeedsConfig {
     )]
     pub lease: LeaseChoice,
 
-    /// Where the status of the last compare is kept: `file:PATH`, `configmap:NAMESPACE/NAME`, or
+    /// Where the status of the last compare is persisted: `file:PATH`, `configmap:NAMESPACE/NAME`, or
     /// `auto`: in a pod a ConfigMap in its namespace, else a file in the user's state folder
     #[arg(
         long,
@@ -87,7 +87,7 @@ pub struct NeedsConfig {
     )]
     pub sync_status: SyncStatusPlace,
 
-    /// Write Events about what happens to nodes, and to the operator itself
+    /// Write Events about nodes and about the operator itself
     #[arg(
         long, env = "NODE_INSIGHTS_ENABLE_EVENTS", value_name = "BOOL", default_value_t = true,
         action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true"
@@ -95,18 +95,18 @@ pub struct NeedsConfig {
     pub enable_events: bool,
 }
 
-/// What a running operator shall do, and where it is.
+/// The operation that a running operator is to start, and how to reach it.
 #[derive(Debug, Clone, Args)]
 pub struct ResyncConfig {
-    /// Only evaluate the nodes of this pool again; named as in `kubectl get ppi`
+    /// Only evaluate the nodes of this pool again; its name as in `kubectl get ppi`
     #[arg(long, value_name = "NAME")]
     pub pool: Option<String>,
 
-    /// Wait until it has ended, and show how far it is
+    /// Wait for the end of the operation, and show its progress
     #[arg(long)]
     pub wait: bool,
 
-    /// Where the operator's HTTP port is
+    /// URL of the operator's HTTP port
     #[arg(
         long,
         env = "NODE_INSIGHTS_SERVER",
@@ -115,26 +115,26 @@ pub struct ResyncConfig {
     )]
     pub server: String,
 
-    /// File with the certificates, in PEM, that the operator's may be signed by, or be itself; without it,
-    /// those that the machine trusts
+    /// PEM file with the CA certificates, or the certificate itself, to verify the operator's certificate with;
+    /// without it, those that the machine trusts
     #[arg(long, env = "NODE_INSIGHTS_CERTIFICATE_AUTHORITY", value_name = "FILE")]
     pub certificate_authority: Option<PathBuf>,
 
-    /// Take any certificate for the operator's, as behind `kubectl port-forward`, where the API server has
-    /// chosen the pod: whoever else answers gets the token
+    /// Do not verify the operator's certificate, as with `kubectl port-forward`, where the API server connects to
+    /// the pod: any server at that URL gets the token
     #[arg(long, conflicts_with = "certificate_authority")]
     pub insecure_skip_tls_verify: bool,
 
     /// File with a token of the cluster; without it, the environment variable
-    /// `NODE_INSIGHTS_TOKEN`, else the token of the pod's service account
+    /// `NODE_INSIGHTS_TOKEN` or the token of the pod's service account is used
     #[arg(long, env = "NODE_INSIGHTS_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
 }
 
-/// How the operator runs.
+/// The operator's settings.
 #[derive(Debug, Clone, Args)]
 pub struct RunConfig {
-    /// What decides which permissions are needed.
+    /// The settings that determine which permissions are needed.
     #[command(flatten)]
     pub needs: NeedsConfig,
 
@@ -162,9 +162,9 @@ pub struct RunConfig {
     )]
     pub metrics_address: SocketAddr,
 
-    /// Whether that port speaks HTTPS, and lets nobody read /metrics who may not by the cluster's rules: a
-    /// folder with tls.crt and tls.key, which are read anew when they change; `self-signed`; `off`; or
-    /// `auto`: in a pod self-signed, else off
+    /// Certificate of that port: a folder with tls.crt and tls.key, which are reloaded when they change;
+    /// `self-signed`; `off`; or `auto`: in a pod self-signed, else off. With HTTPS, /metrics requires a token
+    /// that RBAC allows to read it
     #[arg(
         long,
         env = "NODE_INSIGHTS_METRICS_TLS",
@@ -173,7 +173,7 @@ pub struct RunConfig {
     )]
     pub metrics_tls: TlsChoice,
 
-    /// Address of the HTTP port with /livez and /readyz, open to everybody; port 0 takes a free one
+    /// Address of the HTTP port with /livez and /readyz, without authentication; port 0 takes a free one
     #[arg(
         long,
         env = "NODE_INSIGHTS_HEALTH_ADDRESS",
@@ -183,16 +183,16 @@ pub struct RunConfig {
     )]
     pub health_address: SocketAddr,
 
-    /// How log lines look
+    /// Format of log lines
     #[arg(long, env = "NODE_INSIGHTS_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
 
-    /// Least level of log lines: error, warn, info, debug or trace; or a filter by module, as in
+    /// Minimum level of log lines: error, warn, info, debug or trace; or a filter by module, as in
     /// `info,node_insights=debug`
     #[arg(long, env = "NODE_INSIGHTS_LOG_LEVEL", value_name = "LEVEL", default_value = "info", value_parser = parse_filter)]
     pub log_level: String,
 
-    /// Writes of node insights, and of pool insights, in flight at once
+    /// Maximum concurrent writes of node insights, and of pool insights
     #[arg(
         long, env = "NODE_INSIGHTS_CONCURRENCY", value_name = "NUMBER", default_value_t = 8,
         value_parser = clap::value_parser!(u16).range(1..=64)
@@ -207,13 +207,13 @@ pub struct RunConfig {
     )]
     pub pool_label_keys: Vec<String>,
 
-    /// Kubernetes: kubelet version that every node shall run, as in v1.36.3; without it, the newest
+    /// Kubernetes: desired kubelet version of every node, as in v1.36.3; without it, the newest
     /// in the pool or the API server's
     #[arg(long, env = "NODE_INSIGHTS_TARGET_VERSION", value_name = "VERSION", value_parser = parse_version)]
     pub target_version: Option<String>,
 
-    /// Address of another HTTP port with /debug, which shows what the operator knows to whoever
-    /// reaches it; a port alone, as in :6060, is on 127.0.0.1. Without it there is none
+    /// Address of another HTTP port with /debug, which shows every state without authentication; a port
+    /// alone, as in :6060, is on 127.0.0.1. Off by default
     #[arg(
         long,
         env = "NODE_INSIGHTS_DEBUG_ADDRESS",
@@ -222,7 +222,7 @@ pub struct RunConfig {
     )]
     pub debug_address: Option<SocketAddr>,
 
-    /// Where states are kept: `memory`, or `file:PATH`, which keeps timelines and learned durations
+    /// Where states are stored: `memory`, or `file:PATH`, which persists timelines and learned durations
     /// across restarts
     #[arg(
         long,
@@ -232,17 +232,17 @@ pub struct RunConfig {
     )]
     pub state_backend: StateBackendChoice,
 
-    /// How often everything is compared with the cluster and repaired, give or take a tenth
+    /// Interval at which everything is compared with the cluster and repaired, ± 10%
     #[arg(long, env = "NODE_INSIGHTS_SYNC_INTERVAL", value_name = "DURATION", default_value = "10m", value_parser = parse_interval)]
     pub sync_interval: Duration,
 
-    /// How long after its last renewal the lease of a replica that is gone can be taken. A leader that cannot
-    /// renew it stops after two thirds of that; it renews it every two fifteenths, or every 2 seconds. From 3s to
-    /// 10m; replicas may differ in it
+    /// How long after its last renewal another replica can take the lease, from 3s to 10m. A leader that cannot
+    /// renew it stops after two thirds of that; it renews it every two fifteenths, or every 2 seconds. Replicas may
+    /// have different values
     #[arg(long, env = "NODE_INSIGHTS_LEASE_DURATION", value_name = "DURATION", default_value = "15s", value_parser = parse_lease_duration)]
     pub lease_duration: Duration,
 
-    /// Serve a metric for each node as well, which is as many series as there are nodes
+    /// Also serve a metric for each node, which adds a series per node
     #[arg(
         long, env = "NODE_INSIGHTS_ENABLE_NODE_METRICS", value_name = "BOOL", default_value_t = false,
         action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true"
@@ -251,21 +251,21 @@ pub struct RunConfig {
 }
 
 impl RunConfig {
-    /// Writes in flight at once.
+    /// Maximum concurrent writes.
     #[must_use]
     pub fn concurrency(&self) -> usize {
         usize::from(self.concurrency)
     }
 
-    /// Who evaluates the nodes.
+    /// The providers that evaluate the nodes.
     ///
     /// # Errors
-    /// When two providers cannot work together.
+    /// When two providers cannot be combined.
     pub fn providers(&self) -> Result<Providers, ProviderError> {
         Providers::standard(&self.provider_options())
     }
 
-    /// What providers are told.
+    /// The options of the providers.
     #[must_use]
     pub fn provider_options(&self) -> Options {
         Options {
@@ -276,7 +276,7 @@ impl RunConfig {
     }
 }
 
-/// An address and a port; a port alone is on every address, as other operators have it.
+/// An address and a port; a port alone is on every address, as in other operators.
 fn parse_address(text: &str) -> Result<SocketAddr, String> {
     address(text, "0.0.0.0").ok_or_else(|| {
         "an address is an IP and a port, as in 127.0.0.1:8080 or [::]:8080; a port alone, as in :8080, is on every address".to_owned()
@@ -299,7 +299,7 @@ fn address(text: &str, default: &str) -> Option<SocketAddr> {
     full.parse().ok()
 }
 
-/// A label key by the rules of Kubernetes: an optional DNS prefix, then a name.
+/// A label key in the format of Kubernetes: an optional DNS prefix, then a name.
 fn parse_label_key(text: &str) -> Result<String, String> {
     let (prefix, name) = text
         .split_once('/')
@@ -322,12 +322,12 @@ fn parse_label_key(text: &str) -> Result<String, String> {
     }
 }
 
-/// A duration as people write it.
+/// A duration with units, as in 1h30m.
 fn parse_duration(text: &str) -> Option<Duration> {
     Duration::try_from(text.parse::<SignedDuration>().ok()?).ok()
 }
 
-/// The lease has whole seconds.
+/// A whole number of seconds, as in the Lease.
 fn parse_lease_duration(text: &str) -> Result<Duration, String> {
     let legal = Timing::SHORTEST_LEASE..=Timing::LONGEST_LEASE;
     parse_duration(text)
@@ -335,7 +335,7 @@ fn parse_lease_duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "it is a number of seconds from 3s to 10m, as in 15s".to_owned())
 }
 
-/// Less than a second would compare without a pause.
+/// At least a second, as anything shorter would compare without a pause.
 fn parse_interval(text: &str) -> Result<Duration, String> {
     parse_duration(text)
         .filter(|duration| *duration >= Duration::from_secs(1))
@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn the_debug_port_is_off_unless_asked_for_and_on_this_machine_unless_told_otherwise() {
+    fn the_debug_port_is_off_by_default_and_listens_on_loopback_unless_given_an_address() {
         assert_eq!(run(&[]).unwrap().debug_address, None);
         for (flag, address) in [
             (":6060", "127.0.0.1:6060"),
@@ -420,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_value_is_refused_with_what_is_right() {
+    fn an_invalid_value_is_rejected_with_a_hint() {
         for (args, hint) in [
             (["--platform", "nomad"], "auto, openshift, kubernetes"),
             (["--concurrency", "0"], "1..=64"),

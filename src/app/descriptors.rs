@@ -1,26 +1,26 @@
-//! Who may have how many of the files that the process may have open.
+//! Divides the process's limit of open files.
 //!
-//! The connections to the API server and the files come first: without them nothing is written. What is
-//! left is for the ports.
+//! Connections to the API server and files have priority: without them nothing is written. The ports share the
+//! rest.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::telemetry::metrics::PortName;
 
-/// What the operator needs for itself: a connection for each watch, list, write and review that is in
-/// flight, which are some 30, the files, and the port that is being accepted on.
+/// Reserved for the operator itself: some 30 connections for concurrent watches, lists, writes and reviews, the
+/// files, and the listeners.
 const RESERVED: u64 = 128;
-/// How many connections a port has at most where there is enough for all. Kubelets, scrapers and people
-/// have a handful; each takes up to 200 KB when nothing of what it is sent is read, most of that in the kernel.
+/// The maximum connections of each port. Kubelets, scrapers and people need a handful; each takes up to 200 KB
+/// while its responses are not read, mostly in the kernel.
 const MOST: Caps = Caps {
     health: 64,
     metrics: 128,
     debug: 16,
 };
-/// How many a port has at least, however few descriptors there are.
+/// The minimum per port, even with too few descriptors.
 const LEAST: u64 = 4;
 
-/// How many connections the ports have at most.
+/// The maximum connections of each port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Caps {
     health: u64,
@@ -29,7 +29,7 @@ pub(super) struct Caps {
 }
 
 impl Caps {
-    /// How many this port has.
+    /// The maximum of this port.
     pub(super) fn of(self, port: PortName) -> usize {
         let cap = match port {
             PortName::Health => self.health,
@@ -43,7 +43,7 @@ impl Caps {
         self.health + self.metrics + self.debug
     }
 
-    /// Those where the process may have so many descriptors: each port its share of what is not reserved.
+    /// The caps under this limit of descriptors: each port has its share of what is not reserved.
     fn within(limit: u64) -> Self {
         let rest = limit.saturating_sub(RESERVED).min(MOST.sum());
         let share = |most: u64| (most * rest / MOST.sum()).max(LEAST);
@@ -55,7 +55,7 @@ impl Caps {
     }
 }
 
-/// How many connections the ports may have, having raised the limit to what they need where that is allowed.
+/// Raises the limit of open files to the needed one, as far as allowed; returns the caps of the ports under it.
 pub(super) fn caps() -> Caps {
     let limit = raise(RESERVED + MOST.sum());
     let caps = Caps::within(limit);
@@ -63,16 +63,16 @@ pub(super) fn caps() -> Caps {
         tracing::warn!(
             limit,
             needed = RESERVED + MOST.sum(),
-            "Few open files are allowed: the ports take fewer connections (raise it with ulimit -n or LimitNOFILE)"
+            "The limit of open files is low: the ports accept fewer connections (raise it with ulimit -n or LimitNOFILE)"
         );
     }
     caps
 }
 
-/// Raises the limit of open files to `needed`, or as far as that is allowed, if it is lower; what it is then.
+/// Raises the limit of open files to `needed`, as far as allowed; returns the resulting limit.
 fn raise(needed: u64) -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    // None is no limit.
+    // `None` means no limit.
     let now = current.unwrap_or(u64::MAX);
     let raised = needed.min(maximum.unwrap_or(u64::MAX));
     if raised <= now {
@@ -93,17 +93,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn with_the_usual_limit_every_port_has_all_its_connections() {
+    fn with_the_usual_limit_every_port_has_its_maximum() {
         for limit in [RESERVED + MOST.sum(), 1024, u64::MAX] {
             assert_eq!(Caps::within(limit), MOST, "{limit}");
         }
     }
 
     #[test]
-    fn whatever_the_limit_is_what_the_api_server_is_reached_by_is_reserved() {
+    fn descriptors_for_the_api_server_are_reserved_at_every_limit() {
         for limit in RESERVED + 3 * LEAST..RESERVED + MOST.sum() {
             let caps = Caps::within(limit);
-            // Each port may be at its least where its share would be less.
+            // Ports whose share is too small have the minimum.
             assert!(caps.sum() <= limit - RESERVED + 2 * LEAST, "{limit}");
             assert!(caps.health >= LEAST && caps.debug >= LEAST, "{limit}");
         }
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_that_is_higher_is_left_alone() {
+    fn a_higher_limit_is_not_changed() {
         let before = getrlimit(Resource::Nofile);
         let limit = raise(1);
         assert_eq!(limit, before.current.unwrap_or(u64::MAX));

@@ -1,8 +1,8 @@
-//! `node-insights doctor`: whether the cluster has what the operator needs, seen by whoever asks. Run with the
-//! operator's account, it says what the operator lacks; with another one, what that one lacks.
+//! `node-insights doctor`: checks whether the cluster has what the operator needs, with the permissions of the
+//! account that runs it. To check the operator's permissions, run it with the operator's account.
 //!
-//! What was found goes to stdout, as a table or as JSON; how to mend what fails stands below the table. Ends
-//! with 0 when nothing is missing, and with 1 when something is or could not be found out.
+//! Prints the findings to stdout, as a table or as JSON; remedies follow the table. Exits with 0 when nothing is
+//! missing, and with 1 when something is missing or could not be checked.
 
 use std::io::{Write as _, stdout};
 use std::process::ExitCode;
@@ -15,7 +15,7 @@ use crate::kubernetes::client;
 use crate::kubernetes::requirements::{Finding, Outcome, Requirements};
 use crate::providers::{Options, Providers};
 
-/// Looks, and prints what it found.
+/// Runs the checks and prints the findings.
 ///
 /// # Errors
 /// When there is no kubeconfig and no service account, and when stdout cannot be written to.
@@ -43,7 +43,7 @@ pub async fn run(config: &DoctorConfig) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// A line each, what is wrong first spelled out and then with what to do about it.
+/// A line for each finding, followed by the remedies.
 fn table(findings: &[Finding]) -> String {
     let width = findings
         .iter()
@@ -73,7 +73,7 @@ fn table(findings: &[Finding]) -> String {
     lines.push(match remedies.len() {
         0 => "\nNothing is missing.".to_owned(),
         number => format!(
-            "\n{number} of {} are not as they are to be. What to do:",
+            "\n{number} of {} checks did not pass. What to do:",
             findings.len()
         ),
     });
@@ -113,7 +113,7 @@ CHECK                   RESULT
 API server              ok       it is v1.36.3
 permission: list nodes  FAILED   it is not granted
 
-1 of 2 are not as they are to be. What to do:
+1 of 2 checks did not pass. What to do:
   permission: list nodes
     grant it"
         );

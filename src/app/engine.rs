@@ -1,4 +1,4 @@
-//! What the port shows and starts of a running centre.
+//! The node-state controller as the HTTP port shows it, and the operations that the port starts.
 
 use std::sync::Arc;
 
@@ -11,16 +11,16 @@ use super::wiring::Queue;
 use crate::http::engine::{Engine, EngineError, Rows, Start, Work};
 use crate::reconcile::inspection::{NodeView, PoolInspection};
 use crate::reconcile::jobs::{self, Job, Jobs};
-use crate::reconcile::node_state::Centre;
+use crate::reconcile::node_state::NodeStateController;
 use crate::registry::backend::BackendError;
 use crate::registry::election::{Leadership, Standing};
 use crate::registry::operations::{Begun, Operation, OperationHandle, OperationState, Operations};
 use crate::registry::sync::{SyncHandle, SyncStatus};
 use crate::telemetry::metrics::{Gauge, Metrics};
 
-/// A running centre, for whoever asks over the port.
+/// A running node-state controller, for the HTTP port.
 pub(super) struct RunningEngine {
-    centre: Arc<Centre>,
+    controller: Arc<NodeStateController>,
     operations: Operations,
     sync: SyncHandle,
     queues: Vec<Queue>,
@@ -31,7 +31,7 @@ pub(super) struct RunningEngine {
 
 impl RunningEngine {
     pub(super) fn new(
-        centre: Arc<Centre>,
+        controller: Arc<NodeStateController>,
         operations: Operations,
         sync: SyncHandle,
         queues: Vec<Queue>,
@@ -40,7 +40,7 @@ impl RunningEngine {
     ) -> (Self, Jobs) {
         let (sender, jobs) = Jobs::new(operations.clone());
         let engine = Self {
-            centre,
+            controller,
             operations,
             sync,
             queues,
@@ -51,25 +51,25 @@ impl RunningEngine {
         (engine, jobs)
     }
 
-    /// Has the gauges ask this centre.
+    /// Registers the gauges that are computed from this node-state controller.
     pub(super) fn wire_gauges(&self, metrics: &Metrics) {
-        let states = self.centre.states().node_counter();
+        let states = self.controller.states().node_counter();
         metrics.register_gauge(Gauge::NodeStates, move || states.count());
         let operations = self.operations.clone();
         metrics.register_gauge(Gauge::OperationsRunning, move || {
             let is_running = |operation: &Operation| operation.state == OperationState::Running;
             operations.list().into_iter().filter(is_running).count()
         });
-        let centre = Arc::clone(&self.centre);
+        let controller = Arc::clone(&self.controller);
         metrics.register_oldest_phase_start(move |phase| {
-            centre.oldest(phase).map(Timestamp::as_second)
+            controller.oldest(phase).map(Timestamp::as_second)
         });
     }
 }
 
 impl Engine for RunningEngine {
     fn start(&self, work: Work) -> Result<Start, EngineError> {
-        let centre = Arc::clone(&self.centre);
+        let controller = Arc::clone(&self.controller);
         match work {
             Work::Resync => {
                 if let Standing::Standby(leader) = self.leadership.standing() {
@@ -84,19 +84,19 @@ impl Engine for RunningEngine {
                 let pool = self.known_pool(&pool)?;
                 let target = pool.to_string();
                 self.begin("reevaluate", Some(&target), |operation| {
-                    Box::pin(jobs::reevaluate(operation, centre, pool))
+                    Box::pin(jobs::reevaluate(operation, controller, pool))
                 })
             }
             Work::Export => self.begin("export", None, |operation| {
-                Box::pin(jobs::export(operation, centre))
+                Box::pin(jobs::export(operation, controller))
             }),
         }
     }
 
     fn states(&self, pool: Option<&str>) -> Result<Rows, EngineError> {
         let states = match pool {
-            Some(pool) => self.centre.nodes_of(&self.known_pool(pool)?),
-            None => self.centre.nodes(),
+            Some(pool) => self.controller.nodes_of(&self.known_pool(pool)?),
+            None => self.controller.nodes(),
         };
         let states = states.map_err(not_ready)?.values.into_iter();
         Ok(Box::new(
@@ -105,27 +105,27 @@ impl Engine for RunningEngine {
     }
 
     fn state(&self, node: &str) -> Option<Value> {
-        let evaluated = self.centre.node(&node.into()).ok()??;
+        let evaluated = self.controller.node(&node.into()).ok()??;
         Some(value(&NodeView::of(&evaluated)))
     }
 
     fn pools(&self) -> Rows {
-        let centre = Arc::clone(&self.centre);
-        let names = self.centre.pool_names().unwrap_or_default().into_iter();
+        let controller = Arc::clone(&self.controller);
+        let names = self.controller.pool_names().unwrap_or_default().into_iter();
         Box::new(names.filter_map(move |name| {
-            let pool = PoolInspection::of(&centre, &name).ok()??;
+            let pool = PoolInspection::of(&controller, &name).ok()??;
             Some(value(&pool))
         }))
     }
 
     fn queues(&self) -> Rows {
-        let centre = json!({"name": "node_state", "pending": self.centre.dirty()});
+        let controller = json!({"name": "node_state", "pending": self.controller.dirty()});
         let consumers = self.queues.clone().into_iter().map(|(name, status)| {
             let mut queue = value(&*status.borrow());
             queue["name"] = name.into();
             queue
         });
-        Box::new(std::iter::once(centre).chain(consumers))
+        Box::new(std::iter::once(controller).chain(consumers))
     }
 
     fn sync(&self) -> Option<SyncStatus> {
@@ -135,7 +135,7 @@ impl Engine for RunningEngine {
 
 impl RunningEngine {
     fn known_pool(&self, name: &str) -> Result<Arc<str>, EngineError> {
-        let known = self.centre.pool_names().map_err(not_ready)?;
+        let known = self.controller.pool_names().map_err(not_ready)?;
         match known.iter().find(|known| &***known == name) {
             Some(pool) => Ok(Arc::clone(pool)),
             None => Err(EngineError::UnknownPool {
@@ -157,7 +157,7 @@ impl RunningEngine {
         };
         let id = operation.id().clone();
         let job = self.counted(kind, id.as_str().to_owned(), job(operation));
-        // The handle went with the job: the operation has failed then.
+        // The handle was dropped with the job, so the operation has failed.
         let stopping = |_| EngineError::NotReady {
             why: "the operator stops".to_owned(),
         };
@@ -170,7 +170,7 @@ impl RunningEngine {
             })
     }
 
-    /// The same job; how it ends is counted and said.
+    /// The same job; its outcome is counted and logged.
     fn counted(&self, kind: &'static str, id: String, job: Job) -> Job {
         let (operations, metrics) = (self.operations.clone(), Arc::clone(&self.metrics));
         Box::pin(async move {

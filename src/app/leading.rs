@@ -1,4 +1,4 @@
-//! What happens when this replica leads, and until then.
+//! The work of a leader, and of a standby replica.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,29 +6,29 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::reconcile::compare::FullCompare;
-use crate::reconcile::node_state::Centre;
+use crate::reconcile::node_state::NodeStateController;
 use crate::registry::election::{Leadership, Standing};
 use crate::registry::sync::{SyncHandle, SyncReason};
 
-/// A backend that fails does so for all: it is asked again after so long.
+/// Delay before the takeover is retried after the backend failed.
 const TAKE_OVER_AGAIN: Duration = Duration::from_secs(1);
 
 /// Whether this replica writes.
 pub(super) type Writes = watch::Receiver<bool>;
 
-/// Once this replica leads and has evaluated every node, it takes over what was written until now, and then
-/// writes itself. A lease that is lost ends the process, so that never goes back.
+/// Once this replica leads and has evaluated every node, takes over the written insights, then starts to write. It
+/// never stops writing again, as losing the lease ends the process.
 pub(super) async fn lead(
-    centre: Arc<Centre>,
+    controller: Arc<NodeStateController>,
     leadership: Leadership,
     sync: SyncHandle,
     leads: watch::Sender<bool>,
 ) {
-    centre.evaluated().await;
+    controller.evaluated().await;
     let stood_by = leadership.standing() != Standing::Leader;
     leadership.gained().await;
-    while let Err(error) = centre.take_over().await {
-        tracing::error!(%error, "Taking over is put off: the state backend fails");
+    while let Err(error) = controller.take_over().await {
+        tracing::error!(%error, "Cannot take over: the state backend fails; retrying");
         tokio::time::sleep(TAKE_OVER_AGAIN).await;
     }
     if stood_by {
@@ -38,7 +38,7 @@ pub(super) async fn lead(
     std::future::pending::<()>().await;
 }
 
-/// Until this replica leads, has it list everything again at this interval, give or take a tenth.
+/// Lists everything again at this interval (± 10%) until this replica leads.
 pub(super) async fn stand_by(compare: Arc<FullCompare>, interval: Duration, writes: Writes) {
     let refreshing = async {
         loop {
@@ -56,10 +56,10 @@ pub(super) async fn stand_by(compare: Arc<FullCompare>, interval: Duration, writ
     std::future::pending::<()>().await;
 }
 
-/// Waits until this replica writes; for ever if it never does.
+/// Waits until this replica writes; forever if it never does.
 pub(super) async fn gained(mut writes: Writes) {
     if writes.wait_for(|writes| *writes).await.is_err() {
-        // It stops.
+        // The operator is stopping.
         std::future::pending::<()>().await;
     }
 }

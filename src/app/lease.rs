@@ -1,4 +1,4 @@
-//! By which lease one of several replicas is elected, and who is told.
+//! Takes part in the leader election, and reports its outcome.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,11 +19,11 @@ use crate::telemetry::metrics::Metrics;
 /// Name under which `/readyz` shows whether the lease can be used.
 const CHECK: &str = "lease";
 
-/// Takes part in the election, if there shall be one, until `election` stops, which must be after
-/// everything that writes; what says whether this replica may.
+/// Takes part in the election, if a lease is configured, until `election` stops, which must be after everything
+/// that writes. The returned leadership shows whether this replica may write.
 ///
 /// # Errors
-/// When there can be no client.
+/// When no client can be created.
 pub(super) fn stand(
     config: &RunConfig,
     connection: &Connection,
@@ -34,14 +34,14 @@ pub(super) fn stand(
 ) -> Result<Leadership, ClientError> {
     let Some((namespace, name)) = config.needs.lease.object() else {
         metrics.leads(true);
-        tracing::info!("There is no leader election: this is taken for the only replica");
+        tracing::info!("Leader election is off: this must be the only replica");
         return Ok(Leadership::unconditional());
     };
     let identity = identity();
     tracing::info!(identity, lease = %format_args!("{namespace}/{name}"), "Taking part in the leader election");
-    health.not_ready(CHECK, "not looked at yet");
-    let election_of = Election::new(
-        // Of its own: what others send holds up no renewal.
+    health.not_ready(CHECK, "not read yet");
+    let candidate = Election::new(
+        // A connection of its own, so that other requests do not delay renewals.
         LeaseObject::new(connection.another()?, &namespace, &name),
         &identity,
         Timing::of(config.lease_duration),
@@ -55,17 +55,17 @@ pub(super) fn stand(
             health: Arc::clone(health),
         }),
     );
-    let leadership = election_of.leadership();
-    election.spawn("lease", |stop| election_of.run(stop));
+    let leadership = candidate.leadership();
+    election.spawn("lease", |stop| candidate.run(stop));
     Ok(leadership)
 }
 
-/// What no other process has or had: a pod keeps its name when its container starts again.
+/// Unique per process: a pod keeps its name when its container restarts.
 fn identity() -> String {
     format!("{}_{:016x}", pod::host(), fastrand::u64(..))
 }
 
-/// Tells logs, metrics, Events and `/readyz` how the election goes.
+/// Reports the election in logs, metrics, Events and `/readyz`.
 struct Reporter {
     identity: String,
     namespace: String,
@@ -80,7 +80,7 @@ impl ObserveElection for Reporter {
         self.metrics.leads(*standing == Standing::Leader);
         match standing {
             Standing::Leader => {
-                tracing::info!("This replica leads: it writes from now on");
+                tracing::info!("This replica leads and writes from now on");
                 self.notes.leads(&self.identity);
             }
             Standing::Standby(Some(leader)) => {
@@ -101,7 +101,7 @@ impl ObserveElection for Reporter {
         self.metrics.lease_failed();
         let why = self.explain(error);
         if self.health.not_ready(CHECK, why.clone()) {
-            tracing::warn!(error = why, is_leader, "Using the lease fails");
+            tracing::warn!(error = why, is_leader, "Cannot use the lease");
         }
     }
 
@@ -109,13 +109,13 @@ impl ObserveElection for Reporter {
         self.metrics.lease_failed();
         tracing::warn!(
             %error, lease = %format_args!("{}/{}", self.namespace, self.name),
-            "The lease could not be released, as when the permissions are uninstalled first: the next leader has to wait until {lease:?} after its last renewal"
+            "The lease could not be released (were the permissions uninstalled first?): the next leader has to wait {lease:?} from its last renewal"
         );
     }
 }
 
 impl Reporter {
-    /// What is wrong, and what to do where the error does not say.
+    /// The error, with a remedy if the error itself has none.
     fn explain(&self, error: &LeaseError) -> String {
         let Self {
             namespace, name, ..
@@ -123,7 +123,7 @@ impl Reporter {
         match error {
             LeaseError::Conflict | LeaseError::Unavailable(_) => error.to_string(),
             LeaseError::TooLong { .. } => format!(
-                "{error}. Until then nobody else writes. Where nobody runs that holds it: kubectl -n {namespace} delete lease {name}, which is then free within 10 minutes, and for a replica that starts afterwards at once"
+                "{error}. Until then no other replica writes. If its holder no longer runs: kubectl -n {namespace} delete lease {name}; running replicas can then take it within 10 minutes, one that starts afterwards at once"
             ),
         }
     }
@@ -135,7 +135,7 @@ mod tests {
     use crate::reconcile::events::Events;
 
     #[test]
-    fn a_lease_that_names_an_absurd_time_is_reported_with_what_to_do() {
+    fn a_lease_with_an_absurd_duration_is_reported_with_a_remedy() {
         let (metrics, health) = (
             Arc::new(Metrics::new().unwrap()),
             Arc::new(Health::default()),

@@ -1,4 +1,4 @@
-//! What the operator tells of itself as Events: that this replica leads, and that the cluster lacks something.
+//! Events about the operator itself: that this replica leads, and that a requirement is missing.
 
 use k8s_openapi::api::core::v1::ObjectReference;
 
@@ -8,7 +8,7 @@ use crate::kubernetes::pod;
 use crate::reconcile::clock::system_clock;
 use crate::reconcile::events::Events;
 
-/// Tells of the operator itself.
+/// Records Events about the operator itself.
 #[derive(Clone)]
 pub(super) struct Notes {
     events: Events,
@@ -32,7 +32,7 @@ impl Notes {
         }
     }
 
-    /// Of an operator that has neither lease nor pod.
+    /// For an operator with neither lease nor pod.
     #[cfg(test)]
     pub(super) fn about_nothing(events: Events) -> Self {
         Self {
@@ -44,9 +44,9 @@ impl Notes {
 
     /// This replica leads, as `identity`.
     pub(super) fn leads(&self, identity: &str) {
-        self.tell(
+        self.record(
             Severity::Normal,
-            // As other controllers call it.
+            // The reason that other controllers use.
             "LeaderElection",
             "Leading",
             format!("{identity} became leader"),
@@ -54,13 +54,13 @@ impl Notes {
         );
     }
 
-    /// The cluster lacks something. Outside of a pod there is nothing that this would be about.
+    /// The cluster lacks something. Not recorded outside of a pod, as the Event would have no subject.
     pub(super) fn lacks(&self, reason: &'static str, why: &str) {
         let about = self.pod.as_ref();
-        self.tell(Severity::Warning, reason, "Checking", why.to_owned(), about);
+        self.record(Severity::Warning, reason, "Checking", why.to_owned(), about);
     }
 
-    fn tell(
+    fn record(
         &self,
         severity: Severity,
         reason: &'static str,
@@ -69,7 +69,7 @@ impl Notes {
         about: Option<&ObjectReference>,
     ) {
         if let Some(regarding) = about {
-            self.events.tell(Note {
+            self.events.record(Note {
                 severity,
                 reason,
                 action,

@@ -1,4 +1,4 @@
-//! The parts that run, and the order in which they stop.
+//! The running parts, and the order in which they stop.
 
 use std::time::Duration;
 
@@ -7,57 +7,57 @@ use tokio::time::Instant;
 use super::supervisor::{Ended, Stage};
 use crate::reconcile::states::Backends;
 
-/// How long the backend may take to write what it has: some thousand small records.
+/// How long the backend may take to write its pending records: some thousand small ones.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(2);
 
-/// The parts that run, in the order in which they stop: nothing is sent to a part that has ended.
+/// The running parts, in the order in which they stop: nothing is sent to a part that has ended.
 #[derive(Default)]
 pub(super) struct Parts {
-    /// Nothing new comes from the cluster.
+    /// Stops reading from the cluster.
     pub(super) watches: Stage,
-    /// Nothing new comes from people: what runs for them is cancelled.
+    /// Cancels the operations that clients started.
     pub(super) work: Stage,
-    /// The compare ends where it is; its status is kept.
+    /// Interrupts the compare and persists its status.
     pub(super) sync: Stage,
-    /// What is dirty is evaluated.
-    pub(super) centre: Stage,
-    /// What is dirty is written.
+    /// Evaluates the remaining dirty nodes.
+    pub(super) controller: Stage,
+    /// Write the remaining dirty insights.
     pub(super) consumers: Stage,
-    /// What is to be kept is on the disk.
+    /// Flushed to disk last.
     pub(super) backends: Option<Backends>,
 }
 
 impl Parts {
-    /// Waits for a task to end, which none must.
+    /// Waits until a task ends unexpectedly.
     pub(super) async fn ended(&mut self) -> Ended {
         tokio::select! {
             ended = self.watches.ended() => ended,
             ended = self.work.ended() => ended,
             ended = self.sync.ended() => ended,
-            ended = self.centre.ended() => ended,
+            ended = self.controller.ended() => ended,
             ended = self.consumers.ended() => ended,
         }
     }
 
-    /// Stops everything in order; whether everything was done in time.
+    /// Stops everything in order; returns whether everything ended in time.
     pub(super) async fn stop(self, deadline: Instant) -> bool {
         let Self {
             watches,
             work,
             sync,
-            centre,
+            controller,
             consumers,
             backends,
         } = self;
         let mut complete = true;
-        for stage in [watches, work, sync, centre, consumers] {
+        for stage in [watches, work, sync, controller, consumers] {
             complete &= stage.stop(deadline).await;
         }
         complete & flush(backends).await
     }
 }
 
-/// Blocks on the disk, so it has a thread of its own.
+/// Flushes on a separate thread, as it blocks on the disk.
 async fn flush(backends: Option<Backends>) -> bool {
     let Some(backends) = backends else {
         return true;
@@ -70,11 +70,11 @@ async fn flush(backends: Option<Backends>) -> bool {
     match flushed.await {
         Ok(Ok(())) => true,
         Ok(Err(error)) => {
-            tracing::warn!(%error, "Keeping the states for the next start failed");
+            tracing::warn!(%error, "Cannot persist the states for the next start");
             false
         }
         Err(error) => {
-            tracing::error!(%error, "Keeping the states for the next start failed");
+            tracing::error!(%error, "Cannot persist the states for the next start");
             false
         }
     }

@@ -15,8 +15,7 @@ use crate::kubernetes::pod;
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::{Metrics, PortName};
 
-/// Opens the ports that there shall be. They outlive everything else, so that whoever asks meanwhile learns
-/// how it is.
+/// Opens the configured ports. They outlive everything else, so that clients can see the state of the shutdown.
 ///
 /// # Errors
 /// When an address is taken, or a certificate cannot be used.
@@ -52,7 +51,7 @@ pub(super) fn open(
         if address.ip().is_loopback() {
             tracing::info!(%address, "Serving /debug");
         } else {
-            tracing::warn!(%address, "Serving /debug to whoever reaches this address: every state can be read there");
+            tracing::warn!(%address, "Serving /debug without authentication on this address: clients can read every state");
         }
         let engine = shown.engine.clone();
         ports.spawn("debug", |stop| async move {
@@ -90,11 +89,11 @@ fn certificate(choice: &TlsChoice) -> Result<Option<Certificate>, TlsError> {
     }
 }
 
-/// What this process is called by those who reach it.
+/// The host names under which clients reach this process.
 fn names() -> Vec<String> {
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = host.trim();
-    // One that is no name of the DNS can be in no certificate.
+    // A certificate can only have valid DNS names.
     let is_name = !host.is_empty()
         && host
             .bytes()

@@ -1,5 +1,5 @@
-//! Whether the cluster has what this version needs, looked at at the start and from then on: what is missing
-//! shows in `/readyz`, in the log, in an Event and in a metric, with what to do about it, and everything goes on.
+//! Checks, at the start and periodically, whether the cluster has what this version needs. What is missing is
+//! reported in `/readyz`, the log, an Event and a metric, with a remedy; the operator continues.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::domain::fact::Kind;
 use crate::kubernetes::requirements::{Finding, Requirements, Scope};
 use crate::telemetry::health::Health;
 
-const DEFINITIONS: Check = Check {
+const CRDS: Check = Check {
     name: "crds",
     reason: "DefinitionsOutdated",
 };
@@ -18,20 +18,20 @@ const PERMISSIONS: Check = Check {
     name: "permissions",
     reason: "PermissionsMissing",
 };
-/// What was there goes away when somebody changes it, which is rare; a look is some 30 small questions.
+/// Requirements rarely disappear, and a check is some 30 small requests.
 const WHILE_FINE: Duration = Duration::from_mins(10);
-/// Somebody is mending it.
+/// So that a fix is noticed soon.
 const WHILE_FAILING: Duration = Duration::from_secs(5);
 
-/// What is looked at.
+/// A group of requirements.
 struct Check {
-    /// As `/readyz` shows it.
+    /// Its name in `/readyz`.
     name: &'static str,
-    /// The reason of the Event that says it is not so.
+    /// The reason of the Event that reports its failure.
     reason: &'static str,
 }
 
-/// What this configuration needs.
+/// The requirements of this configuration.
 pub(super) fn scope(config: &NeedsConfig, kinds: Vec<Kind>) -> Scope {
     Scope {
         kinds,
@@ -41,21 +41,21 @@ pub(super) fn scope(config: &NeedsConfig, kinds: Vec<Kind>) -> Scope {
     }
 }
 
-/// Looks for ever.
+/// Checks forever.
 pub(super) async fn follow(needs: Requirements, health: Arc<Health>, notes: Notes) {
     loop {
-        let definitions = needs.definitions().await;
+        let crds = needs.crds().await;
         let permissions = needs.permissions().await;
-        let is_fine = tell(&health, &notes, &DEFINITIONS, &definitions)
-            & tell(&health, &notes, &PERMISSIONS, &permissions);
+        let is_fine = report(&health, &notes, &CRDS, &crds)
+            & report(&health, &notes, &PERMISSIONS, &permissions);
         let pause = if is_fine { WHILE_FINE } else { WHILE_FAILING };
         tokio::time::sleep(pause).await;
     }
 }
 
-/// Whether nothing is missing. What could not be found out is not told: an API server that is away is said by
-/// whoever needs it, and a permission to look that is missing stands among the permissions.
-fn tell(health: &Health, notes: &Notes, check: &Check, findings: &[Finding]) -> bool {
+/// Reports what is missing; returns whether nothing is. What could not be checked is not reported here: each
+/// client reports an unreachable API server, and a missing permission to check is a finding of its own.
+fn report(health: &Health, notes: &Notes, check: &Check, findings: &[Finding]) -> bool {
     let wrong = findings
         .iter()
         .filter(|finding| finding.outcome.is_failed());
@@ -69,11 +69,7 @@ fn tell(health: &Health, notes: &Notes, check: &Check, findings: &[Finding]) -> 
     }
     let why = wrong.join("; ");
     if health.not_ready(check.name, why.clone()) {
-        tracing::warn!(
-            check = check.name,
-            error = why,
-            "The cluster lacks something"
-        );
+        tracing::warn!(check = check.name, error = why, "A requirement is not met");
         notes.lacks(check.reason, &why);
     }
     false

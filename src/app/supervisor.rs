@@ -1,4 +1,4 @@
-//! Owned, named tasks. None ends unnoticed.
+//! Owned, named tasks, whose end is always reported.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -7,7 +7,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-/// A task ended that must not.
+/// A task ended unexpectedly.
 #[derive(Debug, thiserror::Error)]
 pub enum Ended {
     /// It panicked.
@@ -15,11 +15,11 @@ pub enum Ended {
     Panicked {
         /// Its name.
         task: &'static str,
-        /// What it said.
+        /// The message of the panic.
         message: String,
     },
     /// It returned.
-    #[error("The task '{task}' ended without being told to")]
+    #[error("The task '{task}' ended unexpectedly")]
     Returned {
         /// Its name.
         task: &'static str,
@@ -35,7 +35,7 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Starts a task that ends by itself once it is told to stop.
+    /// Starts a task that ends by itself once its token is cancelled.
     pub fn spawn<F>(&mut self, name: &'static str, task: impl FnOnce(CancellationToken) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -44,7 +44,7 @@ impl Stage {
         self.names.insert(id, name);
     }
 
-    /// Starts a task that is dropped where it is once it is told to stop.
+    /// Starts a task that is dropped when the stage stops.
     pub fn spawn_until_stopped<F>(&mut self, name: &'static str, task: F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -54,7 +54,7 @@ impl Stage {
         });
     }
 
-    /// Waits for a task to end, which none must; for ever when there are none.
+    /// Waits until a task ends unexpectedly; forever when there are no tasks.
     pub async fn ended(&mut self) -> Ended {
         match self.tasks.join_next_with_id().await {
             Some(Ok((id, ()))) => Ended::Returned {
@@ -68,8 +68,8 @@ impl Stage {
         }
     }
 
-    /// Tells the tasks to stop and waits for them; whether they did by the deadline. Those that did
-    /// not are named and dropped.
+    /// Stops the tasks and waits for them; returns whether all ended by the deadline. The others are logged and
+    /// dropped.
     pub async fn stop(mut self, deadline: Instant) -> bool {
         self.stop.cancel();
         loop {
@@ -84,7 +84,7 @@ impl Stage {
                 }
                 Err(_) => {
                     for task in self.names.values() {
-                        tracing::warn!(task, "Giving up a task that does not stop in time");
+                        tracing::warn!(task, "A task did not stop in time and is dropped");
                     }
                     return false;
                 }
@@ -103,7 +103,7 @@ fn panic_message(error: JoinError) -> String {
             .downcast_ref::<&str>()
             .map(ToString::to_string)
             .or_else(|| panic.downcast_ref::<String>().cloned())
-            .unwrap_or_else(|| "it did not say why".to_owned()),
+            .unwrap_or_else(|| "without a message".to_owned()),
         Err(error) => error.to_string(),
     }
 }
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_task_that_panics_is_named_with_what_it_said() {
+    async fn a_panic_is_reported_with_the_tasks_name_and_the_message() {
         let mut stage = Stage::default();
         stage.spawn("node_insight", |_| async { panic!("no state") });
         assert_eq!(
@@ -125,12 +125,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_task_that_returns_by_itself_is_named() {
+    async fn a_task_that_returns_unexpectedly_is_named() {
         let mut stage = Stage::default();
         stage.spawn("node_state", |_| async {});
         assert_eq!(
             stage.ended().await.to_string(),
-            "The task 'node_state' ended without being told to"
+            "The task 'node_state' ended unexpectedly"
         );
     }
 

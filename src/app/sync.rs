@@ -1,4 +1,4 @@
-//! What the sync coordinator works with: the compare, where its status is kept, and who is told.
+//! Builds the sync coordinator: the compare, where its status is persisted, and how its outcome is reported.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::kubernetes::client::Connection;
 use crate::kubernetes::relist::Relist;
 use crate::kubernetes::sync_status::SyncStatusConfigMap;
 use crate::reconcile::compare::{FullCompare, Insights};
-use crate::reconcile::node_state::Centre;
+use crate::reconcile::node_state::NodeStateController;
 use crate::registry::Clock;
 use crate::registry::sync::{
     Observe, Parts, StatusStore, StoreError, SyncCoordinator, SyncPhase, SyncReason, SyncStatus,
@@ -20,16 +20,16 @@ use crate::registry::sync::{
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::{Compared, Metrics};
 
-/// What compares everything with what these queues have written.
+/// The compare of all nodes and insights with what these queues wrote.
 pub(super) fn compare(
     surroundings: &Surroundings<'_>,
-    centre: &Arc<Centre>,
+    controller: &Arc<NodeStateController>,
     relist: Arc<Relist>,
     insights: Vec<Arc<dyn Insights>>,
     queues: &[Queue],
 ) -> Arc<FullCompare> {
     Arc::new(FullCompare::new(
-        Arc::clone(centre),
+        Arc::clone(controller),
         relist,
         insights,
         queues.iter().map(|(_, status)| status.clone()).collect(),
@@ -38,7 +38,7 @@ pub(super) fn compare(
     ))
 }
 
-/// The coordinator of this comparing.
+/// The coordinator of this compare.
 pub(super) fn coordinator(
     compare: Arc<FullCompare>,
     surroundings: &Surroundings<'_>,
@@ -60,7 +60,7 @@ pub(super) fn coordinator(
 /// Name under which `/readyz` shows whether the last compare was complete.
 const CHECK: &str = "full compare";
 
-/// Tells logs, metrics and `/readyz` how syncs go.
+/// Reports syncs in logs, metrics and `/readyz`.
 struct Reporter {
     metrics: Arc<Metrics>,
     health: Arc<Health>,
@@ -91,7 +91,7 @@ impl Observe for Reporter {
                 attempts = status.attempts,
                 seconds,
                 error,
-                "Comparing everything failed; it is tried again within a minute, then ever later"
+                "Comparing everything failed; it is retried within a minute, then with increasing delay"
             );
         } else {
             self.health.ready(CHECK);
@@ -108,7 +108,7 @@ impl Observe for Reporter {
 
     fn persist_failed(&self, error: &StoreError) {
         self.metrics.sync_not_persisted();
-        tracing::warn!(%error, "Keeping the status of the compare failed");
+        tracing::warn!(%error, "Cannot persist the status of the compare");
     }
 }
 
@@ -116,7 +116,7 @@ fn small(count: u64) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
 }
 
-/// Where the status is kept.
+/// Where the status is persisted.
 fn store(place: &SyncStatusPlace, connection: &Connection) -> Arc<dyn StatusStore> {
     if let Some((namespace, name)) = place.config_map() {
         let client = connection.client.clone();
@@ -130,14 +130,14 @@ fn store(place: &SyncStatusPlace, connection: &Connection) -> Arc<dyn StatusStor
     }))
 }
 
-/// In the user's state folder, one file a cluster.
+/// A file per cluster in the user's state folder.
 fn default_file(server: &str) -> PathBuf {
     let state = env::var_os("XDG_STATE_HOME")
         .map(PathBuf::from)
         .or_else(|| Some(env::home_dir()?.join(".local/state")))
         .unwrap_or_else(env::temp_dir)
         .join("node-insights");
-    // When it cannot be made, keeping the status says so.
+    // If that fails, saving the status reports it.
     let _ = fs::create_dir_all(&state);
     let cluster = server.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
     state.join(format!("sync-status-{cluster}.json"))

@@ -1,7 +1,7 @@
-//! Keeps the sync status in a file, for an operator that runs outside of a cluster.
+//! Persists the sync status in a file, for an operator that runs outside of a cluster.
 //!
-//! The file is replaced as a whole or not at all, and only its owner may read it. A save that was given
-//! up goes on, but never puts an old status in the place of a newer one.
+//! The file is replaced atomically, and only its owner may read it. A save whose future was dropped continues, but
+//! never replaces a newer status with an older one.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
@@ -14,27 +14,27 @@ use tokio::task::spawn_blocking;
 
 use crate::registry::sync::{BoxFuture, StatusStore, StoreError, SyncStatus};
 
-/// A status has some hundred bytes; what is longer is something else.
+/// A status has some hundred bytes; anything longer is not one.
 const MOST_BYTES: u64 = 64 << 10;
-/// Only the owner reads and writes it.
+/// Only the owner may read and write it.
 const MODE: u32 = 0o600;
 
-/// Keeps the sync status in a file.
+/// The sync status in a file.
 pub(super) struct SyncStatusFile {
     place: Arc<Mutex<Place>>,
-    /// How many saves there were.
+    /// The number of the next save.
     saves: AtomicU64,
 }
 
-/// Locked while the file is read or written.
+/// The file; locked while it is read or written.
 struct Place {
     path: PathBuf,
-    /// The number of the save that it has.
+    /// The number of the newest save in the file.
     save: u64,
 }
 
 impl SyncStatusFile {
-    /// In this file, whose folder must be there.
+    /// Uses this file, whose folder must exist.
     #[must_use]
     pub(super) fn new(path: PathBuf) -> Self {
         Self {
@@ -43,7 +43,7 @@ impl SyncStatusFile {
         }
     }
 
-    /// Runs `work` where it may block.
+    /// Runs `work` on a thread that may block.
     async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Place) -> Result<T, StoreError> + Send + 'static,
@@ -92,21 +92,21 @@ fn load(path: &Path) -> Result<Option<SyncStatus>, StoreError> {
     })
 }
 
-/// Writes a new file beside the old one, then puts it in its place.
+/// Writes a temporary file in the same folder, then renames it.
 fn save(path: &Path, status: &SyncStatus) -> Result<(), StoreError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".tmp");
     let new = PathBuf::from(name);
     let written = write(&new, status).and_then(|()| fs::rename(&new, path));
     written.map_err(|error| {
-        // It is not there, or not of use; either way the error that is told is the first one.
+        // A failure of the cleanup is ignored: the first error is reported.
         let _ = fs::remove_file(&new);
         explain("write", path, &error)
     })
 }
 
 fn write(new: &Path, status: &SyncStatus) -> io::Result<()> {
-    // One that a crash left behind may have another owner or mode, or be a link.
+    // A leftover of a crash may have another owner or mode, or be a link.
     if let Err(error) = fs::remove_file(new)
         && error.kind() != ErrorKind::NotFound
     {
@@ -130,7 +130,7 @@ fn explain(verb: &str, path: &Path, error: &io::Error) -> StoreError {
             folder.display()
         )
     } else {
-        format!("Cannot {verb} the sync status {path}: {error}; mend that, or choose another file")
+        format!("Cannot {verb} the sync status {path}: {error}; fix that, or choose another file")
     })
 }
 
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_kept_last_is_found_by_the_next_process_and_nothing_is_left_beside_it() {
+    async fn the_next_process_loads_the_last_saved_status_and_no_temporary_file_remains() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("status.json");
         let store = SyncStatusFile::new(path.clone());
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_the_owner_may_read_it_whatever_was_there_before() {
+    async fn only_the_owner_may_read_the_file_even_if_the_old_one_was_readable() {
         let folder = tempfile::tempdir().unwrap();
         let (path, victim) = (folder.path().join("s.json"), folder.path().join("victim"));
         fs::write(&path, "old").unwrap();
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_status_is_named_and_overwritten() {
+    async fn an_unreadable_file_is_reported_and_overwritten() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("status.json");
         let mut huge = vec![b' '; 10 << 20];
@@ -226,10 +226,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cannot_be_replaced_stays_and_nothing_is_left_beside_it() {
+    async fn a_failed_save_leaves_no_temporary_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("status.json");
-        // A folder cannot be replaced by a file, whoever the test runs as.
+        // Even root cannot replace a folder by a file.
         fs::create_dir(&path).unwrap();
         let store = SyncStatusFile::new(path);
         let error = store.save(&status(1)).await.unwrap_err().to_string();
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_old_save_that_comes_late_does_not_replace_a_newer_one() {
+    async fn a_late_save_does_not_replace_a_newer_status() {
         let folder = tempfile::tempdir().unwrap();
         let store = SyncStatusFile::new(folder.path().join("status.json"));
         let (old, new) = (status(1), status(2));

@@ -1,4 +1,4 @@
-//! Wires consumers, centre, watches and the compare to one another, and starts them.
+//! Wires and starts the consumers, the node-state controller, the watches and the compare.
 
 use std::future::Future;
 use std::hash::Hash;
@@ -31,7 +31,7 @@ use crate::reconcile::insight_cache::InsightCache;
 use crate::reconcile::insight_key::InsightKey;
 use crate::reconcile::keyed_queue::{self, Outcome, QueueStatus};
 use crate::reconcile::node_insight::{self, NodeInsights};
-use crate::reconcile::node_state::Centre;
+use crate::reconcile::node_state::NodeStateController;
 use crate::reconcile::pool_insight::{self, PoolInsights};
 use crate::reconcile::states::States;
 use crate::reconcile::sync_gate::SyncGate;
@@ -46,12 +46,12 @@ use crate::telemetry::metrics::Metrics;
 
 const CHECK_NODE_WRITES: &str = "writing nodeprogressinsights";
 const CHECK_POOL_WRITES: &str = "writing poolprogressinsights";
-/// How often is looked how the backend is.
+/// Interval of the backend's health checks.
 const BACKEND_CHECK_INTERVAL: Duration = Duration::from_secs(5);
-/// A backend that fails does so for all: it is asked again after so long.
+/// Delay before a consumer is attached again after the backend failed.
 const ATTACH_AGAIN: Duration = Duration::from_secs(1);
 
-/// What every start has in common.
+/// The shared dependencies of all parts.
 pub(super) struct Surroundings<'a> {
     pub(super) config: &'a RunConfig,
     pub(super) connection: Connection,
@@ -62,13 +62,13 @@ pub(super) struct Surroundings<'a> {
     pub(super) health: &'a Arc<Health>,
 }
 
-/// What was started, for whoever asks it.
+/// The started engine, and the kinds that it reads.
 pub(super) struct Started {
     pub(super) engine: Arc<RunningEngine>,
     pub(super) kinds: Vec<Kind>,
 }
 
-/// Starts what the configuration asks for.
+/// Starts the configured parts.
 pub(super) fn start(
     surroundings: &Surroundings<'_>,
     providers: Providers,
@@ -90,7 +90,7 @@ pub(super) fn start(
     let backends = backend::open(&config.state_backend, metrics)?;
     parts.backends = Some(backends.clone());
     let clock = system_clock();
-    let (centre, dirty) = Centre::new(
+    let (controller, dirty) = NodeStateController::new(
         providers,
         States::new(backends, Arc::clone(metrics), Arc::clone(health)),
         node_cache.clone(),
@@ -104,7 +104,7 @@ pub(super) fn start(
     let (restarted, restarts) = watch::channel(());
     let (discovery, served) = Discovery::new(&kinds, Arc::clone(&gate), Arc::clone(health));
     let watching = Watches {
-        centre: Arc::clone(&centre),
+        controller: Arc::clone(&controller),
         gate: Arc::clone(&gate),
         relist: Arc::clone(&relist),
         restarted: Arc::new(move || {
@@ -131,19 +131,19 @@ pub(super) fn start(
         wiring.node_insights(cache);
     }
     if let Some(cache) = &pool_cache {
-        let (centre, clock) = (Arc::clone(&centre), Arc::clone(&clock));
-        wiring.pool_insights(centre, cache, clock);
+        let (controller, clock) = (Arc::clone(&controller), Arc::clone(&clock));
+        wiring.pool_insights(controller, cache, clock);
     }
     wiring.watch_cluster(discovery, &served, &kinds, node_cache.clone());
     let Wiring {
         insights, queues, ..
     } = wiring;
 
-    let compare = sync::compare(surroundings, &centre, relist, insights, &queues);
+    let compare = sync::compare(surroundings, &controller, relist, insights, &queues);
     let coordinator = sync::coordinator(Arc::clone(&compare), surroundings, &clock);
     let handle = coordinator.handle();
     let (engine, jobs) = RunningEngine::new(
-        Arc::clone(&centre),
+        Arc::clone(&controller),
         Operations::clone(operations),
         handle.clone(),
         queues,
@@ -154,30 +154,32 @@ pub(super) fn start(
     engine.wire_gauges(metrics);
     parts.work.spawn("operations", |stop| jobs.run(stop));
     let standing_by = stand_by(compare, config.sync_interval, writes.clone());
-    parts.centre.spawn_until_stopped("standby", standing_by);
+    parts.controller.spawn_until_stopped("standby", standing_by);
     parts.sync.spawn("sync", |stop| async move {
         coordinator.start(gained(writes), stop).await;
     });
     let leading = lead(
-        Arc::clone(&centre),
+        Arc::clone(&controller),
         Leadership::clone(leadership),
         handle.clone(),
         leads,
     );
-    parts.centre.spawn_until_stopped("leader", leading);
+    parts.controller.spawn_until_stopped("leader", leading);
     let watches = &mut parts.watches;
-    watches.spawn_until_stopped("watch restarts", ask_for_syncs(restarts, handle));
-    let looked_after = look_after_backend(Arc::clone(&centre));
+    watches.spawn_until_stopped("watch restarts", request_syncs(restarts, handle));
+    let backend_checks = check_backend(Arc::clone(&controller));
     parts
-        .centre
-        .spawn_until_stopped("state backend", looked_after);
-    parts.centre.spawn("node_state", move |stop| async move {
-        centre.run(dirty, &gate, stop).await;
-    });
+        .controller
+        .spawn_until_stopped("state backend", backend_checks);
+    parts
+        .controller
+        .spawn("node_state", move |stop| async move {
+            controller.run(dirty, &gate, stop).await;
+        });
     Ok(Started { engine, kinds })
 }
 
-/// Names what has an insight in the API server.
+/// Lists the keys of the insights in the API server.
 fn names<S: InsightStatus + Hash>(
     cache: &Arc<InsightCache<S>>,
     key: fn(Arc<str>) -> InsightKey,
@@ -186,40 +188,39 @@ fn names<S: InsightStatus + Hash>(
     move || cache.names().into_iter().map(key).collect()
 }
 
-/// Adds a consumer to the centre, as soon as the backend lets it.
+/// Attaches a consumer to the node-state controller; retries while the backend fails.
 async fn attach(
-    centre: &Centre,
+    controller: &NodeStateController,
     name: &'static str,
     wants: fn(&InsightKey) -> bool,
 ) -> Inbox<InsightKey> {
     loop {
-        match centre.attach(name, wants) {
+        match controller.attach(name, wants) {
             Ok(inbox) => return inbox,
             Err(error) => {
-                tracing::error!(consumer = name, %error, "Beginning to write is put off: the state backend fails");
+                tracing::error!(consumer = name, %error, "Cannot begin to write: the state backend fails; retrying");
                 tokio::time::sleep(ATTACH_AGAIN).await;
             }
         }
     }
 }
 
-/// After a watch that failed works again, something may have been missed.
-async fn ask_for_syncs(mut restarts: watch::Receiver<()>, sync: SyncHandle) {
+/// Requests a sync after each restart of a watch, as changes may have been missed.
+async fn request_syncs(mut restarts: watch::Receiver<()>, sync: SyncHandle) {
     while restarts.changed().await.is_ok() {
         sync.request(SyncReason::WatchRestarted);
     }
     std::future::pending::<()>().await;
 }
 
-async fn look_after_backend(centre: Arc<Centre>) {
+async fn check_backend(controller: Arc<NodeStateController>) {
     loop {
         tokio::time::sleep(BACKEND_CHECK_INTERVAL).await;
-        centre.states().check_health();
+        controller.states().check_health();
     }
 }
 
-/// A gate that waits for everything that has to be known, which `/readyz` says. Discovery adds the kinds that are
-/// served.
+/// A gate that waits for all initial lists, which are checks of `/readyz`. Discovery adds the served kinds.
 fn gate(kinds: &[Kind], config: &RunConfig, metrics: &Metrics, health: &Health) -> Arc<SyncGate> {
     let mut checks = vec![check::NODES, check::API_SERVER_VERSION, check::DISCOVERY];
     if config.enable_node_insights {
@@ -239,15 +240,15 @@ fn gate(kinds: &[Kind], config: &RunConfig, metrics: &Metrics, health: &Health) 
     Arc::new(SyncGate::new(checks))
 }
 
-/// A queue, by the name of its consumer, and how it is.
+/// A consumer's name and the status of its queue.
 pub(super) type Queue = (&'static str, watch::Receiver<QueueStatus>);
 
 struct Wiring<'a> {
     config: &'a RunConfig,
     client: Client,
-    /// Sends nothing unless this replica may write.
+    /// A client that only sends requests while this replica may write.
     writer: Client,
-    /// This replica writes.
+    /// Whether this replica writes.
     writes: Writes,
     parts: &'a mut Parts,
     events: &'a Events,
@@ -261,7 +262,7 @@ struct Wiring<'a> {
 impl Wiring<'_> {
     fn node_insights(&mut self, cache: &Arc<InsightCache<NodeProgressInsightStatus>>) {
         let nodes = Arc::new(NodeInsights::new(
-            Arc::clone(&self.watching.centre),
+            Arc::clone(&self.watching.controller),
             self.applier(cache, CHECK_NODE_WRITES),
             Arc::clone(cache),
             self.events.clone(),
@@ -271,7 +272,7 @@ impl Wiring<'_> {
         let names = names(cache, InsightKey::Node);
         let (again, clock) = (Arc::clone(&nodes), system_clock());
         let begin = move || {
-            again.tell_again(clock());
+            again.record_again(clock());
             names()
         };
         self.consume(node_insight::NAME, node_insight::wants, begin, move |key| {
@@ -288,12 +289,12 @@ impl Wiring<'_> {
 
     fn pool_insights(
         &mut self,
-        centre: Arc<Centre>,
+        controller: Arc<NodeStateController>,
         cache: &Arc<InsightCache<PoolProgressInsightStatus>>,
         clock: Clock,
     ) {
         let pools = Arc::new(PoolInsights::new(
-            centre,
+            controller,
             self.applier(cache, CHECK_POOL_WRITES),
             Arc::clone(cache),
             Arc::clone(self.metrics),
@@ -326,9 +327,9 @@ impl Wiring<'_> {
         ))
     }
 
-    /// Starts a consumer. It begins once every node was evaluated and this replica leads; before that nothing is
-    /// kept for it. Then `begin` does what is to be done first, and names the insights that the API server has:
-    /// those are reconciled as well as every key of the store.
+    /// Starts a consumer. It is attached once every node is evaluated and this replica leads; until then nothing is
+    /// queued for it. Then `begin` prepares it and returns the keys of the insights in the API server, which are
+    /// reconciled in addition to every key of the store.
     fn consume<R, F>(
         &mut self,
         name: &'static str,
@@ -339,7 +340,7 @@ impl Wiring<'_> {
         R: Fn(InsightKey) -> F + Send + Sync + 'static,
         F: Future<Output = Outcome> + Send + 'static,
     {
-        let (writes, centre) = (self.writes.clone(), Arc::clone(&self.watching.centre));
+        let (writes, controller) = (self.writes.clone(), Arc::clone(&self.watching.controller));
         let (status, seen) = watch::channel(QueueStatus {
             standby: true,
             ..QueueStatus::default()
@@ -349,10 +350,10 @@ impl Wiring<'_> {
         self.parts.consumers.spawn(name, move |stop| async move {
             let attached = async {
                 gained(writes).await;
-                attach(&centre, name, wants).await
+                attach(&controller, name, wants).await
             };
             if let Some(inbox) = stop.run_until_cancelled(attached).await {
-                centre.tell(name, begin());
+                controller.notify_consumer(name, begin());
                 keyed_queue::run(name, inbox, concurrency, &metrics, &status, stop, reconcile)
                     .await;
             }
@@ -389,7 +390,7 @@ impl Wiring<'_> {
         let parts = &mut self.parts.watches;
         parts.spawn_until_stopped("watch nodes", watches::nodes(watching(), client()));
         let version = watches::api_server(watching(), client(), history);
-        parts.spawn_until_stopped("ask the API server for its version", version);
+        parts.spawn_until_stopped("API server version", version);
         let (asked, all) = (client(), kinds.to_vec());
         let discovering = discovery.run(move || {
             let (client, kinds) = (asked.clone(), all.clone());

@@ -1,5 +1,5 @@
-//! A running operator, as seen from outside. Each question has a deadline; an answer is read up to a
-//! limit and never trusted to be what was asked for: something else may listen there.
+//! A client of a running operator. Each request has a deadline; a response is read up to a limit and validated, as
+//! another program may listen there.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,27 +18,27 @@ use crate::app::config::ResyncConfig;
 use crate::kubernetes::diagnosis::root_cause;
 use crate::registry::operations::{Operation, OperationId};
 
-/// The operator asks the API server first, for which it takes 5 s at most.
+/// The operator first sends a review to the API server, for at most 5 s.
 const DEADLINE: Duration = Duration::from_secs(15);
 /// Connecting takes milliseconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// An operation has about 1 KiB, and the names of all pools some 100.
+/// An operation has about 1 KiB, the names of all pools about 100 KiB.
 const ANSWER_LIMIT: usize = 1 << 20;
-/// How much of a text that is no answer of ours is shown.
+/// How many characters of an unknown response are shown.
 const SHOWN: usize = 200;
 
-/// Why there is no answer.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum OperatorError {
-    /// The URL is none.
+    /// The URL is invalid.
     #[error(
-        "{server:?} is not the URL of an operator: it has a scheme (http or https), a host and a port, as in http://127.0.0.1:8080"
+        "{server:?} is not a valid URL of an operator: it needs a scheme (http or https), a host and a port, as in http://127.0.0.1:8080"
     )]
     BadServer {
-        /// What was given.
+        /// The given URL.
         server: String,
     },
-    /// There is no certificate to compare with.
+    /// The certificates of the authority cannot be read.
     #[error("Cannot read certificates in PEM from {}, which --certificate-authority names: {why}", path.display())]
     BadAuthority {
         /// The file.
@@ -49,62 +49,62 @@ pub enum OperatorError {
     /// The token cannot be sent.
     #[error("What was given as a token is none: it has characters that no token has")]
     BadToken,
-    /// Nobody answers.
+    /// The operator does not respond.
     #[error(
-        "Cannot reach the operator at {server}: {why}; does it run there? From outside of the cluster: \
+        "Cannot reach the operator at {server}: {why}; is it running there? From outside of the cluster: \
          kubectl port-forward -n node-insights deployment/node-insights 8443, and --server https://127.0.0.1:8443 \
-         --insecure-skip-tls-verify; or name another place with --server"
+         --insecure-skip-tls-verify; or set another URL with --server"
     )]
     Unreachable {
-        /// Where.
+        /// The URL.
         server: String,
         /// What happened.
         why: String,
     },
-    /// The operator says no.
-    #[error("The operator at {server} says: {error}")]
-    Refused {
-        /// Where.
+    /// The operator rejected the request.
+    #[error("The operator at {server} rejected the request: {error}")]
+    Rejected {
+        /// The URL.
         server: String,
-        /// Its own words.
+        /// The operator's message.
         error: String,
     },
-    /// Somebody else answers.
+    /// The response is not from an operator of this version.
     #[error(
         "What answers at {server} is no operator of this version ({status}): {text:?}; check --server"
     )]
     Unknown {
-        /// Where.
+        /// The URL.
         server: String,
-        /// The status of the answer.
+        /// The status of the response.
         status: StatusCode,
-        /// The beginning of the answer.
+        /// The beginning of the response.
         text: String,
     },
 }
 
-/// What came of a wish to start an operation.
+/// A started operation.
 pub(super) struct Started {
     pub(super) operation: Operation,
-    /// It ran already.
+    /// It was already running.
     pub(super) ran: bool,
 }
 
-/// Whose certificate is taken for the operator's.
+/// Which certificates are accepted from the operator.
 pub(super) enum Trust {
-    /// One that an authority has signed which this machine trusts.
+    /// One signed by an authority that this machine trusts.
     Machine,
-    /// One that a certificate in this file has signed, or one of these.
+    /// One of this file, or one signed by one of this file.
     File(PathBuf),
     /// Any.
-    Anybody,
+    Any,
 }
 
 impl Trust {
     pub(super) fn of(config: &ResyncConfig) -> Self {
         match &config.certificate_authority {
             Some(path) => Self::File(path.clone()),
-            None if config.insecure_skip_tls_verify => Self::Anybody,
+            None if config.insecure_skip_tls_verify => Self::Any,
             None => Self::Machine,
         }
     }
@@ -121,7 +121,7 @@ fn certificates(path: &Path) -> Result<Vec<Vec<u8>>, OperatorError> {
         .collect::<Result<_, _>>()
         .map_err(|error| bad(error.to_string()))?;
     if found.is_empty() {
-        return Err(bad("there is none".to_owned()));
+        return Err(bad("the file has no certificate".to_owned()));
     }
     Ok(found)
 }
@@ -131,9 +131,9 @@ pub(super) struct Operator {
     server: String,
 }
 
-/// What the operator says when it does not do what it was asked.
+/// The operator's response to a rejected request.
 #[derive(Deserialize)]
-struct Refusal {
+struct Rejection {
     error: String,
 }
 
@@ -152,13 +152,13 @@ impl Operator {
         config.connect_timeout = Some(CONNECT_TIMEOUT);
         config.default_retry = false;
         if is_plain {
-            // Else the authorities of the machine are read, and it is an error when there are none.
+            // Without this, the machine's authorities are read, and missing ones are an error.
             config.root_cert = Some(Vec::new());
         }
         match trust {
             Trust::Machine => {}
             Trust::File(path) => config.root_cert = Some(certificates(path)?),
-            Trust::Anybody => {
+            Trust::Any => {
                 config.root_cert = Some(Vec::new());
                 config.accept_invalid_certs = true;
             }
@@ -169,12 +169,12 @@ impl Operator {
         })
     }
 
-    /// Where the port shows an operation.
+    /// The URL of an operation.
     pub(super) fn url(&self, id: &OperationId) -> String {
         format!("{}/operations/{id}", self.server)
     }
 
-    /// Has everything compared, or the nodes of one pool evaluated again.
+    /// Starts a full compare, or the evaluation of the nodes of one pool.
     pub(super) async fn start(
         &self,
         pool: Option<&str>,
@@ -197,7 +197,7 @@ impl Operator {
         })
     }
 
-    /// The operation once it has got further, or after `wait`, whatever comes first.
+    /// The operation, as soon as it has progressed, or after `wait` at the latest.
     pub(super) async fn further(
         &self,
         id: &OperationId,
@@ -254,7 +254,7 @@ impl Operator {
             return Ok((status, operation));
         }
         match serde_json::from_slice(body) {
-            Ok(Refusal { error }) if !status.is_success() => Err(OperatorError::Refused {
+            Ok(Rejection { error }) if !status.is_success() => Err(OperatorError::Rejected {
                 server: server(),
                 error: plain(&error),
             }),
@@ -267,7 +267,7 @@ impl Operator {
     }
 }
 
-/// The text as a terminal may show it.
+/// The text without control characters.
 pub(super) fn plain(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { ' ' } else { c })

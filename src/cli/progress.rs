@@ -1,4 +1,4 @@
-//! How far an operation is, on stderr: a bar on a terminal, else a line now and then.
+//! The progress of an operation on stderr: a bar on a terminal, otherwise periodic lines.
 
 use std::io::{IsTerminal, Write as _, stderr};
 use std::time::Duration;
@@ -8,10 +8,10 @@ use tokio::time::Instant;
 
 use crate::registry::operations::Operation;
 
-/// In a log a line says that it goes on, and more of them say nothing more.
+/// Often enough to show that it still runs, without flooding a log.
 const BETWEEN_LINES: Duration = Duration::from_secs(10);
 const BAR: &str = "{prefix} [{bar:40}] {pos}/{len} {elapsed}";
-/// Before it is known how much there is to do.
+/// While the total is unknown.
 const NO_BAR: &str = "{prefix} {elapsed}";
 
 pub(super) enum Progress {
@@ -20,7 +20,7 @@ pub(super) enum Progress {
 }
 
 impl Progress {
-    /// Shows that `operation` has begun.
+    /// Begins to show `operation`.
     pub(super) fn begin(operation: &Operation) -> Self {
         let mut progress = if stderr().is_terminal() {
             let target = ProgressDrawTarget::stderr();
@@ -35,7 +35,7 @@ impl Progress {
         progress
     }
 
-    /// Shows how far it is now.
+    /// Shows the current progress.
     pub(super) fn show(&mut self, operation: &Operation) {
         let (done, total) = (operation.progress.done, operation.progress.total);
         match self {
@@ -60,7 +60,7 @@ impl Progress {
         }
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub(super) fn end(&self) {
         match self {
             Self::Bar(bar) => bar.finish_and_clear(),

@@ -1,7 +1,7 @@
-//! `node-insights resync`: has a running operator compare everything, or evaluate one pool again.
+//! `node-insights resync`: makes a running operator compare everything, or evaluate one pool again.
 //!
-//! The operation is the operator's: it goes on when this ends. What came of it goes to stdout, one line
-//! each; progress and hints go to stderr.
+//! The operation runs in the operator, and continues when this process ends. Results go to stdout, one per line;
+//! progress and hints go to stderr.
 
 use std::io::{self, Write as _, stderr, stdout};
 use std::process::ExitCode;
@@ -16,14 +16,14 @@ use super::token::{self, TokenError};
 use crate::app::config::ResyncConfig;
 use crate::registry::operations::{Operation, OperationId, OperationState};
 
-/// How long the operator may put an answer off while nothing is new: the bar tells the seconds.
+/// How long the operator may delay its response while nothing changes: the bar shows the seconds.
 const WAIT: Duration = Duration::from_secs(1);
-/// Least time between two questions: something in between may not know how to wait.
+/// Minimum time between two requests, as a proxy may respond without waiting.
 const PACE: Duration = Duration::from_millis(250);
-/// Ended by Ctrl-C, as shells have it: 128 and the number of the signal.
+/// Exit code after Ctrl-C, as in shells: 128 plus the number of the signal.
 const INTERRUPTED: u8 = 130;
 
-/// Why it was not done, or not seen to be done.
+/// Why the operation did not succeed, or its outcome is unknown.
 #[derive(Debug, thiserror::Error)]
 pub enum ResyncError {
     /// There is no token.
@@ -32,10 +32,10 @@ pub enum ResyncError {
     /// It was not started.
     #[error(transparent)]
     NotStarted(#[from] OperatorError),
-    /// Ctrl-C would end this without a word.
+    /// Ctrl-C cannot be handled.
     #[error("Cannot listen for Ctrl-C")]
     NoSignal(#[source] io::Error),
-    /// It was started, and then the operator did not answer any more.
+    /// It was started, then the operator stopped responding.
     #[error("Lost sight of operation/{id}, which may go on")]
     Lost {
         /// Its id.
@@ -55,22 +55,22 @@ pub enum ResyncError {
     },
 }
 
-/// Starts what `config` asks for, and waits for it if `config` says so.
+/// Starts the operation of `config`, and waits for it if `config` requests that.
 ///
 /// # Errors
-/// When it was not started, and, for who waits, when it did not succeed.
+/// When it was not started, or did not succeed while this waited for it.
 pub async fn run(config: &ResyncConfig) -> Result<ExitCode, ResyncError> {
     let operator = Operator::at(&config.server, &Trust::of(config))?;
     let token = token::find(config.token_file.as_deref())?;
     let Started { operation, ran } = operator.start(config.pool.as_deref(), &token).await?;
     let id = &operation.id;
-    // From here on it is known what to say.
+    // From here on, Ctrl-C prints how to follow the operation.
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ResyncError::NoSignal)?;
     let did = if ran { "runs already" } else { "started" };
-    // Whoever closed stdout does not want to know.
+    // Stdout may be closed.
     let _ = writeln!(stdout(), "operation/{id} {did}");
     if !config.wait {
-        let _ = writeln!(stderr(), "See how far it is: curl {}", operator.url(id));
+        let _ = writeln!(stderr(), "Show its progress: curl {}", operator.url(id));
         return Ok(ExitCode::SUCCESS);
     }
 
@@ -84,7 +84,7 @@ pub async fn run(config: &ResyncConfig) -> Result<ExitCode, ResyncError> {
         let url = operator.url(id);
         let _ = writeln!(
             stderr(),
-            "operation/{id} goes on; see how far it is: curl {url}; \
+            "operation/{id} goes on; show its progress: curl {url}; \
              cancel it: curl -X DELETE -H \"Authorization: Bearer $TOKEN\" {url}"
         );
         return Ok(ExitCode::from(INTERRUPTED));
@@ -95,12 +95,7 @@ pub async fn run(config: &ResyncConfig) -> Result<ExitCode, ResyncError> {
     })?;
     if operation.state != OperationState::Succeeded {
         return Err(ResyncError::Ended {
-            message: plain(
-                operation
-                    .message
-                    .as_deref()
-                    .unwrap_or("it does not say why"),
-            ),
+            message: plain(operation.message.as_deref().unwrap_or("without a message")),
             state: operation.state,
             id: operation.id,
         });
@@ -109,7 +104,7 @@ pub async fn run(config: &ResyncConfig) -> Result<ExitCode, ResyncError> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Shows how far it is until it has ended.
+/// Shows the progress until the operation has ended.
 async fn follow(
     operator: &Operator,
     id: &OperationId,
@@ -127,7 +122,7 @@ async fn follow(
     }
 }
 
-/// How it ended, in one line.
+/// The outcome in one line.
 fn summary(operation: &Operation) -> String {
     let seconds = operation
         .finished_at

@@ -1,12 +1,12 @@
-//! The token that is shown to the operator. Read when it is needed, and never printed.
+//! The token for the operator. Read when it is needed, and never printed.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The variable that has a token. No flag is for it: everybody on a machine sees the arguments of others.
+/// The environment variable with the token. There is no flag, as all users of a machine can see arguments.
 const VARIABLE: &str = "NODE_INSIGHTS_TOKEN";
-/// Where a pod has the token of its service account.
+/// The token of a pod's service account.
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
 /// Why there is no token.
@@ -14,7 +14,7 @@ const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount/tok
 pub enum TokenError {
     /// None was given.
     #[error(
-        "Starting this needs a token of the cluster, of an account to which the ClusterRole node-insights-operate is bound: \
+        "This needs a token of an account to which the ClusterRole node-insights-operate is bound: \
          kubectl create token NAME -n NAMESPACE > FILE, then --token-file FILE (or {VARIABLE})"
     )]
     None,
@@ -31,7 +31,7 @@ pub enum TokenError {
     Empty(String),
 }
 
-/// The token in `file`, else in the environment, else of the pod.
+/// The token of `file`, of the environment, or of the pod, in this order.
 pub(super) fn find(file: Option<&Path>) -> Result<String, TokenError> {
     let variable = std::env::var(VARIABLE).ok();
     find_among(file, variable, Path::new(SERVICE_ACCOUNT))
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_wins_over_the_environment_and_that_over_the_pod() {
+    fn a_file_has_priority_over_the_environment_and_the_environment_over_the_pod() {
         let folder = tempfile::tempdir().unwrap();
         let [file, pod] = ["file", "pod"].map(|name| {
             let path = folder.path().join(name);
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_token_there_is_how_to_get_one() {
+    fn a_missing_token_is_reported_with_how_to_get_one() {
         let folder = tempfile::tempdir().unwrap();
         let missing = folder.path().join("missing");
         let error = find_among(None, None, &missing).unwrap_err().to_string();

@@ -1,5 +1,4 @@
-//! What a Node says of itself, whoever updates it: whether it takes workloads, and whether it runs the control
-//! plane.
+//! What every Node reports, with any provider: whether it takes workloads, and whether it runs the control plane.
 
 use jiff::Timestamp;
 
@@ -9,23 +8,23 @@ use super::state::Finding;
 use super::text;
 use crate::api::types::ConditionStatus;
 
-/// Whether the labels say that the node runs the control plane.
+/// Whether the node runs the control plane, by its labels.
 #[must_use]
 pub fn runs_control_plane(labels: &Labels) -> bool {
     labels.contains("node-role.kubernetes.io/control-plane")
         || labels.contains("node-role.kubernetes.io/master")
 }
 
-/// Whether the condition is there and has this status.
+/// Whether the condition exists and has this status.
 fn has_status(condition: Option<&NodeCondition>, status: ConditionStatus) -> bool {
     condition.is_some_and(|condition| condition.status == status)
 }
 
-/// Why the node takes no workloads, if it does not; several reasons are joined, and the time is the
-/// earliest that is known. A node that does not say whether it is ready counts as ready.
+/// Why the node is unavailable; `None` when it is available. Several reasons are joined, with the earliest known
+/// time. A node without a Ready condition counts as ready.
 ///
-/// A condition that is Unknown is not reported, which is not the same as bad. When the kubelet stops, all that it
-/// reports becomes Unknown with one message: that is said once.
+/// An Unknown condition means "not reported", not "bad". When the kubelet stops, all its conditions become Unknown
+/// with the same message, which is shown once.
 #[must_use]
 pub fn availability(node: &NodeFacts) -> Option<Finding> {
     let conditions = &node.conditions;
@@ -63,8 +62,8 @@ pub fn availability(node: &NodeFacts) -> Option<Finding> {
         } else {
             let what = if is_unknown { unreported } else { bad };
             match text::summary(&condition.message) {
-                said if said.is_empty() => what.to_owned(),
-                said => format!("{what}: {said}"),
+                detail if detail.is_empty() => what.to_owned(),
+                detail => format!("{what}: {detail}"),
             }
         };
         problems.push((reason, message, condition.since));

@@ -1,11 +1,11 @@
-//! Values of types that the operator does not know: what a provider reads of a Node or of another object.
+//! Type-erased values: what a provider reads from a Node or from another object.
 
 use std::any::Any;
 use std::fmt::Debug;
 
-/// A value of some type that can be compared with another one, and turned back into its type.
+/// A type-erased value that can be compared and downcast.
 pub trait Erased: Any + Debug + Send + Sync {
-    /// Whether the other one has the same type and is equal.
+    /// Whether the other value has the same type and is equal.
     fn is_same(&self, other: &dyn Erased) -> bool;
 }
 

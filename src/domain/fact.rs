@@ -1,7 +1,7 @@
 //! Kinds of objects that evaluations read, and how an object becomes a fact.
 //!
-//! A kind is a Rust type that implements [`Fact`]: what of an object matters, and nothing else. Facts that are
-//! equal lead to the same evaluation, so a change of anything else of the object costs none.
+//! A kind is a Rust type that implements [`Fact`] and holds only the fields that matter. Equal facts give the same
+//! evaluation, so a change of any other field causes no evaluation.
 
 use std::any::TypeId;
 use std::collections::BTreeMap;
@@ -14,28 +14,28 @@ use serde::de::DeserializeOwned;
 
 use super::erased::{Erased, downcast};
 
-/// What of an object of one kind matters to an evaluation.
+/// The fields of an object that matter to an evaluation.
 pub trait Fact: PartialEq + Debug + Send + Sync + Sized + 'static {
     /// Where the objects are, and how they are read.
     const KIND: KindSpec;
 
-    /// The fact that an object is.
+    /// Parses an object.
     fn parse(object: &Object<'_>) -> Parsed<Self>;
 
-    /// Under what the fact can be found beside its name.
+    /// Adds the index keys of the fact, in addition to its name.
     fn index(&self, _: &mut Keys) {}
 }
 
-/// What came of parsing an object.
+/// The result of parsing an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Parsed<F> {
     /// The fact.
     Fact(F),
     /// The object is of no interest.
     Ignored,
-    /// A part of the object cannot be read; this is what remains, and what is wrong.
+    /// A part of the object cannot be read: the rest, and the error.
     Flawed(F, String),
-    /// The object cannot be read; what was known of it before stays.
+    /// The object cannot be read; its previous fact stays.
     Unreadable(String),
 }
 
@@ -59,17 +59,17 @@ pub struct KindSpec {
     pub versions: &'static [&'static str],
     /// Kind, in CamelCase.
     pub kind: &'static str,
-    /// Plural name: the one in URLs, in the permission, in `/readyz` and in metrics.
+    /// Plural name, as in URLs, RBAC rules, `/readyz` and metrics.
     pub plural: &'static str,
-    /// Whether the objects are in namespaces.
+    /// Whether the objects are namespaced.
     pub namespaced: bool,
     /// How much of an object is read.
     pub read: Read,
     /// Which objects are read.
     pub select: Select,
-    /// Whether the operator is ready without it.
+    /// Whether the operator can be ready without the kind.
     pub need: Need,
-    /// It is served everywhere, and counts as served where one of its objects is a fact.
+    /// The kind is served on every cluster, and counts as served only where one of its objects is a fact.
     pub only_where_found: bool,
 }
 
@@ -78,7 +78,7 @@ pub struct KindSpec {
 pub enum Read {
     /// All of it.
     Whole,
-    /// The metadata only: the API server sends nothing else.
+    /// The metadata only; the API server sends nothing else.
     Metadata,
 }
 
@@ -87,25 +87,25 @@ pub enum Read {
 pub enum Select {
     /// All.
     All,
-    /// Those of this name.
+    /// The objects of this name.
     Named(&'static str),
-    /// Those that this label selector matches.
+    /// The objects that match this label selector.
     Labelled(&'static str),
 }
 
-/// Whether the operator is ready without a kind.
+/// Whether the operator can be ready without a kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
-    /// It has to be served, and readable.
+    /// The kind must be served and readable.
     Always,
-    /// Where it is served it has to be readable: nothing is evaluated before.
+    /// Where the kind is served it must be readable; no node is evaluated before.
     WhereServed,
-    /// What it would add is missing where it is not readable, and nothing else.
+    /// Where the kind is not readable, only the details that it adds are missing.
     Optional,
 }
 
 impl KindSpec {
-    /// A kind whose objects are read whole, all of them, and have no namespace; needed where it is served.
+    /// A cluster-scoped kind whose objects are all read whole; required where it is served.
     #[must_use]
     pub const fn new(
         group: &'static str,
@@ -126,7 +126,7 @@ impl KindSpec {
         }
     }
 
-    /// The same, in namespaces: objects are named `namespace/name`.
+    /// The same, namespaced: objects are named `namespace/name`.
     #[must_use]
     pub const fn namespaced(self) -> Self {
         Self {
@@ -144,19 +144,19 @@ impl KindSpec {
         }
     }
 
-    /// The same, but these objects only.
+    /// The same, limited to these objects.
     #[must_use]
     pub const fn select(self, select: Select) -> Self {
         Self { select, ..self }
     }
 
-    /// The same, needed otherwise.
+    /// The same, with another [`Need`].
     #[must_use]
     pub const fn need(self, need: Need) -> Self {
         Self { need, ..self }
     }
 
-    /// The same, but watched only where one of its objects is a fact: for a kind of Kubernetes itself.
+    /// The same, but watched only where one of its objects is a fact; for built-in kinds of Kubernetes.
     #[must_use]
     pub const fn only_where_found(self) -> Self {
         Self {
@@ -184,22 +184,22 @@ pub struct Object<'a> {
 }
 
 impl<'a> Object<'a> {
-    /// The object that this JSON is, with the metadata that is in it.
+    /// An object from its JSON and the metadata parsed from it.
     #[must_use]
     pub fn new(meta: &'a Meta, json: &'a str) -> Self {
         Self { meta, json }
     }
 
-    /// Reads a type that has the fields that matter.
+    /// Deserializes the fields that `T` has.
     ///
     /// # Errors
-    /// When the object does not have them so.
+    /// When the object does not match `T`.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, String> {
         serde_json::from_str(self.json).map_err(|error| error.to_string())
     }
 }
 
-/// Metadata of an object, as far as it can matter.
+/// The metadata of an object that can matter.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Meta {
@@ -246,7 +246,7 @@ impl Meta {
         self.deletion_timestamp.is_some()
     }
 
-    /// By what the object is known: its name, after its namespace where it has one.
+    /// `namespace/name`, or the name of a cluster-scoped object.
     #[must_use]
     pub fn key(&self) -> Arc<str> {
         match &self.namespace {
@@ -256,12 +256,12 @@ impl Meta {
     }
 }
 
-/// Under what a fact, or a node, can be found: names of indexes, and keys in them.
+/// The index keys of a fact or a node: pairs of index name and key.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Keys(Vec<(&'static str, Box<str>)>);
 
 impl Keys {
-    /// The fact can be found in `index` under `key`.
+    /// Adds a key of `index`.
     pub fn add(&mut self, index: &'static str, key: &str) {
         self.0.push((index, key.into()));
     }
@@ -271,7 +271,7 @@ impl Keys {
     }
 }
 
-/// A kind, whatever type its facts have.
+/// A kind with the type of its facts erased.
 #[derive(Debug, Clone, Copy)]
 pub struct Kind {
     /// Where its objects are, and how they are read.
@@ -282,7 +282,7 @@ pub struct Kind {
 }
 
 impl Kind {
-    /// The kind whose facts are of this type.
+    /// The kind whose facts have this type.
     #[must_use]
     pub fn of<F: Fact>() -> Self {
         Self {
@@ -299,7 +299,7 @@ impl Kind {
         }
     }
 
-    /// The fact that an object is.
+    /// Parses an object.
     #[must_use]
     pub fn parse(&self, object: &Object<'_>) -> Parsed<Arc<dyn Erased>> {
         (self.parse)(object)

@@ -1,8 +1,8 @@
-//! What is known of the cluster beside its nodes, and who has read it.
+//! Everything that is known about the cluster except its nodes, and the readers of each fact.
 //!
-//! Facts are kept by reference: an object by its name, an entry of an index, all objects of a kind, whether a kind
-//! can be read at all, the versions in a pool, the version of the API server. An evaluation reads them through a
-//! [`View`], which notes what it reads, present or not. When a fact changes, exactly its readers are named.
+//! A fact is an object by name, an entry of an index, all objects of a kind, the availability of a kind, the versions
+//! in a pool, or the version of the API server. An evaluation reads facts through a [`View`], which records every
+//! read, also of absent facts. A change of a fact returns exactly its readers.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
@@ -28,7 +28,7 @@ pub enum Availability {
     Listing,
     /// All its objects are known.
     Ready,
-    /// The API server does not let the operator read it; why.
+    /// The API server rejects reads of the kind; the error.
     Rejected(Arc<str>),
 }
 
@@ -54,17 +54,17 @@ impl fmt::Display for Unavailable {
     }
 }
 
-/// What is known of the cluster beside its nodes.
+/// Everything that is known about the cluster except its nodes.
 #[derive(Debug)]
 pub struct Facts {
     kinds: Vec<KindTable>,
     pools: BTreeMap<Arc<str>, PoolEntry>,
-    /// How many nodes have a key.
+    /// Number of nodes by index and key.
     nodes: BTreeMap<&'static str, BTreeMap<Box<str>, NodesEntry>>,
     api_server: Option<Arc<str>>,
     api_server_place: Place,
     readers: Readers,
-    /// What the places are that go away with their last reader.
+    /// The owner of each place that is removed with its last reader.
     owners: BTreeMap<Place, Owner>,
 }
 
@@ -72,9 +72,9 @@ pub struct Facts {
 struct KindTable {
     kind: Kind,
     availability: Availability,
-    /// Whether the kind can be read.
+    /// Place of the kind's availability.
     availability_place: Place,
-    /// All its objects.
+    /// Place of the list of all its objects.
     all_place: Place,
     objects: BTreeMap<Arc<str>, ObjectEntry>,
     indexes: BTreeMap<&'static str, BTreeMap<Box<str>, IndexEntry>>,
@@ -82,7 +82,7 @@ struct KindTable {
 
 #[derive(Debug)]
 struct ObjectEntry {
-    /// None: somebody has looked for it.
+    /// `None` when the object does not exist but was read.
     fact: Option<Arc<dyn Erased>>,
     place: Place,
 }
@@ -105,7 +105,7 @@ struct NodesEntry {
     place: Place,
 }
 
-/// What a place is.
+/// What a place stands for.
 #[derive(Debug, Clone)]
 enum Owner {
     Object(usize, Arc<str>),
@@ -115,7 +115,7 @@ enum Owner {
 }
 
 impl Facts {
-    /// Nothing is known yet of these kinds, each of a type of its own.
+    /// An empty store of these kinds, each with its own type.
     #[must_use]
     pub fn new(kinds: &[Kind]) -> Self {
         let mut readers = Readers::default();
@@ -148,18 +148,18 @@ impl Facts {
         View::new(self)
     }
 
-    /// Somebody who will read.
+    /// Adds a reader without reads.
     pub fn add_reader(&mut self) -> Reader {
         self.readers.add_reader()
     }
 
-    /// Forgets a reader.
+    /// Removes a reader.
     pub fn remove_reader(&mut self, reader: Reader) {
         let left = self.readers.remove_reader(reader);
         self.clean(left);
     }
 
-    /// This is what the reader depends on, from now on and alone.
+    /// Replaces the reads of a reader.
     pub fn record(&mut self, reader: Reader, reads: Reads) {
         let Reads {
             mut places,
@@ -170,7 +170,7 @@ impl Facts {
         self.clean(left);
     }
 
-    /// Whether the kind at this place of the table can be read has changed; who has to know.
+    /// Sets the availability of the kind at this index; returns the readers to evaluate if it changed.
     pub fn set_availability(&mut self, kind: usize, availability: Availability) -> Vec<Reader> {
         let Some(table) = self.kinds.get_mut(kind) else {
             return Vec::new();
@@ -188,13 +188,13 @@ impl Facts {
         self.readers.of(place).to_vec()
     }
 
-    /// Whether the kind at this place of the table can be read.
+    /// The availability of the kind at this index.
     #[must_use]
     pub fn availability(&self, kind: usize) -> Option<&Availability> {
         Some(&self.kinds.get(kind)?.availability)
     }
 
-    /// How many objects of the kind at this place of the table are known.
+    /// The number of known objects of the kind at this index.
     #[must_use]
     pub fn count(&self, kind: usize) -> usize {
         self.kinds.get(kind).map_or(0, |table| {
@@ -206,8 +206,8 @@ impl Facts {
         })
     }
 
-    /// Takes in an object that is new or has changed, or none where it is gone or of no interest; who has to know,
-    /// if that is a change.
+    /// Stores the fact of an object, or removes it with `None`. Returns the readers to evaluate, or `None` if nothing
+    /// changed.
     pub fn apply(
         &mut self,
         kind: usize,
@@ -229,7 +229,7 @@ impl Facts {
         let mut places = vec![self.kinds.get(kind)?.all_place];
         self.change_indexes(kind, name, before.as_deref(), fact.as_deref(), &mut places);
         places.push(self.put(kind, name, fact));
-        // While not all are known, whoever looks is told that, and is a reader of that.
+        // Until the list is complete, reads return `Unavailable` and depend on the availability only.
         if self.kinds.get(kind)?.availability != Availability::Ready {
             return Some(Vec::new());
         }
@@ -243,7 +243,7 @@ impl Facts {
         Some(readers)
     }
 
-    /// Forgets the objects that a complete list does not have; how many there were, and who has to know.
+    /// Removes objects that are not in a complete list; returns their number and the readers to evaluate.
     pub fn retain(&mut self, kind: usize, listed: &HashSet<String>) -> (usize, Vec<Reader>) {
         let Some(table) = self.kinds.get(kind) else {
             return (0, Vec::new());
@@ -262,7 +262,7 @@ impl Facts {
         (gone.len(), readers)
     }
 
-    /// The API server has another version; who has to know.
+    /// Sets the version of the API server; returns the readers to evaluate.
     pub fn set_api_server_version(&mut self, version: Option<Arc<str>>) -> Vec<Reader> {
         if self.api_server == version {
             return Vec::new();
@@ -271,7 +271,7 @@ impl Facts {
         self.readers.of(self.api_server_place).to_vec()
     }
 
-    /// A node has other keys than before, or is new or gone; who has to know.
+    /// Counts a node that was added, removed or has new keys; returns the readers to evaluate.
     pub fn count_node(&mut self, before: &Keys, after: &Keys) -> Vec<Reader> {
         if before == after {
             return Vec::new();
@@ -297,7 +297,7 @@ impl Facts {
         readers
     }
 
-    /// The versions in a pool have changed; who may be behind another one now.
+    /// Changes the versions in a pool; returns the readers to evaluate if the newest versions changed.
     pub fn change_versions(
         &mut self,
         pool: &Arc<str>,
@@ -319,7 +319,7 @@ impl Facts {
         readers
     }
 
-    /// How much is kept: places, and what they belong to.
+    /// Number of stored places and owners.
     #[cfg(test)]
     pub(crate) fn size(&self) -> usize {
         self.owners.len() + self.readers.counts().0
@@ -329,7 +329,7 @@ impl Facts {
         self.kinds.get(kind)?.objects.get(name)?.fact.clone()
     }
 
-    /// Keeps the fact; where.
+    /// Stores the fact and returns its place.
     fn put(&mut self, kind: usize, name: &Arc<str>, fact: Option<Arc<dyn Erased>>) -> Place {
         let is_gone = fact.is_none();
         let place = self.place_of(Owner::Object(kind, Arc::clone(name)));
@@ -386,7 +386,7 @@ impl Facts {
     }
 }
 
-/// Reads of one kind that are not recorded, so that a test sees what that leads to.
+/// Disables recording of reads of one kind, so that a test can show the effect.
 #[cfg(test)]
 pub(crate) mod blind {
     use std::cell::Cell;
@@ -395,7 +395,7 @@ pub(crate) mod blind {
         static KIND: Cell<Option<usize>> = const { Cell::new(None) };
     }
 
-    /// Until this is dropped.
+    /// Ends when dropped.
     pub(crate) struct Blind;
 
     pub(crate) fn to(kind: usize) -> Blind {

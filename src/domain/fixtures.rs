@@ -1,4 +1,4 @@
-//! Builders for tests: nodes that are healthy until a test says otherwise.
+//! Builders for tests: nodes are healthy unless a test changes them.
 
 pub(crate) mod schema;
 
@@ -13,7 +13,7 @@ use super::labels::Labels;
 use super::node::{Cordon, NodeCondition, NodeConditions, NodeFacts, Removal};
 use crate::api::types::ConditionStatus;
 
-/// The moment that is `seconds` after the tests' own beginning of time.
+/// The time `seconds` after the epoch of the tests.
 pub(crate) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_790_000_000 + seconds).unwrap()
 }
@@ -34,7 +34,7 @@ pub(crate) struct NodeBuilder {
     facts: NodeFacts,
 }
 
-/// A node that is ready and of which nothing else is known.
+/// A ready node without any other facts.
 pub(crate) fn node(name: &str) -> NodeBuilder {
     NodeBuilder {
         labels: BTreeMap::new(),
@@ -79,7 +79,7 @@ impl NodeBuilder {
         self.label(&format!("node-role.kubernetes.io/{role}"), "")
     }
 
-    /// What a provider takes from the node, in place of what it took before.
+    /// Changes the evidence of a provider on the node.
     pub(crate) fn evidence<E: Any + Clone + Default + Erased>(
         mut self,
         change: impl FnOnce(&mut E),

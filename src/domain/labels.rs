@@ -1,7 +1,6 @@
-//! Labels, and the selectors over them.
+//! Labels and label selectors.
 //!
-//! Every label of every node is kept, because a pool's selector may name any of them, and later
-//! another one.
+//! All labels of all nodes are stored, because the selector of a pool may use any of them and can change.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
@@ -12,21 +11,20 @@ use super::rows::Rows;
 pub struct Labels(Rows<2>);
 
 impl Labels {
-    /// The labels of `pairs`; two sets of the same labels in another order are not equal, so callers
-    /// pass them sorted.
+    /// The labels of `pairs`. Callers pass them sorted: sets in different orders are not equal.
     pub fn new<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str), IntoIter: Clone>) -> Self {
         Self(Rows::new(
             pairs.into_iter().map(|(key, value)| [key, value]),
         ))
     }
 
-    /// The value of `key`, if the label is there.
+    /// The value of `key`, if the label exists.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&str> {
         self.0.find(key).map(|[_, value]| value)
     }
 
-    /// Whether the label is there, whatever its value.
+    /// Whether the label exists, with any value.
     #[must_use]
     pub fn contains(&self, key: &str) -> bool {
         self.get(key).is_some()
@@ -38,7 +36,7 @@ impl Labels {
     }
 }
 
-/// A label selector that was read once and matches many times.
+/// A parsed label selector.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Selector(Vec<Requirement>);
 
@@ -50,7 +48,7 @@ enum Requirement {
     DoesNotExist(String),
 }
 
-/// A selector that cannot be understood.
+/// A selector that cannot be parsed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "The node selector has the operator '{operator}' for the label '{key}'; known are In, NotIn, Exists and DoesNotExist"
@@ -61,11 +59,11 @@ pub struct SelectorError {
 }
 
 impl Selector {
-    /// Reads a selector. `None` is one that matches nothing: nil or empty, by the Machine Config
-    /// Operator's rule (elsewhere in Kubernetes an empty selector matches everything).
+    /// Parses a selector. Returns `None` for a nil or empty selector, which matches nothing in the Machine Config
+    /// Operator (elsewhere in Kubernetes an empty selector matches everything).
     ///
     /// # Errors
-    /// When an expression has an operator that does not exist.
+    /// When an expression has an unknown operator.
     pub fn parse(selector: Option<&LabelSelector>) -> Result<Option<Self>, SelectorError> {
         let Some(LabelSelector {
             match_expressions,
@@ -97,7 +95,7 @@ impl Selector {
         Ok((!requirements.is_empty()).then_some(Self(requirements)))
     }
 
-    /// Whether every requirement holds for `labels`.
+    /// Whether `labels` meet every requirement.
     #[must_use]
     pub fn matches(&self, labels: &Labels) -> bool {
         self.0.iter().all(|requirement| match requirement {
@@ -131,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_label_with_an_empty_value_is_there() {
+    fn a_label_with_an_empty_value_exists() {
         let labels = Labels::new([("node-role.kubernetes.io/worker", ""), ("zone", "a")]);
         assert_eq!(labels.get("node-role.kubernetes.io/worker"), Some(""));
         assert_eq!(labels.get("zone"), Some("a"));

@@ -1,31 +1,31 @@
-//! What happens to a node that people want to be told of: the start and the end of its update, the start of
-//! its drain, and that it is degraded.
+//! Milestones of a node for which Events and notifications are sent: start and end of its update, start of its
+//! drain, and degradation.
 //!
-//! Read from what an insight says now and what it said before, so it does not depend on who wrote it before,
-//! or on how many changes went by unwritten in between.
+//! Milestones are derived from the insight's previous status and the current state, so they do not depend on the
+//! replica that wrote that status, or on changes that were never written.
 
 use jiff::Timestamp;
 
 use super::state::NodeState;
-use crate::api::insight::Said;
+use crate::api::insight::Reported;
 use crate::api::node::TimelineEntry;
 use crate::api::types::{ConditionStatus, Phase};
 
-/// What happened.
+/// A milestone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Milestone {
-    /// The node's turn has come.
+    /// The update of the node has started.
     UpdateStarted,
-    /// Its workloads are being moved away.
+    /// The workloads are being moved away.
     DrainStarted,
-    /// Something is wrong with it, or with its update.
+    /// The node, or its update, has failed.
     NodeDegraded,
-    /// It was being updated, and now runs what it shall run.
+    /// The update of the node has completed.
     UpdateCompleted,
 }
 
 impl Milestone {
-    /// The name that Events have for it, as their reason.
+    /// The name, used as reason of Events.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -36,14 +36,14 @@ impl Milestone {
         }
     }
 
-    /// The same for people.
+    /// The text of the Event.
     #[must_use]
     pub fn text(self, state: &NodeState) -> String {
         let version = state.version.as_deref();
         let desired = state.desired.as_ref().map(|desired| &*desired.version);
         match self {
             Self::UpdateStarted => match (version, desired) {
-                // Told afterwards: what it ran before is not known any more.
+                // Reported late: the previous version is no longer known.
                 _ if state.phase == Phase::Completed => {
                     "An update of the node has started".to_owned()
                 }
@@ -68,58 +68,64 @@ impl Milestone {
     }
 }
 
-/// What has happened to the node since its insight `said` that, oldest first, and when.
+/// The milestones since the status `reported`, oldest first, with their times.
 #[must_use]
-pub fn since(said: Said, state: &NodeState) -> Vec<(Milestone, Timestamp)> {
-    let first_unsaid = first_unsaid(said, &state.timeline);
+pub fn since(reported: Reported, state: &NodeState) -> Vec<(Milestone, Timestamp)> {
+    let first_unreported = first_unreported(reported, &state.timeline);
     let mut passed = passed(&state.timeline);
-    passed.retain(|(index, _, _)| *index >= first_unsaid);
-    let is_degraded = state.degraded.status == ConditionStatus::True && !said.degraded;
+    passed.retain(|(index, _, _)| *index >= first_unreported);
+    let is_degraded = state.degraded.status == ConditionStatus::True && !reported.degraded;
     dated(passed, is_degraded, state)
 }
 
-/// What has happened to the node `after` that moment and is in what its insight `said`, oldest first. Whoever wrote
-/// it may have ended before it told of it. What was there when the node was first seen is nothing that happened.
+/// The milestones `after` a time that the status `reported` already contains, oldest first: the process that wrote
+/// it may have stopped before it recorded the Event. The state in which the node was first seen is no milestone.
 #[must_use]
-pub fn said_after(after: Timestamp, said: Said, state: &NodeState) -> Vec<(Milestone, Timestamp)> {
+pub fn reported_after(
+    after: Timestamp,
+    reported: Reported,
+    state: &NodeState,
+) -> Vec<(Milestone, Timestamp)> {
     let timeline = &state.timeline;
-    let is_last_said =
-        |entry: &TimelineEntry| entry.phase == said.phase && entry.start_time == said.phase_start;
-    let (Some(first), Some(last_said)) =
-        (timeline.first(), timeline.iter().rposition(is_last_said))
-    else {
+    let is_last_reported = |entry: &TimelineEntry| {
+        entry.phase == reported.phase && entry.start_time == reported.phase_start
+    };
+    let (Some(first), Some(last_reported)) = (
+        timeline.first(),
+        timeline.iter().rposition(is_last_reported),
+    ) else {
         return Vec::new();
     };
     let mut passed = passed(timeline);
-    passed.retain(|(index, _, at)| (1..=last_said).contains(index) && *at >= after);
+    passed.retain(|(index, _, at)| (1..=last_reported).contains(index) && *at >= after);
     let since = state.degraded.since;
     let is_degraded = state.degraded.status == ConditionStatus::True
-        && said.degraded
+        && reported.degraded
         && since >= after
         && since > first.start_time;
     dated(passed, is_degraded, state)
 }
 
-/// What each phase began, and when, by its place.
+/// The milestones of the timeline: index of the entry, milestone, time.
 fn passed(timeline: &[TimelineEntry]) -> Vec<(usize, Milestone, Timestamp)> {
     let mut passed = Vec::new();
-    let mut is_under_way = false;
+    let mut is_updating = false;
     for (index, entry) in timeline.iter().enumerate() {
         let mut pass = |milestone| passed.push((index, milestone, entry.start_time));
-        if entry.phase.is_in_progress() && !is_under_way {
+        if entry.phase.is_in_progress() && !is_updating {
             pass(Milestone::UpdateStarted);
         }
         if entry.phase == Phase::Draining {
             pass(Milestone::DrainStarted);
         }
-        if entry.phase == Phase::Completed && is_under_way {
+        if entry.phase == Phase::Completed && is_updating {
             pass(Milestone::UpdateCompleted);
         }
-        // Between its steps an update is held up at times, and is the same update.
-        is_under_way = match entry.phase {
+        // A pause between two steps does not end the update.
+        is_updating = match entry.phase {
             Phase::Draining | Phase::Updating | Phase::Rebooting => true,
             Phase::Completed => false,
-            Phase::Pending | Phase::Paused | Phase::Unknown => is_under_way,
+            Phase::Pending | Phase::Paused | Phase::Unknown => is_updating,
         };
     }
     passed
@@ -137,14 +143,14 @@ fn dated(
     all
 }
 
-/// The first phase that the insight did not say yet. Times are whole seconds, and two phases may begin in one.
-fn first_unsaid(said: Said, timeline: &[TimelineEntry]) -> usize {
-    let last_said = timeline
-        .iter()
-        .rposition(|entry| entry.phase == said.phase && entry.start_time == said.phase_start);
-    match last_said {
+/// Index of the first phase that is not reported yet. Times are whole seconds: two phases may begin in the same one.
+fn first_unreported(reported: Reported, timeline: &[TimelineEntry]) -> usize {
+    let last_reported = timeline.iter().rposition(|entry| {
+        entry.phase == reported.phase && entry.start_time == reported.phase_start
+    });
+    match last_reported {
         Some(index) => index + 1,
-        // Somebody edited it, or too much has happened since.
-        None => timeline.partition_point(|entry| entry.start_time <= said.phase_start),
+        // The insight was edited, or the phase is too old for the timeline.
+        None => timeline.partition_point(|entry| entry.start_time <= reported.phase_start),
     }
 }

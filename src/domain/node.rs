@@ -1,8 +1,7 @@
-//! What of a Node matters to an update, read once where the object comes in.
+//! The parts of a Node that matter to an update, parsed once when the object is received.
 //!
-//! What every provider looks at is a field of [`NodeFacts`]. What one of them takes from the Node beside that, as
-//! an annotation of its own, is its evidence, in a type of its own. Facts that are equal lead to the same
-//! evaluation, so a kubelet's heartbeat, which changes nothing here, costs none.
+//! What every provider reads is a field of [`NodeFacts`]. What only one provider reads, such as its own annotations,
+//! is its evidence, in its own type. Equal facts give the same evaluation, so a kubelet heartbeat causes none.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -15,14 +14,14 @@ use super::rows::Rows;
 use super::text;
 use crate::api::types::ConditionStatus;
 
-/// Longest version that is kept.
+/// Longest version that is stored.
 const NAME_LIMIT: usize = 512;
-/// Longest boot ID that is kept: what a status can hold, so that it is the same boot after a restart.
+/// Longest boot ID that is stored. A status can hold it, so it compares equal after a restart of the operator.
 const BOOT_ID_LIMIT: usize = 253;
 const UNSCHEDULABLE_TAINT: &str = "node.kubernetes.io/unschedulable";
 const AUTOSCALER_TAINT: &str = "ToBeDeletedByClusterAutoscaler";
 
-/// A Node as the API server has it, but for what never matters: images, volumes, managed fields, addresses.
+/// A Node without the parts that never matter: images, volumes, managed fields, addresses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NodeObject {
     /// `metadata.name`.
@@ -52,7 +51,7 @@ pub struct NodeObject {
 }
 
 impl NodeObject {
-    /// Value and time of a taint with this key and effect.
+    /// Value and time of the taint with this key and effect.
     #[must_use]
     pub fn taint(&self, key: &str, effect: &str) -> Option<(&str, Option<Timestamp>)> {
         let mut taints = self.taints.iter();
@@ -61,21 +60,21 @@ impl NodeObject {
     }
 }
 
-/// What one provider takes from a Node.
+/// What one provider reads from a Node.
 pub type Evidence = Arc<dyn Erased>;
 
-/// What of a Node matters to an update.
+/// The parts of a Node that matter to an update.
 #[derive(Debug, Clone)]
 pub struct NodeFacts {
     /// `metadata.name`.
     pub name: Arc<str>,
-    /// `metadata.uid`: another one is another node, even of the same name.
+    /// `metadata.uid`: a different UID is a different node, even with the same name.
     pub uid: Arc<str>,
     /// `metadata.labels`.
     pub labels: Labels,
     /// `metadata.deletionTimestamp` is set.
     pub deleting: bool,
-    /// `spec.unschedulable`, with the time of the taint that goes with it where it is known.
+    /// `spec.unschedulable`, with the time of its taint if known.
     pub cordoned: Option<Cordon>,
     /// `status.nodeInfo.kubeletVersion`.
     pub kubelet_version: Option<Arc<str>>,
@@ -83,14 +82,14 @@ pub struct NodeFacts {
     pub boot_id: Option<Arc<str>>,
     /// The conditions that matter.
     pub conditions: NodeConditions,
-    /// Who else wants the node gone, when that is no update.
+    /// Set when the node is removed for another reason than an update.
     pub removal: Option<Removal>,
-    /// What providers take from the Node, each in a type of its own.
+    /// What providers read from the Node, each in its own type.
     pub evidence: Box<[Evidence]>,
 }
 
 impl NodeFacts {
-    /// What matters of a Node, with what providers take from it.
+    /// The facts of a Node, with the evidence of the providers.
     #[must_use]
     pub fn new(node: NodeObject, evidence: Vec<Evidence>) -> Self {
         let taint = |key: &str| node.taints.find(key);
@@ -111,7 +110,7 @@ impl NodeFacts {
         }
     }
 
-    /// What one provider takes from the Node, by its type.
+    /// The evidence of one provider, by its type.
     #[must_use]
     pub fn evidence<E: Any>(&self) -> Option<&E> {
         self.evidence.iter().find_map(|each| downcast(&**each))
@@ -150,7 +149,7 @@ impl PartialEq for NodeFacts {
 /// The node is cordoned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cordon {
-    /// Since when, if it is known.
+    /// Since when, if known.
     pub since: Option<Timestamp>,
 }
 
@@ -161,12 +160,12 @@ pub struct NodeCondition {
     pub status: ConditionStatus,
     /// Since when.
     pub since: Option<Timestamp>,
-    /// Why; empty when it was not said.
+    /// Why; empty when not reported.
     pub message: Box<str>,
 }
 
 impl NodeCondition {
-    /// Whether the condition is there and True.
+    /// Whether the condition exists and is True.
     #[must_use]
     pub fn is_true(condition: Option<&Self>) -> bool {
         condition.is_some_and(|condition| condition.status == ConditionStatus::True)
@@ -186,16 +185,16 @@ pub struct NodeConditions {
     pub drain_in_progress: Option<NodeCondition>,
     /// KEP-5683: pods were evicted.
     pub drained: Option<NodeCondition>,
-    /// KEP-5683: maintenance is to come.
+    /// KEP-5683: maintenance is planned.
     pub maintenance_planned: Option<NodeCondition>,
-    /// KEP-5683: maintenance is under way.
+    /// KEP-5683: maintenance is in progress.
     pub maintenance_in_progress: Option<NodeCondition>,
-    /// KEP-5683: the machine shuts down.
+    /// KEP-5683: the machine is shutting down.
     pub graceful_shutdown_in_progress: Option<NodeCondition>,
 }
 
 impl NodeConditions {
-    /// Those of a Node: type, status, reason, transition time and message of each.
+    /// Reads rows of type, status, reason, transition time and message.
     fn of(rows: &Rows<5>) -> Self {
         let mut conditions = Self::default();
         for [type_, status, _, since, message] in rows.iter() {
@@ -215,7 +214,7 @@ impl NodeConditions {
                 "False" => ConditionStatus::False,
                 _ => ConditionStatus::Unknown,
             };
-            // What a healthy kubelet says of itself ("kubelet has no disk pressure") is never shown.
+            // The message of a healthy condition ("kubelet has no disk pressure") is never shown.
             let is_healthy = status == ConditionStatus::from(type_ == "Ready");
             let message = if is_healthy {
                 String::new()
@@ -232,7 +231,7 @@ impl NodeConditions {
     }
 }
 
-/// Somebody takes the node away for another reason than an update.
+/// Why the node is removed, other than by an update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Removal {
     /// The cluster autoscaler scales down: taint `ToBeDeletedByClusterAutoscaler`.

@@ -1,4 +1,4 @@
-//! A node's state as the status of its insight.
+//! Converts the state of a node to the status of its insight.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ use super::text;
 use crate::api::node::{NodeProgressInsightStatus, condition};
 use crate::api::types::{Condition, ConditionStatus, Phase, TIMELINE_LIMIT};
 
-/// The status of the insight of a node in `state`.
+/// The insight status for `state`.
 #[must_use]
 pub fn project(state: &NodeState) -> NodeProgressInsightStatus {
     let word = |text: &str| text::word(text, 253).map(Cow::into_owned);
@@ -37,8 +37,7 @@ pub fn project(state: &NodeState) -> NodeProgressInsightStatus {
     }
 }
 
-/// What holds the update up: the failure, else why nothing can be told, else what is going on, else
-/// why the node takes no workloads.
+/// The first of: the failure, the current step or why the phase is unknown, why the node is unavailable.
 fn message(state: &NodeState) -> Option<String> {
     let parts = [
         (

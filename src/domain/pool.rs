@@ -1,4 +1,4 @@
-//! Pools: what they are called, what their provider says of them, and which one a node belongs to.
+//! Pools: their identity, what their provider reports, and the membership of nodes.
 
 use std::sync::Arc;
 
@@ -11,15 +11,14 @@ use crate::api::types::{PoolRef, ProviderName, Scope};
 pub struct PoolId {
     /// Name of the pool's insight: unique in the cluster and a valid object name.
     pub name: Arc<str>,
-    /// Where the pool comes from, under the name that its owner knows.
+    /// Where the pool comes from, with the name that its owner uses.
     pub reference: PoolRef,
-    /// Whether the pool is known to run the control plane; a pool made of labels is judged by its
-    /// nodes.
+    /// Whether the pool is known to run the control plane; for a pool of labels the nodes decide.
     pub scope: Scope,
 }
 
 impl PoolId {
-    /// The pool that an object of the cluster is.
+    /// A pool that is an object of the cluster.
     #[must_use]
     pub fn object(name: Arc<str>, reference: PoolRef, scope: Scope) -> Self {
         Self {
@@ -48,7 +47,7 @@ impl PoolId {
         }
     }
 
-    /// The pool of all nodes that have the value `value` for the label `key`.
+    /// The pool of all nodes with the label `key=value`.
     #[must_use]
     pub fn label(key: &LabelKey, value: &str) -> Self {
         let reference = PoolRef {
@@ -64,16 +63,16 @@ impl PoolId {
     }
 }
 
-/// What the provider says of a pool, beside its nodes.
+/// What the provider reports about a pool, in addition to its nodes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PoolFacts {
-    /// Nothing of it is updated until somebody resumes it.
+    /// No node is updated until the pool is resumed.
     pub paused: bool,
-    /// The version that the pool wants, where the pool itself says so.
+    /// The desired version, where the pool itself has one.
     pub desired: Option<Desired>,
-    /// Version of the pool's configuration, where it has one: what an empty pool is evaluated by.
+    /// Version of the pool's configuration, if it has one; an empty pool is evaluated by it.
     pub configured_version: Option<Arc<str>>,
-    /// The object that the pool is, if it is one: its insight goes with it.
+    /// The object behind the pool, if any: it owns the pool's insight.
     pub owner: Option<Owner>,
 }
 
@@ -93,11 +92,11 @@ pub struct Owner {
 /// A pool as its provider describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PoolState {
-    /// Which pool it is.
+    /// Identity of the pool.
     pub id: Arc<PoolId>,
-    /// Who updates its nodes.
+    /// The provider of its nodes.
     pub provider: ProviderName,
-    /// What the provider says of it.
+    /// What the provider reports.
     pub facts: PoolFacts,
 }
 
@@ -106,9 +105,9 @@ pub struct PoolState {
 pub enum Membership {
     /// Exactly one.
     Pool(Arc<PoolId>),
-    /// None: no selector matches, or the node is not for pools at all.
+    /// None: no selector matches, or the node cannot be in a pool.
     None,
-    /// Several that exclude each other; their names, sorted.
+    /// Several pools that exclude each other; their names, sorted.
     Conflict(Vec<Arc<str>>),
 }
 

@@ -1,15 +1,14 @@
-//! What the insights of pools are called outside OpenShift, where a pool is a role or the value of a label.
+//! Names of pool insights outside OpenShift, where a pool is a role or a label value.
 //!
-//! Two pools never share a name, whatever texts roles and labels are. There are two kinds of names, and no name
-//! is of both:
+//! Names are unique for any roles and labels. There are two disjoint forms:
 //!
-//! - Plain ones, as nearly all are: a role without a dot, `worker`; and a label's value, a dot and the label's
-//!   name, `blue.nodegroup`.
-//! - Hashed ones, for texts that have no plain name: their first part ends with a dash and a hash in
-//!   [`HASH_LENGTH`] digits, as in `big-pool-3f…c1.nodegroup`. A plain name has none that ends so.
+//! - Plain, in nearly all cases: a role without a dot (`worker`), or label value, dot and label name
+//!   (`blue.nodegroup`).
+//! - Hashed, for texts without a valid plain name: the first part ends with a dash and a hash of [`HASH_LENGTH`]
+//!   digits, as in `big-pool-3f…c1.nodegroup`. The first part of a plain name never ends like that.
 //!
-//! So a plain name is that of one pool, as the label's name can be read from its end; and a hashed one too, as the
-//! hash is over all that the pool is.
+//! A plain name is unique because it ends with the label name; a hashed name because the hash covers the whole
+//! identity of the pool.
 
 use std::fmt::Write as _;
 
@@ -21,22 +20,22 @@ use crate::api::types::PoolRef;
 const NAME_LIMIT: usize = 253;
 /// Longest part of a name between its dots.
 const PART_LIMIT: usize = 63;
-/// Hexadecimal digits of a hash: 128 bits, so that nobody finds two pools with the same. Shorter ends of digits,
-/// which tools give to the names that they make up, stay plain.
+/// Hexadecimal digits of a hash: 128 bits, so that collisions cannot be constructed. Names with shorter hexadecimal
+/// suffixes, as tools generate them, stay plain.
 const HASH_LENGTH: usize = 32;
 
-/// A label that names pools, among all that do.
+/// A label whose values name pools.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LabelKey {
     key: String,
-    /// What follows the dot in the names of its pools, made fit.
+    /// The valid suffix after the dot in the names of its pools.
     suffix: String,
-    /// No plain name of a pool of this label can be one of another label.
+    /// Plain names of this label cannot collide with those of another label.
     is_distinct: bool,
 }
 
 impl LabelKey {
-    /// All labels that name pools in a cluster; those that are there twice count once.
+    /// All labels that name pools in a cluster, without duplicates.
     #[must_use]
     pub fn all(keys: &[String]) -> Vec<Self> {
         let mut distinct: Vec<&str> = Vec::new();
@@ -71,20 +70,20 @@ impl LabelKey {
         &self.key
     }
 
-    /// What is before the `/` of the key.
+    /// The part of the key before the `/`.
     #[must_use]
     pub fn group(&self) -> &str {
         split(&self.key).0
     }
 
-    /// What is after it.
+    /// The part of the key after the `/`.
     #[must_use]
     pub fn resource(&self) -> &str {
         split(&self.key).1
     }
 
-    /// `<value>.<label name>`: node groups and node pools of the same name do exist side by side (EKS with
-    /// Karpenter). For two keys that share the label name, the key's prefix follows.
+    /// `<value>.<label name>`, because a node group and a node pool can have the same name (EKS with Karpenter). If
+    /// two keys share the label name, the prefix of the key is appended.
     pub(super) fn pool_name(&self, pool: &PoolRef) -> String {
         let plain = format!("{}.{}", pool.name, self.suffix);
         if self.is_distinct && is_plain(&plain) {
@@ -110,7 +109,7 @@ fn split(key: &str) -> (&str, &str) {
     key.split_once('/').unwrap_or(("", key))
 }
 
-/// The name of the label, and its prefix too if another of `keys` has the same name.
+/// The name of the label, with its prefix if another of `keys` has the same name.
 fn suffix(key: &str, keys: &[&str]) -> String {
     let (group, resource) = split(key);
     let is_shared = keys
@@ -123,7 +122,7 @@ fn suffix(key: &str, keys: &[&str]) -> String {
     }
 }
 
-/// Whether a text can be a name, and is not like a hashed one.
+/// Whether a text is a valid name that does not look like a hashed one.
 fn is_plain(name: &str) -> bool {
     let first = name.split('.').next().unwrap_or(name);
     let end = first.rsplit('-').next().unwrap_or(first);
@@ -134,7 +133,7 @@ fn is_plain(name: &str) -> bool {
     is_object_name(name) && !is_like_a_hash
 }
 
-/// Whether the API server takes it as the name of an object (a DNS-1123 subdomain).
+/// Whether the API server accepts it as an object name (a DNS-1123 subdomain).
 fn is_object_name(name: &str) -> bool {
     let is_alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     name.len() <= NAME_LIMIT
@@ -149,14 +148,14 @@ fn is_object_name(name: &str) -> bool {
         })
 }
 
-/// What can be read of the pool's name, the hash of all that the pool is, and the suffix.
+/// The readable part of the pool's name, the hash of the pool's identity, and the suffix.
 fn hashed(kind: &str, pool: &PoolRef, suffix: &str) -> String {
     let readable = fitting(&pool.name.replace('.', "-"), PART_LIMIT - HASH_LENGTH - 1);
     let mut name = readable;
     if !name.is_empty() {
         name.push('-');
     }
-    // With their lengths, so that no two pools are the same text.
+    // Lengths are included, so that the texts of two pools always differ.
     let PoolRef {
         group,
         resource,
@@ -180,7 +179,7 @@ fn hashed(kind: &str, pool: &PoolRef, suffix: &str) -> String {
     name
 }
 
-/// `text` in lower case with dashes for what a name cannot have, at most `limit` long; may be empty.
+/// `text` in lower case, with dashes for invalid characters and at most `limit` long; may be empty.
 fn fitting(text: &str, limit: usize) -> String {
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '.';
     let text: String = text
@@ -189,7 +188,7 @@ fn fitting(text: &str, limit: usize) -> String {
         .map(|c| if fits(c) { c } else { '-' })
         .take(limit)
         .collect();
-    // Between dots, too, a part begins and ends with a letter or digit.
+    // Each part between dots must begin and end with a letter or digit.
     let parts = text.split('.').map(|part| {
         let part = part.get(..PART_LIMIT).unwrap_or(part);
         part.trim_matches('-')
@@ -214,11 +213,11 @@ mod tests {
     }
 
     #[test]
-    fn a_pool_is_called_as_its_owner_calls_it_with_the_name_of_the_label() {
+    fn a_plain_name_is_the_owners_name_of_the_pool_and_the_label_name() {
         for value in [
             "default",
             "blue-1",
-            // As eksctl and Terraform make them up.
+            // As eksctl and Terraform generate them.
             "ng-6c9a2e1b",
             "blue-20230516085555716900000012",
             "a-6f8d3c1e-1b2c-4d5e-8f90-a1b2c3d4e5f6",
@@ -233,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn the_prefix_follows_where_two_labels_have_one_name() {
+    fn the_prefix_is_appended_when_two_labels_share_a_name() {
         let keys = keys(&["a.example/pool", "b.example/pool", "a.example/pool", "pool"]);
         let names: Vec<String> = keys
             .iter()
@@ -244,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn the_name_of_a_text_that_is_no_name_can_be_read_and_stays_the_same() {
+    fn an_invalid_text_gets_a_readable_and_stable_name() {
         assert_eq!(
             name("example.com/pool", "Big_Pool"),
             "big-pool-afd636b544489649417df1e5c2ecd656.pool"
@@ -258,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_one_of_an_object_however_long_the_texts_are() {
+    fn long_texts_give_valid_object_names() {
         let key = format!("{}/{}", "p.".repeat(126), "k".repeat(300));
         let key = keys(&[&key, &format!("x/{}", "k".repeat(300))]);
         let name = PoolId::label(&key[0], &"x".repeat(400)).name;

@@ -1,4 +1,4 @@
-//! A pool's nodes as the status of the pool's insight.
+//! Aggregates the nodes of a pool into the status of the pool's insight.
 //!
 //! Percentages come from counts, never counts from percentages.
 
@@ -14,7 +14,7 @@ use super::text;
 use crate::api::pool::{Assessment, PoolProgressInsightStatus, Summary, SummaryType, condition};
 use crate::api::types::{Condition, ConditionStatus, Phase, Scope};
 
-/// Names of degraded nodes that a condition's message lists; the rest is counted.
+/// How many degraded nodes a condition message names; the others are counted.
 const NAMED_NODES: usize = 5;
 
 /// A pool and a consistent snapshot of its nodes.
@@ -97,8 +97,7 @@ fn small(count: usize) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }
 
-/// The status of the pool's insight, given the one it had before. Times are kept where nothing
-/// changed.
+/// The status of the pool's insight. Conditions whose status is the same as in `past` retain their times.
 #[must_use]
 pub fn project(
     view: &PoolView,
@@ -122,13 +121,13 @@ pub fn project(
                     .iter()
                     .find(|condition| condition.type_ == type_)
             });
-            let kept = past
+            let retained = past
                 .filter(|past| past.status == status)
                 .map(|past| past.last_transition_time);
             Condition {
                 type_: type_.to_owned(),
                 status,
-                last_transition_time: kept.unwrap_or(now),
+                last_transition_time: retained.unwrap_or(now),
                 reason: reason.to_owned(),
                 message,
             }
@@ -152,7 +151,7 @@ pub fn project(
     }
 }
 
-/// The first that holds. A partly updated pool between two batches is Progressing, not Pending.
+/// The first assessment that applies. A partly updated pool between two batches is Progressing, not Pending.
 fn assess(view: &PoolView, counts: &Counts) -> Assessment {
     if counts.total == 0 {
         let current = match (&view.facts().configured_version, &view.facts().desired) {
@@ -301,8 +300,8 @@ fn scope(view: &PoolView) -> Scope {
     }
 }
 
-/// The version that most outdated nodes run; of all nodes when none is outdated. The older text wins
-/// a tie, so that the answer does not depend on any order.
+/// The most common version of the outdated nodes, or of all nodes when none is outdated. The lexically smallest
+/// version wins a tie, so that the result does not depend on the order.
 fn version(view: &PoolView) -> Option<Arc<str>> {
     let most_common = |nodes: &mut dyn Iterator<Item = &Arc<NodeState>>| {
         let mut counts: BTreeMap<Arc<str>, usize> = BTreeMap::new();
@@ -320,7 +319,7 @@ fn version(view: &PoolView) -> Option<Arc<str>> {
         .or_else(|| view.facts().configured_version.clone())
 }
 
-/// What most outdated nodes shall run, else most nodes, where the pool itself does not say.
+/// The most common desired version of the outdated nodes, else of all nodes.
 fn common_desired(nodes: &[Arc<NodeState>]) -> Option<&Desired> {
     let most_common = |outdated: bool| {
         let mut counts: BTreeMap<&str, (usize, &Desired)> = BTreeMap::new();

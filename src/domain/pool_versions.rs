@@ -1,7 +1,7 @@
-//! The kubelet versions of one pool, and which of them a node of the pool is behind.
+//! The kubelet versions of one pool, and the newer version of each node.
 //!
-//! Versions are ordered partially: a pool may have several newest ones, as builds of two vendors, or one build
-//! that is numbered beside others that are not. Each node is measured by what is newer than its own.
+//! Versions are ordered partially: a pool may have several newest versions, such as builds of two vendors, or a
+//! numbered and an unnumbered build. Each node is compared with a version that is newer than its own.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -13,8 +13,8 @@ use super::version::Version;
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct PoolVersions(BTreeMap<PoolVersion, usize>);
 
-/// A version as a node says it. Two texts may be one version; the text is part of it, so that the newest does not
-/// depend on who came first.
+/// A version as a node reports it. Two texts may be the same version; the text is part of the order, so that the
+/// newest version does not depend on the order of insertion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PoolVersion {
     version: Version,
@@ -22,7 +22,7 @@ pub struct PoolVersion {
 }
 
 impl PoolVersion {
-    /// Reads a version; `None` when it cannot be compared with others.
+    /// Parses a version; `None` when it cannot be compared.
     #[must_use]
     pub fn parse(text: &Arc<str>) -> Option<Self> {
         Some(Self {
@@ -33,7 +33,7 @@ impl PoolVersion {
 }
 
 impl Ord for PoolVersion {
-    /// For sorting: what is newer comes later.
+    /// For sorting, newer versions last.
     fn cmp(&self, other: &Self) -> Ordering {
         self.version
             .total_cmp(&other.version)
@@ -53,7 +53,7 @@ impl PoolVersions {
         *self.0.entry(version).or_default() += 1;
     }
 
-    /// Counts a node less.
+    /// Removes a node that runs `version`.
     pub fn remove(&mut self, version: &PoolVersion) {
         if let Some(count) = self.0.get_mut(version) {
             *count -= 1;
@@ -63,7 +63,7 @@ impl PoolVersions {
         }
     }
 
-    /// Whether no node says its version.
+    /// Whether no node reports its version.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -77,15 +77,15 @@ impl PoolVersions {
         Some(Arc::clone(&newer.text))
     }
 
-    /// What decides for every node: as long as it stays the same, nobody is behind another version.
+    /// The newest versions: while they stay the same, [`Self::newer_than`] stays the same for every node.
     #[must_use]
     pub fn decisive(&self) -> Vec<PoolVersion> {
         self.newest().cloned().collect()
     }
 
-    /// Of the newest release its last build, and the last one of each vendor who numbers builds; what sorts last
-    /// comes first. Nothing else is the newest that some version is older than: whatever is of an older release is
-    /// older than the first, and a build that is not numbered is newer than none of its release.
+    /// The last build of the newest release, and the last build of each vendor that numbers builds, in descending
+    /// order. No other version can be the newest one above some version: older releases are older than the first,
+    /// and an unnumbered build is not newer than any build of its release.
     fn newest(&self) -> impl Iterator<Item = &PoolVersion> {
         let last = self.0.keys().next_back();
         let mut vendor_before = None;

@@ -1,9 +1,9 @@
 //! Rows of texts in one allocation.
 //!
-//! A Node has dozens of labels, annotations, taints and conditions. As a map of strings 30 labels take about 4 KB;
-//! as one string they take what their characters take.
+//! A Node has dozens of labels, annotations, taints and conditions. 30 labels take about 4 KB as a map of strings;
+//! one string takes only its characters.
 
-/// Separates the fields. It cannot be in a label, and a row that has one in another text is left out.
+/// Separates the fields. It cannot occur in a label; rows with it in another text are left out.
 const SEPARATOR: char = '\u{0}';
 
 /// Rows of `N` texts each, compact and immutable.
@@ -11,7 +11,7 @@ const SEPARATOR: char = '\u{0}';
 pub struct Rows<const N: usize>(Box<str>);
 
 impl<const N: usize> Rows<N> {
-    /// These rows; the same rows in another order are not equal, so callers that compare pass them sorted.
+    /// Stores the rows. Callers that compare pass them sorted: rows in different orders are not equal.
     pub fn new<'a>(rows: impl IntoIterator<Item = [&'a str; N], IntoIter: Clone>) -> Self {
         let rows = rows.into_iter();
         let length = |row: [&str; N]| row.iter().map(|field| field.len() + 1).sum::<usize>();
@@ -40,7 +40,7 @@ impl<const N: usize> Rows<N> {
         })
     }
 
-    /// The first row that begins with `key`.
+    /// The first row whose first field is `key`.
     #[must_use]
     pub fn find(&self, key: &str) -> Option<[&str; N]> {
         self.iter().find(|row| row.first() == Some(&key))
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_come_back_as_they_were_with_their_empty_fields() {
+    fn rows_are_returned_unchanged_with_empty_fields() {
         let rows = Rows::new([["a", "", "x"], ["b", "y", ""]]);
         let all: Vec<[&str; 3]> = rows.iter().collect();
         assert_eq!(all, [["a", "", "x"], ["b", "y", ""]]);
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_with_a_separator_is_left_out_and_spoils_no_other() {
+    fn only_the_row_with_a_separator_is_left_out() {
         let rows = Rows::new([["a", "1\u{0}b"], ["c", "2"]]);
         assert_eq!(rows.iter().collect::<Vec<_>>(), [["c", "2"]]);
     }

@@ -1,4 +1,4 @@
-//! The state of a node: an evaluation, and since when it has held.
+//! The state of a node: an evaluation with the times of its conditions.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -13,24 +13,23 @@ use crate::api::types::{
     ConditionStatus, DesiredVersionSource, Phase, ProviderName, Scope, UpdateKind,
 };
 
-/// Phase changes that are remembered of a node: the last three or four updates. The insight shows
-/// fewer.
-pub const TIMELINE_KEPT: usize = 16;
+/// Phase changes stored per node: three or four updates. The insight shows fewer.
+pub const TIMELINE_LIMIT: usize = 16;
 
-/// Reason of the Updating condition after a restart that was seen. It is kept until something else
-/// happens, so that it does not depend on when the operator was started.
+/// Reason of the Updating condition after an observed reboot. It stays until something else happens, so that it
+/// survives a restart of the operator.
 pub const REBOOTED: &str = "Rebooted";
 
-/// What a provider says of a node, without any time of its own.
+/// The result of a provider for a node, without times.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Evaluation {
-    /// How far the update is.
+    /// Phase of the update.
     pub phase: Phase,
     /// What the update changes.
     pub kind: Option<UpdateKind>,
     /// Version that the node runs.
     pub version: Option<Arc<str>>,
-    /// Version that the node is to run.
+    /// Desired version of the node.
     pub desired: Option<Desired>,
     /// The Updating condition.
     pub updating: Finding,
@@ -38,18 +37,18 @@ pub struct Evaluation {
     pub available: Finding,
     /// The Degraded condition.
     pub degraded: Finding,
-    /// When the node is to be evaluated again even if nothing changes, because time alone changes the answer.
+    /// When to evaluate the node again if nothing changes, because the result depends on the time.
     pub again_at: Option<Timestamp>,
-    /// The step is concluded from what any updater does, as from a cordon: who knows better is believed.
+    /// The step is inferred from what any updater does, such as a cordon: overlays may replace it.
     pub is_inferred: bool,
 }
 
-/// A version that a node is to run, and who says so.
+/// The desired version of a node, and its source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Desired {
     /// The version.
     pub version: Arc<str>,
-    /// Who says so.
+    /// Where it was read.
     pub source: DesiredVersionSource,
 }
 
@@ -62,12 +61,12 @@ pub struct Finding {
     pub reason: &'static str,
     /// Why, for people.
     pub message: Cow<'static, str>,
-    /// Since when, if something in the cluster says so.
+    /// Since when, if the cluster has a time.
     pub since: Option<Timestamp>,
 }
 
 impl Finding {
-    /// A finding whose time nothing in the cluster tells.
+    /// A finding without a time.
     pub fn new(
         status: impl Into<ConditionStatus>,
         reason: &'static str,
@@ -81,7 +80,7 @@ impl Finding {
         }
     }
 
-    /// That all is as it should be.
+    /// A finding with the reason `AsExpected`.
     #[must_use]
     pub fn as_expected(status: bool) -> Self {
         Self::new(status, "AsExpected", "")
@@ -101,8 +100,8 @@ pub struct NodeStateCondition {
     pub since: Timestamp,
 }
 
-/// Everything that is known of the update of one node. Two states that are equal look the same to
-/// users; times move only when what they belong to changes, so they do not disturb the comparison.
+/// Everything that is known about the update of one node. Equal states look the same to users. Times change only
+/// together with their conditions, so they do not affect the comparison.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeState {
     /// Name of the node.
@@ -111,13 +110,13 @@ pub struct NodeState {
     pub uid: Arc<str>,
     /// Its pool.
     pub pool: Option<Arc<PoolId>>,
-    /// Who updates it.
+    /// Its provider.
     pub provider: ProviderName,
-    /// Who else had a say.
+    /// The overlays that refined the evaluation.
     pub overlays: Box<[ProviderName]>,
     /// Whether it runs the control plane.
     pub scope: Scope,
-    /// How far the update is.
+    /// Phase of the update.
     pub phase: Phase,
     /// Since when.
     pub phase_start: Timestamp,
@@ -125,7 +124,7 @@ pub struct NodeState {
     pub kind: Option<UpdateKind>,
     /// Version that the node runs.
     pub version: Option<Arc<str>>,
-    /// Version that the node is to run.
+    /// Desired version of the node.
     pub desired: Option<Desired>,
     /// The Updating condition.
     pub updating: NodeStateCondition,
@@ -135,18 +134,18 @@ pub struct NodeState {
     pub degraded: NodeStateCondition,
     /// The last phases, oldest first.
     pub timeline: Box<[TimelineEntry]>,
-    /// The boot that the state speaks of.
+    /// The boot that the state belongs to.
     pub boot_id: Option<Arc<str>>,
-    /// When it is to be evaluated again even if nothing changes.
+    /// When to evaluate the node again if nothing changes.
     pub again_at: Option<Timestamp>,
 }
 
-/// Who evaluated a node, and what it belongs to.
+/// Provider, overlays, pool and scope of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Belonging {
-    /// Who updates it.
+    /// Its provider.
     pub provider: ProviderName,
-    /// Who else had a say.
+    /// The overlays that refined the evaluation.
     pub overlays: Box<[ProviderName]>,
     /// Its pool.
     pub pool: Option<Arc<PoolId>>,
@@ -155,8 +154,8 @@ pub struct Belonging {
 }
 
 impl NodeState {
-    /// The state that follows from `evaluation`, given what was known before. Times are kept where
-    /// nothing changed; a new one is what the cluster says, else `now`.
+    /// The state for `evaluation`. Times of unchanged conditions are retained from `past`; a new time is the one
+    /// that the cluster reports, else `now`.
     #[must_use]
     pub fn new(
         evaluation: Evaluation,
@@ -218,7 +217,7 @@ impl NodeState {
         self.pool.as_ref().map(|pool| Arc::clone(&pool.name))
     }
 
-    /// Whether the node is known not to run what it is to run.
+    /// Whether the node is known to be outdated.
     #[must_use]
     pub fn is_outdated(&self) -> bool {
         match self.phase {
@@ -241,13 +240,13 @@ fn dated(finding: Finding, past: Option<Since>, now: Timestamp) -> NodeStateCond
     } = finding;
     let since = match past {
         Some(past) if past.status == status => past.since,
-        // A clock that is ahead of ours must not put the transition into the future.
+        // A clock that is ahead must not put the transition into the future.
         Some(_) | None => since.map_or(now, |since| since.min(now)),
     };
     NodeStateCondition {
         status,
         reason,
-        // Messages quote names, and names come from outside.
+        // Messages quote names from outside.
         message: text::message(&message).into(),
         since,
     }
@@ -256,8 +255,8 @@ fn dated(finding: Finding, past: Option<Since>, now: Timestamp) -> NodeStateCond
 fn timeline(past: Option<&History>, entry: TimelineEntry) -> Box<[TimelineEntry]> {
     let before = past.map_or(&[][..], |past| &past.timeline);
     let new = Some(entry).filter(|entry| before.last() != Some(entry));
-    let kept = TIMELINE_KEPT - usize::from(new.is_some());
-    let from = before.len().saturating_sub(kept);
+    let retained = TIMELINE_LIMIT - usize::from(new.is_some());
+    let from = before.len().saturating_sub(retained);
     before[from..].iter().copied().chain(new).collect()
 }
 
@@ -270,7 +269,7 @@ pub struct Since {
     pub since: Timestamp,
 }
 
-/// What was known of a node before: from the last evaluation, or, after a start, from its insight.
+/// The previous state of a node: from the last evaluation or, after a start, from its insight.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct History {
     /// The last phase.
@@ -289,7 +288,7 @@ pub struct History {
     pub boot_id: Option<Arc<str>>,
     /// What the last update changed.
     pub kind: Option<UpdateKind>,
-    /// The last thing that was said of the node is that it was restarted.
+    /// The last Updating condition has the reason [`REBOOTED`].
     pub rebooted: bool,
 }
 
@@ -314,8 +313,8 @@ impl From<&NodeState> for History {
 }
 
 impl History {
-    /// What a node's insight says of the time before this process started. A condition that somebody
-    /// removed by hand counts from the start of the phase.
+    /// Reads the history from a node's insight after a start of the process. A condition that was removed by hand
+    /// starts with the phase.
     #[must_use]
     pub fn from_status(status: &NodeProgressInsightStatus) -> Self {
         let since = |name: &str| {
@@ -350,8 +349,7 @@ impl History {
         }
     }
 
-    /// What the phases alone say; `None` when there are none. Since when the conditions hold is not
-    /// among it.
+    /// The history from phases alone, without times of conditions; `None` when there are no phases.
     #[must_use]
     pub fn from_timeline(timeline: &[TimelineEntry]) -> Option<Self> {
         let last = timeline.last()?;
@@ -372,8 +370,8 @@ impl History {
         })
     }
 
-    /// The same, with the phases before it that are remembered elsewhere. Where both know of a time,
-    /// this one is right: the other may be older.
+    /// The same, with earlier phases that are stored elsewhere. Where both overlap, this one wins: the other may be
+    /// older.
     #[must_use]
     pub fn with_earlier(self, remembered: &[TimelineEntry]) -> Self {
         let Some(first) = self.timeline.first() else {

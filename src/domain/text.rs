@@ -1,17 +1,17 @@
-//! Text that others wrote, made fit for a status.
+//! Sanitizes external text for a status.
 //!
-//! Annotations and reasons come from outside: lengths are capped, control characters go, and nothing
-//! is ever cut in the middle of a character.
+//! Annotations and reasons come from outside: lengths are limited, control characters are removed, and texts are
+//! truncated only between characters.
 
 use std::borrow::Cow;
 
 use crate::api::types::{MESSAGE_LIMIT, SUMMARY_LIMIT};
 
-/// Stands for what was cut off.
+/// Replaces the truncated part.
 const ELLIPSIS: char = '…';
 
-/// The text for a condition's message: line breaks stay, other control characters become blanks, at
-/// most [`MESSAGE_LIMIT`] characters.
+/// The text for a condition message: line breaks stay, other control characters become blanks, at most
+/// [`MESSAGE_LIMIT`] characters.
 #[must_use]
 pub fn message(text: &str) -> Cow<'_, str> {
     let text = text.trim_matches(|c: char| c.is_whitespace() || c.is_control());
@@ -19,7 +19,7 @@ pub fn message(text: &str) -> Cow<'_, str> {
         return Cow::Borrowed(text);
     }
     let cleaned = text.chars().map(|c| if is_unwanted(c) { ' ' } else { c });
-    Cow::Owned(cut(cleaned, MESSAGE_LIMIT))
+    Cow::Owned(truncate(cleaned, MESSAGE_LIMIT))
 }
 
 /// The text in one line, words separated by single blanks, at most [`SUMMARY_LIMIT`] characters.
@@ -34,7 +34,7 @@ pub fn summary(text: &str) -> String {
             line.push(' ');
         }
         line.push_str(word);
-        // Enough to know that it will be cut: a reason may be a quarter of a megabyte.
+        // Long enough to be truncated: a reason may have 256 KB.
         if line.len() > 4 * SUMMARY_LIMIT {
             break;
         }
@@ -42,7 +42,7 @@ pub fn summary(text: &str) -> String {
     if line.len() <= SUMMARY_LIMIT {
         return line;
     }
-    cut(line.chars(), SUMMARY_LIMIT)
+    truncate(line.chars(), SUMMARY_LIMIT)
 }
 
 /// A short word (a version, a boot ID, a name): no control characters, trimmed, at most `limit`
@@ -57,14 +57,14 @@ pub fn word(text: &str, limit: usize) -> Option<Cow<'_, str>> {
     (!word.is_empty()).then(|| word.chars().take(limit).collect())
 }
 
-/// FNV-1a: a hash that is the same in every version of every program, as a name has to be.
+/// FNV-1a: a hash that is the same in every version of every program, as names require.
 pub(crate) fn fnv1a(text: &str) -> u32 {
     text.bytes().fold(0x811c_9dc5, |hash, byte| {
         (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
     })
 }
 
-/// Visible ASCII and blanks, as nearly all texts are: cheaper to see than the rest.
+/// Whether the text is visible ASCII and blanks, as nearly all texts are: a cheap check.
 fn is_plain(text: &str) -> bool {
     text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
 }
@@ -73,7 +73,7 @@ fn is_unwanted(c: char) -> bool {
     c.is_control() && c != '\n'
 }
 
-fn cut(text: impl Iterator<Item = char>, limit: usize) -> String {
+fn truncate(text: impl Iterator<Item = char>, limit: usize) -> String {
     let mut out = String::new();
     let mut text = text.enumerate().peekable();
     while let Some((index, c)) = text.next() {
@@ -96,11 +96,11 @@ mod tests {
     }
 
     #[test]
-    fn a_condition_message_is_cut_at_the_limit_of_the_api_by_characters() {
+    fn a_condition_message_is_truncated_at_the_character_limit_of_the_api() {
         let long = "ä".repeat(MESSAGE_LIMIT + 1);
-        let cut = message(&long);
-        assert_eq!(cut.chars().count(), MESSAGE_LIMIT);
-        assert!(cut.ends_with(ELLIPSIS));
+        let truncated = message(&long);
+        assert_eq!(truncated.chars().count(), MESSAGE_LIMIT);
+        assert!(truncated.ends_with(ELLIPSIS));
         let fits = "ä".repeat(MESSAGE_LIMIT);
         assert_eq!(message(&fits), fits);
     }

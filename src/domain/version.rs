@@ -1,20 +1,20 @@
-//! Kubelet and API server versions: free text that often, not always, can be compared.
+//! Kubelet and API server versions: free text that can usually be compared.
 //!
 //! `v1.31.2-eks-94953ac`, `v1.30.1-gke.1187000`, `v1.29.4+k3s1`, `v1.33.0-rc.1`.
 //!
-//! The order is partial. Three numbers decide, then the stage of a pre-release (`-alpha.1`, `-rc.1`), which
-//! comes before the release and all builds of it. Of two builds of the same release one is older only where
-//! their vendor numbers its builds. A hash has no order, builds of two vendors have none, and a version without
-//! a suffix is neither older nor newer than one with a suffix: kubelets on Windows report none.
+//! The order is partial. Three numbers decide, then the stage of a pre-release (`-alpha.1`, `-rc.1`), which is
+//! older than the release and all its builds. Builds of the same release are ordered only where their vendor
+//! numbers them. Hashes and builds of different vendors have no order, and a version without a suffix is neither
+//! older nor newer than one with a suffix: kubelets on Windows report none.
 
 use std::cmp::Ordering;
 
-/// What vendors put before the number of a build, where a higher number is a newer build: GKE, k3s, RKE2, Tanzu.
+/// Prefixes of build numbers of vendors whose higher number is the newer build: GKE, k3s, RKE2, Tanzu.
 const NUMBERED_BUILDS: [&str; 4] = ["gke.", "k3s", "rke2r", "vmware."];
 
-/// A version that can be compared; one that cannot be read is `None` from [`Version::parse`].
+/// A parsed version.
 ///
-/// Ordered partially, see the [module](self). Two are equal only if nothing tells them apart.
+/// Ordered partially, see the [module](self). Versions are equal only if they do not differ at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Version {
     numbers: [u64; 3],
@@ -37,14 +37,14 @@ enum Part {
 /// What follows the release. [`Version::total_cmp`] relies on the order of the variants.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Build {
-    /// Says nothing of older and newer; empty when there is no suffix.
+    /// A build without an order; empty when there is no suffix.
     Other(String),
     /// The vendor, as an index into [`NUMBERED_BUILDS`], and its numbers.
     Numbered(usize, Vec<u64>),
 }
 
 impl Version {
-    /// Reads `v1.31.2` with whatever follows.
+    /// Parses `v1.31.2` with any suffix; `None` when it cannot be read.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.strip_prefix('v').unwrap_or(text);
@@ -69,8 +69,8 @@ impl Version {
         (self.numbers[0], self.numbers[1])
     }
 
-    /// A total order that the partial one is contained in, for sorting: what is newer comes later, but what
-    /// comes later need not be newer.
+    /// A total order for sorting that extends the partial one: a newer version is always later, but a later one is
+    /// not always newer.
     #[must_use]
     pub fn total_cmp(&self, other: &Self) -> Ordering {
         self.cmp_release(other)
@@ -83,7 +83,7 @@ impl Version {
         self.cmp_release(other).is_eq()
     }
 
-    /// Whose numbered build it is, if it is one.
+    /// The vendor of a numbered build, as an index into `NUMBERED_BUILDS`.
     #[must_use]
     pub fn vendor(&self) -> Option<usize> {
         match &self.build {
@@ -92,12 +92,11 @@ impl Version {
         }
     }
 
-    /// Whether this is what somebody means who names `wanted`: the same build, or any build where one of the two
-    /// does not say which.
+    /// Whether this version meets `wanted`: the same release, and the same build where both have one.
     fn meets(&self, wanted: &Self) -> bool {
-        let is_said = |version: &Self| version.build != Build::Other(String::new());
+        let has_build = |version: &Self| version.build != Build::Other(String::new());
         self.is_same_release(wanted)
-            && (self.build == wanted.build || !is_said(self) || !is_said(wanted))
+            && (self.build == wanted.build || !has_build(self) || !has_build(wanted))
     }
 
     fn cmp_release(&self, other: &Self) -> Ordering {
@@ -121,7 +120,7 @@ impl PartialOrd for Version {
 }
 
 impl Build {
-    /// Plans of the system upgrade controller write `-` for `+`, so the two are one here.
+    /// Plans of the system upgrade controller use `-` for `+`, so both are treated alike.
     fn parse(suffix: &str) -> Self {
         let suffix = suffix.trim_start_matches(['-', '+']);
         let numbered = NUMBERED_BUILDS
@@ -135,13 +134,13 @@ impl Build {
     }
 }
 
-/// A number in digits alone.
+/// A number of digits only.
 fn number(text: &str) -> Option<u64> {
     let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|_| is_number)
 }
 
-/// The stage that a suffix begins with, and what follows it.
+/// The stage at the start of a suffix, and the rest of the suffix.
 fn stage(suffix: &str) -> (Stage, &str) {
     let pre_release = || {
         let rest = suffix.strip_prefix('-')?;
@@ -163,7 +162,7 @@ fn stage(suffix: &str) -> (Stage, &str) {
     pre_release().unwrap_or((Stage::Release, suffix))
 }
 
-/// How `a` compares with `b`; `None` when one of them cannot be read, or when neither is older.
+/// Compares two versions; `None` when one of them cannot be read, or when they have no order.
 #[must_use]
 pub fn compare(a: &str, b: &str) -> Option<Ordering> {
     if a == b {
@@ -172,8 +171,8 @@ pub fn compare(a: &str, b: &str) -> Option<Ordering> {
     Version::parse(a)?.partial_cmp(&Version::parse(b)?)
 }
 
-/// Whether `version` is what a user wants who names `wanted`: exactly that, downwards too. Who names no build
-/// means any of them, and a kubelet that does not say its build may run any.
+/// Whether `version` meets the target `wanted` of a user exactly, downgrades included. A target without a build
+/// means any build, and a kubelet that does not report its build may run any.
 #[must_use]
 pub fn meets(version: &str, wanted: &str) -> bool {
     match (Version::parse(version), Version::parse(wanted)) {
@@ -184,8 +183,8 @@ pub fn meets(version: &str, wanted: &str) -> bool {
 
 /// Whether a kubelet is behind its API server.
 ///
-/// EKS releases patches of its control plane and of its node images independently of each other, so
-/// there only the minor version says something: a node two patches behind is the newest there is.
+/// EKS releases patches of control plane and node images independently, so only the minor version counts there: a
+/// node two patches behind may run the newest image.
 #[must_use]
 pub fn is_behind_api_server(kubelet: &str, api_server: &str) -> bool {
     match (Version::parse(kubelet), Version::parse(api_server)) {
@@ -245,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn builds_are_compared_only_where_their_vendor_numbers_them_and_both_say_theirs() {
+    fn builds_are_ordered_only_if_the_same_vendor_numbers_both() {
         for (a, b) in [
             ("v1.31.2-eks-16b398d", "v1.31.2-eks-a737599"),
             ("v1.31.2-eks-1234567", "v1.31.2-eks-7654321"),
@@ -264,7 +263,7 @@ mod tests {
         }
     }
 
-    /// Versions that are near one another.
+    /// Versions that are close to each other.
     fn near() -> impl Strategy<Value = Version> {
         let text =
             "v1\\.3[12]\\.[01](-(alpha|rc)\\.?[01]?)?([-+](gke\\.|k3s|rke2r|eks-|a|)[019a]{0,2})?";
@@ -290,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_is_no_version_cannot_be_compared_and_is_never_behind() {
+    fn invalid_versions_cannot_be_compared_and_are_never_behind() {
         assert_eq!(compare("v1.31", "v1.31.0"), None);
         assert_eq!(compare("v1.31.0.1", "v1.31.0.2"), None);
         assert_eq!(compare("latest", "v1.31.0"), None);

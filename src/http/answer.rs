@@ -1,7 +1,7 @@
-//! Answers in JSON: what was asked for, or why not.
+//! Answers in JSON: results and errors.
 //!
-//! A refusal has a text for people, which says what to do, and a reason for machines that stays as it
-//! is. Long answers are written piece by piece, so that they cost little memory whatever their length.
+//! An error has a text for people, which includes the remedy, and a stable reason for machines. Long answers
+//! are streamed, so they need little memory whatever their length.
 
 use std::io;
 
@@ -18,12 +18,12 @@ use crate::kubernetes::access::Denied;
 use crate::registry::operations::OperationError;
 
 const JSON: &str = "application/json";
-/// Some dozen states: enough that the overhead of a piece does not count, and little memory.
+/// Some dozen states: the overhead per piece is negligible, and so is the memory.
 const PIECE: usize = 64 << 10;
-/// How much of what was sent is repeated in an error.
+/// Maximum number of characters of the request that an error repeats.
 const REPEATED: usize = 200;
 
-/// Why a request is not fulfilled.
+/// Why a request is rejected.
 #[derive(Debug, Serialize)]
 pub(super) struct Refusal {
     #[serde(skip)]
@@ -113,7 +113,7 @@ impl From<Denied> for Refusal {
     }
 }
 
-/// Whoever asks has to say who they are.
+/// The request needs a valid token.
 pub(super) fn unauthorized(why: &str) -> Refusal {
     let error = format!(
         "{why}; send a token of the cluster (Authorization: Bearer TOKEN), as from: kubectl create token NAME -n NAMESPACE"
@@ -121,18 +121,15 @@ pub(super) fn unauthorized(why: &str) -> Refusal {
     Refusal::new(StatusCode::UNAUTHORIZED, "Unauthorized", error)
 }
 
-/// There is nothing at that path.
+/// The path does not exist.
 pub(super) fn no_such_path(uri: &Uri, paths: &str) -> Refusal {
-    let error = format!("There is nothing at {}; there are {paths}", shown(uri));
+    let error = format!("There is no path {}; available: {paths}", shown(uri));
     Refusal::new(StatusCode::NOT_FOUND, "UnknownPath", error)
 }
 
-/// The header `Allow` says what can be done.
+/// The header `Allow` lists the supported methods.
 pub(super) fn no_such_method(method: &axum::http::Method, uri: &Uri) -> Refusal {
-    let error = format!(
-        "{method} is not for {}: the header Allow says what is",
-        shown(uri)
-    );
+    let error = format!("{method} is not for {}: see the header Allow", shown(uri));
     Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", error)
 }
 
@@ -149,13 +146,13 @@ pub(super) fn json<T: Serialize>(status: StatusCode, value: &T) -> Response {
         }
         Err(error) => (
             StatusCode::INTERNAL_SERVER_ERROR,
-            format!("The answer cannot be put into JSON: {error}; report it\n"),
+            format!("The answer cannot be serialized: {error}; report it\n"),
         )
             .into_response(),
     }
 }
 
-/// An array of any length, a line each row. Cut off, and seen to be so, when the port closes.
+/// A JSON array of any length, one row per line. Visibly truncated when the port closes.
 pub(super) fn array(rows: Rows, stop: CancellationToken) -> Response {
     let pieces = Pieces {
         rows: Some(rows),
@@ -167,7 +164,7 @@ pub(super) fn array(rows: Rows, stop: CancellationToken) -> Response {
 }
 
 struct Pieces {
-    /// Nothing: the array has ended.
+    /// `None` once the array has ended.
     rows: Option<Rows>,
     begun: bool,
     stop: CancellationToken,
@@ -176,7 +173,7 @@ struct Pieces {
 impl Pieces {
     fn fill(&mut self, piece: &mut Vec<u8>) -> io::Result<()> {
         if self.stop.is_cancelled() {
-            return Err(io::Error::other("the operator stops"));
+            return Err(io::Error::other("the operator is stopping"));
         }
         while let Some(rows) = &mut self.rows
             && piece.len() < PIECE
@@ -228,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn an_array_of_any_length_is_json_in_pieces_of_some_size() {
+    fn an_array_is_sent_in_pieces_of_bounded_size() {
         for rows in [0, 1, 2, 1000] {
             let pieces: Vec<Vec<u8>> = pieces(rows).collect::<io::Result<_>>().unwrap();
             assert!(pieces.iter().all(|piece| piece.len() < 2 * PIECE));
@@ -240,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_made_while_they_are_sent() {
+    fn rows_are_generated_while_they_are_sent() {
         let made = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
         let count = std::sync::Arc::clone(&made);
         let rows = (0..100_000).map(move |_| {
@@ -256,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn an_array_that_is_cut_off_ends_with_an_error() {
+    fn a_truncated_array_ends_with_an_error() {
         let mut pieces = pieces(1000);
         assert!(pieces.next().unwrap().is_ok());
         pieces.stop.cancel();

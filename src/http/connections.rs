@@ -1,4 +1,4 @@
-//! The connections of one port: how many there are, how long each may take, and HTTP/1.1 on them.
+//! The connections of one port: their number, their deadlines, and HTTP/1.1.
 //!
 //! ```text
 //! accept ─► make room ─► TLS handshake ─► head ─► answer ─► head ─► …
@@ -6,15 +6,15 @@
 //!           one is closed
 //! ```
 //!
-//! Owns one task a connection, which ends with the port. Guarantees: there are never more connections than
-//! the cap and one that is being accepted; whoever connects is accepted, however many there are; whoever
-//! neither sends nor reads is closed. There is no HTTP/2: every scraper, `kubectl` and kubelet speaks
-//! HTTP/1.1, and each of its deadlines would be one more.
+//! Owns one task per connection, which ends with the port. Guarantees: there are never more connections than the
+//! cap plus one being accepted; every new connection is accepted, however many there are; a client that neither
+//! sends nor reads is disconnected. There is no HTTP/2: every scraper, `kubectl` and kubelet speaks HTTP/1.1, and
+//! HTTP/2 would need deadlines of its own.
 //!
-//! At the cap the newcomer is let in, and somebody else is closed: of the address that has most
-//! connections, the one whose last request is the longest ago. So a flood from one address closes its own
-//! connections, and one from many has to bring as many as the cap while a scraper is answered. To refuse
-//! the newcomer instead would leave the port to whoever came first.
+//! At the cap a new connection is accepted and an open one is closed: of the address with the most connections,
+//! the one whose last request is oldest. So a flood from one address closes its own connections, and a flood
+//! from many addresses must open as many as the cap while a scraper is answered. Rejecting new connections
+//! instead would leave the port to the first clients.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -49,25 +49,22 @@ use super::tls::Certificate;
 use super::unread::Unread;
 use crate::telemetry::metrics::{Closed, Metrics, PortName};
 
-/// How long connections that are in use when the port closes may take: whoever reads slowly, or not at
-/// all, must not hold up the end of the operator.
+/// How long connections in use may take when the port closes: a client that reads slowly or not at all must not
+/// delay the shutdown.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
-/// How long a handshake may take. It is a few round trips.
+/// Maximum duration of a handshake, which takes a few round trips.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
-/// How long a client may take from when it is listened to until the head of its request is there: after
-/// connecting, and after each answer.
+/// How long a client may take to send the head of a request, after connecting and after each answer.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
-/// Bytes that a head may have: twice the longest token and what goes with it.
+/// Maximum size of a request head in bytes: twice the longest token and its surroundings.
 const HEAD_LIMIT: usize = 64 << 10;
-/// How many handshakes and requests of a port are begun before everything else gets its turn: each takes up
-/// to some 0.2 ms of the one thread that the writes are on as well, and there may be as many at once as there are
-/// connections.
+/// How many handshakes and requests of a port start before other tasks get their turn: each takes up to 0.2 ms of
+/// the one thread that also writes insights, and each connection may start one at the same time.
 const IN_A_ROW: usize = 4;
-/// How long accepting rests when the kernel has nothing to give. To try again at once would keep the
-/// processor busy and help nobody.
+/// Pause after the kernel fails to accept. An immediate retry would only keep the processor busy.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Answers on the port until `stop`, and within a second from then on no more.
+/// Serves the port until `stop`, then closes it within a second.
 pub(super) async fn serve(
     listener: Listener,
     certificate: Option<Certificate>,
@@ -115,7 +112,7 @@ pub(super) async fn serve(
             Err(error) if concerns_one_client(&error) => {}
             Err(error) => {
                 if !failing {
-                    tracing::warn!(port = name.as_str(), %error, "Accepting connections failed: trying again");
+                    tracing::warn!(port = name.as_str(), %error, "Accepting connections failed, retrying");
                 }
                 failing = true;
                 sleep(PAUSE).await;
@@ -124,11 +121,11 @@ pub(super) async fn serve(
     }
     drop(socket);
     let ending = async { while connections.tasks.join_next().await.is_some() {} };
-    // Those that are left end with the set.
+    // Dropping the set aborts the remaining tasks.
     let _ = timeout(CLOSE_DEADLINE, ending).await;
 }
 
-/// Whether it is about a connection that has gone before it was accepted.
+/// Whether a connection was closed before it was accepted.
 fn concerns_one_client(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -139,13 +136,13 @@ fn concerns_one_client(error: &io::Error) -> bool {
     )
 }
 
-/// The connections that there are.
+/// The connections of the port.
 struct Connections {
-    /// Also those that are being closed.
+    /// Includes connections that are being closed.
     tasks: JoinSet<()>,
-    /// Those that are not.
+    /// Excludes connections that are being closed.
     open: HashMap<Id, Open>,
-    /// How many of those each address has.
+    /// Number of open connections per address.
     crowds: HashMap<IpAddr, Arc<AtomicUsize>>,
     cap: usize,
     /// Counts connections and requests.
@@ -153,19 +150,19 @@ struct Connections {
     shared: Arc<Shared>,
 }
 
-/// A connection, as seen from outside.
+/// A connection, as the port sees it.
 struct Open {
     from: IpAddr,
-    /// How many its address has.
+    /// Number of open connections from its address.
     crowd: Arc<AtomicUsize>,
-    /// Which of all connections and requests was its last one.
+    /// Number of its last request, or of the connection, in the count of both.
     turn: Arc<AtomicU64>,
     task: AbortHandle,
 }
 
 impl Connections {
     fn open(&mut self, stream: TcpStream, from: IpAddr) {
-        // It costs latency only where there are several small writes, so that it fails is no reason to fail.
+        // Best effort: without it, several small writes are only slower.
         let _ = stream.set_nodelay(true);
         let next = self.turns.fetch_add(1, Ordering::Relaxed);
         let turn = Arc::new(AtomicU64::new(next));
@@ -188,7 +185,7 @@ impl Connections {
         self.count();
     }
 
-    /// It is not open any more, if it was; it.
+    /// Removes and returns an open connection.
     fn take(&mut self, id: Id) -> Option<Open> {
         let open = self.open.remove(&id)?;
         if open.crowd.fetch_sub(1, Ordering::Relaxed) == 1 {
@@ -211,7 +208,7 @@ impl Connections {
         metrics.connections(*name, self.tasks.len());
     }
 
-    /// Waits until there is room for one more, which takes no longer than to close one.
+    /// Waits until there is room for another connection, at most as long as closing one takes.
     async fn make_room(&mut self) {
         while self.tasks.len() >= self.cap {
             if self.open.len() >= self.cap {
@@ -236,12 +233,12 @@ impl Connections {
     }
 }
 
-/// What all connections of a port have in common.
+/// State shared by all connections of a port.
 struct Shared {
     certificate: Option<Certificate>,
     router: Router,
     stop: CancellationToken,
-    /// Who may begin something now.
+    /// Permits to start work.
     turns: Semaphore,
     name: PortName,
     metrics: Arc<Metrics>,
@@ -252,8 +249,8 @@ impl Shared {
         self.metrics.connection_closed(self.name, why);
     }
 
-    /// Does the first step of `work`, which is the costly one, when it is its turn. The turn ends when all others
-    /// have had theirs, and not with the work: a client that never goes on must not be waited for.
+    /// Runs the costly first step of `work` when it gets a turn. The turn ends after other tasks have run, not with
+    /// the work: a client that stalls must not hold up others.
     async fn in_turn<F: Future>(&self, work: F) -> F::Output {
         let mut work = pin!(work);
         // Never closed.
@@ -268,7 +265,7 @@ impl Shared {
     }
 }
 
-/// A connection, as its task has it.
+/// A connection, as its task sees it.
 struct Connection {
     shared: Arc<Shared>,
     turns: Arc<AtomicU64>,
@@ -305,7 +302,7 @@ impl Connection {
         let service = service_fn(|request: Request<Incoming>| {
             let next = self.turns.fetch_add(1, Ordering::Relaxed);
             self.turn.store(next, Ordering::Relaxed);
-            // It is always ready. Whoever sends many requests at once gets one answer a turn.
+            // The router is always ready. Pipelined requests get one answer per turn.
             let answer = self.shared.router.clone().call(request);
             self.shared.in_turn(answer)
         });
@@ -326,7 +323,7 @@ impl Connection {
         }
     }
 
-    /// Why it was closed, if it was not the client who did it.
+    /// Why the connection was closed; `None` when the client closed it.
     fn why(&self, error: &hyper::Error) -> Option<Closed> {
         let below = error.source().and_then(|source| source.downcast_ref());
         let is_unread = |error: &io::Error| error.kind() == io::ErrorKind::TimedOut;

@@ -1,7 +1,7 @@
-//! `/debug`: what the centre knows, in JSON, for whoever wonders why an insight says what it says.
+//! `/debug`: what the node-state controller knows, in JSON, to explain the contents of an insight.
 //!
-//! On a port of its own that is off unless it is asked for, and on loopback unless told otherwise.
-//! There is no other protection: whoever reaches the port reads every state.
+//! Served on a port of its own that is off by default and listens on loopback by default. There is no other
+//! protection: every client that reaches the port can read every state.
 
 use axum::Router;
 use axum::extract::State;
@@ -58,7 +58,7 @@ async fn states(State(debug): State<Debug>, parameters: Parameters) -> Answer {
 async fn state(State(debug): State<Debug>, Name(node): Name, parameters: Parameters) -> Answer {
     parameters.none()?;
     let state = engine(&debug.engine)?.state(&node).ok_or_else(|| {
-        let error = format!("There is no node {node:?}; /debug/states has those that there are");
+        let error = format!("There is no node {node:?}; /debug/states has all nodes");
         Refusal::new(StatusCode::NOT_FOUND, "UnknownNode", error)
     })?;
     Ok(json(StatusCode::OK, &state))

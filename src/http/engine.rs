@@ -1,8 +1,8 @@
-//! What the port shows of the centre, and what it has it do.
+//! The interface of the node-state controller to the port.
 //!
-//! The port knows the centre by this trait alone. There is one engine for each start of the centre and
-//! none before the first, so whoever asks meanwhile is told so. Nothing here waits: an engine answers
-//! from what it knows, and what takes long it runs as an operation.
+//! The port knows the node-state controller by this trait alone. Each start of the node-state controller has its
+//! own engine; before the first, requests get a "not ready" error. Nothing here waits: an engine answers from
+//! memory and runs long work as an operation.
 
 use std::sync::Arc;
 
@@ -12,75 +12,78 @@ use tokio::sync::watch;
 use crate::registry::operations::Operation;
 use crate::registry::sync::SyncStatus;
 
-/// At most so many pools stand in a message; the answer has them all beside it.
+/// Maximum number of pools named in a message; the answer lists all of them separately.
 const NAMED_POOLS: usize = 10;
 
-/// The engine there is now, if there is one.
+/// The current engine, if there is one.
 pub type CurrentEngine = watch::Receiver<Option<Arc<dyn Engine>>>;
 
-/// Rows of an answer that may be long: made one by one while it is sent, of one consistent cut.
+/// Rows of a potentially long answer: generated while it is sent, from one consistent snapshot.
 pub type Rows = Box<dyn Iterator<Item = Value> + Send>;
 
-/// What can be started.
+/// The operations that can be started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Work {
     /// Compare everything.
     Resync,
     /// Evaluate every node of a pool again.
     Reevaluate {
-        /// The pool, as its insight is called.
+        /// The pool, named as its insight.
         pool: String,
     },
     /// Write out every state, as lines of JSON.
     Export,
 }
 
-/// What came of a wish to start something.
+/// Outcome of a request to start an operation.
 #[derive(Debug)]
 pub enum Start {
-    /// It runs now.
+    /// It was started.
     Begun(Operation),
-    /// The same work runs already, and nothing was begun.
+    /// The same operation is already running; nothing was started.
     Runs(Operation),
 }
 
 /// Why nothing is started or shown.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EngineError {
-    /// There is no such pool.
+    /// The pool does not exist.
     #[error("There is no pool {name:?}{}", named(known))]
     UnknownPool {
-        /// What was asked for.
+        /// The requested pool.
         name: String,
-        /// Those that there are.
+        /// The existing pools.
         known: Vec<String>,
     },
     /// Not yet.
     #[error("Not yet: {why}")]
     NotReady {
-        /// What it waits for.
+        /// What it is waiting for.
         why: String,
     },
-    /// Only the replica that leads does that.
-    #[error("This replica stands by: ask the one that leads{}", leader.as_ref().map(|leader| format!(", {leader}")).unwrap_or_default())]
+    /// Only the leader does this.
+    #[error(
+        "This replica stands by: ask the leader{}",
+        leader.as_ref().map(|leader| format!(", {leader}")).unwrap_or_default()
+    )]
     Standby {
-        /// Which that is, if it is known.
+        /// The leader, if known.
         leader: Option<String>,
     },
 }
 
-/// The centre, as the port sees it.
+/// The node-state controller, as the port sees it.
 pub trait Engine: Send + Sync {
-    /// Starts an operation, unless it runs already.
+    /// Starts an operation unless it is already running.
     ///
     /// # Errors
-    /// When it cannot be started; then nothing was.
+    /// When it cannot be started; nothing was started then.
     fn start(&self, work: Work) -> Result<Start, EngineError>;
 
-    /// The states of all nodes, or of those of a pool.
+    /// The states of all nodes, or of the nodes of a pool.
     ///
     /// # Errors
-    /// When there is no such pool.
+    /// When the pool does not exist.
     fn states(&self, pool: Option<&str>) -> Result<Rows, EngineError>;
 
     /// The state of a node.
@@ -89,16 +92,16 @@ pub trait Engine: Send + Sync {
     /// The pools.
     fn pools(&self) -> Rows;
 
-    /// What waits to be evaluated, and to be written by each consumer.
+    /// What is queued for evaluation, and for each consumer to write.
     fn queues(&self) -> Rows;
 
-    /// The sync that runs or else the last one.
+    /// The running sync, or else the last one.
     fn sync(&self) -> Option<SyncStatus>;
 }
 
 fn named(known: &[String]) -> String {
     match known {
-        [] => "; there is none at all".to_owned(),
+        [] => "; there are no pools".to_owned(),
         few if few.len() <= NAMED_POOLS => format!("; there are: {}", few.join(", ")),
         many => format!(
             "; there are {}, some of them: {}",
@@ -113,13 +116,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unknown_pool_is_named_with_those_that_there_are_and_never_with_thousands() {
+    fn an_unknown_pool_is_reported_with_at_most_ten_existing_pools() {
         let unknown = |known: usize| EngineError::UnknownPool {
             name: "gpus".into(),
             known: (0..known).map(|number| format!("p{number}")).collect(),
         };
         for (known, text) in [
-            (0, r#"There is no pool "gpus"; there is none at all"#),
+            (0, r#"There is no pool "gpus"; there are no pools"#),
             (2, r#"There is no pool "gpus"; there are: p0, p1"#),
         ] {
             assert_eq!(unknown(known).to_string(), text);

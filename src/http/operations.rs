@@ -1,6 +1,6 @@
-//! `/operations`: what runs long. Listing and showing is open: there is nothing in it
-//! but counts and the names of pools. Starting, cancelling, and fetching a result, which may have every
-//! state in it, need a token that the cluster's rules allow it.
+//! `/operations`: long-running work. Listing and showing need no authorization: they return only counts and
+//! pool names. Starting, cancelling, and fetching a result, which may contain every state, need a token that
+//! the cluster's RBAC authorizes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,12 +21,12 @@ use super::request::{Name, NoBody, Parameters, Permitted};
 use super::{Shared, engine};
 use crate::registry::operations::{Operation, OperationError, Operations};
 
-/// The only results there are have a line of JSON each state.
+/// All results are lines of JSON, one per state.
 const LINES_OF_JSON: &str = "application/x-ndjson";
-/// How long an answer may be put off: less than proxies wait for one.
+/// Maximum wait for an answer: below the timeouts of proxies.
 const LONGEST_WAIT: u64 = 60;
-/// How often is looked whether one has got further: a bar that moves twice a second is alive, and a
-/// look costs less than a microsecond.
+/// How often progress is checked: a bar that moves twice a second looks alive, and a check takes less than a
+/// microsecond.
 const LOOK: Duration = Duration::from_millis(500);
 
 type Answer = Result<Response, Refusal>;
@@ -63,7 +63,7 @@ async fn show(State(shared): State<Shared>, Name(id): Name, parameters: Paramete
     Ok(json(StatusCode::OK, &operation))
 }
 
-/// The operation once it is another one than now, or after `wait`, whatever comes first.
+/// The operation once it has changed, or after `wait`, whichever is first.
 async fn further(
     operations: &Operations,
     id: &str,
@@ -137,7 +137,7 @@ async fn reevaluate(
 ) -> Answer {
     let pool = parameters.at_most("pool")?.filter(|pool| !pool.is_empty());
     let pool = pool.ok_or_else(|| {
-        Refusal::bad_request("A pool has to be named, as in /operations/reevaluate?pool=worker")
+        Refusal::bad_request("Name a pool, as in /operations/reevaluate?pool=worker")
     })?;
     start(&shared, Work::Reevaluate { pool })
 }
@@ -185,7 +185,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(LONGEST_WAIT);
 
     #[tokio::test(start_paused = true)]
-    async fn who_waits_is_told_of_progress_soon_and_of_the_end_at_once() {
+    async fn a_waiting_client_gets_progress_soon_and_the_end_at_once() {
         let (operations, handle) = running();
         let (id, stop) = (handle.id().to_string(), CancellationToken::new());
         let mut waiting = std::pin::pin!(further(&operations, &id, LONG, &stop));
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_waits_in_vain_waits_no_longer_than_was_asked_for() {
+    async fn a_client_waits_at_most_as_long_as_it_asked_for() {
         let (operations, handle) = running();
         let (id, stop) = (handle.id().to_string(), CancellationToken::new());
         let began = Instant::now();
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_waits_does_not_hold_up_the_end_of_the_operator() {
+    async fn a_waiting_client_does_not_delay_the_shutdown() {
         let (operations, handle) = running();
         let (id, stop) = (handle.id().to_string(), CancellationToken::new());
         let mut waiting = std::pin::pin!(further(&operations, &id, LONG, &stop));

@@ -1,7 +1,7 @@
-//! What a handler may ask of a request before it does anything: who asks, and for what.
+//! What a handler requires of a request before it does anything: the client's permission, and its parameters.
 //!
-//! Each is an extractor, so what a route demands stands in the signature of its handler. [`Permitted`]
-//! comes first: whoever is not let in learns nothing else.
+//! Each is an extractor, so the signature of a handler shows what its route requires. [`Permitted`] comes
+//! first: an unauthorized client learns nothing else.
 
 use axum::extract::{FromRequestParts, Path};
 use axum::http::HeaderMap;
@@ -16,7 +16,7 @@ use crate::kubernetes::access::Memory;
 /// No name of a node or pool is longer, nor is a number.
 const VALUE_LIMIT: usize = 253;
 
-/// Whoever asks is allowed to by the cluster's rules.
+/// The client is authorized by the cluster's RBAC.
 pub(super) struct Permitted;
 
 impl FromRequestParts<Shared> for Permitted {
@@ -28,7 +28,7 @@ impl FromRequestParts<Shared> for Permitted {
     }
 }
 
-/// Whoever asks may read the metrics: on a port that speaks HTTPS by the cluster's rules, else anybody.
+/// The client may read the metrics: over HTTPS only if the cluster's RBAC allows it, otherwise always.
 pub(super) struct Scraper;
 
 impl FromRequestParts<Shared> for Scraper {
@@ -46,7 +46,7 @@ async fn permit(parts: &Parts, shared: &Shared, memory: Memory) -> Result<(), Re
     let token = bearer(&parts.headers)?;
     let access = shared.port.access.borrow().clone().ok_or_else(|| {
         Refusal::not_ready(
-            "Not yet: the operator has no connection to the API server, which says who may do this; try again, or see /readyz",
+            "Not yet: there is no connection to the API server, which authorizes this; try again, or see /readyz",
         )
     })?;
     let verb = parts.method.as_str().to_ascii_lowercase();
@@ -68,7 +68,7 @@ fn bearer(headers: &HeaderMap) -> Result<&str, Refusal> {
         .ok_or_else(|| unauthorized("The header Authorization has no bearer token"))
 }
 
-/// The request has no body: there is none to read, and whoever sends one means something by it.
+/// The request has no body: a client that sends one expects it to be read.
 pub(super) struct NoBody;
 
 impl<S: Sync> FromRequestParts<S> for NoBody {
@@ -83,12 +83,12 @@ impl<S: Sync> FromRequestParts<S> for NoBody {
         Err(Refusal::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             "BodyTooLarge",
-            "Nothing is read from the body of a request: send none, and put parameters into the URL, as in ?pool=worker",
+            "The body of a request is not read: send none, and put parameters into the URL, as in ?pool=worker",
         ))
     }
 }
 
-/// What stands in the path: an id, or the name of a node.
+/// A path parameter: an id, or the name of a node.
 pub(super) struct Name(pub(super) String);
 
 impl<S: Send + Sync> FromRequestParts<S> for Name {
@@ -103,7 +103,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
     }
 }
 
-/// What stands behind the question mark.
+/// The query parameters.
 pub(super) struct Parameters(Vec<(String, String)>);
 
 impl<S: Sync> FromRequestParts<S> for Parameters {
@@ -117,10 +117,10 @@ impl<S: Sync> FromRequestParts<S> for Parameters {
 }
 
 impl Parameters {
-    /// There is none.
+    /// Checks that there is none.
     ///
     /// # Errors
-    /// When there is one: it is meant for something.
+    /// When there is one.
     pub(super) fn none(self) -> Result<(), Refusal> {
         match self.0.first() {
             None => Ok(()),
@@ -128,10 +128,10 @@ impl Parameters {
         }
     }
 
-    /// There is this one, at most.
+    /// Returns this parameter, if present, and accepts no other.
     ///
     /// # Errors
-    /// When there is another one, or the same twice.
+    /// When there is another one, or the same one twice.
     pub(super) fn at_most(self, name: &str) -> Result<Option<String>, Refusal> {
         let mut value = None;
         for (key, given) in self.0 {
@@ -148,7 +148,7 @@ impl Parameters {
     }
 }
 
-/// Reads everything of a request that a handler may ask for, for the fuzzer.
+/// Reads every part of a request that a handler may require, for the fuzzer.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn read(parts: &Parts) {
     let _ = bearer(&parts.headers);

@@ -1,4 +1,4 @@
-//! The certificate of the HTTP port: from files, read anew when they change, or made at the start.
+//! The certificate of the HTTP port: read from files, and again when they change, or generated at startup.
 
 use std::fs;
 use std::io;
@@ -13,10 +13,10 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
 use tokio::sync::watch;
 
-/// What the files are called, as in a Secret of the type kubernetes.io/tls.
+/// The file names, as in a Secret of type kubernetes.io/tls.
 const FILES: [&str; 2] = ["tls.crt", "tls.key"];
-/// How often it is looked whether the files have changed. Certificates are renewed days before they expire,
-/// and a kubelet takes up to a minute to show it.
+/// How often the files are checked for changes. Certificates are renewed days before they expire, and a kubelet
+/// takes up to a minute to update the files.
 const LOOK: Duration = Duration::from_secs(10);
 
 /// Why there is no certificate.
@@ -25,23 +25,23 @@ pub enum TlsError {
     /// A file cannot be read.
     #[error("Cannot read {}: give a folder with tls.crt and tls.key", path.display())]
     Unreadable {
-        /// Which.
+        /// The file.
         path: PathBuf,
         /// Why.
         source: io::Error,
     },
-    /// A file is none of its kind.
+    /// A file has no certificate or key.
     #[error("{} has no certificate or key in PEM", path.display())]
     NotPem {
-        /// Which.
+        /// The file.
         path: PathBuf,
         /// Why.
         source: pem::Error,
     },
-    /// The certificate and the key are of no use together.
+    /// The certificate and the key do not match.
     #[error("The certificate and the key cannot be used")]
     Unusable(#[source] rustls::Error),
-    /// One could not be made.
+    /// No certificate could be generated.
     #[error("Cannot make a certificate")]
     NotMade(#[source] rcgen::Error),
 }
@@ -53,7 +53,7 @@ pub struct Certificate {
     files: Option<Files>,
 }
 
-/// Where it comes from, and what was there when it was last looked at.
+/// The files it comes from, with their last contents.
 #[derive(Clone, PartialEq)]
 struct Files {
     dir: PathBuf,
@@ -61,10 +61,10 @@ struct Files {
 }
 
 impl Certificate {
-    /// One made now for these names, that nobody has signed.
+    /// Generates a self-signed certificate for these names.
     ///
     /// # Errors
-    /// When the names are none.
+    /// When a name is invalid.
     pub fn self_signed(names: Vec<String>) -> Result<Self, TlsError> {
         let key = KeyPair::generate().map_err(TlsError::NotMade)?;
         let certificate = CertificateParams::new(names)
@@ -77,10 +77,10 @@ impl Certificate {
         })
     }
 
-    /// The one in this folder.
+    /// Reads the certificate in this folder.
     ///
     /// # Errors
-    /// When there is none that can be used.
+    /// When there is no usable certificate.
     pub fn of_files(dir: &Path) -> Result<Self, TlsError> {
         let files = Files::read(dir)?;
         Ok(Self {
@@ -89,13 +89,13 @@ impl Certificate {
         })
     }
 
-    /// What a handshake that begins now goes by.
+    /// The configuration for new handshakes.
     pub(super) fn config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.config.borrow())
     }
 
-    /// Uses what is in the files from now on when they change; for ever. What cannot be used is said, and what
-    /// was there before is used.
+    /// Reloads the files when they change; never returns. Files that cannot be used are logged, and the previous
+    /// certificate stays in use.
     pub async fn follow(mut self) {
         let Some(files) = &mut self.files else {
             return std::future::pending().await;
@@ -163,7 +163,7 @@ fn server(
         .with_safe_default_protocol_versions()
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
         .map_err(TlsError::Unusable)?;
-    // Whoever would rather speak HTTP/2 learns that nobody here does.
+    // A client that offers HTTP/2 negotiates HTTP/1.1.
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }

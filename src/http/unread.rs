@@ -1,7 +1,7 @@
-//! A connection that fails when the other side does not take what is written.
+//! A connection that fails when the client does not read what is written.
 //!
-//! The deadlines for what the other side sends are hyper's; this one it does not have. It is kept below
-//! the encryption, so that it holds for a handshake as well.
+//! hyper has deadlines for what a client sends, but not for this. It applies below the encryption, so it covers
+//! the handshake as well.
 
 use std::io;
 use std::pin::Pin;
@@ -11,18 +11,18 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// Whoever takes nothing for so long has gone, or does not mean to.
+/// A client that reads nothing for this long is disconnected.
 pub(super) const STALL: Duration = Duration::from_secs(10);
-/// A whole answer is taken within this time, or not at all. The largest one, an export of 20,000 nodes,
-/// has 12 MB: enough for whoever reads 1 Mbit/s.
+/// Deadline for a whole answer. The largest one, an export of 20,000 nodes, has 12 MB: enough for a client that
+/// reads 1 Mbit/s.
 const WHOLE: Duration = Duration::from_mins(2);
 
-/// A connection whose other side has to read.
+/// A connection whose client must keep reading.
 pub(super) struct Unread<S> {
     stream: S,
-    /// When writing was first held up since something was last read.
+    /// When writing first stalled since the last read.
     held_up: Option<Instant>,
-    /// There while writing is held up.
+    /// Set while writing is stalled.
     alarm: Option<Pin<Box<Sleep>>>,
 }
 
@@ -35,7 +35,7 @@ impl<S> Unread<S> {
         }
     }
 
-    /// What comes of a write that ends, or waits, like this.
+    /// Passes on the result of a write, or fails if writing has stalled for too long.
     fn note(
         &mut self,
         written: Poll<io::Result<usize>>,
@@ -51,7 +51,7 @@ impl<S> Unread<S> {
             .alarm
             .get_or_insert_with(|| Box::pin(sleep_until(whole.min(now + STALL))));
         ready!(alarm.as_mut().poll(context));
-        let error = "The other side does not read what is written";
+        let error = "The client does not read what is written";
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, error)))
     }
 }
@@ -112,7 +112,7 @@ mod tests {
     const LARGE: &[u8] = &[0; 1 << 20];
 
     #[tokio::test(start_paused = true)]
-    async fn who_never_reads_is_given_up() {
+    async fn a_client_that_never_reads_is_disconnected() {
         let (ours, _theirs) = duplex(1024);
         let began = Instant::now();
         let error = Unread::new(ours).write_all(LARGE).await.unwrap_err();
@@ -120,7 +120,7 @@ mod tests {
         assert_eq!(began.elapsed(), STALL);
     }
 
-    /// Has a client take `size` bytes at a time, each `pause` after the last; what comes of it, and when.
+    /// Has a client read `size` bytes at a time, pausing for `pause`; returns the outcome and how long it took.
     async fn taken_by(size: usize, pause: Duration) -> (io::Result<()>, Duration) {
         let (ours, mut theirs) = duplex(1024);
         let began = Instant::now();
@@ -134,27 +134,27 @@ mod tests {
         };
         let written = tokio::select! {
             written = ours.write_all(LARGE) => written,
-            () = reading => unreachable!("it reads for ever"),
+            () = reading => unreachable!("the reader never ends"),
         };
         (written, began.elapsed())
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_reads_a_little_now_and_then_is_given_up_as_well() {
+    async fn a_client_that_reads_too_slowly_is_disconnected() {
         let (written, took) = taken_by(1, Duration::from_secs(1)).await;
         assert_eq!(written.unwrap_err().kind(), io::ErrorKind::TimedOut);
         assert_eq!(took, WHOLE);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_reads_slowly_gets_everything() {
+    async fn a_client_that_reads_slowly_but_steadily_gets_everything() {
         let (written, took) = taken_by(1024, Duration::from_millis(100)).await;
         written.unwrap();
         assert!(took > 5 * STALL, "{took:?}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn each_answer_has_the_whole_time() {
+    async fn each_answer_has_the_whole_deadline() {
         let (ours, mut theirs) = duplex(1024);
         let mut ours = Unread::new(ours);
         let half = vec![0; 512 << 10];

@@ -1,16 +1,14 @@
-//! Whether whoever asks something of the operator's own port may do so, by the rules of the cluster.
+//! Authorizes requests to the operator's own port by the cluster's RBAC.
 //!
-//! As kube-rbac-proxy and controller-runtime do it: a `TokenReview` says whose the bearer token is,
-//! a `SubjectAccessReview` whether that user may do the verb on the path, so what opens the port is granted
-//! by RBAC like everything else. What cannot be found out is denied.
+//! As in kube-rbac-proxy and controller-runtime, a `TokenReview` identifies the owner of the bearer token, and a
+//! `SubjectAccessReview` decides whether that user may use the verb on the path. So access to the port is granted
+//! by RBAC like everything else. A request that cannot be reviewed is denied.
 //!
-//! Owns the memory of what was answered a moment ago, under digests: no token is kept, logged or part of
-//! an error. For how long an answer holds depends on what is asked ([`Memory`]); what could not be found out
-//! is asked again.
+//! Caches recent answers by digest: no token is stored, logged or part of an error. How long an answer is valid
+//! depends on the kind of request ([`Memory`]); failed reviews are not cached.
 //!
-//! Whoever was allowed something before is independent of strangers: what is allowed and what is denied is
-//! remembered apart, and so are the reviews in flight. A stranger waits his turn among all strangers, in the
-//! order in which they came.
+//! Known clients, which were allowed before, do not depend on strangers: allowed and denied requests are cached
+//! separately, and their reviews have separate limits. Strangers are reviewed in the order in which they came.
 
 use std::time::Duration;
 
@@ -29,17 +27,17 @@ use tokio::time::{Instant, timeout};
 use super::diagnosis::{Attempt, Diagnosis, diagnose};
 use crate::registry::store::Store;
 
-/// Both reviews take milliseconds; whoever asks is waiting.
+/// Both reviews take milliseconds; the client is waiting.
 const DEADLINE: Duration = Duration::from_secs(5);
-/// How much is remembered, of each: far more than is asked for in that time. Each takes some 100 bytes.
+/// Maximum size of each cache: far more entries than are needed in that time. Each takes about 100 bytes.
 const MOST_REMEMBERED: usize = 1024;
-/// Reviews in flight at once of who was not allowed it before: a flood of wrong tokens must not become one
-/// at the API server, where it would hold up the operator's own writes.
+/// Concurrent reviews of clients that were not allowed before: a flood of wrong tokens must not reach the API
+/// server, where it would hold up the operator's own writes.
 const REVIEWS_OF_STRANGERS: usize = 4;
-/// Reviews in flight at once of who was. There are few, each once in some minutes.
+/// Concurrent reviews of known clients. There are few, each once every few minutes.
 const REVIEWS_OF_KNOWN: usize = 2;
-/// Tokens of service accounts have about 1 KiB, those of identity providers with many groups up to some
-/// KiB; the API server refuses headers in which a longer one would come.
+/// Tokens of service accounts have about 1 KiB, those of identity providers with many groups up to a few KiB;
+/// the API server rejects headers with a longer one.
 const TOKEN_LIMIT: usize = 16 << 10;
 
 const TOKEN_REVIEWS: Attempt = Attempt {
@@ -53,59 +51,59 @@ const ACCESS_REVIEWS: Attempt = Attempt {
     group: "authorization.k8s.io",
 };
 
-/// Why somebody is not let in.
+/// Why a request is denied.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
-    /// No token looks like that; the API server was not asked.
+    /// The text cannot be a token; the API server was not asked.
     #[error(
-        "What was given is no bearer token: it is empty, has characters that none has, or more than {TOKEN_LIMIT} of them"
+        "This is no bearer token: it is empty, contains invalid characters, or has more than {TOKEN_LIMIT} characters"
     )]
     NoToken,
-    /// The API server does not know the token.
+    /// The API server does not accept the token.
     #[error(
-        "The API server does not accept the token: it has expired, was withdrawn, or is of another cluster"
+        "The API server does not accept the token: it has expired, was revoked, or is from another cluster"
     )]
     NotAccepted,
-    /// The user may not do that.
+    /// The user lacks the permission.
     #[error("{user} may not {verb} {path}")]
     Forbidden {
-        /// Whose the token is.
+        /// The owner of the token.
         user: String,
         /// The verb, as RBAC calls it.
         verb: String,
         /// The path.
         path: String,
     },
-    /// The API server could not be asked.
+    /// The API server did not review the request.
     #[error("It cannot be found out whether this is allowed: {0}")]
     Unknown(Diagnosis),
 }
 
-/// For how long an answer is remembered.
+/// How long an answer is cached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
-    /// One that allows.
+    /// An answer that allows.
     pub allowed: Duration,
-    /// One that denies.
+    /// An answer that denies.
     pub denied: Duration,
 }
 
 impl Memory {
-    /// For what somebody does: a permission or token that is withdrawn is of no use 10 s later (the API
-    /// server itself remembers tokens for as long), whoever asks in a loop costs the API server two reviews
-    /// in 10 s, and whoever was just granted something is let in.
+    /// For operations: a revoked permission or token stops working after 10 s (the API server itself caches tokens
+    /// for as long), a client that asks in a loop costs the API server two reviews in 10 s, and a new permission
+    /// works at once.
     pub const OF_OPERATIONS: Self = Self {
         allowed: Duration::from_secs(10),
         denied: Duration::ZERO,
     };
-    /// For what is read every half minute for years, as controller-runtime has it.
+    /// For scrapes, which repeat every half minute for years; as in controller-runtime.
     pub const OF_SCRAPES: Self = Self {
         allowed: Duration::from_mins(5),
         denied: Duration::from_secs(30),
     };
 }
 
-/// A denial that is remembered.
+/// A cached denial.
 #[derive(Debug, Clone, PartialEq)]
 struct Denial {
     until: Instant,
@@ -114,19 +112,19 @@ struct Denial {
 
 type Digest = [u8; SHA256_OUTPUT_LEN];
 
-/// Asks the API server who may do what at the operator's port.
+/// Asks the API server to authorize requests to the operator's port.
 pub struct Access {
     client: Client,
-    /// Until when a token may do a verb on a path without asking again. One that is over says who is known.
+    /// Until when a token may use a verb on a path without a review. Expired entries still mark known clients.
     allowed: Store<Digest, Instant>,
-    /// Beside it, so that strangers do not use up the room there.
+    /// Separate, so that strangers do not fill the cache of known clients.
     denied: Store<Digest, Denial>,
     reviews_of_known: Semaphore,
     reviews_of_strangers: Semaphore,
 }
 
 impl Access {
-    /// Asks with `client`, whose account must be allowed to create both reviews.
+    /// Reviews with `client`, whose account must be allowed to create both reviews.
     #[must_use]
     pub fn new(client: Client) -> Self {
         Self {
@@ -138,11 +136,11 @@ impl Access {
         }
     }
 
-    /// Whether the owner of the token may do `verb`, which is the HTTP method in lower case, on `path`,
-    /// which is one without parameters. Answers within 5 seconds.
+    /// Checks that the owner of the token may use `verb`, the HTTP method in lower case, on `path`, without
+    /// parameters. Answers within 5 seconds.
     ///
     /// # Errors
-    /// Whenever that is not certain; the error says why.
+    /// Unless the API server allows it; the error explains why.
     pub async fn allowed(
         &self,
         token: &str,
@@ -180,7 +178,7 @@ impl Access {
             .unwrap_or_else(|_| Err(Denied::Unknown(Diagnosis::no_answer(DEADLINE))));
         match &answer {
             Ok(()) => self.remember_allowed(digest, memory.allowed),
-            // Still known, if it was: that the API server is away says nothing about the token.
+            // A known client stays known: an unavailable API server does not invalidate the token.
             Err(Denied::Unknown(_)) => {}
             Err(denied) => {
                 self.allowed.remove(&digest);
@@ -227,7 +225,7 @@ impl Access {
     async fn owner(&self, token: &str) -> Result<UserInfo, Denied> {
         let review = TokenReview {
             spec: TokenReviewSpec {
-                // Those of the API server: what opens it opens this.
+                // The default audiences of the API server: a token that is valid there is valid here.
                 audiences: None,
                 token: Some(token.to_owned()),
             },
@@ -250,7 +248,7 @@ impl Access {
             let request = kube::core::Request::new(R::url_path(&(), None))
                 .create(&PostParams::default(), body)
                 .map_err(kube::Error::BuildRequest)?;
-            // Read here: the client would log an answer that it cannot read, and the token is in it.
+            // Read here: the client would log an unreadable answer, and it contains the token.
             let text = self.client.request_text(request).await?;
             serde_json::from_str(&text).map_err(kube::Error::SerdeError)
         };
@@ -264,7 +262,7 @@ impl Access {
         if self.allowed.count() >= MOST_REMEMBERED {
             self.allowed.evict_where(|_, until| *until <= now);
         }
-        // Still full: whoever is not remembered is asked about again, and that is all.
+        // If the cache is still full, the client is reviewed again next time.
         if self.allowed.count() < MOST_REMEMBERED || self.allowed.contains(&digest) {
             self.allowed.upsert(digest, now + how_long);
         }
@@ -285,13 +283,13 @@ impl Access {
     }
 }
 
-/// Whether it may be a bearer token, by RFC 6750.
+/// Whether the text may be a bearer token by RFC 6750.
 fn is_token(text: &str) -> bool {
     let is_of_token = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
     (1..=TOKEN_LIMIT).contains(&text.len()) && text.bytes().all(is_of_token)
 }
 
-/// None of the three has a line break, so each triple has a digest of its own.
+/// None of the three contains a line break, so each triple has a digest of its own.
 fn digest(token: &str, verb: &str, path: &str) -> Digest {
     let mut context = Context::new(&SHA256);
     for part in [verb, "\n", path, "\n", token] {

@@ -1,6 +1,6 @@
-//! How long to wait between attempts.
+//! Delays between retries.
 //!
-//! Delays double, and up to the same again is added at random, so that many do not come back at once.
+//! Delays double, with up to 100 % jitter, so that many clients do not retry at the same time.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
 /// The first delay.
 const MIN_DELAY: Duration = Duration::from_millis(200);
-/// Bounds how long an API server that is back goes unnoticed: twice this.
+/// An API server that is available again is noticed within twice this time.
 const MAX_SHORT_DELAY: Duration = Duration::from_millis(2500);
-/// What is wrong with one object does not go away by itself, and each attempt is a line in the log.
+/// A problem of one object rarely goes away by itself, and each attempt is a line in the log.
 const MAX_LONG_DELAY: Duration = Duration::from_mins(1);
 
-/// Delays for what holds up everything behind it: a watch, an API server that takes no write.
+/// Delays for what everything else waits for: a watch, or an API server that accepts no writes.
 #[must_use]
 pub fn short() -> ExponentialBackoff {
     delays(MAX_SHORT_DELAY)
@@ -27,7 +27,7 @@ pub fn long() -> ExponentialBackoff {
 
 /// Waits for the next delay.
 pub async fn wait(delays: &mut ExponentialBackoff) {
-    // They never end.
+    // The sequence is infinite.
     tokio::time::sleep(delays.next().unwrap_or(MAX_LONG_DELAY)).await;
 }
 

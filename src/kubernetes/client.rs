@@ -14,7 +14,7 @@ pub enum ClientError {
         "Cannot find out how to reach the API server: set KUBECONFIG to a kubeconfig file, or run in a pod with a service account"
     )]
     NoConfig(#[source] Box<kube::config::InferConfigError>),
-    /// A way to the API server that there is no support for.
+    /// Proxies are not supported.
     #[error(
         "Cannot reach the API server through the proxy '{0}': proxies are not supported; run this where the API server can be reached, without proxy-url in the kubeconfig and HTTPS_PROXY in the environment"
     )]
@@ -26,7 +26,7 @@ pub enum ClientError {
     BadConfig(#[source] Box<kube::Error>),
 }
 
-/// A client, whom it talks to, and how to get others.
+/// A client, its server, and the configuration to create more clients.
 pub struct Connection {
     /// The client.
     pub client: Client,
@@ -38,7 +38,7 @@ pub struct Connection {
 impl Connection {
     fn new(config: Config) -> Result<Self, ClientError> {
         if let Some(proxy) = &config.proxy_url {
-            // Not the whole address: a password may stand in it.
+            // Not the whole address: it may contain a password.
             return Err(ClientError::Proxy(proxy.host().unwrap_or_default().into()));
         }
         let server = config.cluster_url.authority().map(ToString::to_string);
@@ -77,8 +77,8 @@ fn bad_config(error: kube::Error) -> ClientError {
 /// A client from the kubeconfig, else from the pod's service account.
 ///
 /// # Errors
-/// When there is neither, or when they cannot be used. Does not connect, so an API server that is
-/// away is no error.
+/// When there is neither, or the configuration cannot be used. Does not connect, so an unavailable API server
+/// is no error.
 pub async fn connect() -> Result<Connection, ClientError> {
     Config::infer()
         .await
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_proxy_is_refused_by_name_and_without_its_password() {
+    fn a_proxy_is_rejected_by_name_and_without_its_password() {
         let proxy = "http://user:secret@proxy.example:3128";
         let mut config = Config::new("https://127.0.0.1:6443".parse().unwrap());
         config.proxy_url = Some(proxy.parse().unwrap());

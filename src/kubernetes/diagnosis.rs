@@ -1,4 +1,4 @@
-//! What an error of the API server means to whoever has to mend it.
+//! Explains errors of the API server, and how to fix them.
 
 use std::error::Error;
 use std::fmt;
@@ -43,19 +43,19 @@ impl Diagnosis {
 pub enum Problem {
     /// The credentials are not accepted.
     Unauthorized,
-    /// The credentials do not allow it.
+    /// The credentials lack the permission.
     Forbidden,
     /// The API server does not know the resource.
     NotServed,
-    /// The resource version is too old; a fresh list follows by itself.
+    /// The resource version is too old; the watch relists by itself.
     Expired,
     /// The API server does not accept the object.
     Invalid,
-    /// The API server has too much to do.
+    /// The API server is overloaded.
     Overloaded,
     /// There is no answer.
     Unreachable,
-    /// The answer cannot be understood.
+    /// The answer cannot be parsed.
     Unreadable,
     /// Anything else.
     Other,
@@ -79,7 +79,7 @@ impl Problem {
     }
 }
 
-/// What was tried: goes into the text.
+/// The failed request, for the message.
 #[derive(Debug, Clone, Copy)]
 pub struct Attempt {
     /// Verbs, as RBAC calls them.
@@ -100,7 +100,7 @@ impl Attempt {
     }
 }
 
-/// What `error`, met at `attempt`, means.
+/// Explains `error`, the result of `attempt`.
 #[must_use]
 pub fn diagnose(error: &kube::Error, attempt: Attempt) -> Diagnosis {
     let (verbs, resource) = (attempt.verbs, attempt.resource());
@@ -185,12 +185,12 @@ pub fn diagnose(error: &kube::Error, attempt: Attempt) -> Diagnosis {
     }
 }
 
-/// What the API server says when a `ValidatingAdmissionPolicy` or a webhook refuses something, with any code.
+/// How the API server reports a rejection by a `ValidatingAdmissionPolicy` or a webhook, with any code.
 fn is_of_admission(message: &str) -> bool {
     message.contains(" denied request: ") || message.contains(" denied the request")
 }
 
-/// A pod has no kubeconfig: there the way to the API server is the Service `kubernetes` and what is let through.
+/// A pod has no kubeconfig: it depends on the Service `kubernetes` and on network policies.
 fn unreachable_remedy(is_in_pod: bool) -> &'static str {
     if is_in_pod {
         "check that a NetworkPolicy lets this pod reach it (the chart's networkPolicy.apiServer.ports), that the Service kubernetes in the namespace default has its address, and DNS where that is a name; the operator tries again"
@@ -232,25 +232,25 @@ mod tests {
     fn answer(code: u16) -> kube::Error {
         kube::Error::Api(Box::new(Status {
             code,
-            message: "said the server".into(),
+            message: "reported by the server".into(),
             ..Status::default()
         }))
     }
 
     #[test]
-    fn a_missing_permission_names_verb_and_resource_and_how_to_grant_it() {
+    fn a_missing_permission_is_reported_with_verb_resource_and_remedy() {
         let diagnosis = diagnose(&answer(403), NODES);
         assert_eq!(diagnosis.problem, Problem::Forbidden);
         let text = diagnosis.to_string();
         assert!(
-            text.contains("may not list and watch nodes: said the server"),
+            text.contains("may not list and watch nodes: reported by the server"),
             "{text}"
         );
         assert!(text.contains("kubectl auth can-i list nodes"), "{text}");
     }
 
     #[test]
-    fn what_admission_refuses_is_no_missing_permission_and_no_wrong_crd() {
+    fn an_admission_rejection_is_neither_a_missing_permission_nor_a_wrong_crd() {
         let refusals = [
             (
                 422,
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_crd_of_ours_says_how_to_install_it() {
+    fn a_missing_crd_of_ours_is_reported_with_how_to_install_it() {
         let text = diagnose(&answer(404), INSIGHTS).to_string();
         assert!(
             text.contains("nodeprogressinsights.nodeinsights.dev"),
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn what_to_do_about_an_api_server_that_is_away_fits_where_the_operator_runs() {
+    fn the_remedy_for_an_unreachable_api_server_depends_on_where_the_operator_runs() {
         let (pod, shell) = (unreachable_remedy(true), unreachable_remedy(false));
         assert!(pod.contains("NetworkPolicy") && !pod.contains("KUBECONFIG"));
         assert!(shell.contains("KUBECONFIG") && !shell.contains("NetworkPolicy"));

@@ -1,8 +1,8 @@
-//! Tells people what happened, as Events of the cluster.
+//! Reports what happened, as Events of the cluster.
 //!
-//! An Event is named after what it tells, so that telling it again, after a restart or by the replica that takes
-//! over, is refused by the API server and changes nothing. That is also why kube's own recorder, whose names are
-//! new each time, is not what is used.
+//! The name of an Event is derived from its contents: the API server rejects a repeated Event, after a restart or
+//! from the replica that takes over, and nothing changes. kube's own recorder is not used because its names are
+//! always new.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -20,51 +20,51 @@ use crate::domain::text;
 
 /// Group of the resource.
 pub const GROUP: &str = "events.k8s.io";
-/// The namespace of Events about what is in no namespace, which the API server insists on.
+/// The namespace of Events about cluster-scoped objects, as the API server requires.
 pub const OF_THE_CLUSTER: &str = "default";
-/// Stands as the source in every Event.
+/// The source of every Event.
 const CONTROLLER: &str = "nodeinsights.dev/node-insights";
-/// An Event takes milliseconds.
+/// Writing an Event takes milliseconds.
 const DEADLINE: Duration = Duration::from_secs(5);
-/// Longest name of an object.
+/// Maximum length of an object name.
 const NAME_LIMIT: usize = 253;
-/// Longest name of whoever tells.
+/// Maximum length of the name of the reporting instance.
 const INSTANCE_LIMIT: usize = 128;
 
-/// How much it matters.
+/// The severity of an Event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
-    /// All is well.
+    /// Nothing is wrong.
     Normal,
-    /// Somebody should look.
+    /// Needs attention.
     Warning,
 }
 
-/// What is told.
+/// What an Event reports.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Note {
-    /// How much it matters.
+    /// Its severity.
     pub severity: Severity,
     /// What happened, in CamelCase.
     pub reason: &'static str,
     /// What was being done, in CamelCase.
     pub action: &'static str,
-    /// The same for people; is cut to a line.
+    /// What happened, for people; truncated to one line.
     pub text: String,
     /// When it happened.
     pub at: Timestamp,
-    /// What it is about.
+    /// The object it is about.
     pub regarding: ObjectReference,
-    /// What that belongs to.
+    /// The object that `regarding` belongs to.
     pub related: Option<ObjectReference>,
 }
 
-/// What became of a note.
+/// The outcome of writing a note.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Told {
-    /// It is an Event now.
+pub enum WriteOutcome {
+    /// The Event was created.
     Created,
-    /// It was one already.
+    /// The Event already existed.
     Known,
 }
 
@@ -75,7 +75,7 @@ pub struct EventWriter {
 }
 
 impl EventWriter {
-    /// Writes as `instance`, which is the name of a process.
+    /// Writes as `instance`, the name of this process.
     #[must_use]
     pub fn new(client: Client, instance: &str) -> Self {
         Self {
@@ -88,8 +88,8 @@ impl EventWriter {
     /// Writes a note as an Event.
     ///
     /// # Errors
-    /// When the API server does not take it, or does not answer.
-    pub async fn write(&self, note: &Note) -> Result<Told, Diagnosis> {
+    /// When the API server rejects it or does not answer.
+    pub async fn write(&self, note: &Note) -> Result<WriteOutcome, Diagnosis> {
         let event = self.event(note);
         let namespace = event.metadata.namespace.as_deref();
         let api: Api<Event> =
@@ -102,8 +102,8 @@ impl EventWriter {
             return Err(Diagnosis::no_answer(DEADLINE));
         };
         match created {
-            Ok(_) => Ok(Told::Created),
-            Err(kube::Error::Api(status)) if status.code == 409 => Ok(Told::Known),
+            Ok(_) => Ok(WriteOutcome::Created),
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(WriteOutcome::Known),
             Err(error) => Err(diagnose(
                 &error,
                 Attempt {
@@ -150,12 +150,12 @@ impl EventWriter {
     }
 }
 
-/// The same for the same thing, at the same time, that happened to the same object.
+/// The same name for the same reason, time and object.
 fn name(note: &Note) -> String {
     let about = note.regarding.name.as_deref().unwrap_or_default();
     let uid = note.regarding.uid.as_deref().unwrap_or_default();
-    let told = format!("{about}/{uid}/{}/{}", note.reason, note.at.as_second());
-    let suffix = format!(".{:08x}", text::fnv1a(&told));
+    let identity = format!("{about}/{uid}/{}/{}", note.reason, note.at.as_second());
+    let suffix = format!(".{:08x}", text::fnv1a(&identity));
     let about: String = about.chars().take(NAME_LIMIT - suffix.len()).collect();
     let about = about.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
     format!("{about}{suffix}")
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn what_happens_twice_has_two_names_and_what_is_told_twice_has_one() {
+    fn only_a_repeated_report_of_the_same_occurrence_has_the_same_name() {
         assert_eq!(name(&note("a", 1)), name(&note("a", 1)));
         assert_ne!(name(&note("a", 1)), name(&note("a", 2)));
         let other = Note {
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn the_name_fits_whatever_the_node_is_called() {
+    fn the_name_fits_any_node_name() {
         assert!(name(&note("worker-1.example.com", 1)).starts_with("worker-1.example.com."));
         let (long, longer) = (
             format!("{}-a", "n".repeat(250)),
@@ -200,8 +200,8 @@ mod tests {
         );
         assert_eq!(name(&note(&"n".repeat(253), 1)).len(), 253);
         assert_ne!(name(&note(&long, 1)), name(&note(&longer, 1)));
-        // A part of a name ends with a letter or a digit.
-        let cut_at_a_dash = name(&note(&format!("{}-{}", "n".repeat(243), "n".repeat(9)), 1));
-        assert!(!cut_at_a_dash.contains("-."), "{cut_at_a_dash}");
+        // Each part of a name must end with a letter or a digit.
+        let truncated = name(&note(&format!("{}-{}", "n".repeat(243), "n".repeat(9)), 1));
+        assert!(!truncated.contains("-."), "{truncated}");
     }
 }

@@ -1,9 +1,9 @@
 //! A connection on which nothing is sent unless this replica may write.
 //!
-//! A process can be stopped at any point, and for longer than its lease lasts; what it had decided to write
-//! before it would then be written after somebody else has taken over. So the last thing that is asked
-//! before bytes leave the process is whether it still may, below the encryption, where the next step is the
-//! system call. Bytes that the kernel has not sent yet when the connection is closed are thrown away.
+//! A process can be suspended at any point, for longer than its lease lasts. A write that it had decided on before
+//! could then be sent after another replica has taken over. So the lease is checked last, just before bytes leave
+//! the process: below the encryption, where the next step is the system call. Bytes that the kernel has not sent
+//! when the connection is closed are discarded.
 
 use std::io;
 use std::pin::Pin;
@@ -22,9 +22,9 @@ pub(super) struct Fenced {
 
 impl Fenced {
     /// # Errors
-    /// When the kernel refuses to drop what is not sent.
+    /// When the kernel does not accept the option to discard unsent bytes.
     pub(super) fn new(stream: TcpStream, leadership: Leadership) -> io::Result<Self> {
-        // What is not sent when this process ends is not sent at all.
+        // Unsent bytes are discarded when this process ends.
         stream.set_zero_linger()?;
         Ok(Self { stream, leadership })
     }

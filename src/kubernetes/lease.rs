@@ -1,7 +1,7 @@
-//! Keeps the lease of the leader election in a Lease object of the API server.
+//! Stores the lease of the leader election in a Lease object of the API server.
 //!
-//! Owns its fields and one annotation, and sends everything else back as it was read. Neither tries again
-//! nor decides anything: the rules are those of [`crate::registry::election`].
+//! Owns its fields and one annotation, and sends everything else back unchanged. It neither retries nor decides
+//! anything: [`crate::registry::election`] does.
 
 use std::time::Duration;
 
@@ -14,9 +14,9 @@ use super::diagnosis::{Attempt, Problem, diagnose};
 use super::write::FIELD_MANAGER;
 use crate::registry::election::{LeaseError, LeaseStore, Record};
 
-/// What the lease is called unless another name is given.
+/// The default name of the lease.
 pub const NAME: &str = "node-insights";
-/// Says who let go of the lease by itself. A lease that is emptied by hand has it not.
+/// Names the process that released the lease. A lease that was emptied by hand does not have it.
 const RELEASED_BY: &str = "nodeinsights.dev/released-by";
 
 /// A Lease object.
@@ -27,7 +27,7 @@ pub struct LeaseObject {
 }
 
 impl LeaseObject {
-    /// The one of this name, which is created when there is none. `client` must not try anything again.
+    /// The Lease of this name, created when it does not exist. `client` must not retry.
     #[must_use]
     pub fn new(client: Client, namespace: &str, name: &str) -> Self {
         Self {
@@ -50,7 +50,7 @@ impl LeaseObject {
                 "grant it in the namespace {namespace}, or check with: kubectl auth can-i {verb} leases/{name} -n {namespace}"
             );
         } else if diagnosis.problem == Problem::NotServed {
-            // A lease that is missing is created; so it is the namespace.
+            // A missing lease would be created, so the namespace is missing.
             diagnosis.what = format!("There is no namespace {namespace}");
             "create it, or name another one with --lease".clone_into(&mut diagnosis.remedy);
         }
@@ -103,7 +103,7 @@ fn params() -> PostParams {
     }
 }
 
-/// The status code; 0: there was no answer.
+/// The status code; 0 when there was no answer.
 fn code(error: &kube::Error) -> u16 {
     match error {
         kube::Error::Api(status) => status.code,
@@ -111,7 +111,7 @@ fn code(error: &kube::Error) -> u16 {
     }
 }
 
-/// What a lease says. Whatever was written by hand is read as something.
+/// Reads a lease. Invalid fields, as of a manual edit, get defaults.
 pub(crate) fn record(lease: &Lease) -> Record {
     let spec = lease.spec.clone().unwrap_or_default();
     let annotations = lease.metadata.annotations.as_ref();
@@ -142,7 +142,7 @@ pub(crate) fn set(lease: &mut Lease, record: &Record) {
         released_by,
     } = record;
     let spec = LeaseSpec {
-        // Removed where nobody holds it; client-go has an empty text there and reads both.
+        // Empty when the lease is not held, as in client-go, which also accepts a missing holder.
         holder_identity: Some(holder.clone().unwrap_or_default()),
         lease_duration_seconds: Some(i32::try_from(duration.as_secs()).unwrap_or(i32::MAX)),
         acquire_time: acquired.map(MicroTime),
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_what_is_read() {
+    fn a_written_record_is_read_back_unchanged() {
         let mut lease = Lease::default();
         set(&mut lease, &held());
         assert_eq!(record(&lease), held());
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_have_written_into_the_lease_stays() {
+    fn fields_of_other_writers_stay_in_the_lease() {
         let mut lease: Lease = serde_json::from_value(json!({
             "metadata": {"name": "node-insights", "labels": {"a": "b"}, "annotations": {"c": "d"}},
             "spec": {"strategy": "OldestEmulationVersion"},

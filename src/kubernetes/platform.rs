@@ -1,4 +1,4 @@
-//! What the API server serves, and which version it has.
+//! The resources that the API server serves, and its version.
 
 use std::collections::HashMap;
 
@@ -9,20 +9,20 @@ use kube::{Api, Client};
 use super::objects::WatchedObject;
 use crate::domain::fact::{Kind, KindSpec, Parsed, Read};
 
-/// Objects a page of a list.
+/// Objects per page of a list.
 const PAGE_SIZE: u32 = 100;
 
-/// The names under which client and API server know a kind, in this version.
+/// The names of a kind in this version, as the API uses them.
 #[must_use]
 pub fn resource(kind: &KindSpec, version: &str) -> ApiResource {
     let gvk = GroupVersionKind::gvk(kind.group, version, kind.kind);
     ApiResource::from_gvk_with_plural(&gvk, kind.plural)
 }
 
-/// Of each kind the version that is served and preferred; `None` where none is.
+/// The preferred served version of each kind; `None` where none is served.
 ///
 /// # Errors
-/// When the API server cannot be asked.
+/// When the API server does not answer.
 pub async fn served(client: &Client, kinds: &[Kind]) -> kube::Result<Vec<Option<&'static str>>> {
     let groups = client.list_api_groups().await?.groups;
     let serves_version = |group: &str, version: &str| {
@@ -31,7 +31,7 @@ pub async fn served(client: &Client, kinds: &[Kind]) -> kube::Result<Vec<Option<
                 served.name == group && served.versions.iter().any(|each| each.version == version)
             })
     };
-    // A group may be served without this resource, where another project has made its definitions.
+    // A group may be served without this resource, when the CRDs of its group are from another project.
     let mut resources: HashMap<String, Vec<String>> = HashMap::new();
     let mut found = Vec::with_capacity(kinds.len());
     for kind in kinds {
@@ -71,7 +71,7 @@ pub async fn served(client: &Client, kinds: &[Kind]) -> kube::Result<Vec<Option<
     Ok(found)
 }
 
-/// Whether one of the objects is a fact. Who may not list them is told so by the watch.
+/// Whether one of the objects is a fact. A missing permission is reported by the watch.
 async fn is_found(client: &Client, kind: &Kind, version: &str) -> kube::Result<bool> {
     let found = match kind.spec.read {
         Read::Whole => is_found_in(&api::<false>(client, kind, version), kind).await,
@@ -112,7 +112,7 @@ async fn is_found_in<const METADATA: bool>(
 /// The version of the API server, as in `v1.36.3`.
 ///
 /// # Errors
-/// When the API server cannot be asked.
+/// When the API server does not answer.
 pub async fn api_server_version(client: &Client) -> kube::Result<String> {
     Ok(client.apiserver_version().await?.git_version)
 }

@@ -1,27 +1,27 @@
-//! What a pod knows of itself.
+//! What a process knows about its pod.
 
 use std::{env, fs};
 
 use k8s_openapi::api::core::v1::ObjectReference;
 
-/// Where a pod finds the namespace that it is in.
+/// The file with the namespace of the pod.
 const NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 
-/// The pod that this process runs in, as its environment says.
+/// The pod of this process, from its environment.
 #[must_use]
 pub fn this() -> Option<ObjectReference> {
-    let said = |name| env::var(name).ok().filter(|value| !value.is_empty());
+    let value = |name| env::var(name).ok().filter(|value| !value.is_empty());
     Some(ObjectReference {
         api_version: Some("v1".to_owned()),
         kind: Some("Pod".to_owned()),
-        namespace: Some(said("POD_NAMESPACE")?),
-        name: Some(said("POD_NAME")?),
-        uid: Some(said("POD_UID")?),
+        namespace: Some(value("POD_NAMESPACE")?),
+        name: Some(value("POD_NAME")?),
+        uid: Some(value("POD_UID")?),
         ..ObjectReference::default()
     })
 }
 
-/// What this process runs in is called: the pod, else the machine.
+/// The name of the pod, or else of the machine.
 #[must_use]
 pub fn host() -> String {
     let host = env::var("POD_NAME")
@@ -30,14 +30,14 @@ pub fn host() -> String {
     host.trim().to_owned()
 }
 
-/// The namespace of the pod that this process runs in, if it does.
+/// The namespace of the pod of this process, if it runs in one.
 #[must_use]
 pub fn namespace() -> Option<String> {
     let namespace = fs::read_to_string(NAMESPACE).ok()?;
     Some(namespace.trim().to_owned()).filter(|namespace| !namespace.is_empty())
 }
 
-/// Whether the API server is reached as a pod does it: by the Service, without a kubeconfig.
+/// Whether the API server is reached as in a pod: through the Service, without a kubeconfig.
 #[must_use]
 pub fn is_here() -> bool {
     env::var_os("KUBERNETES_SERVICE_HOST").is_some() && env::var_os("KUBECONFIG").is_none()

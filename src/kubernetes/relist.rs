@@ -1,4 +1,4 @@
-//! Asks every watch for a fresh list, and hears what the watches had missed.
+//! Requests a fresh list from every watch, and collects the changes that the watches had missed.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -10,22 +10,22 @@ use tokio::time::{Instant, timeout_at};
 use super::diagnosis::{Diagnosis, Problem};
 use crate::registry::lock_order::{OrderedMutex, Rank};
 
-/// A kind whose watch fails may work again with its next attempt, at most 5 s later, and is listed then anyway.
+/// A failing watch may recover with its next attempt, at most 5 s later, and is listed then anyway.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How many changes a fresh list had that the watch had not told, or why there is no list.
+/// The number of changes in a fresh list that the watch had not reported, or why there is no list.
 pub type Relisted = Result<usize, Diagnosis>;
 
-/// What came of asking for fresh lists.
+/// The result of a request for fresh lists.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Fresh {
-    /// How many changes they had that the watches had not told.
+    /// The number of changes that the watches had not reported.
     pub missed: usize,
-    /// Kinds of which there is no list, and why.
+    /// Kinds without a list, and why.
     pub unlisted: BTreeMap<&'static str, Diagnosis>,
 }
 
-/// Asks for fresh lists.
+/// Requests fresh lists.
 pub struct Relist {
     request: watch::Sender<Option<Request>>,
     kinds: Arc<OrderedMutex<Vec<&'static str>>>,
@@ -41,7 +41,7 @@ impl Default for Relist {
 }
 
 impl Relist {
-    /// A watch of this kind that answers from now on, until it is dropped. One that is optional may be forbidden.
+    /// Registers a watch of this kind, which answers until it is dropped. An optional kind may be forbidden.
     #[must_use]
     pub fn listener(&self, kind: &'static str, is_optional: bool) -> Listener {
         self.kinds.lock().push(kind);
@@ -53,7 +53,7 @@ impl Relist {
         }
     }
 
-    /// Asks every listener; waits for all answers, but no longer than this.
+    /// Asks every listener and waits for all answers, but no longer than `within`.
     pub async fn ask(&self, within: Duration) -> Fresh {
         let (answer, mut answers) = mpsc::unbounded_channel();
         let asked = Instant::now();
@@ -61,7 +61,7 @@ impl Relist {
         self.request.send_replace(Some(Request { answer, asked }));
         let mut fresh = Fresh::default();
         while !missing.is_empty() {
-            // The request that is kept in the channel holds it open.
+            // The channel stays open: the pending request holds a sender.
             let Ok(Some((kind, relisted))) = timeout_at(asked + within, answers.recv()).await
             else {
                 break;
@@ -90,7 +90,7 @@ fn unanswered(kind: &str, within: Duration) -> Diagnosis {
     }
 }
 
-/// Somebody waits for a fresh list.
+/// A request for fresh lists.
 #[derive(Debug, Clone)]
 pub struct Request {
     answer: mpsc::UnboundedSender<(&'static str, Relisted)>,
@@ -106,24 +106,24 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// There is a list, or why not.
+    /// Answers with the list, or the reason for its absence.
     pub fn answer(self, relisted: Relisted) {
         let relisted = match relisted {
             Err(why) if self.is_optional && why.problem == Problem::Forbidden => Ok(0),
             relisted => relisted,
         };
-        // Who asked does not wait any longer.
+        // The caller may have stopped waiting.
         let _ = self.request.answer.send((self.kind, relisted));
     }
 
-    /// Whether that there is no list is to be said, rather than to wait for one.
+    /// Whether to answer without a list rather than wait for one.
     #[must_use]
     pub fn is_overdue(&self) -> bool {
         self.request.asked.elapsed() >= PATIENCE
     }
 }
 
-/// Hears that a fresh list is wanted.
+/// Receives requests for a fresh list.
 pub struct Listener {
     kind: &'static str,
     is_optional: bool,
@@ -132,7 +132,7 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Waits for a request; for ever once nobody can ask any more.
+    /// Waits for a request; forever once no request is possible any more.
     pub async fn asked(&mut self) -> Wanted {
         loop {
             if self.requests.changed().await.is_err() {
@@ -159,44 +159,44 @@ impl Drop for Listener {
     }
 }
 
-/// What two watches of one kind tell while one takes over from the other. Of each object the newest
-/// is passed on, whoever tells it, and nothing twice.
+/// Events of two watches of one kind while one takes over from the other. The newest version of each object
+/// is passed on, from either watch, and nothing twice.
 #[derive(Default)]
 pub(super) struct Overlap {
-    newest: HashMap<String, Told>,
+    newest: HashMap<String, Reported>,
     missed: HashMap<String, u64>,
 }
 
-struct Told {
+struct Reported {
     revision: u64,
     is_there: bool,
 }
 
 impl Overlap {
-    /// An object was told of; whether to pass that on. A revision that is no number is passed on.
-    pub(super) fn tell(&mut self, name: &str, revision: Option<u64>, is_there: bool) -> bool {
+    /// Returns whether to pass on a reported object. One with a non-numeric revision is always passed on.
+    pub(super) fn report(&mut self, name: &str, revision: Option<u64>, is_there: bool) -> bool {
         let revision = revision.unwrap_or(u64::MAX);
         match self.newest.get_mut(name) {
-            Some(told) if told.revision >= revision && revision != u64::MAX => false,
-            Some(told) => {
-                *told = Told { revision, is_there };
+            Some(reported) if reported.revision >= revision && revision != u64::MAX => false,
+            Some(reported) => {
+                *reported = Reported { revision, is_there };
                 true
             }
             None => {
                 self.newest
-                    .insert(name.to_owned(), Told { revision, is_there });
+                    .insert(name.to_owned(), Reported { revision, is_there });
                 true
             }
         }
     }
 
-    /// The fresh list has news of an object.
+    /// The fresh list has a change of an object.
     pub(super) fn maybe_missed(&mut self, name: &str, revision: Option<u64>) {
         self.missed
             .insert(name.to_owned(), revision.unwrap_or_default());
     }
 
-    /// The old watch told of an object: it had not missed what is not newer than that.
+    /// The old watch reported an object: it had not missed changes up to this revision.
     pub(super) fn not_missed(&mut self, name: &str, revision: Option<u64>) {
         if self
             .missed
@@ -207,12 +207,12 @@ impl Overlap {
         }
     }
 
-    /// Names of all objects that are there, and how many changes were missed.
+    /// Names of all existing objects, and the number of missed changes.
     pub(super) fn finish(self) -> (std::collections::HashSet<String>, usize) {
         let names = self
             .newest
             .into_iter()
-            .filter(|(_, told)| told.is_there)
+            .filter(|(_, reported)| reported.is_there)
             .map(|(name, _)| name)
             .collect();
         (names, self.missed.len())

@@ -1,7 +1,7 @@
-//! What this version needs of a cluster, and whether it is there: definitions that have the fields that it
-//! writes, and permissions. Asks, and changes nothing.
+//! Checks that a cluster has what this version needs: CRDs with the fields that it writes, and permissions.
+//! Changes nothing.
 
-mod definitions;
+mod crds;
 mod permissions;
 
 use std::fmt;
@@ -14,7 +14,7 @@ use futures::stream;
 use kube::Client;
 use serde::Serialize;
 
-use self::definitions::definitions;
+use self::crds::crds;
 use self::permissions::permissions;
 use super::diagnosis::{Attempt, Diagnosis, diagnose};
 use super::platform::{api_server_version, served};
@@ -22,74 +22,74 @@ use crate::domain::fact::Kind;
 
 /// The oldest minor release of Kubernetes 1 that is supported.
 const OLDEST_MINOR: u32 = 33;
-/// Questions beside one another. Each of them needs a connection, and connections are memory.
+/// Concurrent checks. Each needs a connection, and connections cost memory.
 const AT_ONCE: usize = 4;
-/// Each question takes milliseconds.
+/// Each check takes milliseconds.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// What is asked for.
+/// What to check.
 #[derive(Debug, Clone, Default)]
 pub struct Scope {
     /// The kinds that providers read, where they are served.
     pub kinds: Vec<Kind>,
     /// Namespace and name of the lease, if there is one.
     pub lease: Option<(String, String)>,
-    /// Namespace and name of the ConfigMap with the status of the last compare, if it is in one.
+    /// Namespace and name of the ConfigMap with the sync status, if it is stored in one.
     pub sync_status: Option<(String, String)>,
     /// Whether Events are written.
     pub events: bool,
 }
 
-/// What was found.
+/// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// What was looked at, as in `permission: list nodes`.
+    /// The check, as in `permission: list nodes`.
     pub check: String,
-    /// What came of it.
+    /// Its outcome.
     #[serde(flatten)]
     pub outcome: Outcome,
 }
 
-/// What came of a check.
+/// The outcome of a check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "result", rename_all = "camelCase")]
 pub enum Outcome {
-    /// It is as it must be.
+    /// The requirement is met.
     Ok {
-        /// What is there.
+        /// What was found.
         what: String,
     },
-    /// It is not.
+    /// The requirement is not met.
     Failed {
         /// What is wrong.
         what: String,
         /// What to do about it.
         remedy: String,
     },
-    /// It is not, and the operator does without it.
+    /// Something optional is missing; the operator works without it.
     Optional {
         /// What is missing.
         what: String,
         /// What to do about it.
         remedy: String,
     },
-    /// It could not be found out.
+    /// The check did not get an answer.
     Unknown {
         /// Why.
         what: String,
-        /// What to do about that.
+        /// What to do about it.
         remedy: String,
     },
 }
 
 impl Outcome {
-    /// Whether it is as it must be.
+    /// Whether the requirement is met.
     #[must_use]
     pub fn is_ok(&self) -> bool {
         matches!(self, Self::Ok { .. } | Self::Optional { .. })
     }
 
-    /// Whether it is known not to be as it must be.
+    /// Whether the requirement is known not to be met.
     #[must_use]
     pub fn is_failed(&self) -> bool {
         matches!(self, Self::Failed { .. })
@@ -120,42 +120,42 @@ impl fmt::Display for Finding {
     }
 }
 
-/// A question that is being asked.
+/// A running check.
 type Question<'a> = BoxFuture<'a, Finding>;
 
-/// Looks whether what is needed is there.
+/// Checks the requirements.
 pub struct Requirements {
     client: Client,
     scope: Scope,
 }
 
 impl Requirements {
-    /// What `scope` needs, for the account of `client`.
+    /// Checks what `scope` needs, for the account of `client`.
     #[must_use]
     pub fn new(client: Client, scope: Scope) -> Self {
         Self { client, scope }
     }
 
-    /// Everything; the findings in a fixed order.
+    /// Runs all checks; returns the findings in a fixed order.
     pub async fn all(&self) -> Vec<Finding> {
         let mut questions = vec![
             server(&self.client).boxed(),
             discovery(&self.client).boxed(),
         ];
-        questions.extend(definitions(&self.client));
+        questions.extend(crds(&self.client));
         let mut findings = ask(questions).await;
         findings.extend(self.permissions().await);
         findings
     }
 
-    /// Whether the definitions are as new as this version.
-    pub async fn definitions(&self) -> Vec<Finding> {
-        ask(definitions(&self.client)).await
+    /// Checks that the CRDs are as new as this version.
+    pub async fn crds(&self) -> Vec<Finding> {
+        ask(crds(&self.client)).await
     }
 
-    /// Whether everything is permitted.
+    /// Checks the permissions.
     pub async fn permissions(&self) -> Vec<Finding> {
-        // Where it cannot be found out what is served, whoever watches says so.
+        // If discovery fails, the watches report it.
         let kinds = &self.scope.kinds;
         let served = within(DISCOVERY, served(&self.client, kinds)).await;
         let served = served.unwrap_or_else(|_| vec![None; kinds.len()]);
@@ -211,7 +211,7 @@ fn is_supported(version: &str) -> bool {
         .map(str::parse::<u32>);
     match (parts.next(), parts.next()) {
         (Some(Ok(1)), Some(Ok(minor))) => minor >= OLDEST_MINOR,
-        // What is not understood is not what is wrong.
+        // A version that cannot be parsed counts as supported.
         _ => true,
     }
 }
@@ -231,7 +231,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_version_that_is_too_old_is_told_from_one_that_is_not_understood() {
+    fn only_a_version_known_to_be_too_old_is_unsupported() {
         for (version, expected) in [
             ("v1.33.0", true),
             ("v1.36.3-eks-94953ac", true),

@@ -1,9 +1,9 @@
-//! Keeps the sync status in a ConfigMap of the operator's namespace.
+//! Stores the sync status in a ConfigMap of the operator's namespace.
 //!
-//! Owns one key of the ConfigMap and leaves whatever else is in it alone. Written by a PUT with the
-//! resource version that was read, like every other write here: one that was given up and arrives late
-//! is refused, where a forced apply would put the old status over a newer one. What goes wrong is
-//! explained to whoever called and neither logged nor tried again, but for one conflict.
+//! Owns one key of the ConfigMap and leaves everything else unchanged. Written by a PUT with the resource version
+//! that was read, like every other write: a late write after its deadline is rejected, where a forced apply would
+//! put the old status over a newer one. Errors are returned to the caller, neither logged nor retried, except for
+//! one conflict.
 
 use std::future::Future;
 use std::time::Duration;
@@ -17,13 +17,13 @@ use super::diagnosis::{Attempt, Diagnosis, Problem, diagnose};
 use super::write::FIELD_MANAGER;
 use crate::registry::sync::{BoxFuture, StatusStore, StoreError, SyncStatus};
 
-/// What the ConfigMap is called unless another name is given.
+/// The default name of the ConfigMap.
 pub const NAME: &str = "node-insights-sync-status";
 const KEY: &str = "status.json";
-/// A call takes milliseconds; one that takes this long is on a dead connection.
+/// A call takes milliseconds; if it takes this long, the connection is dead.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// Keeps the sync status in a ConfigMap.
+/// Stores the sync status in a ConfigMap.
 pub struct SyncStatusConfigMap {
     api: Api<ConfigMap>,
     namespace: String,
@@ -32,13 +32,13 @@ pub struct SyncStatusConfigMap {
 
 /// A call that failed.
 struct Failure {
-    /// The status code; 0: there was no answer.
+    /// The status code; 0 when there was no answer.
     code: u16,
     error: StoreError,
 }
 
 impl SyncStatusConfigMap {
-    /// In the ConfigMap of this name, which is created when there is none.
+    /// Uses the ConfigMap of this name, created when it does not exist.
     #[must_use]
     pub fn new(client: Client, namespace: &str, name: &str) -> Self {
         Self {
@@ -61,13 +61,13 @@ impl SyncStatusConfigMap {
         })
     }
 
-    /// Reads the ConfigMap and puts it back with the status in it. Fails with 409 when it was created,
-    /// changed or deleted in between.
+    /// Reads the ConfigMap and writes it back with the status. Fails with 409 when it was created, changed or deleted
+    /// in between.
     async fn put(&self, status: &SyncStatus) -> Result<(), Failure> {
         let json = serde_json::to_string(status).map_err(|error| Failure {
             code: 0,
             error: StoreError::Unavailable(format!(
-                "The sync status cannot be put into JSON: {error}; report it"
+                "The sync status cannot be serialized: {error}; report it"
             )),
         })?;
         let params = PostParams {
@@ -139,7 +139,7 @@ impl SyncStatusConfigMap {
                     "grant it in the namespace {namespace}, or check with: kubectl auth can-i {verb} configmaps/{name} -n {namespace}"
                 );
             }
-            // A ConfigMap that is missing is created; so it is the namespace.
+            // A missing ConfigMap would be created, so the namespace is missing.
             Problem::NotServed => {
                 diagnosis = Diagnosis {
                     what: format!("There is no namespace {namespace}"),
@@ -156,7 +156,7 @@ impl SyncStatusConfigMap {
             | Problem::Other => {}
         }
         StoreError::Unavailable(format!(
-            "The sync status is not kept in the ConfigMap {namespace}/{name}: {diagnosis}"
+            "The sync status is not stored in the ConfigMap {namespace}/{name}: {diagnosis}"
         ))
     }
 }

@@ -1,8 +1,8 @@
-//! What is below a client: TCP, TLS and HTTP/1.1, with the deadlines that are not set by themselves.
+//! The layers below a client: TCP, TLS and HTTP/1.1, with the deadlines that they lack by default.
 //!
-//! It is kube's own stack but for the connection. The one that kube brings asks for a timer of now
-//! whenever something was read, which wakes the process twice more, and TLS asks the kernel for 4 KiB
-//! at a time: at rest, when all that comes is heartbeats, those were two of three system calls.
+//! This is kube's own stack, except for the connection. kube's connection sets a timer that fires at once after
+//! each read, which wakes the process twice more, and TLS reads only 4 KiB at a time: with only heartbeats to
+//! read, these were two of three system calls.
 
 use std::io;
 use std::pin::Pin;
@@ -23,14 +23,14 @@ use tracing::{Instrument, debug_span};
 
 /// Connecting takes milliseconds; an address that does not answer must not hold up a retry.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
-/// A connection that is silent for so long is dead. Longer than [`super::watch::TIMEOUT`], after which
-/// the API server ends a silent watch by itself.
+/// A connection that is silent for this long is dead. Longer than [`super::watch::TIMEOUT`], after which the API
+/// server ends a silent watch by itself.
 const SILENCE: Duration = Duration::from_secs(75);
-/// What is read at once: a TLS record, of 16 KiB and what is around them.
+/// Bytes per read: a TLS record of 16 KiB with its overhead.
 const READ_BUFFER: usize = 17 * 1024;
 
-/// A client of the API server that `config` names, with connections of its own. `open` is what stands
-/// between the encryption and the kernel.
+/// A client of the API server in `config`, with connections of its own. `open` wraps the TCP stream below the
+/// encryption.
 ///
 /// # Errors
 /// When the configuration cannot be used.
@@ -44,10 +44,10 @@ where
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
-    // Shared out among the addresses of a name, so that one that does not answer is not the only one tried.
+    // Divided among the addresses of a name, so that the others are tried when one does not answer.
     tcp.set_connect_timeout(Some(CONNECT_DEADLINE));
     let opened = service_fn(move |server: Uri| {
-        // It is always ready.
+        // The connector is always ready.
         let connecting = tcp.clone().call(server);
         let open = open.clone();
         async move {
@@ -61,13 +61,13 @@ where
         Box::pin(async move {
             timeout(CONNECT_DEADLINE, connecting)
                 .await
-                .map_err(|_| too_late("no connection came about", CONNECT_DEADLINE))?
+                .map_err(|_| too_late("no connection was established", CONNECT_DEADLINE))?
         })
     });
     let client: HyperClient<_, Body> = HyperClient::builder(TokioExecutor::new()).build(connector);
     let requests = service_fn(move |request: Request<Body>| {
         let (method, url) = (request.method(), request.uri());
-        // Not one of the spans of a change: lists and watches belong to none.
+        // Not a child of a change's span: lists and watches belong to no change.
         let span = debug_span!(target: "http", "HTTP", %method, %url);
         span.in_scope(|| tracing::debug!(target: "http", "Sending"));
         client.request(request).instrument(span)
@@ -86,13 +86,12 @@ fn too_late(what: &str, deadline: Duration) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, text)
 }
 
-/// A connection that fails when nothing is heard on it for too long.
+/// A connection that fails when nothing is received for too long.
 struct Heard<S> {
     stream: BufReader<S>,
-    /// When something was read or written: what a pooled connection was idle before does not count
-    /// against the next answer on it.
+    /// The last read or write: the idle time of a pooled connection does not count against its next answer.
     last: Instant,
-    /// Put off only when it is over: to do so at each read would cost more than the read.
+    /// Reset only when it fires: a reset at each read would cost more than the read.
     alarm: Pin<Box<Sleep>>,
 }
 
@@ -127,7 +126,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Heard<S> {
         while self.alarm.as_mut().poll(context).is_ready() {
             let until = self.last + SILENCE;
             if until <= Instant::now() {
-                return Poll::Ready(Err(too_late("nothing was heard", SILENCE)));
+                return Poll::Ready(Err(too_late("nothing was received", SILENCE)));
             }
             self.alarm.as_mut().reset(until);
         }

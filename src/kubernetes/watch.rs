@@ -1,10 +1,10 @@
-//! Watches one kind, for ever.
+//! Watches one kind, forever.
 //!
-//! Each kind has a task and a backoff of its own: one that fails holds up no other. What is seen is
-//! handed to a sink at once, in order; the sink never waits.
+//! Each kind has its own task and backoff, so a failing kind does not hold up the others. Everything seen goes to
+//! a sink at once, in order; the sink never waits.
 //!
-//! Watches do lose events. When a fresh list is asked for, a second watch begins with one and takes
-//! over, while the first still tells what happens: nothing is late because of it.
+//! Watches do lose events. When a fresh list is requested, a second watch starts with one and takes over, while
+//! the first still reports events, so nothing is delayed.
 
 use std::collections::HashSet;
 use std::fmt::Debug;
@@ -20,32 +20,32 @@ use super::backoff;
 use super::diagnosis::{Attempt, Diagnosis, Problem, diagnose};
 use super::relist::{Listener, Overlap, Wanted};
 
-/// After how many seconds the API server ends a watch, and a fresh one begins. With the client's read
-/// timeout it bounds how long a dead connection goes unnoticed.
+/// Seconds after which the API server ends a watch and a new one begins. With the client's read timeout, this
+/// bounds how long a dead connection goes unnoticed.
 pub const TIMEOUT: u32 = 60;
-/// Objects a page of a list: 100 whole Nodes are up to 2 MB of JSON, which is read in one piece.
+/// Objects per page of a list: 100 whole Nodes are up to 2 MB of JSON, which is parsed at once.
 const PAGE_SIZE: u32 = 100;
-/// How long the old watch may lag behind a fresh list before what it has not told counts as missed.
+/// How long the old watch may lag behind a fresh list before a change that it has not reported counts as missed.
 /// Events take milliseconds.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// What a watch sees.
 #[derive(Debug)]
 pub enum Seen<K> {
-    /// An object that is in a list, which was asked for then: what was known before is older, whatever the
-    /// versions look like.
+    /// An object in a list that was requested at this time: earlier knowledge is outdated, whatever the resource
+    /// versions.
     Found(K, Instant),
-    /// An object that is new or has changed.
+    /// An object that was created or changed.
     Applied(K),
-    /// An object that is gone.
+    /// An object that was deleted.
     Deleted(K),
-    /// A list is complete; these are the names of all objects. What is not among them is gone.
+    /// A list is complete; these are the names of all objects. All others are gone.
     Listed(HashSet<String>),
-    /// The watch fails; it is tried again.
+    /// The watch fails and is retried.
     Failing(Diagnosis),
 }
 
-/// How all kinds are watched.
+/// The configuration of all watches.
 #[must_use]
 pub fn config() -> watcher::Config {
     watcher::Config::default()
@@ -55,13 +55,13 @@ pub fn config() -> watcher::Config {
 
 type Watch<S> = Pin<Box<S>>;
 
-/// A watch that takes over.
+/// A watch that takes over from another one.
 struct Successor<S> {
     watch: Watch<S>,
-    /// When its list was asked for.
+    /// When its list was requested.
     asked: Instant,
     overlap: Overlap,
-    /// Until when the old watch is listened to; none while the list is not complete.
+    /// How long the old watch is still read; `None` until the list is complete.
     until: Option<Instant>,
     request: Wanted,
 }
@@ -77,7 +77,7 @@ impl<S> Successor<S> {
         }
     }
 
-    /// The old watch has had its time.
+    /// Replaces the old watch, at the end of its grace period.
     fn take_over<K>(self, sink: &mut impl FnMut(Seen<K>) -> usize) -> Watch<S> {
         let (names, missed) = self.overlap.finish();
         let gone = sink(Seen::Listed(names));
@@ -86,7 +86,7 @@ impl<S> Successor<S> {
     }
 }
 
-/// What happens next.
+/// The next event of the loop.
 enum Next<K> {
     Event(Option<watcher::Result<Event<K>>>),
     Successor(Option<watcher::Result<Event<K>>>),
@@ -94,9 +94,9 @@ enum Next<K> {
     TakeOver,
 }
 
-/// Hands everything that a watch sees to `sink`, which says how much of it is news; returns never.
-/// `start` begins a watch anew, with a fresh list: so a failure is known to be over when a list is
-/// complete, and what was lost meanwhile is found.
+/// Passes everything that a watch sees to `sink`, which returns how many changes that were; never returns.
+/// After a failure, `start` begins a new watch with a fresh list, so a complete list ends the failure and
+/// includes the changes in between.
 pub async fn follow<K, S>(
     start: impl Fn() -> S,
     attempt: Attempt,
@@ -123,7 +123,7 @@ pub async fn follow<K, S>(
                     successor = Some(Successor::begin(start(), request));
                     continue;
                 }
-                // The list that is being made is fresh enough.
+                // The list in progress is fresh enough.
                 Next::Asked(request) => {
                     waiting.push(request);
                     continue;
@@ -145,7 +145,7 @@ pub async fn follow<K, S>(
                     continue;
                 }
             };
-            // Not Init, which comes before the API server was even asked.
+            // Not Init, which precedes the request to the API server.
             if matches!(
                 event,
                 Ok(Event::InitDone | Event::Apply(_) | Event::Delete(_))
@@ -155,7 +155,7 @@ pub async fn follow<K, S>(
             if goes_back(&mut newest, &event) {
                 tracing::warn!(
                     resource = attempt.resource,
-                    "Listing again, the watch went back in time"
+                    "The watch went back in time, relisting"
                 );
                 break;
             }
@@ -177,33 +177,33 @@ pub async fn follow<K, S>(
                     }
                 }
                 Ok(Event::Apply(object)) => {
-                    if told_by_old(successor.as_mut(), &object, true) {
+                    if reported_by_old(successor.as_mut(), &object, true) {
                         sink(Seen::Applied(object));
                     }
                 }
                 Ok(Event::Delete(object)) => {
-                    if told_by_old(successor.as_mut(), &object, false) {
+                    if reported_by_old(successor.as_mut(), &object, false) {
                         sink(Seen::Deleted(object));
                     }
                 }
-                // The connection broke in the middle: the watch goes on where it was. If it cannot,
-                // that is another error. An event that cannot be read would be left out.
+                // The connection broke, and the watch resumes. If it cannot, that is another error. After an unreadable
+                // event it must not resume, or the event would be lost.
                 Err(watcher::Error::WatchFailed(error)) if !is_unreadable(&error) => {
                     tracing::debug!(resource = attempt.resource, %error, "Resuming the watch");
                     backoff::wait(&mut delays).await;
                 }
                 Err(watcher::Error::WatchError(status)) if status.code == 410 => {
-                    tracing::debug!(resource = attempt.resource, "Listing again, it is too old");
+                    tracing::debug!(resource = attempt.resource, "Relisting, it is too old");
                 }
                 Err(error) => {
                     let why = diagnose_watch(&error, attempt);
-                    refuse_overdue(&mut waiting, &why);
+                    answer_overdue(&mut waiting, &why);
                     sink(Seen::Failing(why));
                     break;
                 }
             }
         }
-        // The next list answers.
+        // The next list answers the request.
         waiting.extend(successor.map(|of| of.request));
         backoff::wait(&mut delays).await;
     }
@@ -231,7 +231,7 @@ where
     }
 }
 
-/// Whether an event is older than the one before it, as after etcd was restored from a backup.
+/// Whether an event is older than the one before it, as after a restore of etcd from a backup.
 fn goes_back<K: ResourceExt>(newest: &mut u64, event: &watcher::Result<Event<K>>) -> bool {
     let (Ok(Event::Apply(object) | Event::Delete(object)), before) = (event, *newest) else {
         return false;
@@ -240,20 +240,20 @@ fn goes_back<K: ResourceExt>(newest: &mut u64, event: &watcher::Result<Event<K>>
     *newest < before
 }
 
-/// What came was no event: what it would have said is only in a list.
+/// The event cannot be parsed: only a list has its contents.
 fn is_unreadable(error: &kube::Error) -> bool {
     matches!(error, kube::Error::SerdeError(_))
 }
 
-/// Whoever has waited long for a list is told why there is none.
-fn refuse_overdue(waiting: &mut Vec<Wanted>, why: &Diagnosis) {
+/// Answers requests that have waited too long for a list with the reason.
+fn answer_overdue(waiting: &mut Vec<Wanted>, why: &Diagnosis) {
     for request in waiting.extract_if(.., |request| request.is_overdue()) {
         request.answer(Err(why.clone()));
     }
 }
 
-/// Whether to pass on what the old watch tells.
-fn told_by_old<K: ResourceExt, S>(
+/// Whether to pass on an event of the old watch.
+fn reported_by_old<K: ResourceExt, S>(
     successor: Option<&mut Successor<S>>,
     object: &K,
     is_there: bool,
@@ -261,11 +261,11 @@ fn told_by_old<K: ResourceExt, S>(
     successor.is_none_or(|successor| {
         let (name, revision) = (object.name_any(), revision(object));
         successor.overlap.not_missed(&name, revision);
-        successor.overlap.tell(&name, revision, is_there)
+        successor.overlap.report(&name, revision, is_there)
     })
 }
 
-/// Takes in what the watch tells that takes over.
+/// Handles an event of the successor.
 fn succeed<K: ResourceExt, S>(
     successor: &mut Successor<S>,
     event: Option<watcher::Result<Event<K>>>,
@@ -277,19 +277,20 @@ fn succeed<K: ResourceExt, S>(
         Some(Ok(Event::Init)) => {}
         Some(Ok(Event::InitApply(object))) => {
             let (name, revision) = (object.name_any(), revision(&object));
-            if overlap.tell(&name, revision, true) && sink(Seen::Found(object, successor.asked)) > 0
+            if overlap.report(&name, revision, true)
+                && sink(Seen::Found(object, successor.asked)) > 0
             {
                 overlap.maybe_missed(&name, revision);
             }
         }
         Some(Ok(Event::InitDone)) => successor.until = Some(Instant::now() + GRACE),
         Some(Ok(Event::Apply(object))) => {
-            if overlap.tell(&object.name_any(), revision(&object), true) {
+            if overlap.report(&object.name_any(), revision(&object), true) {
                 sink(Seen::Applied(object));
             }
         }
         Some(Ok(Event::Delete(object))) => {
-            if overlap.tell(&object.name_any(), revision(&object), false) {
+            if overlap.report(&object.name_any(), revision(&object), false) {
                 sink(Seen::Deleted(object));
             }
         }
@@ -305,7 +306,7 @@ fn succeed<K: ResourceExt, S>(
     Ok(())
 }
 
-/// Resource versions of one resource grow.
+/// Resource versions of one resource only increase.
 fn revision<K: ResourceExt>(object: &K) -> Option<u64> {
     object.resource_version()?.parse().ok()
 }

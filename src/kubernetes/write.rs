@@ -1,7 +1,7 @@
 //! Writes insights: create, status, delete, each under a deadline.
 //!
-//! A status PUT costs the API server less than a patch or an apply, and the resource version in it
-//! says what it was computed from: a write that would overwrite another one is refused.
+//! A status PUT costs the API server less than a patch or an apply, and its resource version names the state it
+//! was computed from: a write that would overwrite another one is rejected.
 
 use std::future::Future;
 use std::marker::PhantomData;
@@ -22,33 +22,33 @@ use super::objects::WatchedInsight;
 use crate::api::insight::{API_VERSION, GROUP, Insight, InsightStatus};
 use crate::domain::text;
 
-/// A write takes milliseconds; one that takes this long is on a dead connection.
+/// A write takes milliseconds; if it takes this long, the connection is dead.
 const DEADLINE: Duration = Duration::from_secs(15);
-/// What the API server itself says is one second; whoever says more than this means nobody any good.
+/// The API server itself sends one second; longer delays are not useful.
 const RETRY_AFTER_AT_MOST: Duration = Duration::from_mins(1);
-/// Stands in `metadata.managedFields`.
+/// The field manager in `metadata.managedFields`.
 pub(super) const FIELD_MANAGER: &str = "node-insights";
 
-/// Why a write was not done.
+/// Why a write failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
-    /// The object is another one than was thought: read it again.
+    /// The object has changed since it was read: read it again.
     #[error("The object has changed meanwhile")]
     Conflict,
     /// The object is gone.
     #[error("The object is gone")]
     Gone,
-    /// The API server fails, at this write or at all.
+    /// The API server fails, for this write or in general.
     #[error("{what}")]
     Failing {
         /// What is wrong.
         what: Diagnosis,
-        /// It is not to be asked again before so long.
+        /// The API server accepts no retry before this delay.
         retry_after: Option<Duration>,
     },
-    /// The API server does not take this write.
+    /// The API server rejects this write.
     #[error("{0}")]
-    Refused(Diagnosis),
+    Rejected(Diagnosis),
 }
 
 /// Writes insights of one kind.
@@ -71,7 +71,7 @@ impl<S: InsightStatus + Serialize + DeserializeOwned> Writer<S> {
     /// Creates an insight without a status: the API server would drop it.
     ///
     /// # Errors
-    /// [`WriteError::Conflict`] when there is one already.
+    /// [`WriteError::Conflict`] when the insight already exists.
     pub async fn create(
         &self,
         name: &str,
@@ -90,10 +90,10 @@ impl<S: InsightStatus + Serialize + DeserializeOwned> Writer<S> {
         self.send("create", request).await
     }
 
-    /// Puts the status of the insight that has this resource version.
+    /// Updates the status of the insight at this resource version.
     ///
     /// # Errors
-    /// [`WriteError::Conflict`] when it has another one, [`WriteError::Gone`] when there is none.
+    /// [`WriteError::Conflict`] when it has another one, [`WriteError::Gone`] when it does not exist.
     pub async fn put_status(
         &self,
         name: &str,
@@ -113,10 +113,10 @@ impl<S: InsightStatus + Serialize + DeserializeOwned> Writer<S> {
         self.send("update", request).await
     }
 
-    /// Deletes the insight that has this UID.
+    /// Deletes the insight with this UID.
     ///
     /// # Errors
-    /// [`WriteError::Conflict`] when it has another one, [`WriteError::Gone`] when there is none.
+    /// [`WriteError::Conflict`] when it has another one, [`WriteError::Gone`] when it does not exist.
     pub async fn delete(&self, name: &str, uid: &str) -> Result<(), WriteError> {
         let params = DeleteParams {
             preconditions: Some(Preconditions {
@@ -126,16 +126,16 @@ impl<S: InsightStatus + Serialize + DeserializeOwned> Writer<S> {
             ..DeleteParams::background()
         };
         let request = Self::request().delete(name, &params);
-        // The answer is the object or a Status; neither says anything that is needed.
+        // The answer is the object or a Status; neither is needed.
         self.send::<serde_json::Value>("delete", request)
             .await
             .map(|_| ())
     }
 
-    /// The insight as the API server has it now.
+    /// The current insight in the API server.
     ///
     /// # Errors
-    /// [`WriteError::Gone`] when there is none.
+    /// [`WriteError::Gone`] when it does not exist.
     pub async fn read(&self, name: &str) -> Result<WatchedInsight<S>, WriteError> {
         self.send("get", Self::request().get(name, &GetParams::default()))
             .await
@@ -203,11 +203,11 @@ impl<S: InsightStatus + Serialize + DeserializeOwned> Writer<S> {
         };
         let what = diagnose(error, attempt);
         match what.problem {
-            // One object may be refused by a policy, a webhook or a role that names objects.
+            // A policy, a webhook or a role that names objects may reject a single object.
             Problem::Forbidden | Problem::Invalid | Problem::Unreadable | Problem::Expired => {
-                WriteError::Refused(what)
+                WriteError::Rejected(what)
             }
-            Problem::Other if code < 500 => WriteError::Refused(what),
+            Problem::Other if code < 500 => WriteError::Rejected(what),
             Problem::Other
             | Problem::Unauthorized
             | Problem::NotServed
@@ -217,9 +217,9 @@ impl<S: InsightStatus + Serialize + DeserializeOwned> Writer<S> {
     }
 
     fn unwritable(error: &serde_json::Error) -> WriteError {
-        WriteError::Refused(Diagnosis {
+        WriteError::Rejected(Diagnosis {
             problem: Problem::Other,
-            what: format!("The insight cannot be put into JSON: {error}"),
+            what: format!("The insight cannot be serialized: {error}"),
             remedy: "report it".to_owned(),
         })
     }
@@ -233,20 +233,20 @@ async fn within<T>(deadline: Duration, work: impl Future<Output = T>) -> Result<
     })
 }
 
-/// What an answer says. One that is no Status, as of a proxy or of the API server's limits, is one by its code.
+/// Parses an answer. An error without a Status, as from a proxy or a rate limit, gets one from its code.
 fn read<T: DeserializeOwned>(status: StatusCode, body: &[u8]) -> kube::Result<T> {
     if status.is_success() {
         return serde_json::from_slice(body).map_err(kube::Error::SerdeError);
     }
     let code = status.as_u16();
-    let said = serde_json::from_slice(body).unwrap_or_else(|_| {
+    let parsed = serde_json::from_slice(body).unwrap_or_else(|_| {
         let text = text::summary(&String::from_utf8_lossy(body));
         Status::failure(&text, status.canonical_reason().unwrap_or_default())
     });
-    Err(kube::Error::Api(Box::new(said.with_code(code))))
+    Err(kube::Error::Api(Box::new(parsed.with_code(code))))
 }
 
-/// How long the API server asks to be left alone; a date, which it never says, is not read.
+/// The Retry-After delay; dates, which the API server never sends, are ignored.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
     Some(Duration::from_secs(seconds).min(RETRY_AFTER_AT_MOST))

@@ -1,4 +1,4 @@
-//! Builders for tests: clusters, and what their providers write on nodes.
+//! Builders for tests: clusters, and what providers write on nodes.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -21,16 +21,16 @@ use crate::domain::pool::Membership;
 use crate::domain::pool_versions::PoolVersion;
 use crate::domain::state::{History, NodeState};
 
-/// The rendered config and the release that the OpenShift clusters of the tests come from.
+/// The old rendered config of the OpenShift clusters in tests.
 pub(crate) const OLD: &str = "rendered-worker-old";
-/// The rendered config that they go to.
+/// Their new rendered config.
 pub(crate) const NEW: &str = "rendered-worker-new";
 /// Release of [`OLD`].
 pub(crate) const OLD_VERSION: &str = "4.14.1";
 /// Release of [`NEW`], and the target.
 pub(crate) const NEW_VERSION: &str = "4.15.0";
 
-/// A worker of OpenShift that runs `current` and is to run `desired`, with an idle daemon.
+/// An OpenShift worker with these configs and an idle daemon.
 pub(crate) fn worker(current: &str, desired: &str) -> NodeBuilder {
     node("worker-0")
         .role("worker")
@@ -72,7 +72,7 @@ impl NodeBuilder {
     }
 }
 
-/// A cluster that is as a test puts it, and all of whose kinds can be read.
+/// The contents of a cluster in which all kinds can be read.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ClusterFacts {
     pub(crate) pools: BTreeMap<Arc<str>, MachineConfigPool>,
@@ -83,7 +83,7 @@ pub(crate) struct ClusterFacts {
 }
 
 impl ClusterFacts {
-    /// What is known of it by those kinds.
+    /// The facts of these kinds.
     pub(crate) fn facts(&self, kinds: &[Kind]) -> Facts {
         let mut table = FactTable::new(kinds);
         for (name, pool) in &self.pools {
@@ -108,7 +108,7 @@ impl ClusterFacts {
     }
 }
 
-/// Facts of kinds that can all be read, put in by their types.
+/// Facts of kinds that can all be read, inserted by type.
 pub(crate) struct FactTable {
     pub(crate) facts: Facts,
     kinds: Vec<Kind>,
@@ -126,7 +126,7 @@ impl FactTable {
         }
     }
 
-    /// Puts in an object, if anybody reads its kind.
+    /// Inserts an object, if its kind is read.
     pub(crate) fn put<F: Fact>(&mut self, name: &str, fact: F) {
         let mut kinds = self.kinds.iter();
         if let Some(place) = kinds.position(|kind| kind.is_same_type(&Kind::of::<F>())) {
@@ -136,7 +136,7 @@ impl FactTable {
     }
 }
 
-/// A MachineConfigPool of all nodes that have the role of its name, and that wants `config`.
+/// A MachineConfigPool of all nodes with the role `name`, with the desired `config`.
 pub(crate) fn pool(name: &str, config: &str) -> MachineConfigPool {
     let key = format!("node-role.kubernetes.io/{name}");
     MachineConfigPool {
@@ -156,7 +156,7 @@ pub(crate) fn paused(pool: MachineConfigPool) -> MachineConfigPool {
     }
 }
 
-/// A selector of exact labels; none of them is the empty selector.
+/// A selector of exact labels; without labels, the empty selector.
 pub(crate) fn selector(labels: &[(&str, &str)]) -> Option<Selector> {
     let match_labels = labels
         .iter()
@@ -169,7 +169,7 @@ pub(crate) fn selector(labels: &[(&str, &str)]) -> Option<Selector> {
     .unwrap()
 }
 
-/// An OpenShift cluster on its way from 4.14.1 to 4.15.0, with `pools`.
+/// An OpenShift cluster during its update from 4.14.1 to 4.15.0, with `pools`.
 pub(crate) fn openshift(pools: impl IntoIterator<Item = MachineConfigPool>) -> ClusterFacts {
     ClusterFacts {
         pools: pools
@@ -184,12 +184,12 @@ pub(crate) fn openshift(pools: impl IntoIterator<Item = MachineConfigPool>) -> C
     }
 }
 
-/// Nobody but this provider.
+/// Only this provider.
 pub(crate) fn only(provider: impl Provider + 'static) -> Providers {
     Providers::new(vec![Box::new(provider)], Vec::new()).unwrap()
 }
 
-/// The state that follows from what is seen of a node.
+/// Evaluates a node.
 pub(crate) fn next_state(
     providers: &Providers,
     node: &NodeFacts,
@@ -203,7 +203,7 @@ pub(crate) fn next_state(
     providers.evaluate(node, &assignment, None, &view, past, now)
 }
 
-/// The pool that a provider puts a node into.
+/// The pool membership of a node.
 pub(crate) fn membership(
     provider: &dyn Provider,
     node: &NodeFacts,

@@ -1,9 +1,9 @@
-//! Karpenter: nodes that it replaces, in AWS, in AKS with node auto provisioning and in EKS Auto Mode.
+//! Karpenter: it replaces nodes, on AWS, on AKS with node auto provisioning and in EKS Auto Mode.
 //!
-//! Karpenter says itself what is outdated: the condition `Drifted` of the NodeClaim. Nothing is recomputed here. It
-//! taints a node that it replaces, waits until the replacement is initialized, and then deletes the NodeClaim, which
-//! drains the node, detaches its volumes and terminates the instance; `spec.unschedulable` is never set. A node that
-//! it removes because it is empty or underutilized, that expires or that somebody deletes is told apart.
+//! Karpenter reports what is outdated by the condition `Drifted` of the NodeClaim; nothing is recomputed here. It
+//! taints a node to replace it, waits until the replacement is initialized, and then deletes the NodeClaim, which
+//! drains the node, detaches its volumes and terminates the instance; `spec.unschedulable` is never set. Removal of
+//! empty or underutilized nodes, expiry and deletion by users are distinguished from updates.
 //!
 //! Sources: kubernetes-sigs/karpenter `pkg/controllers/{disruption,node/termination,nodeclaim}`,
 //! aws/karpenter-provider-aws and Azure/karpenter-provider-azure `pkg/cloudprovider/drift.go`.
@@ -30,7 +30,7 @@ mod evaluate;
 pub mod evidence;
 pub mod kinds;
 
-/// The label of its nodes, whose value is the NodePool.
+/// The node label whose value is the NodePool.
 pub const NODE_POOL_LABEL: &str = "karpenter.sh/nodepool";
 
 /// Karpenter.
@@ -44,7 +44,7 @@ impl Karpenter {
     /// Its name in insights.
     pub const NAME: ProviderName = ProviderName::new("Karpenter");
 
-    /// Karpenter, beside other labels that name pools: two of one name have to be told apart.
+    /// The provider; `pool_labels` are the other labels that name pools, so that names do not collide.
     #[must_use]
     pub fn new(pool_labels: &[String]) -> Self {
         let mut labels = pool_labels.to_vec();
@@ -84,7 +84,7 @@ impl Provider for Karpenter {
         evidence(KarpenterNode::of(node))
     }
 
-    /// The machine: two nodes that are the same one are a contradiction.
+    /// The provider ID: two nodes with the same one are a conflict.
     fn node_keys(&self, node: &NodeFacts, keys: &mut Keys) {
         if let Some(node) = node.evidence::<KarpenterNode>()
             && !node.provider_id.is_empty()
@@ -101,12 +101,12 @@ impl Provider for Karpenter {
         }
     }
 
-    /// Karpenter runs on clusters of all of these, which label its nodes as well.
+    /// Karpenter runs on clusters of these, which label its nodes as well.
     fn coexists_with(&self) -> &'static [&'static str] {
         &[KOPS, AKS, GKE]
     }
 
-    /// NodeClaims that no NodePool has made are a pool of their own.
+    /// NodeClaims without a NodePool form their own pool.
     fn pool(&self, node: &NodeFacts, _: &View<'_>) -> Result<Membership, Unavailable> {
         let name = node.labels.get(NODE_POOL_LABEL).unwrap_or_default();
         Ok(Membership::Pool(if name.is_empty() {
@@ -151,7 +151,7 @@ impl Provider for Karpenter {
     }
 }
 
-/// The version that a node class asks for. Only that of AKS says one; a pinned image of another stays what it is.
+/// The desired version of a node class. Only AKS node classes have one; other classes may pin an image.
 fn target(
     class: Option<&kinds::NodeClassRef>,
     view: &View<'_>,
@@ -169,7 +169,7 @@ fn target(
     }))
 }
 
-/// The version of the API server, where the node is behind it: an upper bound of what a replacement may run.
+/// The version of the API server if the node is behind it: an upper bound for a replacement.
 fn upper_bound(own: Option<&str>, view: &View<'_>) -> Option<Desired> {
     let api_server = view.api_server_version()?;
     let is_behind =

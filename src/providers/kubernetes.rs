@@ -1,9 +1,8 @@
-//! Plain Kubernetes: what every node says of itself, whoever updates it.
+//! Plain Kubernetes: what every node reports, with any updater.
 //!
-//! Nothing in a plain cluster says "this node is being updated", so it is read from what any updater
-//! does: it cordons a node, the node stops reporting, comes back with another boot ID and kubelet
-//! version, and is uncordoned; or it is deleted and another one comes. The cordon or the removal of a
-//! node that is not outdated is not an update.
+//! A plain cluster has no "this node is being updated", so it is inferred from what any updater does: it cordons a
+//! node, the node stops reporting, returns with another boot ID and kubelet version, and is uncordoned; or the node
+//! is deleted and replaced. The cordon or removal of a node that is not outdated is no update.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -19,8 +18,7 @@ use crate::domain::pool_name::LabelKey;
 use crate::domain::state::{Desired, Evaluation, Finding, History, REBOOTED};
 use crate::domain::version;
 
-/// Labels that name a node's pool, in the order in which they are looked for. Sources: the
-/// documentation of each vendor.
+/// Labels that name a node's pool, in order of precedence. Source: the documentation of each vendor.
 pub const WELL_KNOWN_POOL_LABELS: [&str; 5] = [
     "eks.amazonaws.com/nodegroup",
     "karpenter.sh/nodepool",
@@ -29,20 +27,20 @@ pub const WELL_KNOWN_POOL_LABELS: [&str; 5] = [
     "kops.k8s.io/instancegroup",
 ];
 
-/// Labels that only one updater gives to its nodes.
+/// Labels that only one updater sets on its nodes.
 const MARKS: [(&str, &str); 4] = [
     ("eks.amazonaws.com/nodegroup", EKS),
     ("kubernetes.azure.com/agentpool", AKS),
     ("cloud.google.com/gke-nodepool", GKE),
     ("kops.k8s.io/instancegroup", KOPS),
 ];
-/// What a node of an EKS managed node group shows.
+/// Evidence of an EKS managed node group.
 pub const EKS: &str = "label eks.amazonaws.com/nodegroup";
-/// What a node of AKS shows.
+/// Evidence of AKS.
 pub const AKS: &str = "label kubernetes.azure.com/agentpool";
-/// What a node of GKE shows.
+/// Evidence of GKE.
 pub const GKE: &str = "label cloud.google.com/gke-nodepool";
-/// What a node of kOps shows.
+/// Evidence of kOps.
 pub const KOPS: &str = "label kops.k8s.io/instancegroup";
 
 const ROLE_PREFIX: &str = "node-role.kubernetes.io/";
@@ -58,8 +56,7 @@ impl Kubernetes {
     /// Its name in insights.
     pub const NAME: ProviderName = ProviderName::new("Kubernetes");
 
-    /// Plain Kubernetes, with the labels that name a pool (first match wins) and the version that the user
-    /// wants, if any.
+    /// The provider, with the labels that name a pool (first match wins) and the user's target version, if any.
     #[must_use]
     pub fn new(pool_labels: &[String], target_version: Option<&str>) -> Self {
         Self {
@@ -68,8 +65,8 @@ impl Kubernetes {
         }
     }
 
-    /// The user's target, else the newest in the pool that is newer than the node, else the API
-    /// server's version if the node is not ahead of it.
+    /// The user's target, else the newest version in the pool that is newer than the node's, else the API server's
+    /// version if the node is not ahead of it.
     fn desired(&self, pool: &PoolId, node: &NodeFacts, view: &View<'_>) -> Option<Desired> {
         let desired = |version, source| Desired { version, source };
         if let Some(target) = &self.target_version {
@@ -94,7 +91,7 @@ impl Provider for Kubernetes {
         Self::NAME
     }
 
-    /// What others are known to put on their nodes is shown, so that a node that shows two of them is noticed.
+    /// Labels of known updaters count as evidence, so that a node with two of them is detected as a conflict.
     fn claim(&self, node: &NodeFacts, _: &View<'_>) -> Claim {
         let mut marks = MARKS.iter();
         marks
@@ -143,8 +140,8 @@ impl Provider for Kubernetes {
     }
 }
 
-/// The role that groups nodes without a pool label: the control plane first, then the first role by
-/// name that is not plain `worker`.
+/// The role that groups nodes without a pool label: control plane, else the first role by name except `worker`, else
+/// `worker`.
 fn role(labels: &Labels) -> &str {
     if runs_control_plane(labels) {
         return "control-plane";
@@ -165,7 +162,7 @@ struct Step {
 }
 
 impl Step {
-    /// Whether it is concluded from a cordon or a restart, and not what a condition or a deletion says.
+    /// Whether the step is inferred from a cordon or a restart, not from a condition or a deletion.
     fn is_inferred(&self) -> bool {
         matches!(
             self.reason,
@@ -174,7 +171,7 @@ impl Step {
     }
 }
 
-/// The first that holds.
+/// The first step that applies.
 fn step(node: &NodeFacts, desired: Option<&Desired>, past: Option<&History>) -> Step {
     let Some(version) = &node.kubelet_version else {
         return Step {
@@ -216,7 +213,7 @@ fn step(node: &NodeFacts, desired: Option<&Desired>, past: Option<&History>) -> 
     }
 }
 
-/// An outdated node that goes makes room for one that is not, unless the cluster gets smaller.
+/// An outdated node that is deleted is being replaced, unless the cluster scales down.
 fn deletion(node: &NodeFacts, outdated: bool) -> Step {
     let (phase, kind, reason, message) = match (outdated, node.removal) {
         (true, None) => (
@@ -241,8 +238,8 @@ fn deletion(node: &NodeFacts, outdated: bool) -> Step {
     }
 }
 
-/// The step of an update of the node itself, if one is under way: an updater cordons the node before
-/// it does anything, and uncordons it when all is done.
+/// The step of an in-place update, if one is in progress: an updater cordons the node first and uncordons it at the
+/// end.
 fn in_place(
     node: &NodeFacts,
     version: &str,
@@ -261,8 +258,7 @@ fn in_place(
     let was_updating = past.is_some_and(|past| past.phase.is_in_progress());
     let touched = was_updating || boot_changed(node, past);
     let so_far = kind_so_far(past).unwrap_or(kind);
-    // A node that is back registers before it is ready: that it was restarted is not to be forgotten
-    // until then.
+    // A node registers before it is ready: the restart must be remembered until then.
     let is_back = boot_changed(node, past) || (was_updating && has_rebooted(node, past));
     let restart = if is_back { REBOOTED } else { "Rebooting" };
     let (phase, kind, reason, message) = match (node.cordoned.is_some(), ready) {
@@ -304,13 +300,13 @@ fn in_place(
     })
 }
 
-/// Whether the node came back with another boot ID since it was last looked at.
+/// Whether the boot ID has changed since the last evaluation.
 fn boot_changed(node: &NodeFacts, past: Option<&History>) -> bool {
     let before = past.and_then(|past| past.boot_id.as_ref());
     matches!((before, &node.boot_id), (Some(before), Some(now)) if before != now)
 }
 
-/// Whether the last thing that happened to the node is a restart.
+/// Whether the last change of the node is a restart.
 fn has_rebooted(node: &NodeFacts, past: Option<&History>) -> bool {
     boot_changed(node, past) || past.is_some_and(|past| past.rebooted)
 }
@@ -326,13 +322,13 @@ fn waiting(node: &NodeFacts) -> &'static str {
     }
 }
 
-/// What an update that is under way changes.
+/// The kind of the update in progress.
 fn kind_so_far(past: Option<&History>) -> Option<UpdateKind> {
     past.filter(|past| past.phase.is_in_progress())
         .and_then(|past| past.kind)
 }
 
-/// What the vendor-neutral conditions of KEP-5683 say, if they say that something is under way.
+/// The step by the vendor-neutral conditions of KEP-5683, if one is in progress.
 fn maintenance(node: &NodeFacts, outdated: bool, kind: UpdateKind) -> Option<Step> {
     let conditions = &node.conditions;
     let holds = |condition: &Option<NodeCondition>| NodeCondition::is_true(condition.as_ref());
@@ -367,7 +363,7 @@ fn maintenance(node: &NodeFacts, outdated: bool, kind: UpdateKind) -> Option<Ste
     })
 }
 
-/// Names what looks like an update and is none.
+/// Explains a removal that is no update.
 fn leaving(node: &NodeFacts) -> String {
     match (node.removal, node.deleting) {
         (Some(Removal::ClusterAutoscaler), _) => {
@@ -378,8 +374,8 @@ fn leaving(node: &NodeFacts) -> String {
     }
 }
 
-/// Whether the node has to change to be what is desired. What the user wants has to be met exactly,
-/// downwards too; other evidence only ever says that there is something newer.
+/// Whether the node does not run the desired version. The user's target has to be met exactly, downgrades included;
+/// other sources only ever name a newer version.
 fn is_outdated(version: &str, desired: &Desired) -> bool {
     match desired.source {
         DesiredVersionSource::UserTarget

@@ -1,8 +1,8 @@
-//! kured: reboots nodes that ask for it, one after the other, whoever updates them.
+//! kured: reboots nodes that request it, one after the other, with any provider.
 //!
-//! The daemon that reboots its node holds a lock, which is an annotation of kured's DaemonSet: it drains the node,
-//! reboots it, uncordons it and releases the lock. With `--annotate-nodes` a node says as well that it wants a
-//! reboot; that a reboot is "in progress" is written before the lock is tried, so it means waiting.
+//! The daemon that reboots its node holds a lock, an annotation of kured's DaemonSet: it drains the node, reboots it,
+//! uncordons it and releases the lock. With `--annotate-nodes` the Node also has an annotation for a requested
+//! reboot. The annotation "reboot in progress" is written before kured takes the lock, so it means waiting.
 //!
 //! Source: kubereboot/kured `pkg/daemonsetlock/daemonsetlock.go`, `cmd/kured/main.go`.
 
@@ -28,8 +28,8 @@ pub struct Kured;
 /// What kured writes on a Node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct KuredNode {
-    /// When the node last asked for a reboot.
-    asked: Option<Timestamp>,
+    /// When the node last requested a reboot.
+    requested: Option<Timestamp>,
 }
 
 impl KuredNode {
@@ -39,8 +39,8 @@ impl KuredNode {
             return None;
         }
         let times = values.into_iter().flatten();
-        let asked = times.filter_map(|text| text.parse().ok()).max();
-        Some(Self { asked })
+        let requested = times.filter_map(|text| text.parse().ok()).max();
+        Some(Self { requested })
     }
 }
 
@@ -66,7 +66,7 @@ impl Overlay for Kured {
         let shown = node.facts.evidence::<KuredNode>();
         let lock = match lock_of(node, view) {
             Ok(lock) => lock,
-            // Where a node shows nothing of kured, there is nothing to miss.
+            // A node without kured annotations misses nothing.
             Err(_) if shown.is_none() => return Ok(None),
             Err(error) => return Err(error),
         };
@@ -79,7 +79,7 @@ impl Overlay for Kured {
     }
 }
 
-/// The lock that names the node, and is not over.
+/// The lock of the node, unless it has expired.
 fn lock_of<'a>(node: &Subject<'_>, view: &View<'a>) -> Result<Option<&'a Lock>, Unavailable> {
     if !view.serves::<KuredDaemonSet>() {
         return Ok(None);
@@ -88,14 +88,14 @@ fn lock_of<'a>(node: &Subject<'_>, view: &View<'a>) -> Result<Option<&'a Lock>, 
     Ok(locks.find(|lock| *lock.node == *node.facts.name && !lock.is_over(node.now)))
 }
 
-/// The node has the lock.
+/// The evaluation of a node that holds the lock.
 fn reboot(node: &Subject<'_>, lock: &Lock, until_now: &Evaluation) -> Evaluation {
     let ready = node.facts.conditions.ready.as_ref();
     let is_ready = ready.is_none_or(|ready| ready.status == ConditionStatus::True);
     let is_back = is_back(node, lock);
     let (phase, reason, message) = if !is_ready {
         let message = "kured reboots the node, which does not report";
-        // It registers before it is ready: that it was restarted is not to be forgotten until then.
+        // A node registers before it is ready: the restart must be remembered until then.
         let reason = if is_back { REBOOTED } else { "Rebooting" };
         (Phase::Rebooting, reason, message)
     } else if is_back {
@@ -119,7 +119,7 @@ fn reboot(node: &Subject<'_>, lock: &Lock, until_now: &Evaluation) -> Evaluation
     }
 }
 
-/// Whether the node has booted since the lock was taken: its boot is another one, or it was not ready in between.
+/// Whether the node has rebooted since the lock was taken: the boot ID changed, or the node was not ready since.
 fn is_back(node: &Subject<'_>, lock: &Lock) -> bool {
     let before = node.past.and_then(|past| past.boot_id.as_ref());
     let is_other_boot =
@@ -129,16 +129,16 @@ fn is_back(node: &Subject<'_>, lock: &Lock) -> bool {
         .is_some_and(|past| past.phase.is_in_progress() && past.rebooted);
     let ready_since = ready_since(node.facts);
     let was_away = ready_since.zip(lock.created);
-    // Conditions have whole seconds.
+    // Times of conditions are whole seconds.
     let is_later =
         |(since, created): (Timestamp, Timestamp)| since.as_second() > created.as_second();
     is_other_boot || was_back || was_away.is_some_and(is_later)
 }
 
-/// Whether the node waits for its reboot: what it asked before it last became ready it has got.
+/// Whether the node waits for its reboot. A request before the node last became ready has been served.
 fn waits(shown: &KuredNode, node: &NodeFacts) -> bool {
-    match (shown.asked, ready_since(node)) {
-        (Some(asked), Some(since)) => asked > since,
+    match (shown.requested, ready_since(node)) {
+        (Some(requested), Some(since)) => requested > since,
         (Some(_), None) => true,
         (None, _) => false,
     }

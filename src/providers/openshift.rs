@@ -1,8 +1,8 @@
 //! OpenShift: nodes that the Machine Config Operator updates.
 //!
-//! The first rule that holds decides: it cannot be told, the node is updated, the node is being
-//! updated, the node waits. Sources: openshift/machine-config-operator `pkg/helpers/helpers.go`
-//! (membership) and `pkg/controller/node/status.go` (done, unavailable).
+//! The first case that applies decides: unknown, updated, being updated, waiting. Sources:
+//! openshift/machine-config-operator `pkg/helpers/helpers.go` (membership) and `pkg/controller/node/status.go` (done,
+//! unavailable).
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ impl OpenShift {
     /// Its name in insights.
     pub const NAME: ProviderName = ProviderName::new("OpenShift");
 
-    /// OpenShift, because the user says so: its kinds have to be there.
+    /// The provider when the user has chosen OpenShift: its kinds must be served.
     #[must_use]
     pub fn chosen() -> Self {
         Self { is_chosen: true }
@@ -67,8 +67,8 @@ impl Provider for OpenShift {
         evidence(MachineConfigFacts::of(node))
     }
 
-    /// Where the Machine Config Operator is at work it updates every node that nobody else claims: one that joins has
-    /// no annotation yet.
+    /// Where the Machine Config Operator runs, it updates every node that no other provider claims: a joining node has
+    /// no annotations yet.
     fn claim(&self, node: &NodeFacts, view: &View<'_>) -> Claim {
         let is_at_work = view.serves::<MachineConfigPool>() && view.serves::<ClusterVersion>();
         if !is_at_work && !self.is_chosen {
@@ -182,27 +182,27 @@ fn desired(version: Arc<str>) -> Desired {
     }
 }
 
-/// Release version of a rendered MachineConfig, if it says one.
+/// Release version of a rendered MachineConfig, if it has one.
 fn release_version(config: &str, view: &View<'_>) -> Result<Option<Arc<str>>, Unavailable> {
     let config = view.get::<MachineConfig>(config)?;
     Ok(config.map(|config| Arc::clone(&config.release_version)))
 }
 
-/// Version that ClusterVersion asks for.
+/// Desired version of the ClusterVersion.
 fn target_version(view: &View<'_>) -> Result<Option<Arc<str>>, Unavailable> {
     let cluster = view.get::<ClusterVersion>(CLUSTER_VERSION_NAME)?;
     Ok(cluster.map(|cluster| Arc::clone(&cluster.version)))
 }
 
-/// What decides, side by side.
+/// The inputs of the evaluation.
 struct Context<'a> {
     facts: &'a MachineConfigFacts,
-    /// The rendered config that the pool wants.
+    /// The desired rendered config of the pool.
     configuration: Option<&'a str>,
     paused: bool,
     /// Release version of the config that the node runs.
     version: Option<Arc<str>>,
-    /// Release version that the cluster wants.
+    /// Desired release version of the cluster.
     target: Option<Arc<str>>,
 }
 
@@ -270,7 +270,7 @@ impl Context<'_> {
                 || (runs_pool_config && facts.current_image == facts.desired_image))
     }
 
-    /// The step of an update that is under way.
+    /// The step of an update in progress.
     fn step(&self) -> (Phase, Finding) {
         let facts = self.facts;
         let towards = facts
@@ -322,7 +322,7 @@ impl Context<'_> {
         }
     }
 
-    /// What the update changes, where that can be told.
+    /// What the update changes, if known.
     fn kind(&self) -> Option<UpdateKind> {
         let facts = self.facts;
         if self.version.as_ref()? != self.target.as_ref()? {
@@ -340,7 +340,7 @@ impl Context<'_> {
     }
 }
 
-/// Whether the node was told to run something else than it runs.
+/// Whether the desired config or image of the node differs from the current one.
 fn is_retargeted(facts: &MachineConfigFacts) -> bool {
     facts.current_config.is_some()
         && ((facts.desired_config.is_some() && facts.desired_config != facts.current_config)
@@ -371,7 +371,7 @@ fn degraded(facts: &MachineConfigFacts) -> Finding {
     )
 }
 
-/// Unavailable because the daemon is at work. A failed daemon is not at work.
+/// The node is unavailable while the daemon works on it; a failed daemon does not work.
 fn processing(facts: &MachineConfigFacts) -> Option<Finding> {
     let is_done =
         facts.state == DaemonState::Done && facts.current_config.is_some() && !is_retargeted(facts);

@@ -1,4 +1,4 @@
-//! All providers and overlays at once: who evaluates a node, and what comes of it.
+//! All providers and overlays: assigns each node to a provider and evaluates it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::domain::node::{NodeFacts, NodeObject};
 use crate::domain::pool::{Membership, PoolId, PoolState};
 use crate::domain::state::{Belonging, Evaluation, Finding, History, NodeState};
 
-/// Why providers cannot work together.
+/// A conflict between two providers or overlays.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{first} and {second} both have the {what} '{name}': each needs its own")]
 pub struct ProviderError {
@@ -40,17 +40,17 @@ impl fmt::Debug for Providers {
     }
 }
 
-/// Who evaluates a node, and in which pool it is.
+/// The provider and the pool of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Assignment {
-    /// This provider, by its place in the list; the pool, if that can be told.
+    /// The provider, by its index, and the pool.
     Provider(usize, Result<Membership, Unavailable>),
-    /// These claim it and exclude one another: name, and what shows it.
+    /// Several providers claim the node and exclude each other: name and evidence of each; empty if no provider does.
     Conflict(Vec<(ProviderName, &'static str)>),
 }
 
 impl Assignment {
-    /// The pool, where it can be told and there is exactly one.
+    /// The pool, if it is known and there is exactly one.
     #[must_use]
     pub fn pool(&self) -> Option<&Arc<PoolId>> {
         match self {
@@ -59,7 +59,7 @@ impl Assignment {
         }
     }
 
-    /// The provider, by its place in the list.
+    /// The provider, by its index.
     #[must_use]
     pub fn provider(&self) -> Option<usize> {
         match self {
@@ -70,7 +70,7 @@ impl Assignment {
 }
 
 impl Providers {
-    /// Those that are built in.
+    /// The built-in providers and overlays.
     ///
     /// # Errors
     /// As of [`Providers::new`].
@@ -79,10 +79,10 @@ impl Providers {
         Self::new(providers, overlays)
     }
 
-    /// These providers, and the overlays on them.
+    /// These providers and overlays.
     ///
     /// # Errors
-    /// When two of them read the same resource by different types.
+    /// When two of them read the same resource as different types.
     pub fn new(providers: ProviderList, overlays: OverlayList) -> Result<Self, ProviderError> {
         let mut kinds: Vec<(String, Kind)> = Vec::new();
         let of_providers = providers.iter().map(|each| (each.name(), each.kinds()));
@@ -112,19 +112,19 @@ impl Providers {
         })
     }
 
-    /// The table of kinds: everything that is read beside Nodes.
+    /// The kinds that are read in addition to Nodes.
     #[must_use]
     pub fn kinds(&self) -> &[Kind] {
         &self.kinds
     }
 
-    /// How many providers there are.
+    /// The number of providers.
     #[must_use]
     pub fn count(&self) -> usize {
         self.in_order.len()
     }
 
-    /// Under what a node can be counted.
+    /// The keys by which a node is counted.
     #[must_use]
     pub fn node_keys(&self, node: &NodeFacts) -> Keys {
         let mut keys = Keys::default();
@@ -134,7 +134,7 @@ impl Providers {
         keys
     }
 
-    /// What matters of a Node to whoever may evaluate it.
+    /// The facts of a Node for all providers and overlays.
     #[must_use]
     pub fn node_facts(&self, node: NodeObject) -> NodeFacts {
         let of_providers = self.in_order.iter().map(|each| each.evidence(&node));
@@ -143,8 +143,8 @@ impl Providers {
         NodeFacts::new(node, evidence)
     }
 
-    /// Who evaluates the node, and in which pool it is. The first that shows evidence has it; others that show some
-    /// as well and that it does not know to occur beside its own are a contradiction.
+    /// Assigns the node to the first provider with evidence, and to its pool. Evidence of other providers is a
+    /// conflict, unless the first provider coexists with it.
     #[must_use]
     pub fn assign(&self, node: &NodeFacts, view: &View<'_>) -> Assignment {
         let mut first: Option<(usize, &'static str)> = None;
@@ -174,8 +174,8 @@ impl Providers {
         }
     }
 
-    /// The state of a node. Total: it has an answer for every input. `before` is the pool that it was in, which it
-    /// stays in while that cannot be told.
+    /// Evaluates a node. Total: every input has a result. `before` is the previous pool of the node, which is retained
+    /// while its pool is unknown.
     #[must_use]
     pub fn evaluate(
         &self,
@@ -221,7 +221,7 @@ impl Providers {
             ),
             (Assignment::Provider(_, Err(error)), _) => unavailable(node, error),
             (Assignment::Conflict(claims), _) => {
-                undetermined(node, "ProviderConflict", contradiction(claims))
+                undetermined(node, "ProviderConflict", conflict_message(claims))
             }
         };
         let is_control_plane = pool.is_some_and(|pool| pool.scope == Scope::ControlPlane)
@@ -239,7 +239,7 @@ impl Providers {
         NodeState::new(evaluation, node, belonging, past, now)
     }
 
-    /// Each overlay sees what the ones before it have made of the answer.
+    /// Applies the overlays in order; each refines the result of the previous ones.
     fn refine(
         &self,
         mut evaluation: Evaluation,
@@ -258,12 +258,12 @@ impl Providers {
                     }
                 }
                 Err(error) => {
-                    // What it would have added is missing, and that is said; the rest holds.
-                    let said = &evaluation.updating.message;
-                    let message = if said.is_empty() {
+                    // The evaluation holds without the overlay; the message reports what is missing.
+                    let before = &evaluation.updating.message;
+                    let message = if before.is_empty() {
                         error.to_string()
                     } else {
-                        format!("{said} | {error}")
+                        format!("{before} | {error}")
                     };
                     evaluation.updating.message = message.into();
                     names.push(overlay.name());
@@ -273,10 +273,10 @@ impl Providers {
         evaluation
     }
 
-    /// The pools of a provider that are there whether they have nodes or not.
+    /// The pools of a provider that exist without nodes.
     ///
     /// # Errors
-    /// When that cannot be told.
+    /// When a required kind cannot be read.
     pub fn pools(&self, provider: usize, view: &View<'_>) -> Result<Vec<Arc<PoolId>>, Unavailable> {
         self.in_order
             .get(provider)
@@ -286,7 +286,7 @@ impl Providers {
     /// A pool as its provider describes it.
     ///
     /// # Errors
-    /// When that cannot be told.
+    /// When a required kind cannot be read.
     pub fn describe(
         &self,
         provider: usize,
@@ -302,7 +302,7 @@ impl Providers {
         })
     }
 
-    /// What of a node of this provider survives its update.
+    /// What identifies a node of this provider across its update.
     #[must_use]
     pub fn identity(&self, provider: &ProviderName) -> Identity {
         let mut providers = self.in_order.iter();
@@ -311,14 +311,14 @@ impl Providers {
             .map_or(Identity::Uid, |provider| provider.identity())
     }
 
-    /// The name of the provider at this place of the list.
+    /// The name of the provider at this index.
     #[must_use]
     pub fn name(&self, provider: usize) -> Option<ProviderName> {
         self.in_order.get(provider).map(|provider| provider.name())
     }
 }
 
-fn contradiction(claims: &[(ProviderName, &'static str)]) -> String {
+fn conflict_message(claims: &[(ProviderName, &'static str)]) -> String {
     let named: Vec<String> = claims
         .iter()
         .map(|(name, shown)| format!("{name} ({shown})"))
@@ -337,7 +337,7 @@ fn unavailable(node: &NodeFacts, error: &Unavailable) -> Evaluation {
     undetermined(node, "SourceUnavailable", error.to_string())
 }
 
-/// Nothing can be told of the update.
+/// The evaluation of a node whose update is unknown.
 fn undetermined(node: &NodeFacts, reason: &'static str, message: String) -> Evaluation {
     Evaluation {
         phase: Phase::Unknown,

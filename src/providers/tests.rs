@@ -1,4 +1,4 @@
-//! What holds for every provider and every input.
+//! Properties of every provider and every input.
 
 use std::sync::LazyLock;
 
@@ -26,7 +26,7 @@ mod total;
 static SCHEMA: LazyLock<StatusSchema> =
     LazyLock::new(StatusSchema::of::<NodeProgressInsightStatus>);
 
-/// Strings that others wrote.
+/// Strings from outside.
 fn hostile() -> BoxedStrategy<String> {
     prop_oneof![
         4 => ".{0,40}",
@@ -122,7 +122,7 @@ fn machine_config<S: Strategy<Value = String> + Clone>(
         )
 }
 
-/// A node whose texts are `text`, of one of the roles or labels that providers look at.
+/// A node with texts `text` and one of the roles or labels that providers read.
 fn facts<S: Strategy<Value = String> + Clone + 'static>(
     text: S,
     boot: impl Strategy<Value = String> + 'static,
@@ -165,7 +165,7 @@ fn facts<S: Strategy<Value = String> + Clone + 'static>(
         .boxed()
 }
 
-/// Each provider alone, with and without a target of the user's.
+/// Each provider alone; Kubernetes with and without a target version.
 fn each_alone(target: &str) -> [Providers; 3] {
     let labels = WELL_KNOWN_POOL_LABELS.map(str::to_owned);
     [

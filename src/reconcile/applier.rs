@@ -1,4 +1,4 @@
-//! Brings one insight to what it shall be: the one place that decides whether to write.
+//! Applies the desired state of an insight: the only place that decides whether to write.
 //!
 //! Phases: gather (what the API server holds), decide, write, record. No difference, no write.
 
@@ -17,7 +17,7 @@ use self::contests::Contests;
 use self::trouble::Trouble;
 use super::insight_cache::{Base, InsightCache};
 use super::keyed_queue::Outcome;
-use crate::api::insight::{InsightStatus, Said};
+use crate::api::insight::{InsightStatus, Reported};
 use crate::kubernetes::write::{WriteError, Writer};
 use crate::telemetry::cause::{Cause, Step};
 use crate::telemetry::health::Health;
@@ -26,29 +26,29 @@ use crate::telemetry::metrics::Metrics;
 mod contests;
 mod trouble;
 
-/// What an insight shall be.
+/// Desired state of an insight.
 pub struct Target<S> {
-    /// Who owns it.
+    /// Its owner.
     pub owner: Option<OwnerReference>,
     /// Its status, given the generation of the object.
     pub status: Box<dyn Fn(i64) -> S + Send + Sync>,
 }
 
-/// What was done.
+/// Result of an apply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Applied {
-    /// Nothing: there is no difference.
+    /// No difference, so no write.
     Unchanged,
     /// The status was written.
     Written {
-        /// What it said before of a node's progress, if it said anything.
-        before: Option<Said>,
-        /// How long it is to rest, because somebody else keeps changing it.
+        /// The node's progress that it reported before, if any.
+        before: Option<Reported>,
+        /// Delay before the next write, because another client keeps changing it.
         rest: Duration,
     },
     /// The insight was deleted.
     Deleted {
-        /// How long its name is to rest, because somebody else keeps making it.
+        /// Delay before the next write of this name, because another client keeps creating it.
         rest: Duration,
     },
 }
@@ -63,8 +63,7 @@ pub struct Applier<S> {
 }
 
 impl<S: InsightStatus + Hash + Serialize + DeserializeOwned> Applier<S> {
-    /// An applier that knows of the API server's side what `cache` knows. `check` is the name under
-    /// which its health is shown.
+    /// Creates an applier that compares with `cache`. `check` is the name of its health check.
     #[must_use]
     pub fn new(
         client: Client,
@@ -82,16 +81,16 @@ impl<S: InsightStatus + Hash + Serialize + DeserializeOwned> Applier<S> {
         }
     }
 
-    /// Whether the API server refuses this insight, or fails at it, or somebody else keeps changing it.
+    /// Whether the API server rejects or fails to write this insight, or another client keeps changing it.
     pub fn fails(&self, name: &Arc<str>) -> bool {
         self.trouble.has(name) || self.contests.has(name, Instant::now())
     }
 
-    /// Brings the insight `name` to `target`, or away when there is none. That is the last step of
-    /// the change that led to it, which lets go of its span when it is done.
+    /// Writes the insight `name` so that it equals `target`, or deletes it without a target. This is the last
+    /// step of `cause`, whose span ends on success.
     ///
     /// # Errors
-    /// What the queue has to do when it could not be done.
+    /// The outcome for the queue when the write failed.
     pub async fn apply(
         &self,
         name: &Arc<str>,
@@ -117,9 +116,9 @@ impl<S: InsightStatus + Hash + Serialize + DeserializeOwned> Applier<S> {
         let result = match (base, target) {
             (None, None) => Ok(Applied::Unchanged),
             (Some(base), None) => self.delete(name, &base).await.map(|()| Applied::Deleted {
-                rest: self.rest(name, base.is_of_others()),
+                rest: self.rest(name, base.is_foreign()),
             }),
-            (base, Some(target)) => self.bring(name, base, &target).await,
+            (base, Some(target)) => self.put(name, base, &target).await,
         };
         match result {
             Ok(applied) => {
@@ -132,18 +131,18 @@ impl<S: InsightStatus + Hash + Serialize + DeserializeOwned> Applier<S> {
         }
     }
 
-    async fn bring(
+    async fn put(
         &self,
         name: &Arc<str>,
         base: Option<Arc<Base>>,
         target: &Target<S>,
     ) -> Result<Applied, WriteError> {
         let owner_uid = target.owner.as_ref().map(|owner| owner.uid.as_str());
-        let mut is_of_others = false;
+        let mut is_foreign = false;
         let base = match base {
-            // Of an earlier node or pool of the same name: what it says is about something else.
+            // It belongs to an earlier node or pool of the same name.
             Some(base) if base.owner_uid.as_deref() != owner_uid => {
-                is_of_others = base.is_of_others();
+                is_foreign = base.is_foreign();
                 self.delete(name, &base).await?;
                 self.create(name, target.owner.as_ref()).await?
             }
@@ -161,12 +160,12 @@ impl<S: InsightStatus + Hash + Serialize + DeserializeOwned> Applier<S> {
         self.cache.apply_own(&written, Some(&status));
         self.metrics.wrote(S::KIND, "updated");
         Ok(Applied::Written {
-            before: base.said,
-            rest: self.rest(name, is_of_others || base.was_sent(&status)),
+            before: base.reported,
+            rest: self.rest(name, is_foreign || base.was_sent(&status)),
         })
     }
 
-    /// How long an insight rests now, if what `others` made of it was undone.
+    /// Delay before the next write; not zero if a change by `others` was reverted.
     fn rest(&self, name: &Arc<str>, others: bool) -> Duration {
         if others {
             self.contests.undone(name, Instant::now())
@@ -183,14 +182,14 @@ impl<S: InsightStatus + Hash + Serialize + DeserializeOwned> Applier<S> {
         let created = self.writer.create(name, owner).await?;
         self.cache.apply_own(&created, None);
         self.metrics.wrote(S::KIND, "created");
-        // Nobody but a deletion that was seen meanwhile takes it away again.
+        // Missing only if the watch has seen its deletion since.
         self.cache.base(name).ok_or(WriteError::Gone)
     }
 
     async fn delete(&self, name: &Arc<str>, base: &Base) -> Result<(), WriteError> {
         match self.writer.delete(name, &base.uid).await {
             Ok(()) => self.metrics.wrote(S::KIND, "deleted"),
-            // The garbage collector was quicker.
+            // The garbage collector has deleted it already.
             Err(WriteError::Gone) => {}
             Err(error) => return Err(error),
         }
@@ -198,7 +197,7 @@ impl<S: InsightStatus + Hash + Serialize + DeserializeOwned> Applier<S> {
         Ok(())
     }
 
-    /// Finds out what is so after all, and says what the queue has to do.
+    /// Updates the cache after a failed write; returns the outcome for the queue.
     async fn recover(
         &self,
         name: &Arc<str>,
@@ -208,17 +207,20 @@ impl<S: InsightStatus + Hash + Serialize + DeserializeOwned> Applier<S> {
         match error {
             WriteError::Conflict => {
                 self.metrics.wrote(S::KIND, "conflict");
-                let asked = Instant::now();
+                let requested_at = Instant::now();
                 match self.writer.read(name).await {
                     Ok(insight) => {
-                        self.cache.apply(insight, Some(asked));
+                        self.cache.apply(insight, Some(requested_at));
                     }
                     Err(WriteError::Gone) => {
                         self.cache.forget(name);
                     }
-                    // The retry meets the conflict again, and reads again.
+                    // The retry gets the conflict again and reads again.
                     Err(error) => {
-                        tracing::debug!(reconcile_id, kind = S::KIND, name = &**name, %error, "Reading after a conflict failed");
+                        tracing::debug!(
+                            reconcile_id, kind = S::KIND, name = &**name, %error,
+                            "Reading after a conflict failed"
+                        );
                     }
                 }
                 Outcome::Retry
@@ -233,11 +235,11 @@ impl<S: InsightStatus + Hash + Serialize + DeserializeOwned> Applier<S> {
                     .fails(name, &what, self.cache.count(), reconcile_id);
                 Outcome::Failing(retry_after)
             }
-            WriteError::Refused(what) => {
+            WriteError::Rejected(what) => {
                 self.metrics.wrote(S::KIND, "failed");
                 self.trouble
-                    .refused(name, &what, self.cache.count(), reconcile_id);
-                Outcome::Refused
+                    .rejected(name, &what, self.cache.count(), reconcile_id);
+                Outcome::Rejected
             }
         }
     }

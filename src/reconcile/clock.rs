@@ -1,4 +1,4 @@
-//! The clock, which everything below gets as an argument.
+//! The system clock, which other modules get as an argument.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::registry::Clock;
 
-/// A clock that tells the time of this machine, in whole seconds, as times in the API have them.
+/// A clock that returns the system time in whole seconds, like times in the API.
 #[must_use]
 pub fn system_clock() -> Clock {
     Arc::new(|| {

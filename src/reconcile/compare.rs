@@ -1,11 +1,11 @@
 //! The full compare: finds and repairs what watches and queues have missed.
 //!
-//! Phases: list everything again, forget who is gone, evaluate everybody again, check that the insights in the
-//! API server are what the states say. Repairs by telling the consumers; writes nothing itself, and
-//! waits for the queues so that what is on its way does not count as missed.
+//! Phases: relist everything, remove deleted nodes, evaluate every node again, check that the insights in the
+//! API server match the states. Repairs by notifying the consumers and writes nothing itself. Waits for the
+//! queues, so that pending writes do not count as missed.
 //!
-//! A kind that cannot be listed keeps none of this from being done with what is known of it; that it was not
-//! listed, or that something differs for no known reason after it was repaired, is a failure.
+//! If a kind cannot be listed, the compare continues with its last known objects, but fails at the end. It also
+//! fails if an insight still differs after the repair for no known reason.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::insight_key::InsightKey;
 use super::keyed_queue::QueueStatus;
-use super::node_state::Centre;
+use super::node_state::NodeStateController;
 use crate::kubernetes::diagnosis::Diagnosis;
 use crate::kubernetes::relist::{Fresh, Relist};
 use crate::registry::backend::BackendError;
@@ -24,47 +24,44 @@ use crate::registry::sync::{BoxFuture, Compare, CompareError, Compared, SyncProg
 use crate::telemetry::cause::{Cause, Trigger};
 use crate::telemetry::metrics::{EvaluationResult, Metrics};
 
-/// Nodes in a row before other tasks get their turn: about 100 µs.
+/// Nodes in a row before yielding to other tasks: about 100 µs.
 const BATCH: usize = 100;
-/// How often is looked whether an insight is as it ought to be by now.
+/// Interval between two checks of differing insights.
 const LOOK: Duration = Duration::from_millis(500);
-/// Longer than the second for which a pool rests between two writes: what differs for so long, with
-/// nothing in the queues, is missed.
+/// Checks before a difference counts as missed: 2 s, longer than the pause of 1 s between two writes of a pool.
 const SETTLED_AFTER: u32 = 4;
-/// How often is looked whether a repair worked: 10 s.
+/// Checks before a repair counts as failed: 10 s.
 const REPAIRED_AFTER: u32 = 20;
-/// How long queues may be busy before they are compared nevertheless: a cluster that changes all the
-/// time is never quite still.
+/// Maximum wait for idle queues: in a cluster that changes all the time they never become idle.
 const BUSY_AT_MOST: Duration = Duration::from_mins(2);
-/// How long all lists together may take: 5,000 nodes take some seconds, 100,000 more than a minute.
+/// Maximum duration of all lists together: 5,000 nodes take some seconds, 100,000 more than a minute.
 const LISTING_AT_MOST: Duration = Duration::from_mins(2);
-/// However short the interval is, 5,000 nodes are listed by then, also where the API server is busy.
+/// Lower limit of both, for short intervals: enough to list 5,000 nodes from a busy API server.
 const MIN_WAIT: Duration = Duration::from_secs(30);
-/// So many insights are named in an error.
+/// Maximum number of insights named in an error.
 const NAMED: usize = 3;
 
 /// One kind of insights, as the compare sees it.
 pub trait Insights: Send + Sync {
-    /// Keys of everything that has an insight, or ought to have one.
+    /// Keys of everything that has an insight or should have one.
     ///
     /// # Errors
     /// When the backend fails.
     fn keys(&self) -> Result<Vec<InsightKey>, BackendError>;
 
-    /// What an insight ought to be, as a number that is the same for the same, if the API server holds
-    /// something else.
+    /// Digest of the desired insight; `None` if the API server holds exactly that.
     ///
     /// # Errors
     /// When the backend fails.
     fn difference(&self, key: &InsightKey) -> Result<Option<u64>, BackendError>;
 
-    /// Whether it is known, and said elsewhere, that this insight cannot be written, or does not stay as written.
+    /// Whether this insight is already reported as failing to be written, or as changed by other clients.
     fn fails(&self, key: &InsightKey) -> bool;
 }
 
 /// The full compare.
 pub struct FullCompare {
-    centre: Arc<Centre>,
+    controller: Arc<NodeStateController>,
     relist: Arc<Relist>,
     insights: Vec<Arc<dyn Insights>>,
     queues: Vec<watch::Receiver<QueueStatus>>,
@@ -73,15 +70,15 @@ pub struct FullCompare {
     busy_at_most: Duration,
 }
 
-/// Insights that are not what they ought to be, and what that is.
+/// Differing insights with the digests of their desired statuses.
 type Differences = BTreeMap<InsightKey, u64>;
 
 impl FullCompare {
-    /// Compares what the centre knows, what fresh lists say and what the insights hold, every `interval`: what
-    /// does not answer holds it up for a part of that.
+    /// Compares fresh lists, the states of the node-state controller and the insights, every `interval`. Waits
+    /// for lists and queues are limited to a fraction of `interval`.
     #[must_use]
     pub fn new(
-        centre: Arc<Centre>,
+        controller: Arc<NodeStateController>,
         relist: Arc<Relist>,
         insights: Vec<Arc<dyn Insights>>,
         queues: Vec<watch::Receiver<QueueStatus>>,
@@ -89,7 +86,7 @@ impl FullCompare {
         interval: Duration,
     ) -> Self {
         Self {
-            centre,
+            controller,
             relist,
             insights,
             queues,
@@ -106,22 +103,22 @@ impl FullCompare {
     ) -> Result<Compared, CompareError> {
         let cause = Cause::new(Trigger::Sync, "");
         let Fresh { missed, unlisted } = self.list(reason).await;
-        let mut found = missed + self.centre.reap(&cause)?;
+        let mut found = missed + self.controller.reap(&cause)?;
         let nodes = self.evaluate(reason, &cause, progress).await?;
         found += nodes.differences;
         self.drain().await;
 
         let mut differing = self.differing().await?;
         for _ in 0..SETTLED_AFTER {
-            self.keep_differing(&mut differing).await?;
+            self.retain_differing(&mut differing).await?;
         }
         found += differing.len();
         for key in differing.keys() {
-            tracing::warn!(key = ?key, "Repairing an insight that is not what it ought to be");
-            self.centre.touch(key);
+            tracing::warn!(key = ?key, "Repairing an insight that differs from its desired state");
+            self.controller.touch(key);
         }
         for _ in 0..REPAIRED_AFTER {
-            self.keep_differing(&mut differing).await?;
+            self.retain_differing(&mut differing).await?;
         }
         self.metrics.out_of_sync(differing.len());
         check(&unlisted, &self.unexplained(&differing))?;
@@ -132,19 +129,19 @@ impl FullCompare {
         })
     }
 
-    /// Lists everything again and forgets who is gone: what a replica that does not write does instead, since its
-    /// watches lose events as well. How much they had missed.
+    /// Relists everything and removes deleted nodes; returns the number of missed changes. A standby replica does
+    /// this instead of a compare, since its watches lose events as well.
     ///
     /// # Errors
     /// When a kind could not be listed, or the backend fails.
     pub async fn refresh(&self) -> Result<usize, CompareError> {
         let Fresh { missed, unlisted } = self.relist.ask(self.listing_at_most).await;
-        let gone = self.centre.reap(&Cause::new(Trigger::Sync, ""))?;
+        let gone = self.controller.reap(&Cause::new(Trigger::Sync, ""))?;
         check(&unlisted, &[])?;
         Ok(missed + gone)
     }
 
-    /// At the start the lists are fresh.
+    /// Relists everything, except at the start, when the lists are fresh.
     async fn list(&self, reason: SyncReason) -> Fresh {
         match reason {
             SyncReason::Start => Fresh::default(),
@@ -155,19 +152,19 @@ impl FullCompare {
         }
     }
 
-    /// At the start every node was evaluated just now.
+    /// Evaluates every node again, except at the start, when all were just evaluated.
     async fn evaluate(
         &self,
         reason: SyncReason,
         cause: &Cause,
         progress: SyncProgress<'_>,
     ) -> Result<Evaluations, CompareError> {
-        let nodes = self.centre.nodes()?.values;
+        let nodes = self.controller.nodes()?.values;
         let mut differences = 0;
         for (index, evaluated) in nodes.iter().enumerate() {
             if reason != SyncReason::Start {
                 let name = &evaluated.state.name;
-                let result = self.centre.reevaluate(name, cause);
+                let result = self.controller.reevaluate(name, cause);
                 differences += usize::from(result? != EvaluationResult::Unchanged);
             }
             progress.set(count(index + 1), count(nodes.len()));
@@ -181,11 +178,11 @@ impl FullCompare {
         })
     }
 
-    /// Waits until nothing is on its way, but not for ever.
+    /// Waits until all queues are idle, up to a limit.
     async fn drain(&self) {
         let all = async {
             for queue in &self.queues {
-                // A queue that is gone is at its end, and so is the compare.
+                // An error means that the queue has ended, on shutdown.
                 let _ = queue.clone().wait_for(QueueStatus::is_idle).await;
             }
         };
@@ -196,9 +193,9 @@ impl FullCompare {
         let mut differing = Differences::new();
         for insights in &self.insights {
             for (index, key) in insights.keys()?.into_iter().enumerate() {
-                // Where thousands wait to be written, none of them was missed.
+                // A pending key was not missed.
                 if let Some(wanted) = insights.difference(&key)?
-                    && !self.centre.is_pending(&key)
+                    && !self.controller.is_pending(&key)
                 {
                     differing.insert(key, wanted);
                 }
@@ -210,8 +207,9 @@ impl FullCompare {
         Ok(differing)
     }
 
-    /// Looks a while later what still differs. What ought to be something else by now is on its way.
-    async fn keep_differing(&self, differing: &mut Differences) -> Result<(), CompareError> {
+    /// Waits, then retains what still differs. A key whose desired status has changed is dropped: its write is
+    /// pending.
+    async fn retain_differing(&self, differing: &mut Differences) -> Result<(), CompareError> {
         if differing.is_empty() {
             return Ok(());
         }
@@ -230,16 +228,16 @@ impl FullCompare {
 }
 
 impl FullCompare {
-    /// What differs although nothing is known that keeps it from being written.
+    /// Returns the differences that are neither pending nor known to fail.
     fn unexplained<'a>(&self, differing: &'a Differences) -> Vec<&'a InsightKey> {
         let is_explained = |key: &InsightKey| {
-            self.centre.is_pending(key) || self.insights.iter().any(|of| of.fails(key))
+            self.controller.is_pending(key) || self.insights.iter().any(|of| of.fails(key))
         };
         differing.keys().filter(|key| !is_explained(key)).collect()
     }
 }
 
-/// Says what was not compared, and what was not repaired.
+/// Returns an error that names the kinds that were not listed and the insights that were not repaired.
 fn check(
     unlisted: &BTreeMap<&'static str, Diagnosis>,
     unrepaired: &[&InsightKey],
@@ -277,7 +275,7 @@ impl Compare for FullCompare {
         &'a self,
         reason: SyncReason,
         progress: SyncProgress<'a>,
-        // Every await is a place where it can be left: each repair is whole.
+        // Dropping the future at any await is safe: no repair is left incomplete.
         _: CancellationToken,
     ) -> BoxFuture<'a, Result<Compared, CompareError>> {
         Box::pin(self.run(reason, progress))

@@ -1,7 +1,7 @@
-//! Which kinds the API server serves, asked again and again.
+//! Polls which kinds the API server serves.
 //!
-//! A kind that is served is watched from then on. One that is not served any more is forgotten once that was seen
-//! [`GONE_AFTER`] times in a row: an API server that has just started may not know every group yet.
+//! A kind is watched once it is served, and no longer watched once it was missing [`GONE_AFTER`] times in a row: an
+//! API server that has just started may not know every group yet.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -16,20 +16,20 @@ use crate::kubernetes::backoff;
 use crate::kubernetes::diagnosis::{Attempt, diagnose};
 use crate::telemetry::health::Health;
 
-/// Definitions appear some minutes after the API server while a cluster is installed, or when somebody adds a provider.
+/// CRDs appear minutes after the API server during the installation of a cluster, or when a provider is added.
 const INTERVAL: Duration = Duration::from_secs(30);
-/// So often in a row a kind is not served before it is gone.
+/// Number of polls in a row without a kind before it counts as gone.
 const GONE_AFTER: u32 = 3;
 
-/// Of each kind, by its place in the table, the version that is served.
+/// The served version of each kind, by its index in the table.
 type Versions = Vec<Option<&'static str>>;
 
-/// Which kinds are served, as it changes.
+/// The served kinds, updated on changes.
 #[derive(Clone)]
 pub struct Served(watch::Receiver<Versions>);
 
 impl Served {
-    /// Waits until the kind is served; in which version.
+    /// Waits until the kind is served; returns its version.
     pub async fn version(&mut self, place: usize) -> &'static str {
         loop {
             let version = self.0.borrow_and_update().get(place).copied().flatten();
@@ -40,7 +40,7 @@ impl Served {
         }
     }
 
-    /// Waits until the kind is served in another version than this, or not at all.
+    /// Waits until the kind is served in another version, or not at all (`None`).
     pub async fn other_version(&mut self, place: usize, version: &str) -> Option<&'static str> {
         loop {
             let now = self.0.borrow_and_update().get(place).copied().flatten();
@@ -53,13 +53,13 @@ impl Served {
 
     async fn changed(&mut self) {
         if self.0.changed().await.is_err() {
-            // Nobody asks any more: the operator stops.
+            // Discovery has ended: the operator is stopping.
             std::future::pending::<()>().await;
         }
     }
 }
 
-/// Asks which kinds are served.
+/// Polls the served kinds.
 pub struct Discovery {
     kinds: Vec<Kind>,
     versions: watch::Sender<Versions>,
@@ -69,7 +69,7 @@ pub struct Discovery {
 }
 
 impl Discovery {
-    /// Of these kinds, and what it finds. The gate waits for what is served at the start.
+    /// Creates the discovery of `kinds` and its result. The gate waits for the kinds that are served at the start.
     #[must_use]
     pub fn new(kinds: &[Kind], gate: Arc<SyncGate>, health: Arc<Health>) -> (Self, Served) {
         let (versions, served) = watch::channel(vec![None; kinds.len()]);
@@ -83,7 +83,7 @@ impl Discovery {
         (discovery, Served(served))
     }
 
-    /// Asks for ever; `ask` asks once.
+    /// Polls for ever; `ask` sends one request.
     pub async fn run<F>(mut self, ask: impl Fn() -> F)
     where
         F: Future<Output = kube::Result<Versions>>,
@@ -99,7 +99,7 @@ impl Discovery {
                 Ok(found) => {
                     self.found(&found);
                     if self.health.ready(check::DISCOVERY) {
-                        tracing::info!("Found out which kinds are served");
+                        tracing::info!("Discovered the served kinds");
                     }
                     self.gate.arrived(check::DISCOVERY);
                     delays = backoff::short();
@@ -111,7 +111,7 @@ impl Discovery {
                         .health
                         .not_ready(check::DISCOVERY, diagnosis.to_string())
                     {
-                        tracing::warn!(error = %diagnosis, "Finding out which kinds are served fails");
+                        tracing::warn!(error = %diagnosis, "Discovering the served kinds fails");
                     }
                     backoff::wait(&mut delays).await;
                 }

@@ -1,7 +1,7 @@
-//! What is told as Events: a queue of its own, so that nothing waits for them.
+//! Writes Kubernetes Events from a separate queue, so that nothing waits for them.
 //!
-//! Events are for people, and the insights are the truth. So they are few: what is more than the rate allows is
-//! dropped, and counted.
+//! Events are for people; the insights are the source of truth. Events above the rate limit are dropped and
+//! counted.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -13,48 +13,47 @@ use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceBuilder, ServiceExt as _};
 
 use crate::kubernetes::diagnosis::Diagnosis;
-use crate::kubernetes::events::{EventWriter, Note, Told};
+use crate::kubernetes::events::{EventWriter, Note, WriteOutcome};
 use crate::telemetry::metrics::Metrics;
 
-/// Events at once, and in each of the [`WINDOW`]s: two a second in the long run. An API server keeps them for an
-/// hour.
+/// Maximum number of Events per [`WINDOW`]: two per second on average. An API server keeps Events for one hour.
 const BURST: u64 = 50;
 const WINDOW: Duration = Duration::from_secs(25);
-/// Events that wait for their turn: what comes two minutes late is no news.
+/// Queue length: an Event that is more than two minutes late is of no use.
 const WAITING: usize = 250;
 
-/// Takes what shall be told. Clones are the same.
+/// Queues Events. Clones share the queue.
 #[derive(Clone)]
 pub struct Events {
     queue: Option<mpsc::Sender<Note>>,
     metrics: Arc<Metrics>,
 }
 
-/// Tells it.
-pub struct Teller {
+/// Writes the queued Events.
+pub struct EventRecorder {
     queue: mpsc::Receiver<Note>,
     writer: EventWriter,
     metrics: Arc<Metrics>,
 }
 
 impl Events {
-    /// Has `writer` tell, once the other one runs.
+    /// Creates the queue and the recorder that empties it with `writer`.
     #[must_use]
-    pub fn new(writer: EventWriter, metrics: Arc<Metrics>) -> (Self, Teller) {
+    pub fn new(writer: EventWriter, metrics: Arc<Metrics>) -> (Self, EventRecorder) {
         let (sender, queue) = mpsc::channel(WAITING);
         let events = Self {
             queue: Some(sender),
             metrics: Arc::clone(&metrics),
         };
-        let teller = Teller {
+        let recorder = EventRecorder {
             queue,
             writer,
             metrics,
         };
-        (events, teller)
+        (events, recorder)
     }
 
-    /// Tells nobody.
+    /// Drops all Events.
     #[must_use]
     pub fn off(metrics: Arc<Metrics>) -> Self {
         Self {
@@ -63,18 +62,18 @@ impl Events {
         }
     }
 
-    /// Tells a note, or drops it when there are too many.
-    pub fn tell(&self, note: Note) {
+    /// Queues an Event, or drops it when the queue is full.
+    pub fn record(&self, note: Note) {
         if let Some(queue) = &self.queue
             && queue.try_send(note).is_err()
         {
-            self.metrics.told("dropped");
+            self.metrics.event("dropped");
         }
     }
 }
 
-impl Teller {
-    /// Tells what comes, until `stop`; then what the rate allows at once.
+impl EventRecorder {
+    /// Writes queued Events until `stop`, then as many of the rest as the rate limit allows at once.
     pub async fn run(self, stop: CancellationToken) {
         let Self {
             mut queue,
@@ -89,7 +88,7 @@ impl Teller {
             .rate_limit(BURST, WINDOW)
             .service_fn(|()| std::future::ready(Ok::<_, Infallible>(())));
         let mut has_turn = false;
-        // What waits, waits in the queue.
+        // Take an Event only when it may be written, so that the others stay in the queue.
         while let Some(Some(note)) = stop
             .run_until_cancelled(async {
                 if !has_turn {
@@ -99,42 +98,42 @@ impl Teller {
             })
             .await
         {
-            let told = writer.write(&note).await;
-            // What is known already leaves its turn to the next one.
-            has_turn = matches!(told, Ok(Told::Known));
-            outcomes.of(&note, told);
+            let outcome = writer.write(&note).await;
+            // An Event that existed already does not use up the rate limit.
+            has_turn = matches!(outcome, Ok(WriteOutcome::Known));
+            outcomes.record(&note, outcome);
         }
         stop.cancelled().await;
         while let Ok(note) = queue.try_recv() {
             if wait_for_turn(&mut rate).now_or_never().is_some() {
-                outcomes.of(&note, writer.write(&note).await);
+                outcomes.record(&note, writer.write(&note).await);
             } else {
-                outcomes.metrics.told("dropped");
+                outcomes.metrics.event("dropped");
             }
         }
     }
 }
 
-/// Uses up one of those that the rate allows.
+/// Waits for the rate limit and takes one slot.
 async fn wait_for_turn<S: Service<(), Error = Infallible>>(rate: &mut S) {
     let Ok(rate) = rate.ready().await;
     let Ok(_) = rate.call(()).await;
 }
 
-/// Counts what became of notes, and says when that changes.
+/// Counts the outcomes, and logs when writing starts or stops failing.
 struct Outcomes {
     metrics: Arc<Metrics>,
     is_failing: bool,
 }
 
 impl Outcomes {
-    fn of(&mut self, note: &Note, told: Result<Told, Diagnosis>) {
-        let (outcome, error) = match told {
-            Ok(Told::Created) => ("created", None),
-            Ok(Told::Known) => ("known", None),
+    fn record(&mut self, note: &Note, result: Result<WriteOutcome, Diagnosis>) {
+        let (outcome, error) = match result {
+            Ok(WriteOutcome::Created) => ("created", None),
+            Ok(WriteOutcome::Known) => ("known", None),
             Err(diagnosis) => ("failed", Some(diagnosis)),
         };
-        self.metrics.told(outcome);
+        self.metrics.event(outcome);
         let was_failing = std::mem::replace(&mut self.is_failing, error.is_some());
         match error {
             Some(error) if !was_failing => {

@@ -1,8 +1,8 @@
-//! What the API server holds of our own insights: the base that every write is compared with, and,
-//! after a start, the times that were known before.
+//! Cache of our own insights as the API server holds them: the base that every write is compared with, and,
+//! after a restart, the source of the times known before.
 //!
-//! A status is kept as a digest: 5,000 of them as objects would be most of this program's memory. It
-//! is kept whole only until its history was taken over, which a replica that stands by does when it leads.
+//! A status is stored as a digest: 5,000 full statuses would be most of this program's memory. The full status
+//! is stored only until its history is taken over; a standby replica does that when it becomes the leader.
 
 use std::cmp::Ordering;
 use std::collections::HashSet;
@@ -13,14 +13,14 @@ use std::sync::atomic::{AtomicBool, Ordering as Atomic};
 use kube::ResourceExt;
 use tokio::time::Instant;
 
-use crate::api::insight::{InsightStatus, Said};
+use crate::api::insight::{InsightStatus, Reported};
 use crate::kubernetes::objects::WatchedInsight;
 use crate::registry::store::Store;
 
-/// What is known of one insight in the API server.
+/// One insight as the API server holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Base {
-    /// Its resource version, as it has to be sent back.
+    /// Its resource version, sent with every write.
     pub resource_version: Box<str>,
     /// Its UID.
     pub uid: Box<str>,
@@ -28,14 +28,14 @@ pub struct Base {
     pub owner_uid: Option<Arc<str>>,
     /// Its generation.
     pub generation: i64,
-    /// What its status says of a node's progress.
-    pub said: Option<Said>,
-    /// Digest of its status; `None` when there is none that this version can read.
+    /// The node's progress as its status reports it.
+    pub reported: Option<Reported>,
+    /// Digest of its status; `None` without a status that this version can read.
     digest: Option<u64>,
     /// Digest of the status that this process last sent.
     sent: Option<u64>,
-    /// When this became known.
-    learned: Instant,
+    /// When this entry was stored.
+    stored_at: Instant,
 }
 
 impl Base {
@@ -50,10 +50,10 @@ impl Base {
             uid: metadata.uid.as_deref().unwrap_or_default().into(),
             owner_uid: insight.owner_uid.clone(),
             generation: metadata.generation.unwrap_or_default(),
-            said: insight.status.as_ref().and_then(InsightStatus::said),
+            reported: insight.status.as_ref().and_then(InsightStatus::reported),
             digest: insight.status.as_ref().map(digest),
             sent: None,
-            learned: Instant::now(),
+            stored_at: Instant::now(),
         }
     }
 
@@ -63,38 +63,38 @@ impl Base {
         self.digest == Some(digest(status))
     }
 
-    /// Whether this process has sent exactly this status last. If the API server does not hold it, somebody else
-    /// has changed it.
+    /// Whether this is the last status that this process sent. If the API server does not hold it, another
+    /// client has changed it.
     #[must_use]
     pub fn was_sent<S: Hash>(&self, status: &S) -> bool {
         self.sent == Some(digest(status))
     }
 
-    /// Whether this process has not sent what it says: another one has made it, before or beside this one.
+    /// Whether this process never wrote this insight's status: another process or client created it.
     #[must_use]
-    pub fn is_of_others(&self) -> bool {
+    pub fn is_foreign(&self) -> bool {
         self.sent.is_none()
     }
 
-    /// Resource versions of one resource grow, but for those of an etcd that was restored from a backup; one
-    /// that is no number counts as old.
+    /// Resource versions of a resource grow, except after etcd was restored from a backup. A version that is not
+    /// a number counts as old.
     fn revision(&self) -> u64 {
         self.resource_version.parse().unwrap_or_default()
     }
 }
 
-/// A number that is the same for statuses that are the same, within one process.
+/// Hashes a status; equal statuses have equal digests within one process.
 pub fn digest<S: Hash>(status: &S) -> u64 {
     let mut hasher = DefaultHasher::new();
     status.hash(&mut hasher);
     hasher.finish()
 }
 
-/// What the API server holds of the insights of one kind, by name.
+/// The insights of one kind as the API server holds them, by name.
 pub struct InsightCache<S> {
     bases: Store<Arc<str>, Base>,
     history: Store<Arc<str>, S>,
-    keeps_history: AtomicBool,
+    stores_history: AtomicBool,
 }
 
 impl<S: InsightStatus + Hash> Default for InsightCache<S> {
@@ -102,13 +102,13 @@ impl<S: InsightStatus + Hash> Default for InsightCache<S> {
         Self {
             bases: Store::new(),
             history: Store::new(),
-            keeps_history: AtomicBool::new(true),
+            stores_history: AtomicBool::new(true),
         }
     }
 }
 
 impl<S: InsightStatus + Hash> InsightCache<S> {
-    /// What is known of an insight.
+    /// Returns the cached base of an insight.
     pub fn base(&self, name: &Arc<str>) -> Option<Arc<Base>> {
         self.bases.get(name)
     }
@@ -123,54 +123,55 @@ impl<S: InsightStatus + Hash> InsightCache<S> {
         self.bases.counter().count()
     }
 
-    /// Takes in an insight as it was seen; whether that is news. What is older than what is known is
-    /// none: a watch may lag behind our own writes. The answer to what was `asked` for, a list or a read,
-    /// is news however old its version looks, unless something was learned since it was asked for: the API
-    /// server's data may have been restored from a backup.
-    pub fn apply(&self, insight: WatchedInsight<S>, asked: Option<Instant>) -> bool {
+    /// Stores an insight that was observed; returns whether it is new. An older version than the cached one is
+    /// ignored: a watch may lag behind our own writes. The answer to a list or read sent at `requested_at` is stored
+    /// even if its version looks older, since etcd may have been restored from a backup; it is ignored only if
+    /// the cached entry was stored after `requested_at`.
+    pub fn apply(&self, insight: WatchedInsight<S>, requested_at: Option<Instant>) -> bool {
         let mut base = Base::of(&insight);
         let name: Arc<str> = insight.name_any().into();
         let is_stale = |known: &Base| match known.revision().cmp(&base.revision()) {
             Ordering::Less => false,
             Ordering::Equal => true,
-            Ordering::Greater => asked.is_none_or(|asked| known.learned >= asked),
+            Ordering::Greater => {
+                requested_at.is_none_or(|requested_at| known.stored_at >= requested_at)
+            }
         };
-        if self.knows(&name, is_stale) {
+        if self.has_cached(&name, is_stale) {
             return false;
         }
         base.sent = self.bases.get(&name).and_then(|known| known.sent);
         self.bases.upsert(Arc::clone(&name), base);
-        let keeps_history = self.keeps_history.load(Atomic::Acquire);
-        if let Some(status) = insight.status.filter(|_| keeps_history) {
+        let stores_history = self.stores_history.load(Atomic::Acquire);
+        if let Some(status) = insight.status.filter(|_| stores_history) {
             self.history.upsert(name, status);
         }
         true
     }
 
-    /// Takes in an insight as this process wrote it, with the status that it `sent`: what it says is no
-    /// history. An API server whose definition is older keeps less of a status than was sent, and would be
-    /// sent the rest for ever.
+    /// Stores an insight that this process wrote, with the status it `sent`; it does not become history. An API
+    /// server with an older CRD prunes unknown fields; comparing with `sent` avoids writing them for ever.
     pub fn apply_own(&self, insight: &WatchedInsight<S>, sent: Option<&S>) {
         let base = Base {
             digest: sent.map(digest),
             sent: sent.map(digest),
-            said: sent.and_then(InsightStatus::said),
+            reported: sent.and_then(InsightStatus::reported),
             ..Base::of(insight)
         };
         let name: Arc<str> = insight.name_any().into();
-        // The watch may have told of this very write already, and not known what was sent.
-        if !self.knows(&name, |known| known.revision() > base.revision()) {
+        // The watch may have delivered this write already, without knowing what was sent.
+        if !self.has_cached(&name, |known| known.revision() > base.revision()) {
             self.bases.upsert(name, base);
         }
     }
 
-    fn knows(&self, name: &Arc<str>, is_so: impl FnOnce(&Base) -> bool) -> bool {
+    fn has_cached(&self, name: &Arc<str>, matches: impl FnOnce(&Base) -> bool) -> bool {
         let known = self.bases.get(name);
-        known.is_some_and(|known| known.revision() > 0 && is_so(&known))
+        known.is_some_and(|known| known.revision() > 0 && matches(&known))
     }
 
-    /// Forgets an insight that was seen deleted; whether that is news. One that was created again
-    /// meanwhile stays.
+    /// Removes an insight whose deletion was observed; returns whether it was cached. An insight that has been
+    /// recreated since stays.
     pub fn remove(&self, insight: &WatchedInsight<S>) -> bool {
         let name: Arc<str> = insight.name_any().into();
         let gone = Base::of(insight);
@@ -184,24 +185,24 @@ impl<S: InsightStatus + Hash> InsightCache<S> {
         self.forget(&name)
     }
 
-    /// Forgets an insight, with its history; whether there was one.
+    /// Removes an insight and its history; returns whether it was cached.
     pub fn forget(&self, name: &Arc<str>) -> bool {
         self.history.remove(name);
         self.bases.remove(name).is_some()
     }
 
-    /// Forgets every insight that a complete list does not have; their names.
+    /// Removes every insight that is missing from a complete list; returns their names.
     pub fn retain(&self, listed: &HashSet<String>) -> Vec<Arc<str>> {
         let is_gone = |name: &Arc<str>| !listed.contains(&**name) && self.forget(name);
         self.names().into_iter().filter(is_gone).collect()
     }
 
-    /// What the insight said that another process wrote. Given away once.
+    /// Takes the status that another process wrote; `None` from the second call on.
     pub fn take_history(&self, name: &Arc<str>) -> Option<Arc<S>> {
         self.history.remove(name)
     }
 
-    /// What the insights say whose history was not given away.
+    /// All statuses written by other processes that were not taken yet.
     pub fn history(&self) -> Vec<Arc<S>> {
         let names = self.history.keys();
         names
@@ -210,14 +211,14 @@ impl<S: InsightStatus + Hash> InsightCache<S> {
             .collect()
     }
 
-    /// Names of the insights that have a history still.
+    /// Names of the insights whose history was not taken yet.
     pub fn names_with_history(&self) -> Vec<Arc<str>> {
         self.history.keys()
     }
 
-    /// No more history is needed: from now on this process writes.
+    /// Drops all history and stores no more: from now on this process writes.
     pub fn drop_history(&self) {
-        self.keeps_history.store(false, Atomic::Release);
+        self.stores_history.store(false, Atomic::Release);
         for name in self.history.keys() {
             self.history.remove(&name);
         }
@@ -265,30 +266,30 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sent_counts_also_where_less_of_it_is_kept_and_the_watch_is_quicker() {
+    fn an_own_write_compares_by_what_was_sent_even_if_the_api_server_pruned_fields() {
         let sent = status("Draining");
-        let mut kept = sent.clone();
-        kept.as_object_mut().unwrap().remove("timeline");
-        for watch_is_quicker in [false, true] {
+        let mut pruned = sent.clone();
+        pruned.as_object_mut().unwrap().remove("timeline");
+        for watch_is_first in [false, true] {
             let cache = InsightCache::default();
             cache.apply(insight(7, &Value::Null), None);
-            if watch_is_quicker {
-                assert!(cache.apply(insight(8, &kept), None));
+            if watch_is_first {
+                assert!(cache.apply(insight(8, &pruned), None));
                 assert!(!holds(&cache, &sent));
             }
-            cache.apply_own(&insight(8, &kept), Some(&parsed(&sent)));
+            cache.apply_own(&insight(8, &pruned), Some(&parsed(&sent)));
             assert!(holds(&cache, &sent));
-            // The same once more, as after a fresh list.
-            assert!(!cache.apply(insight(8, &kept), None));
+            // The same version again, as after a relist.
+            assert!(!cache.apply(insight(8, &pruned), None));
             assert!(holds(&cache, &sent));
-            // Somebody else's write is another matter.
-            assert!(cache.apply(insight(9, &kept), None));
+            // Another client's write replaces it.
+            assert!(cache.apply(insight(9, &pruned), None));
             assert!(!holds(&cache, &sent));
         }
     }
 
     #[test]
-    fn an_answer_that_comes_late_does_not_go_back_behind_a_newer_event() {
+    fn a_late_write_response_does_not_replace_a_newer_event() {
         let (old, new) = (status("Draining"), status("Updating"));
         let cache = InsightCache::default();
         cache.apply(insight(9, &new), None);
@@ -297,12 +298,12 @@ mod tests {
     }
 
     #[test]
-    fn what_others_write_is_history_until_this_process_writes() {
+    fn statuses_of_other_processes_are_history_until_this_process_writes() {
         let cache = InsightCache::default();
         let name: Arc<str> = "n".into();
         cache.apply(insight(7, &status("Pending")), None);
         assert!(cache.take_history(&name).is_some());
-        // Another one leads, and goes on writing.
+        // Another replica leads and continues to write.
         cache.apply(insight(8, &status("Draining")), None);
         assert_eq!(cache.names_with_history(), [Arc::clone(&name)]);
         cache.drop_history();
@@ -311,33 +312,33 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_the_api_server_answers_is_the_truth_however_old_its_version_looks() {
+    async fn a_list_replaces_the_cache_even_with_an_older_resource_version() {
         let (new, restored) = (status("Updating"), status("Draining"));
         let cache = InsightCache::default();
         cache.apply(insight(900, &new), None);
         tokio::time::advance(Duration::from_secs(1)).await;
-        // Told by a watch, an older version is what lags behind.
+        // From a watch, an older version is stale.
         assert!(!cache.apply(insight(8, &restored), None));
         assert!(cache.apply(insight(8, &restored), Some(Instant::now())));
         assert!(holds(&cache, &restored));
-        // From then on it grows again.
+        // From here on versions grow again.
         assert!(cache.apply(insight(9, &new), None));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_written_while_a_list_was_made_is_not_taken_back_by_the_list() {
+    async fn a_list_does_not_replace_a_write_made_after_it_was_requested() {
         let (old, new) = (status("Draining"), status("Updating"));
         let cache = InsightCache::default();
         cache.apply(insight(7, &old), None);
-        let asked = Instant::now();
+        let requested_at = Instant::now();
         tokio::time::advance(Duration::from_millis(1)).await;
         cache.apply_own(&insight(9, &new), Some(&parsed(&new)));
-        assert!(!cache.apply(insight(7, &old), Some(asked)));
+        assert!(!cache.apply(insight(7, &old), Some(requested_at)));
         assert!(holds(&cache, &new));
     }
 
     #[test]
-    fn an_insight_that_is_gone_leaves_nothing_on_a_replica_that_does_not_write() {
+    fn a_deleted_insight_leaves_nothing_in_the_cache_of_a_standby_replica() {
         let cache = InsightCache::default();
         for _ in 0..2 {
             cache.apply(insight(7, &status("Pending")), None);

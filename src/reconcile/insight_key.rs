@@ -1,13 +1,13 @@
-//! What a consumer is told about.
+//! The keys of insights.
 
 use std::sync::Arc;
 
-/// What a consumer is told about.
+/// Key of an insight, as consumers are notified of it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum InsightKey {
     /// A node, by name.
     Node(Arc<str>),
-    /// A pool, by name of its insight.
+    /// A pool, by the name of its insight.
     Pool(Arc<str>),
 }
 
@@ -20,7 +20,7 @@ impl InsightKey {
         }
     }
 
-    /// What it is the name of.
+    /// `node` or `pool`.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {

@@ -1,4 +1,4 @@
-//! What the centre knows, as it is shown to whoever looks into it.
+//! Views of the node-state controller's data for the inspection endpoints.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,18 +6,18 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::inventory::Found;
-use super::node_state::Centre;
+use super::node_state::NodeStateController;
 use super::states::Evaluated;
 use crate::api::NodeProgressInsightStatus;
 use crate::domain::node_status::project;
 use crate::registry::backend::BackendError;
 use crate::telemetry::cause::Cause;
 
-/// A state: what the insight says, and what it does not.
+/// A node's state: the insight's status and internal details.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeView {
-    /// With every phase that is remembered.
+    /// With the full stored timeline.
     #[serde(flatten)]
     status: NodeProgressInsightStatus,
     uid: String,
@@ -25,7 +25,7 @@ pub struct NodeView {
 }
 
 impl NodeView {
-    /// The view of a state.
+    /// Creates the view of a state.
     #[must_use]
     pub fn of(evaluated: &Evaluated) -> Self {
         let Evaluated { state, cause } = evaluated;
@@ -40,7 +40,7 @@ impl NodeView {
     }
 }
 
-/// What a state, or a pool, last changed by.
+/// The last change of a node or pool.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ChangeView {
@@ -85,19 +85,22 @@ struct DurationView {
 }
 
 impl PoolInspection {
-    /// The view of a pool; `None` when there is no such pool.
+    /// Creates the view of a pool; `None` when the pool does not exist.
     ///
     /// # Errors
     /// When the backend fails.
-    pub fn of(centre: &Centre, name: &Arc<str>) -> Result<Option<Self>, BackendError> {
-        let Found::Here(view) = centre.pool(name)? else {
+    pub fn of(
+        controller: &NodeStateController,
+        name: &Arc<str>,
+    ) -> Result<Option<Self>, BackendError> {
+        let Found::Here(view) = controller.pool(name)? else {
             return Ok(None);
         };
         let mut nodes_by_phase = BTreeMap::new();
         for node in &view.nodes {
             *nodes_by_phase.entry(node.phase.as_str()).or_default() += 1;
         }
-        let medians = centre.durations(name)?.medians().into_iter();
+        let medians = controller.durations(name)?.medians().into_iter();
         let phase_durations = medians.map(|(phase, observed, median_seconds)| {
             let view = DurationView {
                 observed,
@@ -117,7 +120,7 @@ impl PoolInspection {
             nodes: view.nodes.len(),
             nodes_by_phase,
             phase_durations: phase_durations.collect(),
-            last_change: centre
+            last_change: controller
                 .evaluated_pool(name)?
                 .map(|pool| ChangeView::of(&pool.cause)),
         }))

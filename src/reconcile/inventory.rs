@@ -1,12 +1,12 @@
-//! What is known of the cluster, and whom a change of it affects.
+//! The known objects of the cluster, and which nodes and pools a change affects.
 //!
-//! Owns the nodes as they were last seen, the pools that there are, and the facts that providers read. Each node
-//! reads twice: once to find out who evaluates it and in which pool it is, which is done as soon as something
-//! changes that this depends on, and once when it is evaluated. So the counts of a pool are right before its first
-//! node is evaluated, and one change leads to one evaluation of each node that has read what changed.
+//! Owns the nodes as last seen, the existing pools, and the facts that providers read. Each node reads facts
+//! twice: to find its provider and its pool, as soon as one of the facts used for that changes, and when it is
+//! evaluated. So the counts of a pool are right before its first node is evaluated, and a change causes one
+//! evaluation of each node that has read the changed fact.
 //!
-//! Everything is behind one lock, because a change of a fact, whom it affects and what they read belong together. It
-//! is held for one change or one evaluation, never across an await, and nothing else is locked under it.
+//! One lock protects everything, because a change, the affected nodes and the facts they read must be consistent.
+//! It is held for one change or one evaluation, never across an await, and no other lock is taken under it.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use crate::registry::lock_order::{OrderedMutex, Rank};
 
 mod world;
 
-/// What a change affects.
+/// The nodes and pools that a change affects.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Affected {
     /// Nodes to be evaluated again, by name.
@@ -40,7 +40,7 @@ impl Affected {
         self.nodes.is_empty() && self.pools.is_empty()
     }
 
-    /// Both.
+    /// Merges both.
     fn and(mut self, other: Self) -> Self {
         self.nodes.extend(other.nodes);
         self.pools.extend(other.pools);
@@ -48,14 +48,14 @@ impl Affected {
     }
 }
 
-/// Whether there is a pool.
+/// Whether a pool exists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found<T> {
-    /// There is.
+    /// The pool exists.
     Here(T),
-    /// There is none.
+    /// The pool does not exist.
     Gone,
-    /// It cannot be told: the kind whose objects pools are cannot be read.
+    /// The kind that represents pools cannot be read.
     Unknown,
 }
 
@@ -66,7 +66,7 @@ pub struct Inventory {
 }
 
 impl Inventory {
-    /// An empty inventory of a cluster whose nodes are evaluated by `providers`.
+    /// Creates an empty inventory whose nodes are evaluated by `providers`.
     #[must_use]
     pub fn new(providers: Providers) -> Self {
         let world = World::new(&providers);
@@ -76,18 +76,18 @@ impl Inventory {
         }
     }
 
-    /// Who evaluates the nodes.
+    /// The providers that evaluate the nodes.
     #[must_use]
     pub fn providers(&self) -> &Providers {
         &self.providers
     }
 
-    /// Everything is listed: from now on whom a change affects is known. Until then a node affects itself alone.
+    /// Starts tracking what a change affects, once everything is listed. Until then a node affects only itself.
     pub fn open(&self) -> Affected {
         self.world.lock().open(&self.providers)
     }
 
-    /// Evaluates a node; `None` when there is no such node. `before` is the pool that it was in.
+    /// Evaluates a node; `None` when it does not exist. `before` is its previous pool.
     #[must_use]
     pub fn evaluate(
         &self,
@@ -106,7 +106,7 @@ impl Inventory {
         self.world.lock().describe(&self.providers, pool, now)
     }
 
-    /// UID of a node, and what of it survives its update.
+    /// UID of a node, and which part of its identity survives an update.
     #[must_use]
     pub fn identity(&self, name: &Arc<str>) -> Option<(Arc<str>, Identity)> {
         let world = self.world.lock();
@@ -116,7 +116,7 @@ impl Inventory {
         Some((Arc::clone(&facts.uid), identity))
     }
 
-    /// Whether there is such a node.
+    /// Whether the node exists.
     #[must_use]
     pub fn has_node(&self, name: &Arc<str>) -> bool {
         self.world.lock().node(name).is_some()
@@ -128,22 +128,22 @@ impl Inventory {
         self.world.lock().pool_names()
     }
 
-    /// Takes in a Node as the API server has it.
+    /// Applies a Node object as the API server holds it.
     pub fn apply_node_object(&self, node: NodeObject) -> Affected {
         self.apply_node(self.providers.node_facts(node))
     }
 
-    /// Takes in a node that is new or has changed.
+    /// Applies a new or changed node.
     pub fn apply_node(&self, facts: NodeFacts) -> Affected {
         self.world.lock().apply_node(&self.providers, facts)
     }
 
-    /// Forgets a node.
+    /// Removes a node.
     pub fn remove_node(&self, name: &Arc<str>) -> Affected {
         self.world.lock().remove_node(&self.providers, name)
     }
 
-    /// Forgets every node that a complete list does not have.
+    /// Removes every node that is missing from a complete list.
     pub fn retain_nodes(&self, listed: &HashSet<String>) -> Affected {
         let gone = self.world.lock().node_names();
         gone.iter()
@@ -152,8 +152,8 @@ impl Inventory {
             .fold(Affected::default(), Affected::and)
     }
 
-    /// Takes in an object of the kind at this place of the table: one that is new or has changed, or `None` where it
-    /// is gone or of no interest. How many places that is news for, and whom.
+    /// Applies an object of the kind at this index of the table: a new or changed fact, or `None` if the object is
+    /// gone or irrelevant.
     pub fn apply_object(
         &self,
         kind: usize,
@@ -164,26 +164,26 @@ impl Inventory {
         world.apply_object(&self.providers, kind, name, fact)
     }
 
-    /// Forgets the objects of a kind that a complete list does not have.
+    /// Removes the objects of a kind that are missing from a complete list.
     pub fn retain_objects(&self, kind: usize, listed: &HashSet<String>) -> Affected {
         let mut world = self.world.lock();
         world.retain_objects(&self.providers, kind, listed)
     }
 
-    /// Whether a kind can be read has changed.
+    /// Sets whether a kind can be read.
     pub fn set_availability(&self, kind: usize, availability: Availability) -> Affected {
         let mut world = self.world.lock();
         world.set_availability(&self.providers, kind, availability)
     }
 
-    /// The API server has another version, or none that is known.
+    /// Sets the API server's version; `None` if it is unknown.
     pub fn set_api_server_version(&self, version: Option<Arc<str>>) -> Affected {
         let mut world = self.world.lock();
         world.set_api_server_version(&self.providers, version)
     }
 }
 
-/// Each name once, in the order in which it came.
+/// Removes duplicates; the order stays.
 fn distinct(names: Vec<Arc<str>>) -> Vec<Arc<str>> {
     if names.len() < 2 {
         return names;

@@ -1,7 +1,7 @@
-//! What people ask for and what takes a while: a full resync, evaluating a pool again, an export.
+//! Long-running jobs that users request: a full resync, the re-evaluation of a pool, an export.
 //!
-//! One task runs them all, each under a handle of its operation. A job that is cancelled stops between
-//! two nodes: what is done is done whole.
+//! One task runs all jobs, each with the handle of its operation. A cancelled job stops between two nodes, so no
+//! node is left half done.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,34 +14,34 @@ use tokio_util::sync::CancellationToken;
 
 use super::insight_key::InsightKey;
 use super::inspection::NodeView;
-use super::node_state::Centre;
+use super::node_state::NodeStateController;
 use crate::registry::backend::BackendError;
 use crate::registry::operations::{OperationHandle, OperationState, Operations};
 use crate::registry::sync::{SyncHandle, SyncReason};
 use crate::telemetry::cause::{Cause, Trigger};
 use crate::telemetry::metrics::EvaluationResult;
 
-/// Nodes in a row before other tasks get their turn, and before it is looked whether to stop.
+/// Nodes in a row before yielding to other tasks.
 const BATCH: usize = 100;
 
-/// A job; it ends its operation.
+/// A job; it completes its operation.
 pub type Job = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Runs jobs, in a task that the program owns.
+/// Runs jobs in one task.
 pub struct Jobs {
     queue: mpsc::UnboundedReceiver<Job>,
     operations: Operations,
 }
 
 impl Jobs {
-    /// Runs the jobs of these operations; what is sent is run.
+    /// Creates the runner for these operations; jobs are submitted through the returned sender.
     #[must_use]
     pub fn new(operations: Operations) -> (mpsc::UnboundedSender<Job>, Self) {
         let (sender, queue) = mpsc::unbounded_channel();
         (sender, Self { queue, operations })
     }
 
-    /// Runs what comes until `stop`; then cancels what runs.
+    /// Runs submitted jobs until `stop`, then cancels the running ones and waits for them.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut running = FuturesUnordered::new();
         loop {
@@ -57,7 +57,7 @@ impl Jobs {
         }
         for operation in self.operations.list() {
             if operation.state == OperationState::Running {
-                // It may have ended in between.
+                // An error means that it has ended meanwhile.
                 let _ = self.operations.cancel(operation.id.as_str());
             }
         }
@@ -65,7 +65,7 @@ impl Jobs {
     }
 }
 
-/// Compares everything, with fresh lists.
+/// Relists and compares everything.
 pub async fn resync(operation: OperationHandle, sync: SyncHandle) {
     let mut reports = sync.subscribe();
     let ticket = sync.request(SyncReason::AskedFor);
@@ -99,9 +99,13 @@ pub async fn resync(operation: OperationHandle, sync: SyncHandle) {
     }
 }
 
-/// Evaluates every node of a pool again, and has every insight of it compared.
-pub async fn reevaluate(operation: OperationHandle, centre: Arc<Centre>, pool: Arc<str>) {
-    match reevaluate_nodes(&operation, &centre, &pool).await {
+/// Evaluates every node of a pool again, and compares the insights of the pool and its nodes.
+pub async fn reevaluate(
+    operation: OperationHandle,
+    controller: Arc<NodeStateController>,
+    pool: Arc<str>,
+) {
+    match reevaluate_nodes(&operation, &controller, &pool).await {
         Ok(None) => operation.stopped("The re-evaluation was cancelled between two nodes"),
         Ok(Some(changed)) => {
             operation.count("changed", changed);
@@ -111,14 +115,14 @@ pub async fn reevaluate(operation: OperationHandle, centre: Arc<Centre>, pool: A
     }
 }
 
-/// How many nodes have another state now; `None` when it was cancelled.
+/// Returns how many nodes changed; `None` when cancelled.
 async fn reevaluate_nodes(
     operation: &OperationHandle,
-    centre: &Centre,
+    controller: &NodeStateController,
     pool: &Arc<str>,
 ) -> Result<Option<u64>, BackendError> {
     let cause = Cause::new(Trigger::Requested, "");
-    let nodes = centre.nodes_of(pool)?.values;
+    let nodes = controller.nodes_of(pool)?.values;
     operation.progress(0, count(nodes.len()));
     let mut changed = 0;
     for (index, evaluated) in nodes.iter().enumerate() {
@@ -126,21 +130,21 @@ async fn reevaluate_nodes(
             return Ok(None);
         }
         let name = &evaluated.state.name;
-        let result = centre.reevaluate(name, &cause)?;
+        let result = controller.reevaluate(name, &cause)?;
         changed += u64::from(result != EvaluationResult::Unchanged);
-        centre.touch(&InsightKey::Node(Arc::clone(name)));
+        controller.touch(&InsightKey::Node(Arc::clone(name)));
         operation.progress(count(index + 1), count(nodes.len()));
         if index % BATCH == 0 {
             tokio::task::yield_now().await;
         }
     }
-    centre.touch(&InsightKey::Pool(Arc::clone(pool)));
+    controller.touch(&InsightKey::Pool(Arc::clone(pool)));
     Ok(Some(changed))
 }
 
-/// Puts all states, from one moment, into lines of JSON.
-pub async fn export(operation: OperationHandle, centre: Arc<Centre>) {
-    let nodes = match centre.nodes() {
+/// Exports a consistent snapshot of all states as JSON lines.
+pub async fn export(operation: OperationHandle, controller: Arc<NodeStateController>) {
+    let nodes = match controller.nodes() {
         Ok(nodes) => nodes.values,
         Err(error) => return operation.fail(&error.to_string()),
     };

@@ -1,8 +1,8 @@
-//! Runs reconciles from an inbox: different keys in parallel, bounded; one key at most once at a time.
+//! Runs reconciles from an inbox: different keys in parallel, bounded; a key at most once at a time.
 //!
 //! A key that arrives while it is being reconciled is reconciled once more afterwards. Keys are taken
-//! from the inbox only when there is room, so what waits stays where it coalesces. All state is local
-//! to one task: there is no lock; how much waits for what is published for others to see.
+//! from the inbox only when there is capacity, so pending keys stay where they coalesce. All state is local
+//! to one task, without locks; the queue publishes its status on a watch channel.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt::Debug;
@@ -23,24 +23,24 @@ use crate::kubernetes::backoff;
 use crate::registry::fanout::Inbox;
 use crate::telemetry::metrics::Metrics;
 
-/// What a reconcile led to.
+/// Result of a reconcile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// All is as it should be.
+    /// The key is up to date.
     Done,
-    /// All is as it should be, and this key is not reconciled again before this long.
+    /// The key is up to date and is not reconciled again before this delay.
     DoneFor(Duration),
-    /// This key is tried again after a while.
+    /// The key is retried with backoff.
     Retry,
-    /// The API server refuses this key: only this one waits, and the more are refused the longer each.
-    Refused,
-    /// The API server fails: this key waits, and all do once another one has failed as well, or when the
-    /// API server said for how long, which is in it.
+    /// The API server rejects this key: only this key waits, longer the more keys are rejected.
+    Rejected,
+    /// The API server fails: this key waits. All keys wait once a second key has failed, or if the API server
+    /// sent a `Retry-After`, which this holds.
     Failing(Option<Duration>),
 }
 
 impl Outcome {
-    /// All is as it should be, and this key rests, if at all.
+    /// `Done` if `rest` is zero, else `DoneFor`.
     #[must_use]
     pub fn done_for(rest: Duration) -> Self {
         if rest.is_zero() {
@@ -51,48 +51,48 @@ impl Outcome {
     }
 }
 
-/// How much waits for what.
+/// Number of keys in each state of the queue.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct QueueStatus {
-    /// Keys that are not read yet.
+    /// Keys in the inbox.
     pub pending: usize,
-    /// Keys that are read and wait for their turn.
+    /// Keys read from the inbox and ready to run.
     pub ready: usize,
     /// Keys that are being reconciled.
     pub running: usize,
-    /// Keys that were just reconciled and have to rest, and are dirty again.
+    /// Keys that are dirty again but still delayed by their pace.
     pub paced: usize,
-    /// Keys that failed and are tried again later.
+    /// Keys that failed and are retried later.
     pub retrying: usize,
-    /// All wait, because the API server fails.
+    /// All keys wait because the API server fails.
     pub blocked: bool,
-    /// Nothing is taken in, because this replica does not write.
+    /// No keys are read because this replica does not write.
     pub standby: bool,
 }
 
 impl QueueStatus {
-    /// Whether nothing is left to do but what fails again and again.
+    /// Whether nothing is left to do except retries.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         !self.standby && self.pending + self.ready + self.running + self.paced == 0
     }
 }
 
-/// A new change of a key that failed is tried this soon after the failure, whatever its backoff says:
-/// it may be what mends it. As often as a pool is written at most.
+/// A new change of a failed key is tried this soon after the failure, ignoring its backoff: the change may be
+/// the fix. Equals the pace at which a pool is written.
 const RETRY_REST: Duration = Duration::from_secs(1);
-/// Of keys that are refused one is tried again in this time on average, however many there are: a missing
-/// permission for thousands of insights is no load, and that it was granted is noticed at once.
-const REFUSED_SPACING: Duration = Duration::from_millis(100);
-/// So many keys have to fail one after the other, and nothing to work in between, before all wait: what fails
-/// for one key alone is no reason to hold up the others.
+/// Average time between retries of rejected keys, regardless of their number: a missing permission for
+/// thousands of insights causes no load, and a grant is noticed at once.
+const REJECTED_SPACING: Duration = Duration::from_millis(100);
+/// Number of keys that have to fail without a success in between before all keys wait: a failure of one key
+/// alone must not delay the others.
 const ALL_FAIL: usize = 2;
 
-/// What the queue does with a key that is not running.
+/// Why and until when a key that is not running is delayed.
 struct Delay {
     why: Why,
-    /// It is to run when the delay is over; else the delay only keeps it from running before.
+    /// Run the key when the delay ends; if false, the delay only prevents an earlier run.
     dirty: bool,
     since: Instant,
     timer: delay_queue::Key,
@@ -107,7 +107,7 @@ enum Why {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Failure {
     Own,
-    Refused,
+    Rejected,
     Failing,
 }
 
@@ -121,8 +121,8 @@ struct Queue<K> {
     paced: usize,
     retrying: usize,
     retries: HashMap<K, (Failure, ExponentialBackoff)>,
-    refused: usize,
-    /// Keys that the API server failed at since anything worked.
+    rejected: usize,
+    /// Keys that the API server failed on since the last success.
     failing: HashSet<K>,
     blocked: Option<(Instant, ExponentialBackoff)>,
 }
@@ -139,13 +139,13 @@ impl<K: Clone + Eq + Hash> Queue<K> {
             paced: 0,
             retrying: 0,
             retries: HashMap::new(),
-            refused: 0,
+            rejected: 0,
             failing: HashSet::new(),
             blocked: None,
         }
     }
 
-    /// A key is dirty.
+    /// Queues a dirty key.
     fn admit(&mut self, key: K) {
         if self.busy.contains(&key) {
             self.again.insert(key);
@@ -195,7 +195,7 @@ impl<K: Clone + Eq + Hash> Queue<K> {
                 self.delay(key, rest, Why::Rest, dirty, now);
             }
             Outcome::Retry => self.retry(key, Failure::Own, dirty, now),
-            Outcome::Refused => self.retry(key, Failure::Refused, dirty, now),
+            Outcome::Rejected => self.retry(key, Failure::Rejected, dirty, now),
             Outcome::Failing(at_least) => {
                 self.failing.insert(key.clone());
                 if at_least.is_some() || self.failing.len() >= ALL_FAIL {
@@ -206,8 +206,8 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         }
     }
 
-    /// A key was reconciled: nothing holds up all of them, and what was wrong with this one, if anything was,
-    /// may have been wrong with others.
+    /// Records a success: unblocks the queue and, if this key had failed, retries all keys with the same kind of
+    /// failure.
     fn works(&mut self, key: &K) {
         self.failing.clear();
         self.blocked = None;
@@ -216,7 +216,7 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         }
     }
 
-    /// All wait. Several that run at once meet the same obstacle: that is one failure.
+    /// Makes all keys wait. Failures of keys that run concurrently count as one.
     fn block(&mut self, at_least: Duration, now: Instant) {
         if let Some((until, _)) = &mut self.blocked
             && *until > now
@@ -241,11 +241,11 @@ impl<K: Clone + Eq + Hash> Queue<K> {
             (*last, *delays) = (failure, delays_of(failure));
         }
         let mut delay = delays.next().unwrap_or_default();
-        if failure == Failure::Refused {
-            let others = u32::try_from(self.refused).unwrap_or(u32::MAX);
-            delay = delay.max(REFUSED_SPACING.saturating_mul(others));
+        if failure == Failure::Rejected {
+            let others = u32::try_from(self.rejected).unwrap_or(u32::MAX);
+            delay = delay.max(REJECTED_SPACING.saturating_mul(others));
         }
-        // What changed meanwhile may be what fixes it.
+        // A change since then may be the fix.
         if dirty {
             delay = delay.min(RETRY_REST);
         }
@@ -257,7 +257,7 @@ impl<K: Clone + Eq + Hash> Queue<K> {
             Why::Rest => self.paced += usize::from(dirty),
             Why::Failed(failure) => {
                 self.retrying += 1;
-                self.refused += usize::from(failure == Failure::Refused);
+                self.rejected += usize::from(failure == Failure::Rejected);
             }
         }
         let timer = self.timers.insert_at(key.clone(), now + delay);
@@ -272,7 +272,7 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         );
     }
 
-    /// All that failed in this way are tried again now.
+    /// Retries all keys with this kind of failure now.
     fn retry_all(&mut self, failure: Failure) {
         let retries = |(key, delay): (&K, &Delay)| {
             (delay.why == Why::Failed(failure)).then(|| (key.clone(), delay.timer))
@@ -292,13 +292,13 @@ impl<K: Clone + Eq + Hash> Queue<K> {
             Why::Rest => self.paced -= 1,
             Why::Failed(failure) => {
                 self.retrying -= 1;
-                self.refused -= usize::from(failure == Failure::Refused);
+                self.rejected -= usize::from(failure == Failure::Rejected);
             }
         }
         self.make_ready(key);
     }
 
-    /// The end is near: what waits for a time runs now.
+    /// Makes all delayed keys ready, before a shutdown.
     fn flush(&mut self) {
         self.timers.clear();
         self.blocked = None;
@@ -325,16 +325,16 @@ impl<K: Clone + Eq + Hash> Queue<K> {
     }
 }
 
-/// What fails for one key alone does not go away by itself; what fails at the API server does.
+/// A failure of a single key rarely resolves itself; a failure of the API server does.
 fn delays_of(failure: Failure) -> ExponentialBackoff {
     match failure {
-        Failure::Own | Failure::Refused => backoff::long(),
+        Failure::Own | Failure::Rejected => backoff::long(),
         Failure::Failing => backoff::short(),
     }
 }
 
-/// Reconciles what comes from `inbox` until `shutdown`; then what is dirty once more, at once, and
-/// returns. What fails from then on is given up.
+/// Reconciles keys from `inbox` until `shutdown`, then all dirty keys once more without delay, and returns.
+/// Failures after `shutdown` are not retried.
 pub async fn run<K, F>(
     consumer: &'static str,
     mut inbox: Inbox<K>,
@@ -363,17 +363,17 @@ pub async fn run<K, F>(
             let work = reconcile(key.clone());
             running.push(async move { (key, work.await) });
         }
-        let now_so = queue.status(inbox.pending(), blocked.is_some());
-        metrics.pending(consumer, now_so.ready + now_so.pending);
-        status.send_if_modified(|last| std::mem::replace(last, now_so) != now_so);
+        let current = queue.status(inbox.pending(), blocked.is_some());
+        metrics.pending(consumer, current.ready + current.pending);
+        status.send_if_modified(|last| std::mem::replace(last, current) != current);
         if draining && running.is_empty() {
             return;
         }
         tokio::select! {
             Some((key, outcome)) = running.next() => {
                 let outcome = match outcome {
-                    Outcome::Retry | Outcome::Refused | Outcome::Failing(_) if draining => {
-                        tracing::warn!(consumer, key = ?key, "Giving up, the operator stops");
+                    Outcome::Retry | Outcome::Rejected | Outcome::Failing(_) if draining => {
+                        tracing::warn!(consumer, key = ?key, "Giving up on a key because the operator is stopping");
                         Outcome::Done
                     }
                     Outcome::DoneFor(_) if draining => Outcome::Done,

@@ -14,7 +14,7 @@ use super::events::Events;
 use super::insight_cache::{InsightCache, digest};
 use super::insight_key::InsightKey;
 use super::keyed_queue::Outcome;
-use super::node_state::Centre;
+use super::node_state::NodeStateController;
 use super::states::Evaluated;
 use crate::api::NodeProgressInsightStatus;
 use crate::api::insight::{API_VERSION, InsightStatus as _};
@@ -25,10 +25,10 @@ use crate::kubernetes::events::{Note, Severity};
 use crate::registry::backend::BackendError;
 use crate::telemetry::metrics::Metrics;
 
-/// An Event is written within seconds of the insight that it follows, or minutes where many wait.
-const TOLD_AGAIN: SignedDuration = SignedDuration::from_mins(10);
-/// As many as the rate of Events allows at once: what happens from now on is told after them.
-const TOLD_AGAIN_AT_MOST: usize = 50;
+/// Age up to which Events are repeated: an Event follows its insight within seconds, or minutes if many wait.
+const REPEATED_AGE: SignedDuration = SignedDuration::from_mins(10);
+/// The burst that the rate limit of Events allows; newer Events wait behind these.
+const REPEATED_MAX: usize = 50;
 
 /// Name of the consumer.
 pub const NAME: &str = "node_insight";
@@ -41,7 +41,7 @@ pub fn wants(key: &InsightKey) -> bool {
 
 /// Writes the insights of nodes.
 pub struct NodeInsights {
-    centre: Arc<Centre>,
+    controller: Arc<NodeStateController>,
     applier: Arc<Applier<NodeProgressInsightStatus>>,
     cache: Arc<InsightCache<NodeProgressInsightStatus>>,
     events: Events,
@@ -49,18 +49,17 @@ pub struct NodeInsights {
 }
 
 impl NodeInsights {
-    /// Reads from `centre`, writes with `applier`, and tells `events` what an insight says that it did not say
-    /// before.
+    /// Reads from `controller`, writes with `applier`, and records in `events` what an insight newly reports.
     #[must_use]
     pub fn new(
-        centre: Arc<Centre>,
+        controller: Arc<NodeStateController>,
         applier: Arc<Applier<NodeProgressInsightStatus>>,
         cache: Arc<InsightCache<NodeProgressInsightStatus>>,
         events: Events,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
-            centre,
+            controller,
             applier,
             cache,
             events,
@@ -68,13 +67,13 @@ impl NodeInsights {
         }
     }
 
-    /// Brings the insight of a node to what its state says.
+    /// Writes the insight of a node to match its state.
     pub async fn reconcile(&self, key: InsightKey) -> Outcome {
         let InsightKey::Node(name) = key else {
             return Outcome::Done;
         };
-        // The backend counted the error and says it in `/readyz`.
-        let Ok(evaluated) = self.centre.node(&name) else {
+        // The error is counted already and shown in `/readyz`.
+        let Ok(evaluated) = self.controller.node(&name) else {
             return Outcome::Retry;
         };
         let Some(evaluated) = evaluated else {
@@ -86,7 +85,7 @@ impl NodeInsights {
                 self.record(&evaluated);
                 if let Some(before) = before {
                     let state = &evaluated.state;
-                    self.tell(milestones::since(before, state), state);
+                    self.record_events(milestones::since(before, state), state);
                 }
                 Outcome::done_for(rest)
             }
@@ -96,11 +95,11 @@ impl NodeInsights {
     }
 
     async fn remove(&self, name: &Arc<str>) -> Outcome {
-        let cause = self.centre.departure(name);
+        let cause = self.controller.pending_deletion(name);
         let cause = cause.as_deref();
         match self.applier.apply(name, None, cause).await {
             Ok(applied) => {
-                self.centre.parted(name);
+                self.controller.deletion_written(name);
                 let Applied::Deleted { rest } = applied else {
                     return Outcome::Done;
                 };
@@ -133,34 +132,34 @@ impl NodeInsights {
         );
     }
 
-    /// Tells again what the insights say that happened in the last [`TOLD_AGAIN`]: the process that wrote it may have
-    /// ended before it told it. What was told is known to the API server by its name, and stays one Event. The newest
-    /// first, and not more than [`TOLD_AGAIN_AT_MOST`].
-    pub fn tell_again(&self, now: Timestamp) {
-        let Ok(nodes) = self.centre.nodes() else {
+    /// Records the Events of the last [`REPEATED_AGE`] again, newest first, at most [`REPEATED_MAX`]: the process that
+    /// wrote the insights may have stopped before it wrote the Events. Event names are deterministic, so the API
+    /// server keeps no duplicates.
+    pub fn record_again(&self, now: Timestamp) {
+        let Ok(nodes) = self.controller.nodes() else {
             return;
         };
-        let after = now.checked_sub(TOLD_AGAIN).unwrap_or(now);
-        let said_of = |evaluated: &Arc<Evaluated>| {
+        let after = now.checked_sub(REPEATED_AGE).unwrap_or(now);
+        let recent_of = |evaluated: &Arc<Evaluated>| {
             let state = &evaluated.state;
             let base = self.cache.base(&state.name)?;
-            let said = base.said?;
-            let is_of_it = base.owner_uid.as_ref() == Some(&state.uid);
-            is_of_it.then(|| milestones::said_after(after, said, state))
+            let reported = base.reported?;
+            let is_owned = base.owner_uid.as_ref() == Some(&state.uid);
+            is_owned.then(|| milestones::reported_after(after, reported, state))
         };
         let mut happened: Vec<_> = nodes
             .values
             .iter()
-            .filter_map(|evaluated| Some((evaluated, said_of(evaluated)?)))
-            .flat_map(|(evaluated, said)| said.into_iter().map(move |each| (each, evaluated)))
+            .filter_map(|evaluated| Some((evaluated, recent_of(evaluated)?)))
+            .flat_map(|(evaluated, recent)| recent.into_iter().map(move |each| (each, evaluated)))
             .collect();
         happened.sort_by_key(|((_, at), _)| Reverse(*at));
-        for (each, evaluated) in happened.into_iter().take(TOLD_AGAIN_AT_MOST) {
-            self.tell(vec![each], &evaluated.state);
+        for (each, evaluated) in happened.into_iter().take(REPEATED_MAX) {
+            self.record_events(vec![each], &evaluated.state);
         }
     }
 
-    fn tell(&self, happened: Vec<(Milestone, Timestamp)>, state: &NodeState) {
+    fn record_events(&self, happened: Vec<(Milestone, Timestamp)>, state: &NodeState) {
         for (milestone, at) in happened {
             let base = self.cache.base(&state.name);
             let insight = ObjectReference {
@@ -177,7 +176,7 @@ impl NodeInsights {
                 uid: Some(state.uid.to_string()),
                 ..ObjectReference::default()
             };
-            self.events.tell(Note {
+            self.events.record(Note {
                 severity: match milestone {
                     Milestone::NodeDegraded => Severity::Warning,
                     Milestone::UpdateStarted
@@ -197,7 +196,7 @@ impl NodeInsights {
 
 impl Insights for NodeInsights {
     fn keys(&self) -> Result<Vec<InsightKey>, BackendError> {
-        let states = self.centre.nodes()?.values;
+        let states = self.controller.nodes()?.values;
         let names = states
             .iter()
             .map(|evaluated| Arc::clone(&evaluated.state.name));
@@ -210,7 +209,7 @@ impl Insights for NodeInsights {
             return Ok(None);
         };
         let base = self.cache.base(name);
-        let Some(evaluated) = self.centre.node(name)? else {
+        let Some(evaluated) = self.controller.node(name)? else {
             return Ok(base.map(|_| 0));
         };
         let status = project(&evaluated.state);
@@ -233,7 +232,7 @@ fn target(evaluated: &Evaluated) -> Target<NodeProgressInsightStatus> {
     }
 }
 
-/// The insight goes when its node goes, even if nobody is there to delete it.
+/// Lets the garbage collector delete the insight with its node, even while the operator is down.
 fn owner(name: &str, uid: &str) -> OwnerReference {
     OwnerReference {
         api_version: "v1".into(),

@@ -1,11 +1,11 @@
-//! The centre: the only place where a node is evaluated.
+//! The node-state controller: the only place where a node is evaluated.
 //!
-//! Phases of a reconcile: gather (what is known, and what was known before), evaluate, commit,
-//! notify. None of them talks to the API server.
+//! Phases of a reconcile: gather (the previous state and history), evaluate, commit, notify. None of them
+//! talks to the API server.
 //!
-//! Owns the inventory, the states and the fan-out. What changes marks the nodes that it affects as
-//! dirty; one task evaluates each dirty node once and commits before it notifies. The full compare
-//! evaluates from another task; a reconcile awaits nothing, so on the one thread there is no other in between.
+//! Owns the inventory, the states and the fan-out. A change marks the affected nodes as dirty; one task
+//! evaluates each dirty node once and commits before it notifies. The full compare evaluates from another
+//! task; since a reconcile never awaits and both run on one thread, reconciles never interleave.
 //! Readers get states and never evaluate.
 
 mod again;
@@ -41,26 +41,26 @@ use crate::telemetry::cause::{Cause, Step, Trigger};
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::{EvaluationResult, Metrics};
 
-/// Evaluations in a row before other tasks get their turn: about 100 µs.
+/// Evaluations in a row before yielding to other tasks: about 100 µs.
 const BATCH: usize = 100;
 
-/// How long a node waits that the backend did not take: a backend that fails does so for all.
+/// Delay before retrying nodes whose state could not be stored: a failing backend fails for all nodes.
 const POSTPONEMENT: Duration = Duration::from_secs(1);
 
-/// Name under which `/readyz` shows whether every node was evaluated once.
+/// Name of the `/readyz` check that passes once every node has been evaluated.
 const CHECK: &str = "first evaluation";
 
-/// How often is looked whether a node is to be evaluated again because time has passed.
+/// Interval between checks for nodes that are due for a time-based evaluation.
 const AGAIN_EVERY: Duration = Duration::from_secs(5);
 
-/// The centre.
-pub struct Centre {
+/// The node-state controller.
+pub struct NodeStateController {
     inventory: Inventory,
     states: States,
     dirty: Marker<InsightKey, Cause>,
     fanout: Fanout<InsightKey>,
-    /// What led to the end of nodes whose insight is still to be deleted.
-    departures: Store<Arc<str>, Cause>,
+    /// Causes of node deletions whose insight is not deleted yet.
+    pending_deletions: Store<Arc<str>, Cause>,
     history: Option<Arc<InsightCache<NodeProgressInsightStatus>>>,
     evaluated: watch::Sender<bool>,
     counts: Counts,
@@ -71,12 +71,12 @@ pub struct Centre {
     clock: Clock,
 }
 
-/// What the evaluating task reads.
+/// The dirty keys, read by [`NodeStateController::run`].
 pub struct DirtyKeys(Reader<InsightKey, Cause>);
 
-impl Centre {
-    /// A centre whose nodes are evaluated by `providers`, and that keeps what it knows in `states`, takes the times of the past
-    /// from `history`, and has no consumer yet. Also what its task reads.
+impl NodeStateController {
+    /// Creates a node-state controller without consumers. It evaluates nodes with `providers`, stores the results in
+    /// `states` and takes earlier times from `history`. Also returns the keys for [`Self::run`].
     #[must_use]
     pub fn new(
         providers: Providers,
@@ -88,12 +88,12 @@ impl Centre {
     ) -> (Arc<Self>, DirtyKeys) {
         health.not_ready(CHECK, "waiting until everything is listed");
         let (dirty, reader) = dirty_set();
-        let centre = Self {
+        let controller = Self {
             inventory: Inventory::new(providers),
             states,
             dirty,
             fanout: Fanout::default(),
-            departures: Store::new(),
+            pending_deletions: Store::new(),
             history,
             evaluated: watch::Sender::new(false),
             counts: Counts::new(Arc::clone(&metrics), Arc::clone(&clock)),
@@ -103,37 +103,40 @@ impl Centre {
             health,
             clock,
         };
-        (Arc::new(centre), DirtyKeys(reader))
+        (Arc::new(controller), DirtyKeys(reader))
     }
 
-    /// Adds a consumer of the keys that it `wants`, at any time: it gets every key that there is. Until then
-    /// nothing is kept for it.
+    /// Adds a consumer of the keys that it `wants`. It is notified of all existing keys, so it can be added at any
+    /// time.
     ///
     /// # Errors
-    /// When the backend fails; then nothing was added.
+    /// When the backend fails; then no consumer is added.
     pub fn attach(
         &self,
         name: &'static str,
         wants: fn(&InsightKey) -> bool,
     ) -> Result<Inbox<InsightKey>, BackendError> {
-        // The keys are told after the consumer is there: one that comes in between is told twice, not never.
+        // Notify after adding the consumer: a key that changes in between is notified twice rather than never.
         let keys = self.keys()?;
         let inbox = self.fanout.add(name, wants);
-        self.tell(name, keys);
+        self.notify_consumer(name, keys);
         Ok(inbox)
     }
 
-    /// Tells one consumer of keys that it has to look at, whatever the evaluation says.
-    pub fn tell(&self, consumer: &'static str, keys: impl IntoIterator<Item = InsightKey>) {
+    /// Notifies one consumer of these keys, whether or not their state changed.
+    pub fn notify_consumer(
+        &self,
+        consumer: &'static str,
+        keys: impl IntoIterator<Item = InsightKey>,
+    ) {
         for key in keys {
-            if let Some(marked) = self.fanout.tell(consumer, &key) {
+            if let Some(marked) = self.fanout.notify_consumer(consumer, &key) {
                 self.metrics.notified(consumer, marked == Marked::Coalesced);
             }
         }
     }
 
-    /// Takes in a change of the cluster; `change` says whom it affects. How many nodes and pools that
-    /// are.
+    /// Applies a `change` to the inventory and marks the affected nodes and pools as dirty; returns their number.
     pub fn observe(&self, cause: &Cause, change: impl FnOnce(&Inventory) -> Affected) -> usize {
         let Affected { nodes, pools } = change(&self.inventory);
         let affected = nodes.len() + pools.len();
@@ -143,10 +146,11 @@ impl Centre {
         cause.open();
         cause.in_span(Step::Trigger, || {
             tracing::debug!(
-                reconcile_id = cause.reconcile_id, trigger = %cause.trigger, resource_version = &*cause.resource_version,
-                nodes = nodes.len(), pools = pools.len(), "Taking in a change"
+                reconcile_id = cause.reconcile_id, trigger = %cause.trigger,
+                resource_version = &*cause.resource_version, nodes = nodes.len(), pools = pools.len(),
+                "Taking in a change"
             );
-            // Pools after their nodes: a pool is read once its nodes are evaluated.
+            // Pools after their nodes, so that a pool is read after its nodes are evaluated.
             for node in nodes {
                 self.dirty.mark(InsightKey::Node(node), cause.clone());
             }
@@ -157,20 +161,20 @@ impl Centre {
         affected
     }
 
-    /// Tells the consumers about a key whose insight was touched by somebody else.
+    /// Notifies the consumers of a key so that they compare its insight again.
     pub fn touch(&self, key: &InsightKey) {
-        // Before the first evaluation every insight is compared anyway.
+        // Skipped before the first evaluation: all insights are compared then anyway.
         if *self.evaluated.borrow() {
             self.notify(key);
         }
     }
 
-    /// Whether a consumer was told about this key and has not read it yet.
+    /// Whether a consumer was notified of this key and has not read it yet.
     pub fn is_pending(&self, key: &InsightKey) -> bool {
         self.fanout.is_pending(key)
     }
 
-    /// Waits until every node that was listed at the start has been evaluated.
+    /// Waits until every node listed at the start has been evaluated.
     pub async fn evaluated(&self) {
         // The sender is `self`, so the channel cannot close meanwhile.
         let _ = self
@@ -180,7 +184,7 @@ impl Centre {
             .await;
     }
 
-    /// Evaluates what is dirty, once the gate is open, until `shutdown`; then what is dirty still.
+    /// Evaluates dirty keys from the opening of the gate until `shutdown`, then those that are still dirty.
     pub async fn run(&self, mut dirty: DirtyKeys, gate: &SyncGate, shutdown: CancellationToken) {
         tokio::select! {
             () = gate.opened() => {}
@@ -194,9 +198,9 @@ impl Centre {
             nodes = self.states.node_counter().count(),
             "Evaluated every node"
         );
-        // Of its own, so that changes that keep coming do not put it off.
+        // A separate timer, so that a stream of changes does not delay the retries.
         let mut again = tokio::time::interval(POSTPONEMENT);
-        // It rests while nothing is postponed, and must not make up for that.
+        // Ticks missed while nothing is postponed are skipped.
         again.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut time = tokio::time::interval(AGAIN_EVERY);
         time.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -219,7 +223,7 @@ impl Centre {
         self.evaluate_all(&mut dirty).await;
     }
 
-    /// Evaluates a node again, unless it is about to be anyway; what that led to.
+    /// Evaluates a node again, unless it is dirty and will be evaluated anyway.
     ///
     /// # Errors
     /// When the backend fails.
@@ -234,8 +238,8 @@ impl Centre {
         self.reconcile_node(name, cause)
     }
 
-    /// Forgets every state whose node is gone, and tells who looks at it; how many there were. To be
-    /// called when every kind was listed.
+    /// Removes every state whose node is gone and notifies the consumers; returns the number removed. Call it only
+    /// after every kind was listed.
     ///
     /// # Errors
     /// When the backend fails.
@@ -269,7 +273,7 @@ impl Centre {
         postponed
     }
 
-    /// What could not be done is given back.
+    /// Returns the key if the backend failed, for a retry.
     fn reconcile(&self, key: InsightKey, cause: Cause) -> Option<(InsightKey, Cause)> {
         let result = match &key {
             InsightKey::Node(name) => self.reconcile_node(name, &cause).map(|_| ()),
@@ -278,12 +282,12 @@ impl Centre {
         let error = result.err()?;
         tracing::error!(
             reconcile_id = cause.reconcile_id, trigger = %cause.trigger, key = ?key, %error,
-            "Evaluating is put off: the state backend fails"
+            "Postponing the evaluation: the state backend fails"
         );
         Some((key, cause))
     }
 
-    /// Marks the nodes whose time has come.
+    /// Marks the nodes that are due for a time-based evaluation.
     fn mark_due(&self) {
         for name in self.again.due((self.clock)()) {
             let cause = Cause::new(Trigger::Time, "");
@@ -327,7 +331,7 @@ impl Centre {
         Ok(result)
     }
 
-    /// Keeps the state, if it differs.
+    /// Stores the state if it differs.
     fn commit(
         &self,
         name: &Arc<str>,
@@ -339,7 +343,7 @@ impl Centre {
         let Some(state) = state.map(Arc::new) else {
             let gone = before.map(|_| self.states.remove_node(name)).transpose();
             return match gone {
-                // The reaper was quicker, and told who looks at it.
+                // `reap` has removed it and notified the consumers.
                 Err(BackendError::NotFound { .. }) => Ok(Committed::Removed(None)),
                 gone => Ok(Committed::Removed(gone?)),
             };
@@ -350,7 +354,7 @@ impl Centre {
         };
         let change = self.states.put_node(evaluated, before)?;
         if matches!(change, Change::Inserted) {
-            self.parted(name);
+            self.deletion_written(name);
         }
         Ok(match change {
             Change::Unchanged => Committed::Unchanged,
@@ -358,7 +362,7 @@ impl Centre {
         })
     }
 
-    /// Tells who looks at the node and at its pools.
+    /// Notifies the consumers of the node and its pools.
     fn announce(
         &self,
         committed: &Committed,
@@ -385,16 +389,16 @@ impl Centre {
         log(gone, cause, "The node is gone");
         self.counts.moved(Some(gone), None);
         self.again.schedule(Some(gone), None);
-        // It may come back under its name, and go on where it was.
+        // A node with the same name may return and continue this update.
         if self.inventory.providers().identity(&gone.provider) == Identity::Name {
             let now = (self.clock)();
             self.past.keep(&gone.name, History::from(gone), now);
         }
-        // Before it is told: who is told looks for it. There is no state any more to keep it.
-        self.departures
+        // Before notifying: consumers read the cause from here, as the state is gone.
+        self.pending_deletions
             .upsert(Arc::clone(&gone.name), cause.clone());
         if !self.notify(&InsightKey::Node(Arc::clone(&gone.name))) {
-            self.parted(&gone.name);
+            self.deletion_written(&gone.name);
         }
         self.notify_pools([gone.pool_name(), None], cause)
     }
@@ -434,7 +438,7 @@ impl Centre {
                 self.states.remove_pool(name)?;
                 self.counts.forget_pool(name);
             }
-            // What was known of it stays.
+            // Keep the last known state.
             Found::Unknown => {}
         }
         if !self.notify(&InsightKey::Pool(Arc::clone(name)))
@@ -445,7 +449,7 @@ impl Centre {
         Ok(())
     }
 
-    /// Tells every consumer; whether there was one who wanted to know.
+    /// Notifies every consumer of this key; returns whether there is one.
     fn notify(&self, key: &InsightKey) -> bool {
         let mut is_wanted = false;
         self.fanout.notify(key, |consumer, marked| {
@@ -456,11 +460,11 @@ impl Centre {
     }
 }
 
-/// What became of a state.
+/// Result of a commit.
 enum Committed {
     Unchanged,
     Changed(Arc<NodeState>),
-    /// The node is gone; what it had, if it was known.
+    /// The node is gone; its last state, if any.
     Removed(Option<Arc<Evaluated>>),
 }
 

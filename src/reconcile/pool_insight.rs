@@ -1,7 +1,7 @@
-//! Writes the insights of pools: a consistent cut of a pool's nodes in, object out. Never evaluates.
+//! Writes the insights of pools: consistent snapshot of a pool's nodes in, object out. Never evaluates.
 //!
 //! A pool's insight changes with each of its nodes. The first change is written at once, then at most
-//! one write in `PACE`; the last state is always written.
+//! one write per `PACE`; the last state is always written.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::insight_cache::{InsightCache, digest};
 use super::insight_key::InsightKey;
 use super::inventory::Found;
 use super::keyed_queue::Outcome;
-use super::node_state::Centre;
+use super::node_state::NodeStateController;
 use crate::api::PoolProgressInsightStatus;
 use crate::domain::pool::Owner;
 use crate::domain::pool_status::{PoolView, project};
@@ -27,8 +27,7 @@ use crate::telemetry::metrics::Metrics;
 
 /// Name of the consumer.
 pub const NAME: &str = "pool_insight";
-/// Least time between two writes of one pool: a person reads no faster, and a sweep of 5,000 nodes
-/// would else write 5,000 times.
+/// Minimum time between two writes of one pool; without it, an update of 5,000 nodes would cause 5,000 writes.
 const PACE: Duration = Duration::from_secs(1);
 
 /// Whether a key is for this consumer.
@@ -39,27 +38,27 @@ pub fn wants(key: &InsightKey) -> bool {
 
 /// Writes the insights of pools.
 pub struct PoolInsights {
-    centre: Arc<Centre>,
+    controller: Arc<NodeStateController>,
     applier: Arc<Applier<PoolProgressInsightStatus>>,
     cache: Arc<InsightCache<PoolProgressInsightStatus>>,
-    /// The last status of each pool: where the times come from that do not change.
+    /// The last status of each pool, from which unchanged times are carried over.
     last: Store<Arc<str>, PoolProgressInsightStatus>,
     metrics: Arc<Metrics>,
     clock: Clock,
 }
 
 impl PoolInsights {
-    /// Reads from `centre`, writes with `applier`.
+    /// Reads from `controller`, writes with `applier`.
     #[must_use]
     pub fn new(
-        centre: Arc<Centre>,
+        controller: Arc<NodeStateController>,
         applier: Arc<Applier<PoolProgressInsightStatus>>,
         cache: Arc<InsightCache<PoolProgressInsightStatus>>,
         metrics: Arc<Metrics>,
         clock: Clock,
     ) -> Self {
         Self {
-            centre,
+            controller,
             applier,
             cache,
             last: Store::new(),
@@ -68,20 +67,20 @@ impl PoolInsights {
         }
     }
 
-    /// Brings the insight of a pool to what its nodes say.
+    /// Writes the insight of a pool to match its nodes.
     pub async fn reconcile(&self, key: InsightKey) -> Outcome {
         let InsightKey::Pool(name) = key else {
             return Outcome::Done;
         };
-        // Before the view: what it shows is then no older than this.
-        let pool = self.centre.evaluated_pool(&name).ok().flatten();
+        // Read before the view, so that the view is never older than the cause.
+        let pool = self.controller.evaluated_pool(&name).ok().flatten();
         let cause = pool.as_ref().map(|pool| &pool.cause);
-        let view = match self.centre.pool(&name) {
+        let view = match self.controller.pool(&name) {
             Ok(Found::Here(pool)) => pool,
             Ok(Found::Gone) => return self.remove(&name).await,
-            // Whether it is gone cannot be told: its insight stays as it is.
+            // The pool may still exist: keep its insight.
             Ok(Found::Unknown) => return Outcome::Done,
-            // The backend counted the error and says it in `/readyz`.
+            // The error is counted already and shown in `/readyz`.
             Err(_) => return Outcome::Retry,
         };
         let past = self
@@ -103,8 +102,8 @@ impl PoolInsights {
         }
     }
 
-    /// The status, remembered at once: an attempt that fails must not make the next one forget since
-    /// when something holds.
+    /// Computes the status and stores it before the write, so that a retry after a failed write reuses the same
+    /// times.
     fn project(
         &self,
         view: &PoolView,
@@ -158,7 +157,7 @@ impl PoolInsights {
 
 impl Insights for PoolInsights {
     fn keys(&self) -> Result<Vec<InsightKey>, BackendError> {
-        let names = self.centre.pool_names()?.into_iter();
+        let names = self.controller.pool_names()?.into_iter();
         let all: BTreeSet<Arc<str>> = names.chain(self.cache.names()).collect();
         Ok(all.into_iter().map(InsightKey::Pool).collect())
     }
@@ -168,7 +167,7 @@ impl Insights for PoolInsights {
             return Ok(None);
         };
         let base = self.cache.base(name);
-        let view = match self.centre.pool(name)? {
+        let view = match self.controller.pool(name)? {
             Found::Here(view) => view,
             Found::Gone => return Ok(base.map(|_| 0)),
             Found::Unknown => return Ok(None),
@@ -187,7 +186,7 @@ impl Insights for PoolInsights {
     }
 }
 
-/// The insight goes when its pool goes, even if nobody is there to delete it.
+/// Lets the garbage collector delete the insight with its pool, even while the operator is down.
 fn owner(owner: &Owner) -> OwnerReference {
     OwnerReference {
         api_version: owner.api_version.to_string(),

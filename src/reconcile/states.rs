@@ -1,17 +1,16 @@
-//! What was evaluated, behind the backends: every access to a state goes through here, and from here
-//! through [`StateBackend`].
+//! Evaluated states in the backends: every access to a state goes through here and then through
+//! [`StateBackend`].
 //!
-//! Owns nothing but the two backends. What a backend refuses is counted and said; the caller decides
-//! what to do.
+//! Owns only the two backends. Backend errors are counted and returned; the caller decides what to do.
 
 #![expect(
     clippy::missing_errors_doc,
-    reason = "every error here is the backend's, as the first function says"
+    reason = "every error here is the backend's, as the first function documents"
 )]
 
 use std::sync::Arc;
 
-use super::kept::{PhaseDurations, decode_timeline, encode_timeline};
+use super::persisted::{PhaseDurations, decode_timeline, encode_timeline};
 use crate::api::node::TimelineEntry;
 use crate::api::types::Phase;
 use crate::domain::pool::PoolState;
@@ -25,12 +24,12 @@ use crate::telemetry::metrics::Metrics;
 /// Name under which `/readyz` shows the backend.
 const CHECK: &str = "state backend";
 
-/// A state, and what led to it. Two are equal when their states are: what led there does not show.
+/// A state and its cause. The cause is ignored when comparing.
 #[derive(Debug, Clone)]
 pub struct Evaluated {
     /// The state.
     pub state: Arc<NodeState>,
-    /// What led to it.
+    /// The change that led to it.
     pub cause: Cause,
 }
 
@@ -40,27 +39,27 @@ impl PartialEq for Evaluated {
     }
 }
 
-/// A pool as its provider describes it, and what last changed of it or of its nodes.
+/// A pool as its provider describes it, with the last change of the pool or its nodes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EvaluatedPool {
     /// The pool.
     pub state: Arc<PoolState>,
-    /// What last changed.
+    /// The last change.
     pub cause: Cause,
 }
 
-/// Keeps the states of nodes, found by pool.
+/// Stores the states of nodes, indexed by pool.
 pub type NodeBackend = dyn StateBackend<Evaluated, Arc<str>>;
-/// Keeps the pools.
+/// Stores the pools.
 pub type PoolBackend = dyn StateBackend<EvaluatedPool, ()>;
 
-/// By which index nodes are found: the name of the pool's insight.
+/// Index key of a node: the name of its pool's insight.
 #[must_use]
 pub fn pool_of(evaluated: &Evaluated) -> Option<Arc<str>> {
     evaluated.state.pool_name()
 }
 
-/// The two backends, and where they say how they are.
+/// The two backends.
 #[derive(Clone)]
 pub struct Backends {
     /// `memory` or `file`, for metrics.
@@ -79,7 +78,7 @@ pub struct States {
 }
 
 impl States {
-    /// The states that these backends keep; they are open already.
+    /// Creates the states on backends that are already open.
     #[must_use]
     pub fn new(backends: Backends, metrics: Arc<Metrics>, health: Arc<Health>) -> Self {
         let states = Self {
@@ -91,7 +90,7 @@ impl States {
         states
     }
 
-    /// States that only memory keeps, for tests.
+    /// In-memory states for tests.
     #[cfg(test)]
     pub(crate) fn in_memory(metrics: &Arc<Metrics>, health: &Arc<Health>) -> Self {
         use crate::registry::backend::memory::MemoryBackend;
@@ -109,22 +108,22 @@ impl States {
     /// The state of a node.
     ///
     /// # Errors
-    /// What the backend says; so of all that follow.
+    /// The backend's error; the same holds for all functions below.
     pub fn node(&self, name: &Arc<str>) -> Result<Option<Arc<Evaluated>>, BackendError> {
         self.counted(self.backends.nodes.lookup(name))
     }
 
-    /// All nodes, from one moment.
+    /// A consistent snapshot of all nodes.
     pub fn nodes(&self) -> Result<Snapshot<Evaluated>, BackendError> {
         self.counted(self.backends.nodes.list())
     }
 
-    /// All nodes of a pool, from one moment.
+    /// A consistent snapshot of all nodes of a pool.
     pub fn nodes_of(&self, pool: &Arc<str>) -> Result<Snapshot<Evaluated>, BackendError> {
         self.counted(self.backends.nodes.list_by(pool))
     }
 
-    /// Keeps the state of a node, if it differs from the one `before`.
+    /// Stores the state of a node if it differs from `before`.
     pub fn put_node(
         &self,
         evaluated: Evaluated,
@@ -138,20 +137,21 @@ impl States {
             self.counted(nodes.register(&state.name, evaluated))?;
             Change::Inserted
         };
-        let is_news = before.is_none_or(|before| before.state.timeline != state.timeline);
-        if change != Change::Unchanged && is_news {
+        let is_timeline_changed =
+            before.is_none_or(|before| before.state.timeline != state.timeline);
+        if change != Change::Unchanged && is_timeline_changed {
             let bytes = encode_timeline(&state.uid, &state.timeline);
             self.counted(nodes.update_metadata(&state.name, Metadata::new(bytes)))?;
         }
         Ok(change)
     }
 
-    /// Forgets a node.
+    /// Removes a node.
     pub fn remove_node(&self, name: &Arc<str>) -> Result<Arc<Evaluated>, BackendError> {
         self.counted(self.backends.nodes.unregister(name))
     }
 
-    /// Forgets every node that is gone, and what is kept of nodes that never came back.
+    /// Removes every deleted node, and the persisted metadata of nodes that never registered again.
     pub fn evict_nodes(
         &self,
         is_gone: &dyn Fn(&Arc<str>) -> bool,
@@ -161,17 +161,17 @@ impl States {
         Ok(gone)
     }
 
-    /// The phases that are kept of a node; none when it is another node of that name.
-    pub fn kept_timeline(
+    /// The persisted phases of a node; empty when they belong to another node of that name.
+    pub fn persisted_timeline(
         &self,
         name: &Arc<str>,
         uid: &str,
     ) -> Result<Vec<TimelineEntry>, BackendError> {
-        let kept = self.counted(self.backends.nodes.metadata(name))?;
-        Ok(kept.map_or_else(Vec::new, |bytes| decode_timeline(bytes.bytes(), uid)))
+        let persisted = self.counted(self.backends.nodes.metadata(name))?;
+        Ok(persisted.map_or_else(Vec::new, |bytes| decode_timeline(bytes.bytes(), uid)))
     }
 
-    /// Keeps a pool, after something changed of it or of its nodes.
+    /// Stores a pool after a change of the pool or its nodes.
     pub fn put_pool(&self, pool: EvaluatedPool) -> Result<(), BackendError> {
         let (pools, name) = (&self.backends.pools, Arc::clone(&pool.state.id.name));
         if self.counted(pools.lookup(&name))?.is_some() {
@@ -181,24 +181,24 @@ impl States {
         }
     }
 
-    /// A pool.
+    /// The state of a pool.
     pub fn pool(&self, pool: &Arc<str>) -> Result<Option<Arc<EvaluatedPool>>, BackendError> {
         self.counted(self.backends.pools.lookup(pool))
     }
 
-    /// All pools, from one moment.
+    /// A consistent snapshot of all pools.
     pub fn pools(&self) -> Result<Snapshot<EvaluatedPool>, BackendError> {
         self.counted(self.backends.pools.list())
     }
 
-    /// Forgets every pool that is gone; their names are known by those who ask.
+    /// Removes every pool for which `is_gone` returns true.
     pub fn evict_pools(&self, is_gone: &dyn Fn(&Arc<str>) -> bool) -> Result<(), BackendError> {
         self.counted(self.backends.pools.evict(&|name, _| is_gone(name)))?;
         self.counted(self.backends.pools.forget_unregistered())?;
         Ok(())
     }
 
-    /// Forgets a pool.
+    /// Removes a pool.
     pub fn remove_pool(&self, pool: &Arc<str>) -> Result<(), BackendError> {
         if self.counted(self.backends.pools.lookup(pool))?.is_some() {
             self.counted(self.backends.pools.unregister(pool))?;
@@ -206,7 +206,7 @@ impl States {
         Ok(())
     }
 
-    /// A node of the pool was in a phase for so long.
+    /// Records how long a node of the pool was in a phase.
     pub fn learn(&self, pool: &Arc<str>, phase: Phase, seconds: u32) -> Result<(), BackendError> {
         let mut durations = self.durations(pool)?;
         durations.learn(phase, seconds);
@@ -216,19 +216,19 @@ impl States {
 
     /// How long the nodes of a pool were in each phase.
     pub fn durations(&self, pool: &Arc<str>) -> Result<PhaseDurations, BackendError> {
-        let kept = self.counted(self.backends.pools.metadata(pool))?;
-        Ok(kept.map_or_else(PhaseDurations::default, |bytes| {
+        let persisted = self.counted(self.backends.pools.metadata(pool))?;
+        Ok(persisted.map_or_else(PhaseDurations::default, |bytes| {
             PhaseDurations::decode(bytes.bytes())
         }))
     }
 
-    /// How many nodes there are, for whoever shows it.
+    /// Counter of the stored nodes.
     #[must_use]
     pub fn node_counter(&self) -> Counter {
         self.backends.nodes.counter()
     }
 
-    /// Says in `/readyz` and in metrics how the backend is.
+    /// Reports the health of the backends in `/readyz` and in metrics.
     pub fn check_health(&self) {
         let health = self.backends.nodes.health_check();
         let health = health.and_then(|()| self.backends.pools.health_check());

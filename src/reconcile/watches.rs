@@ -1,7 +1,7 @@
-//! What is watched, and how each kind reaches the node-state controller.
+//! The watches, and how each kind reaches the node-state controller.
 //!
-//! Nodes and our own insights have a function each; every kind that a provider reads goes through [`kind`]. Each
-//! runs for ever in a task of its own; what they share is in [`Watches`].
+//! Nodes and our own insights have their own functions; every kind that a provider reads goes through [`kind`].
+//! Each watch runs for ever in its own task; shared parts are in [`Watches`].
 
 use std::fmt::Debug;
 use std::hash::Hash;
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::discovery::Served;
 use super::insight_cache::InsightCache;
 use super::insight_key::InsightKey;
-use super::node_state::Centre;
+use super::node_state::NodeStateController;
 use super::steady_version::SteadyVersion;
 use super::sync_gate::SyncGate;
 use crate::api::NodeProgressInsightStatus;
@@ -36,29 +36,29 @@ use crate::telemetry::cause::{Cause, Trigger};
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
 
-/// How often the API server is asked for its version, which cannot be watched. It changes once a
-/// month or so; being a minute late is fine.
+/// How often the API server's version is polled, as it cannot be watched. It changes about once a month; being
+/// a minute late is fine.
 const VERSION_INTERVAL: Duration = Duration::from_mins(1);
-/// A kind that cannot be listed for so long, while the API server answers, is done without: as where the conversion
-/// webhook of its definition is gone.
+/// A kind that cannot be listed for this long while the API server answers is treated as unavailable, for
+/// example when the conversion webhook of its CRD is gone.
 const BROKEN_AFTER: Duration = Duration::from_secs(30);
-/// Longest version that is kept, as in the API.
+/// Maximum length of a version, as in the API.
 const VERSION_LIMIT: usize = 253;
 
-/// What all watches share.
+/// Shared by all watches.
 #[derive(Clone)]
 pub struct Watches {
-    /// Who takes in what they see.
-    pub centre: Arc<Centre>,
-    /// What they open.
+    /// Receives the observed changes.
+    pub controller: Arc<NodeStateController>,
+    /// Opens once all sources have been read.
     pub gate: Arc<SyncGate>,
-    /// Who asks them for fresh lists.
+    /// Requests relists.
     pub relist: Arc<Relist>,
-    /// Told when a watch that failed works again: something may have been missed.
+    /// Called when a failed watch works again: events may have been missed.
     pub restarted: Arc<dyn Fn() + Send + Sync>,
-    /// Where they say whether they work.
+    /// Receives the health of each watch.
     pub health: Arc<Health>,
-    /// Where they count.
+    /// Receives the counts of each watch.
     pub metrics: Arc<Metrics>,
 }
 
@@ -88,7 +88,7 @@ impl Watches {
                 Seen::Listed(names) => Some(names.len()),
                 Seen::Found(..) | Seen::Applied(_) | Seen::Deleted(_) | Seen::Failing(_) => None,
             };
-            let news = sink(seen);
+            let changes = sink(seen);
             if let Some(count) = listed {
                 self.arrived(check, count);
                 if std::mem::take(&mut has_failed) {
@@ -96,7 +96,7 @@ impl Watches {
                     (self.restarted)();
                 }
             }
-            news
+            changes
         })
         .await;
     }
@@ -104,12 +104,12 @@ impl Watches {
     fn failing(&self, source: Source, diagnosis: &Diagnosis) {
         let check = source.check;
         self.metrics.watch_failed(check, diagnosis.problem.as_str());
-        let is_news = if source.need == Need::Optional {
+        let is_new = if source.need == Need::Optional {
             self.health.degraded(check, diagnosis.to_string())
         } else {
             self.health.not_ready(check, diagnosis.to_string())
         };
-        if is_news {
+        if is_new {
             tracing::warn!(kind = check, error = %diagnosis, "Watching fails");
         }
     }
@@ -122,7 +122,7 @@ impl Watches {
         self.gate.arrived(check);
     }
 
-    /// An object that cannot be read is counted, named and left out; the others go on.
+    /// Counts and logs an object that cannot be parsed; it is skipped.
     fn unreadable(&self, check: &'static str, name: &str, error: &str) {
         self.metrics.unreadable(check);
         tracing::warn!(
@@ -134,7 +134,7 @@ impl Watches {
     }
 }
 
-/// A source of what is known.
+/// A watched source.
 #[derive(Debug, Clone, Copy)]
 struct Source {
     /// Its name in the gate, in `/readyz` and in metrics.
@@ -151,7 +151,7 @@ impl Source {
     }
 }
 
-/// Names of what is always watched, in the gate, in `/readyz` and in metrics.
+/// Names of the sources that are always watched, in the gate, in `/readyz` and in metrics.
 pub mod check {
     /// Nodes.
     pub const NODES: &str = "nodes";
@@ -173,7 +173,7 @@ pub async fn nodes(watches: Watches, client: Client) {
         resource: "nodes",
         group: "",
     };
-    let centre = Arc::clone(&watches.centre);
+    let controller = Arc::clone(&watches.controller);
     watches
         .follow(
             Source::always(check::NODES),
@@ -182,16 +182,16 @@ pub async fn nodes(watches: Watches, client: Client) {
             |seen| match seen {
                 Seen::Found(node, _) | Seen::Applied(node) => {
                     let (node, resource_version) = node.into_parts();
-                    centre.observe(&Cause::new(Trigger::Node, &resource_version), |inventory| {
+                    controller.observe(&Cause::new(Trigger::Node, &resource_version), |inventory| {
                         inventory.apply_node_object(node)
                     })
                 }
                 Seen::Deleted(node) => {
                     let (node, resource_version) = node.into_parts();
                     let cause = Cause::new(Trigger::NodeDeleted, &resource_version);
-                    centre.observe(&cause, |inventory| inventory.remove_node(&node.name))
+                    controller.observe(&cause, |inventory| inventory.remove_node(&node.name))
                 }
-                Seen::Listed(names) => centre
+                Seen::Listed(names) => controller
                     .observe(&Cause::new(Trigger::NodeDeleted, ""), |inventory| {
                         inventory.retain_nodes(&names)
                     }),
@@ -201,7 +201,7 @@ pub async fn nodes(watches: Watches, client: Client) {
         .await;
 }
 
-/// Watches a kind that a provider reads, as long as it is served. `place` is its place in the table of kinds.
+/// Watches a kind that a provider reads, as long as it is served. `place` is its index in the table of kinds.
 pub async fn kind(watches: Watches, client: Client, place: usize, kind: Kind, mut served: Served) {
     let spec = kind.spec;
     let mut watch = KindWatch {
@@ -212,15 +212,15 @@ pub async fn kind(watches: Watches, client: Client, place: usize, kind: Kind, mu
         failing_since: None,
     };
     if spec.need == Need::Always {
-        watch.is_now(Availability::Listing);
+        watch.set_availability(Availability::Listing);
         let version = spec.versions.first().copied().unwrap_or_default();
         watch.follow(client.clone(), version).await;
     }
     loop {
         let version = served.version(place).await;
-        watch.is_now(Availability::Listing);
+        watch.set_availability(Availability::Listing);
         let mut version = Some(version);
-        // Another version has the same objects: what is known of them stays.
+        // Another version has the same objects, so the known facts stay.
         while let Some(now) = version {
             tokio::select! {
                 () = watch.follow(client.clone(), now) => {}
@@ -229,7 +229,7 @@ pub async fn kind(watches: Watches, client: Client, place: usize, kind: Kind, mu
         }
         tracing::info!(kind = spec.plural, "No longer watching: it is not served");
         watch.is_known = false;
-        watch.is_now(Availability::NotServed);
+        watch.set_availability(Availability::NotServed);
         watches.health.forget(spec.plural);
         watches.metrics.forget_watch(spec.plural);
     }
@@ -239,9 +239,9 @@ struct KindWatch<'a> {
     watches: &'a Watches,
     place: usize,
     kind: Kind,
-    /// It was listed, so that something is known of it.
+    /// Whether it has been listed.
     is_known: bool,
-    /// Since when it has not been listed.
+    /// When listing it began to fail.
     failing_since: Option<Instant>,
 }
 
@@ -278,38 +278,38 @@ impl KindWatch<'_> {
         let start = || watcher(api.clone(), config.clone());
         let watches = self.watches;
         watches
-            .follow(source, attempt, start, |seen| self.take_in(seen))
+            .follow(source, attempt, start, |seen| self.handle(seen))
             .await;
     }
 
-    fn take_in<const METADATA: bool>(&mut self, seen: Seen<WatchedObject<METADATA>>) -> usize {
+    fn handle<const METADATA: bool>(&mut self, seen: Seen<WatchedObject<METADATA>>) -> usize {
         match seen {
             Seen::Found(object, _) | Seen::Applied(object) => self.apply(&object),
             Seen::Deleted(object) => self.put(&object, None),
             Seen::Listed(names) => {
                 let cause = self.cause("");
-                let centre = &self.watches.centre;
-                let gone = centre.observe(&cause, |inventory| {
+                let controller = &self.watches.controller;
+                let gone = controller.observe(&cause, |inventory| {
                     inventory.retain_objects(self.place, &names)
                 });
                 (self.is_known, self.failing_since) = (true, None);
-                gone + self.is_now(Availability::Ready)
+                gone + self.set_availability(Availability::Ready)
             }
             Seen::Failing(diagnosis) => {
                 let since = *self.failing_since.get_or_insert_with(Instant::now);
                 if !self.is_rejected(&diagnosis, since) {
                     return 0;
                 }
-                let affected = self.is_now(Availability::Rejected(diagnosis.what.into()));
+                let affected = self.set_availability(Availability::Rejected(diagnosis.what.into()));
                 self.watches.gate.arrived(self.spec().plural);
                 affected
             }
         }
     }
 
-    /// Whether the operator goes on without this kind, because the API server does not let it read the kind, or cannot
-    /// serve it while it answers otherwise. What was known before that stays, unless it is forbidden now. A kind that
-    /// is needed is waited for.
+    /// Whether the operator continues without this kind: the API server forbids reading it, or cannot serve it while
+    /// it answers other requests. A kind that was listed before is rejected only if it is forbidden now; a required
+    /// kind is never rejected.
     fn is_rejected(&self, diagnosis: &Diagnosis, since: Instant) -> bool {
         if self.spec().need != Need::Optional {
             return false;
@@ -352,15 +352,17 @@ impl KindWatch<'_> {
     ) -> usize {
         let cause = self.cause(&object.resource_version().unwrap_or_default());
         let name = object.name_any().into();
-        self.watches.centre.observe(&cause, |inventory| {
+        self.watches.controller.observe(&cause, |inventory| {
             inventory.apply_object(self.place, &name, fact)
         })
     }
 
-    fn is_now(&self, availability: Availability) -> usize {
-        self.watches.centre.observe(&self.cause(""), |inventory| {
-            inventory.set_availability(self.place, availability)
-        })
+    fn set_availability(&self, availability: Availability) -> usize {
+        self.watches
+            .controller
+            .observe(&self.cause(""), |inventory| {
+                inventory.set_availability(self.place, availability)
+            })
     }
 
     fn cause(&self, resource_version: &str) -> Cause {
@@ -368,7 +370,7 @@ impl KindWatch<'_> {
     }
 }
 
-/// Asks for the version of the API server. What it was before this process says the `history`.
+/// Polls the version of the API server; `history` provides the version before a restart.
 pub async fn api_server(
     watches: Watches,
     client: Client,
@@ -396,18 +398,18 @@ pub async fn api_server(
                 let seen = text::word(&version, VERSION_LIMIT).map(Arc::from);
                 let version = steady.observe(seen, Instant::now());
                 let cause = Cause::new(Trigger::ApiServerVersion, "");
-                watches.centre.observe(&cause, |inventory| {
+                watches.controller.observe(&cause, |inventory| {
                     inventory.set_api_server_version(version)
                 });
                 watches.metrics.watch_event(check::API_SERVER_VERSION);
                 watches.arrived(check::API_SERVER_VERSION, 1);
-                // It is asked for, never told: nothing of it can be missed.
+                // It is polled, so no event can be missed.
                 if let Some(request) = request.take() {
                     request.answer(Ok(0));
                 }
                 tokio::select! {
                     () = tokio::time::sleep(VERSION_INTERVAL) => {}
-                    asked = listener.asked() => request = Some(asked),
+                    wanted = listener.asked() => request = Some(wanted),
                 }
             }
             Err(error) => {
@@ -422,7 +424,7 @@ pub async fn api_server(
     }
 }
 
-/// Watches what the API server holds of our own insights of one kind; `key` makes the key of one.
+/// Watches our own insights of one kind; `key` builds the key from a name.
 pub async fn insights<S>(
     watches: Watches,
     client: Client,
@@ -440,20 +442,20 @@ pub async fn insights<S>(
     };
     let touched = |name: Option<Arc<str>>| {
         name.map_or(0, |name| {
-            watches.centre.touch(&key(name));
+            watches.controller.touch(&key(name));
             1
         })
     };
-    let applied = |insight: WatchedInsight<S>, asked| {
+    let applied = |insight: WatchedInsight<S>, requested_at| {
         let name: Arc<str> = insight.name_any().into();
         if insight.unreadable {
             watches.unreadable(
                 check,
                 &name,
-                "its status is of another version of this API; it is written anew",
+                "its status has another version of this API; it is rewritten",
             );
         }
-        touched(cache.apply(insight, asked).then_some(name))
+        touched(cache.apply(insight, requested_at).then_some(name))
     };
     watches
         .follow(
@@ -461,11 +463,11 @@ pub async fn insights<S>(
             attempt,
             || watcher(api.clone(), watch::config()),
             |seen| match seen {
-                Seen::Found(insight, asked) => applied(insight, Some(asked)),
+                Seen::Found(insight, requested_at) => applied(insight, Some(requested_at)),
                 Seen::Applied(insight) => applied(insight, None),
                 Seen::Deleted(insight) => {
-                    let is_news = cache.remove(&insight);
-                    touched(is_news.then(|| insight.name_any().into()))
+                    let was_cached = cache.remove(&insight);
+                    touched(was_cached.then(|| insight.name_any().into()))
                 }
                 Seen::Listed(names) => cache
                     .retain(&names)

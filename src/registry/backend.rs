@@ -1,11 +1,11 @@
-//! Where states are kept, behind one trait.
+//! Storage for node states, behind one trait.
 //!
-//! A backend holds for each key a *value*, which is what the last evaluation said and lives in memory
-//! only, and *metadata*, opaque bytes that a durable backend brings back after a restart: what no
-//! evaluation can find out anew. Two backends are real: [`memory`], and [`mod@file`], which is the same
-//! memory with a file behind it. Nothing here knows what a node is.
+//! For each key a backend holds a *value*, the result of the last evaluation, in memory only, and
+//! *metadata*, opaque bytes that a durable backend restores after a restart because no evaluation can
+//! recompute them. There are two backends: [`memory`], and [`mod@file`], which adds a file to it.
+//! Nothing here knows what a node is.
 //!
-//! No operation but [`StateBackend::init`] and [`StateBackend::flush`] waits for a disk.
+//! Only [`StateBackend::init`] and [`StateBackend::flush`] wait for a disk.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -23,8 +23,8 @@ pub mod memory;
 /// Longest key, in bytes: the longest name that Kubernetes allows.
 pub const MAX_KEY: usize = 253;
 
-/// Most metadata of one key, in bytes. Sixteen phase changes with their texts take about 2 KiB:
-/// thirty times that is a mistake of the caller, and it is written again with every change.
+/// Maximum metadata size of one key, in bytes. Sixteen phase changes with messages take about 2 KiB; 30
+/// times that is a bug in the caller, and every change writes all of it.
 pub const MAX_METADATA: usize = 64 * 1024;
 
 /// Opaque bytes that belong to a key. Cheap to clone.
@@ -32,13 +32,13 @@ pub const MAX_METADATA: usize = 64 * 1024;
 pub struct Metadata(Arc<[u8]>);
 
 impl Metadata {
-    /// These bytes. A backend takes up to [`MAX_METADATA`] of them.
+    /// Wraps `bytes`. A backend accepts up to [`MAX_METADATA`] of them.
     #[must_use]
     pub fn new(bytes: impl Into<Arc<[u8]>>) -> Self {
         Self(bytes.into())
     }
 
-    /// The bytes, as they were given.
+    /// Returns the bytes unchanged.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.0
@@ -51,39 +51,39 @@ impl fmt::Debug for Metadata {
     }
 }
 
-/// What opening a backend found.
+/// The result of opening a backend.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Opened {
-    /// Keys whose metadata came back.
+    /// Number of keys whose metadata was restored.
     pub restored: usize,
-    /// A file that was damaged. It is told once, however many backends share the file.
-    pub set_aside: Option<SetAside>,
+    /// The quarantined file, if it was damaged. Reported once per file, however many backends share it.
+    pub quarantined: Option<Quarantined>,
 }
 
-/// A damaged file that was renamed, so that a fresh one could take its place.
+/// A damaged file that was renamed to make room for a new one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SetAside {
-    /// Where it is now.
+pub struct Quarantined {
+    /// Its new path.
     pub path: PathBuf,
     /// What is wrong with it.
     pub why: String,
 }
 
-/// Keeps values and metadata by key, and finds values by a secondary index.
+/// Stores values and metadata by key, and finds values by a secondary index.
 ///
-/// Every operation that takes a key may say [`BackendError::InvalidKey`], and every operation but
-/// `init` and `counter` says [`BackendError::Unavailable`] before `init` has succeeded. One that says
-/// an error has changed nothing.
+/// Every operation that takes a key may return [`BackendError::InvalidKey`]. Every operation except
+/// `init` and `counter` returns [`BackendError::Unavailable`] until `init` has succeeded. An operation
+/// that returns an error has changed nothing.
 pub trait StateBackend<V, I>: Send + Sync {
-    /// Opens the backend: the metadata that was kept is there afterwards. To be called before anything
-    /// else, and again if it fails, but not once it has succeeded.
+    /// Opens the backend and restores the persisted metadata. Call it first, and again if it fails, but
+    /// not after it has succeeded.
     ///
     /// # Errors
     ///
-    /// What the user has to mend, with the remedy in its message.
+    /// An error that the user has to fix; its message contains the remedy.
     fn init(&self) -> Result<Opened, BackendError>;
 
-    /// Keeps the value of a key that has none yet. Metadata that came back for it stays.
+    /// Stores the value of a new key. Metadata restored for the key stays.
     ///
     /// # Errors
     ///
@@ -97,55 +97,55 @@ pub trait StateBackend<V, I>: Send + Sync {
     /// [`BackendError::NotFound`].
     fn update(&self, key: &Arc<str>, value: V) -> Result<Change<V>, BackendError>;
 
-    /// The value of a key.
+    /// Returns the value of a key.
     ///
     /// # Errors
     ///
-    /// As said of the trait.
+    /// See the trait.
     fn lookup(&self, key: &Arc<str>) -> Result<Option<Arc<V>>, BackendError>;
 
-    /// Forgets a key, with its metadata; what value it had.
+    /// Removes a key and its metadata, and returns its value.
     ///
     /// # Errors
     ///
     /// [`BackendError::NotFound`].
     fn unregister(&self, key: &Arc<str>) -> Result<Arc<V>, BackendError>;
 
-    /// Forgets all keys that are gone, as `unregister` does; what values they had, ordered by key. No
-    /// reader sees some of them gone and others not. Nobody else changes anything meanwhile: `is_gone`
-    /// may read this backend, but neither changes it nor takes a lock of its rank or a lower one.
+    /// Removes all keys for which `is_gone` holds, as `unregister` does, and returns their values
+    /// ordered by key. Readers see all of the removals or none, and no other change happens meanwhile.
+    /// `is_gone` may read this backend, but must not change it or take a lock of its rank or lower.
     ///
     /// # Errors
     ///
-    /// As said of the trait.
+    /// See the trait.
     fn evict(&self, is_gone: &dyn Fn(&Arc<str>, &V) -> bool) -> Result<Vec<Arc<V>>, BackendError>;
 
-    /// All values, ordered by key, from one generation.
+    /// Returns all values, ordered by key, from one generation.
     ///
     /// # Errors
     ///
-    /// As said of the trait.
+    /// See the trait.
     fn list(&self) -> Result<Snapshot<V>, BackendError>;
 
-    /// All values of one index, ordered by key, from one generation.
+    /// Returns all values of one index, ordered by key, from one generation.
     ///
     /// # Errors
     ///
-    /// As said of the trait.
+    /// See the trait.
     fn list_by(&self, index: &I) -> Result<Snapshot<V>, BackendError>;
 
-    /// Every index that a value has, in no order.
+    /// Returns every index that has a value, in no particular order.
     ///
     /// # Errors
     ///
-    /// As said of the trait.
+    /// See the trait.
     fn indices(&self) -> Result<Vec<I>, BackendError>;
 
-    /// The metadata of a key, also of one that came back and is not registered (yet).
+    /// Returns the metadata of a key, also if it was restored and the key is not registered yet.
     ///
     /// # Errors
     ///
-    /// As said of the trait.
+    /// See the trait.
     fn metadata(&self, key: &Arc<str>) -> Result<Option<Metadata>, BackendError>;
 
     /// Replaces the metadata of a registered key.
@@ -155,42 +155,41 @@ pub trait StateBackend<V, I>: Send + Sync {
     /// [`BackendError::NotFound`], or [`BackendError::InvalidMetadata`].
     fn update_metadata(&self, key: &Arc<str>, metadata: Metadata) -> Result<(), BackendError>;
 
-    /// Forgets the metadata of every key that is not registered: for after a complete listing. How
-    /// many there were.
+    /// Removes the metadata of all unregistered keys and returns their number. Call it after a complete
+    /// list.
     ///
     /// # Errors
     ///
-    /// As said of the trait.
+    /// See the trait.
     fn forget_unregistered(&self) -> Result<usize, BackendError>;
 
-    /// Counts the registered keys.
+    /// Returns a counter of the registered keys.
     fn counter(&self) -> Counter;
 
-    /// Whether what is kept will be there after a restart.
+    /// Checks whether the stored metadata will survive a restart.
     ///
     /// # Errors
     ///
     /// [`BackendError::Unavailable`] with the cause, [`BackendError::Timeout`], or
-    /// [`BackendError::Corrupt`]. Every other operation goes on all the same, in memory.
+    /// [`BackendError::Corrupt`]. All other operations still work in memory.
     fn health_check(&self) -> Result<(), BackendError>;
 
-    /// Everything that was done before is durable when this returns. Blocks the thread: for the end of
-    /// the program and for tests.
+    /// Blocks the thread until all earlier changes are durable. For shutdown and tests.
     ///
     /// # Errors
     ///
-    /// [`BackendError::Timeout`] after `within`, or what `health_check` says.
+    /// [`BackendError::Timeout`] after `within`, or the errors of `health_check`.
     fn flush(&self, within: Duration) -> Result<(), BackendError>;
 }
 
-/// Whether a backend takes this key.
+/// Checks that the key is valid.
 fn check_key(key: &str) -> Result<(), BackendError> {
     let why = if key.is_empty() {
         "it is empty".to_owned()
     } else if key.len() > MAX_KEY {
         let start = &key[..key.floor_char_boundary(40)];
         format!(
-            "it has {} bytes, {MAX_KEY} are the most, and begins with {start:?}",
+            "it has {} bytes, at most {MAX_KEY} are allowed, and it begins with {start:?}",
             key.len()
         )
     } else {

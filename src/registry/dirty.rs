@@ -1,8 +1,8 @@
 //! A set of dirty keys with one reader.
 //!
-//! The set is the truth, an mpsc channel of one place is the wake-up: marking never waits, a key that
-//! is marked twice before it is read is read once, and nothing can be lost because nothing is queued
-//! beside the set. Keys are read in the order in which they were first marked.
+//! The set is authoritative, and a one-slot mpsc channel is the wake-up: marking never waits, a key
+//! marked twice before it is read is read once, and nothing can be lost because nothing is queued
+//! outside the set. Keys are read in the order in which they were first marked.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
@@ -12,16 +12,16 @@ use tokio::sync::mpsc;
 
 use super::lock_order::{OrderedMutex, Rank};
 
-/// What became of a mark.
+/// The outcome of a mark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Marked {
     /// The key was clean.
     New,
-    /// The key was dirty already, and its tag stays as it was.
+    /// The key was already dirty, and retains its first tag.
     Coalesced,
 }
 
-/// A set of dirty keys, each with the tag that it was first marked with.
+/// A set of dirty keys, each with its first tag.
 #[must_use]
 pub fn dirty_set<K, T>() -> (Marker<K, T>, Reader<K, T>) {
     let (wake, woken) = mpsc::channel(1);
@@ -70,36 +70,36 @@ impl<K: Clone + Eq + Hash, T> Marker<K, T> {
             keys.tags.insert(key.clone(), tag);
             keys.order.push_back(key);
         }
-        // Full: a wake-up is on its way already. Closed: the reader is gone, as at the end of the
-        // program, and the key stays in the set.
+        // Full: a wake-up is already pending. Closed: the reader is gone, as at shutdown, and the key
+        // stays in the set.
         let _ = self.wake.try_send(());
         Marked::New
     }
 }
 
 impl<K: Eq + Hash, T> Marker<K, T> {
-    /// Whether a key is dirty.
+    /// Returns whether a key is dirty.
     #[must_use]
     pub fn contains(&self, key: &K) -> bool {
         self.keys.lock().tags.contains_key(key)
     }
 
-    /// How many keys are dirty.
+    /// Returns the number of dirty keys.
     #[must_use]
     pub fn pending(&self) -> usize {
         self.keys.lock().order.len()
     }
 }
 
-/// Reads keys; there is one reader of a set.
+/// Reads keys; a set has one reader.
 pub struct Reader<K, T> {
     keys: Arc<OrderedMutex<Keys<K, T>>>,
     woken: mpsc::Receiver<()>,
 }
 
 impl<K: Eq + Hash, T> Reader<K, T> {
-    /// The next dirty key, which is clean from then on; waits for one. `None` when every marker is
-    /// gone and no key is left. Dropping the future loses nothing.
+    /// Waits for the next dirty key, and marks it clean. Returns `None` when every marker is dropped
+    /// and no key is left. Cancel-safe.
     pub async fn next(&mut self) -> Option<(K, T)> {
         loop {
             if let Some(next) = self.try_next() {
@@ -111,13 +111,13 @@ impl<K: Eq + Hash, T> Reader<K, T> {
         }
     }
 
-    /// How many keys are dirty.
+    /// Returns the number of dirty keys.
     #[must_use]
     pub fn pending(&self) -> usize {
         self.keys.lock().order.len()
     }
 
-    /// The next dirty key, if there is one.
+    /// Returns the next dirty key, if there is one.
     pub fn try_next(&mut self) -> Option<(K, T)> {
         let mut keys = self.keys.lock();
         let key = keys.order.pop_front()?;

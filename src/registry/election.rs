@@ -1,18 +1,19 @@
-//! Leader election: of several replicas one writes, and no two at a time.
+//! Leader election: of several replicas at most one writes.
 //!
-//! As client-go has it: a lease is an object that its holder renews every two seconds. Who does not hold
-//! it takes it once it has not been renewed for its whole duration, by the taker's own monotonic clock
-//! since the taker saw it last change; times in the object are for people. Every write carries the
-//! version that was read, so of two takers one is refused. A holder that has not renewed for
-//! [`Timing::renew_deadline`] has lost the lease, five seconds before anybody can take it.
+//! As in client-go, a lease is an object that its holder renews every two seconds. Another replica
+//! takes it once it has not been renewed for its whole duration. The candidate measures this with its
+//! own monotonic clock, from when it last saw the lease change; timestamps in the object are
+//! informational. Every write carries the version that was read, so of two candidates one is rejected.
+//! A holder that has not renewed for [`Timing::renew_deadline`] has lost the lease, five seconds before
+//! another replica can take it.
 //!
-//! Stricter than client-go in one thing: a lease that is missing, emptied, or edited by hand is nobody's
-//! yet. Its last holder may not know of it, so the lease is taken only when that holder's time is over,
-//! unless the holder itself said that it has let go. How long that time is says the holder, when it writes
-//! the lease: replicas may differ in it.
+//! Stricter than client-go in one respect: a lease that was deleted, emptied or edited by hand is not
+//! free yet. Its last holder may not know, so the lease is taken only after that holder's time has
+//! expired, unless the holder itself released it. The holder writes its duration into the lease, since
+//! replicas may use different ones.
 //!
-//! Knows the rules, and nothing of how a lease is kept: that is a trait ([`LeaseStore`]). Owns the
-//! [`Leadership`] that others read. A lease that was lost is not won again: the process ends.
+//! Implements the protocol only; storing the lease is a trait ([`LeaseStore`]). Owns the [`Leadership`]
+//! that other code reads. A lost lease is never regained: the process ends.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -24,42 +25,42 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use self::candidate::{Candidate, Verdict};
+use self::candidate::{Attempt, Candidate};
 use super::Clock;
 
 mod candidate;
 mod claims;
 
-/// How long a lease lasts, and how often it is looked at.
+/// The duration of a lease, and the intervals of the election.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
-    /// A lease that was not renewed for so long may be taken.
+    /// A lease that was not renewed for this long may be taken.
     pub lease: Duration,
-    /// A holder that has not renewed for so long has lost it. Shorter than `lease` by more than a write
-    /// may be under way.
+    /// A holder that has not renewed for this long has lost the lease. Shorter than `lease` by more
+    /// than the longest write.
     pub renew_deadline: Duration,
-    /// How often a holder renews, and so finds out what was done to its lease.
+    /// How often a holder renews, and so notices changes to its lease.
     pub renew_every: Duration,
-    /// How often others look, less up to a quarter, so that they do not all come at once: a lease that
-    /// runs out is taken when it does, but what they saw last is so old at most.
+    /// How often standbys read the lease, less up to a quarter of jitter. An expiring lease is taken on
+    /// time, but their last read may be this old.
     pub look_every: Duration,
-    /// A call takes milliseconds; one that takes so long is on a dead connection.
+    /// Call timeout. A call takes milliseconds; a slower one is on a dead connection.
     pub call: Duration,
 }
 
 impl Timing {
-    /// Less is over before an API server that is busy answers. And more than [`Self::LONGEST_PAUSE`]: a
-    /// leader finds its lease edited by hand before one that has just started can take it.
+    /// With less, a busy API server may not answer in time. Also more than [`Self::LONGEST_PAUSE`]: a
+    /// leader notices an edited lease before a replica that just started can take it.
     pub const SHORTEST_LEASE: Duration = Duration::from_secs(3);
-    /// Who waits for a leader that has crashed waits for so long. A lease that names a longer time was not
-    /// written by a replica of this program.
+    /// The longest failover after a crash. A lease with a longer duration was not written by a replica
+    /// of this program.
     pub const LONGEST_LEASE: Duration = Duration::from_mins(10);
-    /// Between two renewals, however long the lease is.
+    /// The longest renewal interval, whatever the lease duration.
     pub const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-    /// Of a lease of 15 s, what controllers of Kubernetes have: 10 s, 2 s and 5 s. They look every 2 seconds as
-    /// well; with less, a crash is noticed 17 s later at most. Of a shorter one, the same parts of it; of a
-    /// longer one the same, but that its holder may be without an API server for longer.
+    /// For a lease of 15 s, as Kubernetes controllers have: 10 s, 2 s and 5 s. Standbys also read every
+    /// 2 s, so a crash is noticed after at most 17 s. A shorter lease scales all of them; a longer one
+    /// only lets its holder be without an API server for longer.
     #[must_use]
     pub fn of(lease: Duration) -> Self {
         let usual = lease.min(Duration::from_secs(15));
@@ -73,12 +74,12 @@ impl Timing {
     }
 }
 
-/// What a lease says.
+/// The content of a lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// Who holds it.
+    /// The holder.
     pub holder: Option<String>,
-    /// How long it lasts after it was renewed, in whole seconds.
+    /// How long it lasts after a renewal, in whole seconds.
     pub duration: Duration,
     /// When the holder took it.
     pub acquired: Option<Timestamp>,
@@ -86,47 +87,49 @@ pub struct Record {
     pub renewed: Option<Timestamp>,
     /// How often it has changed hands.
     pub transitions: u32,
-    /// Who let go of it by itself; nobody else has written since then.
+    /// The replica that released it, if nothing else was written since.
     pub released_by: Option<String>,
 }
 
 /// Why a lease could not be read or written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LeaseError {
-    /// It has another version than was thought: somebody else has written or deleted it.
-    #[error("somebody else has changed the lease")]
+    /// The version does not match: another client has written or deleted the lease.
+    #[error("another client has changed the lease")]
     Conflict,
-    /// It cannot be reached, or may not be used; what is wrong, and what to do.
+    /// The lease is unreachable or access is denied: the problem and the remedy.
     #[error("{0}")]
     Unavailable(String),
-    /// It is held for longer than a replica can hold it. It is not taken before that is over.
+    /// The duration is longer than a replica can have. The lease is not taken before it is over.
     #[error(
-        "the lease says that {holder} holds it for {duration:?} after its last renewal, and no replica has more than {:?}",
+        "according to the lease, {holder} holds it for {duration:?} after its last renewal, \
+         and no replica has more than {:?}",
         Timing::LONGEST_LEASE
     )]
     TooLong {
-        /// Who holds it, as it says.
+        /// The holder named by the lease.
         holder: String,
-        /// For how long.
+        /// The duration named by the lease.
         duration: Duration,
     },
 }
 
-/// Keeps a lease where every replica sees it.
+/// Stores a lease where every replica sees it.
 pub trait LeaseStore: Send + Sync + 'static {
-    /// A lease as it was read: what has to be sent back to change it.
+    /// The version of a lease that was read, required to change it.
     type Version: Clone + Send + Sync;
 
-    /// The lease, if there is one.
+    /// Returns the lease, if it exists.
     fn read(
         &self,
     ) -> impl Future<Output = Result<Option<(Record, Self::Version)>, LeaseError>> + Send;
-    /// Makes the lease; [`LeaseError::Conflict`] when there is one.
+    /// Creates the lease; [`LeaseError::Conflict`] when it exists.
     fn create(
         &self,
         record: &Record,
     ) -> impl Future<Output = Result<Self::Version, LeaseError>> + Send;
-    /// Changes the lease of this version; [`LeaseError::Conflict`] when it has another one, or is gone.
+    /// Replaces the lease of this version; [`LeaseError::Conflict`] when its version differs or it was
+    /// deleted.
     fn replace(
         &self,
         record: &Record,
@@ -137,15 +140,15 @@ pub trait LeaseStore: Send + Sync + 'static {
 /// Whether this process may write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
-    /// Somebody else holds the lease, or nobody does yet; who, if that is known.
+    /// Another process holds the lease, or none does yet; the holder, if known.
     Standby(Option<String>),
     /// This process holds it.
     Leader,
-    /// This process held it and does not any more; why.
+    /// This process has lost it, for this reason.
     Lost(String),
 }
 
-/// Says whether this process may write. Clones are the same.
+/// Reports whether this process may write. Clones share the state.
 #[derive(Clone)]
 pub struct Leadership {
     standing: watch::Receiver<Standing>,
@@ -153,7 +156,7 @@ pub struct Leadership {
 }
 
 impl Leadership {
-    /// Of a process that needs no lease: it always may.
+    /// For a process that needs no lease: it may always write.
     #[must_use]
     pub fn unconditional() -> Self {
         Self {
@@ -162,19 +165,19 @@ impl Leadership {
         }
     }
 
-    /// Whether this process may write at this very moment. Looks at the clock: a process that was
-    /// stopped knows at once, before anything in it had the time to tell.
+    /// Returns whether this process may write right now. Checks the clock, so a process that was
+    /// suspended knows immediately on resuming.
     #[must_use]
     pub fn holds(&self) -> bool {
         self.term.as_ref().is_none_or(Term::lasts)
     }
 
-    /// Waits until this process may write; for ever if it never does.
+    /// Waits until this process may write; forever if it never does.
     pub async fn gained(&self) {
         self.until(|standing| *standing == Standing::Leader).await;
     }
 
-    /// Waits until this process has lost what it held; why. For ever if it never does.
+    /// Waits until this process has lost the lease, and returns the reason; forever if it never does.
     pub async fn lost(&self) -> String {
         match self
             .until(|standing| matches!(standing, Standing::Lost(_)))
@@ -185,7 +188,7 @@ impl Leadership {
         }
     }
 
-    /// How it is now.
+    /// Returns the current standing.
     #[must_use]
     pub fn standing(&self) -> Standing {
         self.standing.borrow().clone()
@@ -202,7 +205,7 @@ impl Leadership {
     }
 }
 
-/// Until when this process may write, in nanoseconds since `origin`; 0 is never.
+/// Until when this process may write, in nanoseconds since `origin`; 0 means never.
 #[derive(Debug, Clone)]
 struct Term {
     origin: Instant,
@@ -233,13 +236,14 @@ impl Term {
     }
 }
 
-/// Is told what happens, for logs and metrics. Must not wait.
+/// Receives events for logs and metrics. Must not block.
 pub trait ObserveElection: Send + Sync {
     /// The standing has changed.
     fn stands(&self, standing: &Standing);
-    /// The lease was looked at, or why it could not be or what is wrong with it; whether this process held it.
+    /// The lease was read, or the read failed, or the lease is invalid; and whether this process held
+    /// it.
     fn looked(&self, outcome: Result<(), &LeaseError>, is_leader: bool);
-    /// This process ends and could not let go of the lease: it can be taken so long after its last renewal.
+    /// This process ends without having released the lease, which can be taken after `lease`.
     fn not_released(&self, error: &LeaseError, lease: Duration);
 }
 
@@ -255,7 +259,7 @@ pub struct Election<S: LeaseStore> {
 }
 
 impl<S: LeaseStore> Election<S> {
-    /// Takes part as `identity`, which no other process has or had.
+    /// Takes part as `identity`, which must be unique among all processes, including earlier ones.
     #[must_use]
     pub fn new(
         store: S,
@@ -275,7 +279,7 @@ impl<S: LeaseStore> Election<S> {
         }
     }
 
-    /// What says whether this process may write.
+    /// Returns the leadership of this process.
     #[must_use]
     pub fn leadership(&self) -> Leadership {
         Leadership {
@@ -284,8 +288,8 @@ impl<S: LeaseStore> Election<S> {
         }
     }
 
-    /// Takes part until `stop`, and then lets go of the lease; returns earlier only when it was lost.
-    /// Whoever writes has to have stopped before `stop`.
+    /// Takes part until `stop`, then releases the lease; returns earlier only if the lease was lost.
+    /// All writers must have stopped before `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         loop {
             let began = Instant::now();
@@ -304,7 +308,7 @@ impl<S: LeaseStore> Election<S> {
         }
     }
 
-    /// One look at the lease; when the next one is due, or why the lease is lost.
+    /// Reads the lease once. Returns when the next read is due, or why the lease is lost.
     async fn attempt(&mut self, began: Instant) -> Result<Instant, String> {
         let renewed = self.candidate.renewed();
         let deadline = renewed.map(|renewed| renewed + self.timing.renew_deadline);
@@ -313,28 +317,31 @@ impl<S: LeaseStore> Election<S> {
         {
             return Err(self.candidate.overdue());
         }
-        // No longer than it is of use.
+        // No longer than the answer is useful.
         let end = deadline
             .unwrap_or(began + self.timing.call)
             .min(began + self.timing.call);
         let now = (self.clock)();
         let looked = self.candidate.look(&self.store, now);
-        let verdict = match timeout(end - began, looked).await {
-            Ok(verdict) => verdict,
+        let attempt = match timeout(end - began, looked).await {
+            Ok(attempt) => attempt,
             Err(_) => Err(no_answer(end - began)),
         };
-        match verdict {
-            Ok(Verdict::Holds) => {
+        match attempt {
+            Ok(Attempt::Holds) => {
                 self.candidate.renewed_at(began);
                 self.term.set(began + self.timing.renew_deadline);
                 self.observe.looked(Ok(()), renewed.is_some());
                 self.stand(Standing::Leader);
                 Ok(began + self.timing.renew_every)
             }
-            Ok(Verdict::Lost(why)) => Err(why),
-            Ok(Verdict::Waits(wait)) => {
+            Ok(Attempt::Lost(why)) => Err(why),
+            Ok(Attempt::Waits(wait)) => {
                 let absurd = wait.absurd.map(|duration| LeaseError::TooLong {
-                    holder: wait.holder.clone().unwrap_or_else(|| "nobody".to_owned()),
+                    holder: wait
+                        .holder
+                        .clone()
+                        .unwrap_or_else(|| "an unknown holder".to_owned()),
                     duration,
                 });
                 self.observe
@@ -342,7 +349,7 @@ impl<S: LeaseStore> Election<S> {
                 self.stand(Standing::Standby(wait.holder));
                 Ok(wait.until.min(Instant::now() + self.pause()))
             }
-            Ok(Verdict::Beaten) => {
+            Ok(Attempt::Beaten) => {
                 self.observe.looked(Ok(()), false);
                 self.stand(Standing::Standby(None));
                 Ok(Instant::now() + self.pause())
@@ -351,13 +358,13 @@ impl<S: LeaseStore> Election<S> {
                 self.observe.looked(Err(&error), renewed.is_some());
                 self.candidate.failed(&error);
                 let next = Instant::now() + self.pause().min(self.timing.renew_every);
-                // Not later than it has to be known that the lease is lost.
+                // No later than a lost lease has to be noticed.
                 Ok(deadline.map_or(next, |deadline| next.min(deadline)))
             }
         }
     }
 
-    /// Not all at once.
+    /// Adds jitter, so that replicas do not read at the same time.
     fn pause(&self) -> Duration {
         self.timing.look_every.mul_f64(1.0 - 0.25 * fastrand::f64())
     }
@@ -374,7 +381,7 @@ impl<S: LeaseStore> Election<S> {
         }
     }
 
-    /// Lets go, so that nobody has to wait until the lease runs out.
+    /// Releases the lease, so that no replica has to wait until it expires.
     async fn release(mut self) {
         if !self.term.lasts() {
             return;

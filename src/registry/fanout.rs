@@ -1,8 +1,8 @@
-//! Tells every consumer which keys have changed.
+//! Notifies every consumer of changed keys.
 //!
-//! Consumers come at any time, each with a name, a dirty set and a channel of its own, so that a slow,
-//! blocked or absent one costs neither the producer nor the others anything. Events carry keys, never
-//! values: whoever reads a key looks up its newest value.
+//! Consumers can be added at any time. Each has a name, a dirty set and a channel of its own, so that a
+//! slow, blocked or absent one delays neither the producer nor the others. Events carry keys, never
+//! values: consumers look up the newest value.
 
 use std::hash::Hash;
 use std::time::Instant;
@@ -10,7 +10,7 @@ use std::time::Instant;
 use super::dirty::{Marked, Marker, Reader, dirty_set};
 use super::store::Store;
 
-/// The inbox of one consumer; the tag says when a key became dirty.
+/// One consumer's inbox; the tag is when a key became dirty.
 pub type Inbox<K> = Reader<K, Instant>;
 
 struct Consumer<K> {
@@ -20,19 +20,19 @@ struct Consumer<K> {
 }
 
 impl<K: Clone + Eq + Hash> Consumer<K> {
-    fn tell(&self, key: &K) -> Option<Marked> {
+    fn notify(&self, key: &K) -> Option<Marked> {
         (self.wants)(key).then(|| self.marker.mark(key.clone(), Instant::now()))
     }
 }
 
-/// Two consumers are never the same.
+/// Consumers never compare equal.
 impl<K> PartialEq for Consumer<K> {
     fn eq(&self, _: &Self) -> bool {
         false
     }
 }
 
-/// Tells every consumer which keys have changed.
+/// Notifies every consumer of changed keys.
 pub struct Fanout<K> {
     consumers: Store<&'static str, Consumer<K>>,
 }
@@ -46,8 +46,8 @@ impl<K: Clone + Eq + Hash> Default for Fanout<K> {
 }
 
 impl<K: Clone + Eq + Hash> Fanout<K> {
-    /// Adds a consumer of the keys that it `wants`; it reads them from the inbox. One that had the
-    /// name before is told nothing more.
+    /// Adds a consumer of the keys that match `wants`, and returns its inbox. An earlier consumer of
+    /// the same name gets no more events.
     pub fn add(&self, name: &'static str, wants: fn(&K) -> bool) -> Inbox<K> {
         let (marker, inbox) = dirty_set();
         let consumer = Consumer {
@@ -59,17 +59,17 @@ impl<K: Clone + Eq + Hash> Fanout<K> {
         inbox
     }
 
-    /// Tells every consumer that wants it about `key`; `told` is called with the name of each and
-    /// with what became of the event.
-    pub fn notify(&self, key: &K, mut told: impl FnMut(&'static str, Marked)) {
+    /// Notifies every consumer that wants `key`, and calls `notified` with the name of each and the
+    /// outcome of the event.
+    pub fn notify(&self, key: &K, mut notified: impl FnMut(&'static str, Marked)) {
         for consumer in self.consumers.snapshot().values {
-            if let Some(marked) = consumer.tell(key) {
-                told(consumer.name, marked);
+            if let Some(marked) = consumer.notify(key) {
+                notified(consumer.name, marked);
             }
         }
     }
 
-    /// Whether a consumer was told about `key` and has not read it yet.
+    /// Returns whether a consumer was notified of `key` and has not read it yet.
     pub fn is_pending(&self, key: &K) -> bool {
         let consumers = self.consumers.snapshot().values;
         consumers
@@ -77,9 +77,9 @@ impl<K: Clone + Eq + Hash> Fanout<K> {
             .any(|consumer| consumer.marker.contains(key))
     }
 
-    /// Tells one consumer about `key`, if it is there and wants it.
-    pub fn tell(&self, name: &'static str, key: &K) -> Option<Marked> {
-        self.consumers.get(&name)?.tell(key)
+    /// Notifies one consumer of `key`, if it exists and wants it.
+    pub fn notify_consumer(&self, name: &'static str, key: &K) -> Option<Marked> {
+        self.consumers.get(&name)?.notify(key)
     }
 }
 

@@ -1,14 +1,14 @@
-//! The order in which locks are taken, checked in debug builds.
+//! Lock ordering, checked in debug builds.
 //!
-//! Every lock has a [`Rank`]. Whoever holds one takes only locks of a higher rank, so nobody waits in
-//! a circle. A debug build, and so every test, panics with both names where that is violated, before
-//! it waits: a callback that comes back to the lock under which it runs fails instead of hanging.
+//! Every lock has a [`Rank`]. A holder takes only locks of a higher rank, so there is no deadlock. A
+//! debug build, and so every test, panics with both names on a violation, before it waits: a callback
+//! that takes the lock under which it runs fails instead of hanging.
 //!
-//! Who holds a lock is a task, outside of tasks a thread, and inside of a [`strand`] that strand. The
-//! books of who holds what are kept in debug builds only; a release build pays nothing.
+//! A holder is a task, outside of tasks a thread, and inside of a [`strand`] that strand. Holders are
+//! tracked in debug builds only; a release build pays nothing.
 //!
-//! Deliberately absent: the ranks of the program, which are with their locks and, in their order, in
-//! `ARCHITECTURE.md`; and poisoning, since a panic matters more than what it left half done.
+//! The ranks themselves are defined beside their locks and listed, in order, in `ARCHITECTURE.md`.
+//! There is no poisoning, because the panic itself matters more than partly changed data.
 
 use std::fmt;
 use std::future::Future;
@@ -18,7 +18,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockW
 #[cfg(debug_assertions)]
 mod books;
 
-/// A place in the order.
+/// A position in the order.
 #[derive(Debug, Clone, Copy)]
 pub struct Rank {
     order: u8,
@@ -26,10 +26,10 @@ pub struct Rank {
 }
 
 impl Rank {
-    /// The last place: of every short lock under which no other is taken.
+    /// The last position: of every short-lived lock under which no other is taken.
     pub const LEAF: Self = Self::new(u8::MAX, "leaf");
 
-    /// A place; the lower `order` is taken first. `name` is what a violation is reported with.
+    /// Creates a rank; the lower `order` is taken first. `name` appears in violation reports.
     #[must_use]
     pub const fn new(order: u8, name: &'static str) -> Self {
         Self { order, name }
@@ -42,7 +42,7 @@ impl fmt::Display for Rank {
     }
 }
 
-/// Until it is dropped, whoever made it holds, or waits for, a lock. May be dropped anywhere.
+/// Until it is dropped, its creator holds a lock or waits for it. May be dropped anywhere.
 #[derive(Debug)]
 #[must_use = "the lock counts as free once this is dropped"]
 pub struct Held {
@@ -52,16 +52,16 @@ pub struct Held {
 
 const _: () = assert!(
     cfg!(debug_assertions) || size_of::<Held>() == 0,
-    "a release build keeps no books"
+    "a release build tracks nothing"
 );
 
 impl Held {
-    /// To be called before the lock is waited for. Panics in debug builds if a lock of this rank or a
-    /// higher one is held already.
+    /// Call this before waiting for the lock. Panics in debug builds if a lock of this rank or a higher
+    /// one is held already.
     pub fn acquire(
         #[cfg_attr(
             not(debug_assertions),
-            expect(unused_variables, reason = "only debug builds look at ranks")
+            expect(unused_variables, reason = "only debug builds check ranks")
         )]
         rank: Rank,
     ) -> Self {
@@ -72,8 +72,8 @@ impl Held {
     }
 }
 
-/// Runs `work` as a holder of its own: for work that runs beside other work of the same task, as in a
-/// `FuturesUnordered`, where each piece may wait for locks without being in the way of the others.
+/// Runs `work` as a separate holder: for work that runs concurrently within a task, as in a
+/// `FuturesUnordered`, where each piece may wait for locks independently of the others.
 pub async fn strand<F: Future>(work: F) -> F::Output {
     #[cfg(debug_assertions)]
     let work = books::strand(work);
@@ -88,7 +88,7 @@ pub struct OrderedMutex<T> {
 }
 
 impl<T> OrderedMutex<T> {
-    /// A free mutex.
+    /// Creates an unlocked mutex.
     pub const fn new(rank: Rank, value: T) -> Self {
         Self {
             rank,
@@ -114,7 +114,7 @@ pub struct OrderedRwLock<T> {
 }
 
 impl<T> OrderedRwLock<T> {
-    /// A free lock.
+    /// Creates an unlocked lock.
     pub const fn new(rank: Rank, value: T) -> Self {
         Self {
             rank,
@@ -122,7 +122,7 @@ impl<T> OrderedRwLock<T> {
         }
     }
 
-    /// Waits until nobody writes.
+    /// Waits for a read lock.
     pub fn read(&self) -> Guard<RwLockReadGuard<'_, T>> {
         let held = Held::acquire(self.rank);
         Guard {
@@ -131,7 +131,7 @@ impl<T> OrderedRwLock<T> {
         }
     }
 
-    /// Waits until nobody reads or writes.
+    /// Waits for the write lock.
     pub fn write(&self) -> Guard<RwLockWriteGuard<'_, T>> {
         let held = Held::acquire(self.rank);
         Guard {
@@ -141,11 +141,11 @@ impl<T> OrderedRwLock<T> {
     }
 }
 
-/// What a lock protects, while it is held.
+/// Guards the data of a lock while it is held.
 #[derive(Debug)]
 #[must_use = "the lock is free once this is dropped"]
 pub struct Guard<G> {
-    // Fields are dropped in this order: the lock is free before the books say so.
+    // Fields drop in this order: the lock is free before its tracking ends.
     inner: G,
     _held: Held,
 }

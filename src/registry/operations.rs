@@ -1,10 +1,10 @@
-//! Long-running operations: begun, followed, cancelled, and forgotten when they are old.
+//! Long-running operations: started, tracked, cancelled, and removed when they are old.
 //!
-//! Owns what is known of each; the work itself is the caller's, who tells how far it is and how it
-//! ended through an [`OperationHandle`]. Of one kind and target at most one runs. Every operation ends:
-//! one whose handle is dropped without an end was cancelled, or else has failed. What has ended never
-//! changes again and is forgotten by [`Limits`], without a timer: whenever one begins, ends or is
-//! listed. Nothing survives the process.
+//! Owns the state of each operation; the caller does the work, and reports progress and outcome through
+//! an [`OperationHandle`]. At most one operation per kind and target runs. Every operation ends: if its
+//! handle is dropped without an outcome, it was cancelled or else has failed. A finished operation
+//! never changes, and is removed according to [`Limits`] whenever one begins, ends or is listed; there
+//! is no timer. Nothing survives the process.
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
@@ -24,26 +24,26 @@ pub use model::{Operation, OperationError, OperationId, OperationState, Progress
 
 mod model;
 
-/// Held while the store, a leaf, is asked and changed.
+/// Held while the store, a leaf, is read and changed.
 const BEGIN: Rank = Rank::new(200, "beginning an operation");
 
-/// How much is kept of operations that have ended.
+/// Retention of finished operations.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// For how long.
     pub age: SignedDuration,
     /// How many.
     pub number: usize,
-    /// Bytes of results, all together; the newest result is kept whatever its size.
+    /// Bytes of results in total; the newest result is always retained.
     pub result_bytes: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            // Whoever began one has looked by then.
+            // Long enough for the caller to look.
             age: SignedDuration::from_mins(10),
-            // A screen full.
+            // A screenful.
             number: 20,
             // Two exports of 5,000 nodes at about 1 KB each, and a fraction of the operator's memory.
             result_bytes: 10 << 20,
@@ -51,30 +51,30 @@ impl Default for Limits {
     }
 }
 
-/// What came of a wish to begin.
+/// The outcome of a request to begin.
 #[derive(Debug)]
 #[must_use]
 pub enum Begun {
-    /// It runs now; the work is the caller's.
+    /// It has started; the caller does the work.
     Started(OperationHandle),
-    /// One of this kind and target runs already, and nothing was begun.
+    /// One of this kind and target runs already; nothing was started.
     Running(Operation),
 }
 
-/// All operations. Clones are the same.
+/// All operations. Clones share the state.
 #[derive(Clone)]
 pub struct Operations(Arc<Inner>);
 
 struct Inner {
-    /// Those that run are also found by what only one of them may be.
-    kept: Store<OperationId, Kept, Exclusive>,
-    /// How many have begun. Held while one begins, so that it is decided once.
+    /// Running operations are also indexed by kind and target.
+    entries: Store<OperationId, Entry, Exclusive>,
+    /// Number of operations begun. Locked while one begins, so that only one caller starts it.
     begun: OrderedMutex<u64>,
-    /// How many have ended.
+    /// Number of operations ended.
     ended: AtomicU64,
-    /// Told whenever one ends.
-    told: watch::Sender<()>,
-    /// Cancels every operation, for good.
+    /// Notified whenever one ends.
+    changed: watch::Sender<()>,
+    /// Cancels every operation, permanently.
     cancel_all: CancellationToken,
     limits: Limits,
     clock: Clock,
@@ -84,24 +84,24 @@ struct Inner {
 type Exclusive = (Cow<'static, str>, Option<String>);
 
 #[derive(Clone)]
-struct Kept {
+struct Entry {
     operation: Operation,
-    /// How many had begun with it.
+    /// Its number in the order of beginning.
     begun: u64,
-    /// How many had ended with it; 0 while it runs.
+    /// Its number in the order of ending; 0 while it runs.
     ended: u64,
     cancel: CancellationToken,
     result: Option<Arc<[u8]>>,
 }
 
-impl PartialEq for Kept {
-    /// The rest never changes, or not without the operation.
+impl PartialEq for Entry {
+    /// The other fields never change, or only together with the operation.
     fn eq(&self, other: &Self) -> bool {
         self.operation == other.operation
     }
 }
 
-impl Kept {
+impl Entry {
     fn exclusive(&self) -> Option<Exclusive> {
         let Operation {
             kind,
@@ -126,27 +126,27 @@ impl Kept {
 }
 
 impl Operations {
-    /// No operations yet.
+    /// Creates an empty registry.
     #[must_use]
     pub fn new(limits: Limits, clock: Clock) -> Self {
         Self(Arc::new(Inner {
-            kept: Store::indexed(Kept::exclusive),
+            entries: Store::indexed(Entry::exclusive),
             begun: OrderedMutex::new(BEGIN, 0),
             ended: AtomicU64::new(0),
-            told: watch::Sender::new(()),
+            changed: watch::Sender::new(()),
             cancel_all: CancellationToken::new(),
             limits,
             clock,
         }))
     }
 
-    /// Begins an operation, unless one of this kind and target runs: of callers at once, one starts
+    /// Begins an operation, unless one of this kind and target runs: of concurrent callers one starts
     /// it. `kind` becomes part of the id: lower-case letters, digits and `-`.
     pub fn begin(&self, kind: &'static str, target: Option<&str>) -> Begun {
         let exclusive = (Cow::Borrowed(kind), target.map(str::to_owned));
         self.prune();
         let mut begun = self.0.begun.lock();
-        if let [running, ..] = &self.0.kept.snapshot_of(&exclusive).values[..] {
+        if let [running, ..] = &self.0.entries.snapshot_of(&exclusive).values[..] {
             return Begun::Running(running.show());
         }
         *begun += 1;
@@ -154,7 +154,7 @@ impl Operations {
         let id = OperationId::new(kind, started_at, *begun);
         let cancel = self.0.cancel_all.child_token();
         let (kind, target) = exclusive;
-        let kept = Kept {
+        let entry = Entry {
             operation: Operation {
                 id: id.clone(),
                 kind,
@@ -173,7 +173,7 @@ impl Operations {
             cancel: cancel.clone(),
             result: None,
         };
-        self.0.kept.upsert(id.clone(), kept);
+        self.0.entries.upsert(id.clone(), entry);
         Begun::Started(OperationHandle {
             operations: self.clone(),
             id,
@@ -182,108 +182,110 @@ impl Operations {
         })
     }
 
-    /// All operations that are kept, the newest first.
+    /// Returns all stored operations, newest first.
     #[must_use]
     pub fn list(&self) -> Vec<Operation> {
         self.prune();
-        let mut kept = self.0.kept.snapshot().values;
-        kept.sort_unstable_by_key(|kept| Reverse(kept.begun));
-        kept.iter().map(|kept| kept.show()).collect()
+        let mut entries = self.0.entries.snapshot().values;
+        entries.sort_unstable_by_key(|entry| Reverse(entry.begun));
+        entries.iter().map(|entry| entry.show()).collect()
     }
 
-    /// One operation as it is now.
+    /// Returns the current state of one operation.
     ///
     /// # Errors
-    /// When there is none of this id.
+    /// When no operation has this id.
     pub fn show(&self, id: &str) -> Result<Operation, OperationError> {
-        self.find(id).map(|kept| kept.show())
+        self.find(id).map(|entry| entry.show())
     }
 
-    /// What an operation came to.
+    /// Returns the result of an operation.
     ///
     /// # Errors
-    /// When there is none of this id, when it runs, and when it has no result.
+    /// When no operation has this id, when it still runs, and when it has no result.
     pub fn result(&self, id: &str) -> Result<Arc<[u8]>, OperationError> {
-        let kept = self.find(id)?;
-        match (&kept.result, kept.operation.state) {
+        let entry = self.find(id)?;
+        match (&entry.result, entry.operation.state) {
             (Some(result), _) => Ok(Arc::clone(result)),
             (None, OperationState::Running) => Err(OperationError::Running {
-                id: kept.operation.id.clone(),
+                id: entry.operation.id.clone(),
             }),
             (None, state) => Err(OperationError::NoResult {
-                id: kept.operation.id.clone(),
+                id: entry.operation.id.clone(),
                 state,
             }),
         }
     }
 
-    /// Tells an operation to stop, which it then does within a second; it runs until then. Once more
-    /// does nothing more.
+    /// Requests cancellation. The operation stops within a second and is running until then.
+    /// Idempotent.
     ///
     /// # Errors
-    /// When there is none of this id, and when it has ended.
+    /// When no operation has this id, and when it has ended.
     pub fn cancel(&self, id: &str) -> Result<Operation, OperationError> {
-        let kept = self.find(id)?;
-        if kept.operation.state != OperationState::Running {
+        let entry = self.find(id)?;
+        if entry.operation.state != OperationState::Running {
             return Err(OperationError::AlreadyFinished {
-                id: kept.operation.id.clone(),
-                state: kept.operation.state,
+                id: entry.operation.id.clone(),
+                state: entry.operation.state,
             });
         }
-        kept.cancel.cancel();
-        Ok(kept.show())
+        entry.cancel.cancel();
+        Ok(entry.show())
     }
 
-    /// Tells every operation to stop, and every one that begins from now on: for the end of the
-    /// program.
+    /// Cancels every operation, including those that begin later. For shutdown.
     pub fn cancel_all(&self) {
         self.0.cancel_all.cancel();
     }
 
-    /// Waits until an operation has ended. Dropping the future changes nothing.
+    /// Waits until an operation has ended. Cancel-safe.
     ///
     /// # Errors
-    /// When there is none of this id.
+    /// When no operation has this id.
     pub async fn finished(&self, id: &str) -> Result<Operation, OperationError> {
-        let mut told = self.0.told.subscribe();
+        let mut changes = self.0.changed.subscribe();
         loop {
             let operation = self.show(id)?;
             if operation.state != OperationState::Running {
                 return Ok(operation);
             }
-            // The sender is `self`'s, so the channel cannot close meanwhile.
-            let _ = told.changed().await;
+            // `self` owns the sender, so the channel cannot close meanwhile.
+            let _ = changes.changed().await;
         }
     }
 
-    fn find(&self, id: &str) -> Result<Arc<Kept>, OperationError> {
+    fn find(&self, id: &str) -> Result<Arc<Entry>, OperationError> {
         let id: OperationId = id.parse()?;
-        self.0.kept.get(&id).ok_or(OperationError::NotFound { id })
+        self.0
+            .entries
+            .get(&id)
+            .ok_or(OperationError::NotFound { id })
     }
 
-    /// Forgets of those that have ended what passes the limits, the oldest end first.
+    /// Removes finished operations beyond the limits, those that ended first.
     fn prune(&self) {
-        let mut ended: Vec<_> = self.0.kept.snapshot().values;
-        ended.retain(|kept| kept.operation.finished_at.is_some());
-        ended.sort_unstable_by_key(|kept| Reverse(kept.ended));
+        let mut ended: Vec<_> = self.0.entries.snapshot().values;
+        ended.retain(|entry| entry.operation.finished_at.is_some());
+        ended.sort_unstable_by_key(|entry| Reverse(entry.ended));
         let (limits, now) = (self.0.limits, (self.0.clock)());
         let (mut number, mut bytes) = (0, 0);
-        for kept in ended {
-            let finished_at = kept.operation.finished_at.unwrap_or(now);
-            let size = kept.result.as_ref().map_or(0, |result| result.len());
+        for entry in ended {
+            let finished_at = entry.operation.finished_at.unwrap_or(now);
+            let size = entry.result.as_ref().map_or(0, |result| result.len());
             let fits = size == 0 || bytes == 0 || bytes + size <= limits.result_bytes;
             if number < limits.number && fits && now.duration_since(finished_at) <= limits.age {
                 number += 1;
                 bytes += size;
             } else {
-                self.0.kept.remove(&kept.operation.id);
+                self.0.entries.remove(&entry.operation.id);
             }
         }
     }
 }
 
-/// The side of an operation that does the work. Dropped without an end, the operation was cancelled if
-/// that was asked for, and else has failed.
+/// The worker's side of an operation. If it is dropped without an outcome, the operation is cancelled
+/// if that was requested, and failed otherwise.
 #[must_use]
 pub struct OperationHandle {
     operations: Operations,
@@ -299,47 +301,47 @@ impl std::fmt::Debug for OperationHandle {
 }
 
 impl OperationHandle {
-    /// The id.
+    /// Returns the id.
     #[must_use]
     pub fn id(&self) -> &OperationId {
         &self.id
     }
 
-    /// Says how far it is: `done` of `total`.
+    /// Reports progress: `done` of `total`.
     pub fn progress(&self, done: u64, total: u64) {
-        self.change(|kept| kept.operation.progress = Progress { done, total });
+        self.change(|entry| entry.operation.progress = Progress { done, total });
     }
 
-    /// Says how many of something there are by now.
+    /// Reports the current value of a named count.
     pub fn count(&self, name: &'static str, number: u64) {
-        self.change(|kept| {
-            kept.operation.counts.insert(Cow::Borrowed(name), number);
+        self.change(|entry| {
+            entry.operation.counts.insert(Cow::Borrowed(name), number);
         });
     }
 
-    /// Waits until it is told to stop. It must do so within a second: by dropping what it does at an
-    /// await, or by leaving its loop.
+    /// Waits until cancellation is requested. The work must then stop within a second, by being dropped
+    /// at an await or by leaving its loop.
     pub async fn cancelled(&self) {
         self.cancel.cancelled().await;
     }
 
-    /// Whether it is told to stop.
+    /// Returns whether cancellation was requested.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.cancel.is_cancelled()
     }
 
-    /// It has done its work, and this is what it came to.
+    /// Ends the operation as succeeded, with its result.
     pub fn succeed(mut self, message: &str, result: Option<Arc<[u8]>>) {
         self.end(OperationState::Succeeded, message, result);
     }
 
-    /// It could not do its work.
+    /// Ends the operation as failed.
     pub fn fail(mut self, message: &str) {
         self.end(OperationState::Failed, message, None);
     }
 
-    /// It has stopped because it was told to.
+    /// Ends the operation as cancelled, after cancellation was requested.
     pub fn stopped(mut self, message: &str) {
         self.end(OperationState::Cancelled, message, None);
     }
@@ -347,29 +349,29 @@ impl OperationHandle {
     fn end(&mut self, state: OperationState, message: &str, result: Option<Arc<[u8]>>) {
         self.ended = true;
         let inner = &self.operations.0;
-        // Nobody else has the handle now, so nothing changes the operation meanwhile.
-        if let Some(kept) = inner.kept.get(&self.id) {
-            let next = Kept {
+        // No other code has the handle now, so the operation cannot change meanwhile.
+        if let Some(entry) = inner.entries.get(&self.id) {
+            let next = Entry {
                 operation: Operation {
                     state,
                     message: Some(capped(message, MESSAGE_LIMIT)),
                     finished_at: Some((inner.clock)()),
                     result_size: result.as_ref().map(|result| result.len()),
-                    ..kept.operation.clone()
+                    ..entry.operation.clone()
                 },
                 ended: inner.ended.fetch_add(1, Ordering::Relaxed) + 1,
                 result,
-                ..Kept::clone(&kept)
+                ..Entry::clone(&entry)
             };
-            inner.kept.upsert(self.id.clone(), next);
+            inner.entries.upsert(self.id.clone(), next);
         }
-        inner.told.send_replace(());
+        inner.changed.send_replace(());
         self.operations.prune();
     }
 
-    fn change(&self, change: impl Fn(&mut Kept)) {
-        self.operations.0.kept.update(&self.id, |kept| {
-            let mut next = kept.clone();
+    fn change(&self, change: impl Fn(&mut Entry)) {
+        self.operations.0.entries.update(&self.id, |entry| {
+            let mut next = entry.clone();
             change(&mut next);
             next
         });

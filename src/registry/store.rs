@@ -1,13 +1,12 @@
-//! A keyed store with consistent cuts.
+//! A keyed store with consistent snapshots.
 //!
-//! Owns its values behind `Arc`s; nobody gets one to change. Every change raises the generation, and
-//! a reader of several values always sees those of one generation: all of them under one read lock
-//! (`docs/adr/0002-store.md` has what was measured against it). The lock is a leaf, so nothing else is
-//! taken under it.
+//! Values are owned behind `Arc`s and never mutated. Every change raises the generation, and a reader
+//! of several values sees one generation: it copies them under one read lock (`docs/adr/0002-store.md`
+//! has the measured alternatives). The lock is a leaf: no other lock is taken under it.
 //!
-//! No closure runs under the lock, and no value is dropped there. What does run there are the traits
-//! of key and index, `PartialEq` of the value and plain functions, which capture nothing; should one of
-//! them come back to a store, a debug build panics instead of waiting for itself.
+//! No closure runs and no value is dropped under the lock. Only the traits of key and index,
+//! `PartialEq` of the value, and plain functions, which capture nothing, run there. If one of them
+//! calls the store, a debug build panics instead of deadlocking.
 
 use std::borrow::Borrow;
 use std::hash::Hash;
@@ -19,21 +18,21 @@ use tables::Tables;
 
 mod tables;
 
-/// What became of a value that was to be kept.
+/// The outcome of writing a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change<V> {
-    /// There was no such key.
+    /// The key was new.
     Inserted,
-    /// The value differs from this one, which was there before.
+    /// The value replaced this different one.
     Updated(Arc<V>),
-    /// An equal value was there: the store, its generation included, is as before.
+    /// The value was equal: the store and its generation are unchanged.
     Unchanged,
 }
 
 /// Values from one generation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot<V> {
-    /// Two snapshots of one generation and selection are equal.
+    /// Two snapshots of the same generation and selection are equal.
     pub generation: u64,
     /// The values, ordered by key.
     pub values: Vec<Arc<V>>,
@@ -42,12 +41,12 @@ pub struct Snapshot<V> {
 /// Keys and their values.
 pub type Entries<K, V> = Vec<(K, Arc<V>)>;
 
-/// How many keys a store has, now and later; knows nothing else of it.
+/// A live count of the keys of a store, without access to the store.
 #[derive(Debug, Clone, Default)]
 pub struct Counter(Arc<AtomicUsize>);
 
 impl Counter {
-    /// How many keys there are.
+    /// Returns the number of keys.
     #[must_use]
     pub fn count(&self) -> usize {
         self.0.load(Ordering::Relaxed)
@@ -65,7 +64,7 @@ pub struct Store<K, V, I = ()> {
 }
 
 impl<K: Clone + Eq + Hash + Ord, V> Store<K, V> {
-    /// An empty store without an index.
+    /// Creates an empty store without an index.
     #[must_use]
     pub fn new() -> Self {
         Self::indexed(|_| None)
@@ -83,8 +82,7 @@ where
     K: Clone + Eq + Hash + Ord,
     I: Clone + Eq + Hash,
 {
-    /// An empty store whose values are also found by what `index_of` says of them, which is always the
-    /// same of the same value.
+    /// Creates an empty store whose values are indexed by `index_of`, which must be deterministic.
     #[must_use]
     pub fn indexed(index_of: fn(&V) -> Option<I>) -> Self {
         let counter = Counter::default();
@@ -94,7 +92,7 @@ where
         }
     }
 
-    /// The value of a key.
+    /// Returns the value of a key.
     pub fn get<Q>(&self, key: &Q) -> Option<Arc<V>>
     where
         K: Borrow<Q>,
@@ -103,7 +101,7 @@ where
         self.tables.read().values.get(key).cloned()
     }
 
-    /// Whether there is such a key.
+    /// Returns whether the key exists.
     pub fn contains<Q>(&self, key: &Q) -> bool
     where
         K: Borrow<Q>,
@@ -112,7 +110,7 @@ where
         self.tables.read().values.contains_key(key)
     }
 
-    /// The value of a key, and whether it is this one, because there was none.
+    /// Returns the value of a key, inserting `value` if there is none, and whether it was inserted.
     pub fn get_or_insert(&self, key: K, value: V) -> (Arc<V>, bool) {
         let mut tables = self.tables.write();
         if let Some(value) = tables.values.get(&key) {
@@ -123,7 +121,7 @@ where
         (value, true)
     }
 
-    /// Forgets a key; what it had.
+    /// Removes a key and returns its value.
     pub fn remove<Q>(&self, key: &Q) -> Option<Arc<V>>
     where
         K: Borrow<Q>,
@@ -132,7 +130,7 @@ where
         self.remove_if(key, |_| true)
     }
 
-    /// Forgets a key if `condition` holds of its value, judged and done in one step; what it had.
+    /// Removes a key if `condition` holds for its value, in one atomic step, and returns the value.
     pub fn remove_if<Q>(&self, key: &Q, condition: fn(&Arc<V>) -> bool) -> Option<Arc<V>>
     where
         K: Borrow<Q>,
@@ -145,32 +143,32 @@ where
         Some(value)
     }
 
-    /// Forgets all keys of which `condition` holds; what they had, ordered by key.
+    /// Removes all keys for which `condition` holds, and returns their entries ordered by key.
     ///
-    /// Judges a cut, without the lock: the condition may use the store. A value that was replaced
-    /// before it could be removed is judged anew; a key that is new since is not looked at. What goes
-    /// at once, which is all of it but for what was replaced, is one change.
+    /// Evaluates a snapshot without the lock, so `condition` may use the store. A value replaced before
+    /// its removal is evaluated again; keys added meanwhile are ignored. All removals are one change,
+    /// except those of replaced values.
     pub fn evict_where(&self, condition: impl Fn(&K, &V) -> bool) -> Entries<K, V> {
         let mut evicted: Entries<K, V> = Vec::new();
-        let (_, mut judged) = self.entries();
+        let (_, mut candidates) = self.entries();
         loop {
-            judged.retain(|(key, value)| condition(key, value));
-            if judged.is_empty() {
+            candidates.retain(|(key, value)| condition(key, value));
+            if candidates.is_empty() {
                 evicted.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
                 return evicted;
             }
-            let (gone, replaced) = self.evict(&judged);
+            let (gone, replaced) = self.evict(&candidates);
             evicted.extend(gone);
-            judged = replaced;
+            candidates = replaced;
         }
     }
 
-    /// Forgets those that still have the value that was judged; what is gone, and what the others
-    /// have.
-    fn evict(&self, judged: &Entries<K, V>) -> (Entries<K, V>, Entries<K, V>) {
+    /// Removes the candidates whose value has not been replaced. Returns the removed entries, and the
+    /// current ones of those that were replaced.
+    fn evict(&self, candidates: &Entries<K, V>) -> (Entries<K, V>, Entries<K, V>) {
         let (mut gone, mut replaced) = (Vec::new(), Vec::new());
         let mut tables = self.tables.write();
-        for (key, value) in judged {
+        for (key, value) in candidates {
             match tables.values.get(key) {
                 Some(now) if Arc::ptr_eq(now, value) => gone.extend(tables.take(key)),
                 Some(now) => replaced.push((key.clone(), Arc::clone(now))),
@@ -183,12 +181,12 @@ where
         (gone, replaced)
     }
 
-    /// All keys, in no order.
+    /// Returns all keys, in no particular order.
     pub fn keys(&self) -> Vec<K> {
         self.tables.read().values.keys().cloned().collect()
     }
 
-    /// All keys of one index, in their order.
+    /// Returns all keys of one index, ordered.
     pub fn keys_of(&self, index: &I) -> Vec<K> {
         let tables = self.tables.read();
         tables
@@ -197,18 +195,18 @@ where
             .unwrap_or_default()
     }
 
-    /// The smallest key of one index.
+    /// Returns the smallest key of one index.
     pub fn first_of(&self, index: &I) -> Option<K> {
         let tables = self.tables.read();
         tables.group(index)?.keys().next().cloned()
     }
 
-    /// All indices of which there is a value, in no order.
+    /// Returns all indices that have a value, in no particular order.
     pub fn indices(&self) -> Vec<I> {
         self.tables.read().index.keys().cloned().collect()
     }
 
-    /// All values, from one generation.
+    /// Returns all values, from one generation.
     pub fn snapshot(&self) -> Snapshot<V> {
         let (generation, entries) = self.entries();
         Snapshot {
@@ -217,7 +215,7 @@ where
         }
     }
 
-    /// All values of one index, from one generation.
+    /// Returns all values of one index, from one generation.
     pub fn snapshot_of(&self, index: &I) -> Snapshot<V> {
         let tables = self.tables.read();
         Snapshot {
@@ -229,23 +227,23 @@ where
         }
     }
 
-    /// How often the store has changed.
+    /// Returns the number of changes so far.
     pub fn generation(&self) -> u64 {
         self.tables.read().generation
     }
 
-    /// How many keys there are.
+    /// Returns the number of keys.
     pub fn count(&self) -> usize {
         self.counter.count()
     }
 
-    /// Counts the keys.
+    /// Returns a counter of the keys.
     pub fn counter(&self) -> Counter {
         self.counter.clone()
     }
 
-    /// A cut of everything, ordered by key. Sorting takes much longer than copying, so it is done
-    /// without the lock.
+    /// Returns a snapshot of all entries, ordered by key. Sorts without the lock, since sorting takes
+    /// much longer than copying.
     fn entries(&self) -> (u64, Entries<K, V>) {
         let tables = self.tables.read();
         let generation = tables.generation;
@@ -266,7 +264,7 @@ where
     V: PartialEq,
     I: Clone + Eq + Hash,
 {
-    /// Keeps `value` under `key`, if it differs from what is there.
+    /// Stores `value` under `key`, if it differs from the current value.
     pub fn upsert(&self, key: K, value: V) -> Change<V> {
         let mut tables = self.tables.write();
         if tables.values.get(&key).is_some_and(|now| **now == value) {
@@ -277,11 +275,11 @@ where
             .map_or(Change::Inserted, Change::Updated)
     }
 
-    /// Replaces the value of a key by what `next` makes of it, if that differs; `None`: there is no
-    /// such key. Nothing that others write meanwhile is lost.
+    /// Replaces the value of a key by the result of `next`, if that differs. Returns `None` when the
+    /// key does not exist. No concurrent write is lost.
     ///
-    /// `next` runs without the lock and may use the store. It runs again when the value was replaced
-    /// meanwhile, so it may run more than once.
+    /// `next` runs without the lock and may use the store. It runs again whenever the value was
+    /// replaced meanwhile.
     pub fn update<Q>(&self, key: &Q, next: impl Fn(&V) -> V) -> Option<Change<V>>
     where
         K: Borrow<Q>,

@@ -1,13 +1,13 @@
-//! The sync coordinator: a full compare at the start, then every interval, and when it is asked for.
+//! The sync coordinator: a full compare at the start, at every interval, and on request.
 //!
-//! It knows when and why, never what: comparing is a trait ([`Compare`]), and so are keeping the status
-//! ([`StatusStore`]) and telling of it ([`Observe`]). At most one sync runs. A request never waits;
-//! those that come before a sync begins share it, one that comes while it runs is for the next one. A
-//! sync that fails is counted and tried again after a minute, and then ever later up to the interval. Saving
-//! goes on beside the syncs, in order, the newest status first of all: it never holds one up, and when
-//! it fails that is told and nothing more.
+//! It decides when and why to sync; comparing ([`Compare`]), persisting the status ([`StatusStore`])
+//! and reporting ([`Observe`]) are traits. At most one sync runs. Requests never wait: those made
+//! before a sync begins share it, and those made while it runs share the next one. A failed sync is
+//! counted and retried after a minute, then with doubling delays up to the interval. Statuses are saved
+//! in parallel, in order, skipping all but the newest. Saving never delays a sync, and its failures are
+//! only reported.
 //!
-//! The program starts it with [`SyncCoordinator::start`] and stops it by the token; all others have a
+//! The program starts it with [`SyncCoordinator::start`] and stops it by the token; other code uses a
 //! [`SyncHandle`].
 
 use std::error::Error;
@@ -33,29 +33,28 @@ mod handle;
 mod schedule;
 mod status;
 
-/// A compare of thousands of nodes takes seconds; one that takes this long waits for what does not
-/// come.
+/// A compare of thousands of nodes takes seconds; one that takes this long is stuck.
 const SYNC_DEADLINE: Duration = Duration::from_mins(5);
-/// A compare that is told to stop has this long to return, then it is dropped where it waits: half of
-/// the second in which whoever cancels it is promised that it has stopped.
+/// How long a cancelled compare has to return before it is dropped at its current await: half of the
+/// second within which cancelling promises to stop it.
 const CANCEL_DEADLINE: Duration = Duration::from_millis(500);
 /// Reading or writing one small object takes milliseconds.
 const STORE_DEADLINE: Duration = Duration::from_secs(5);
-/// The same when the operator stops, whose whole end has 9 seconds.
+/// The same during shutdown, which has 9 seconds in total.
 const LAST_SAVE_DEADLINE: Duration = Duration::from_secs(2);
 /// A shorter interval would compare without a pause, a longer one never.
 const INTERVALS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_hours(24 * 365));
 
-/// A future behind a pointer, for traits that are objects.
+/// A boxed future, for object-safe traits.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Why a compare came to no end; its text, with what caused it, becomes the message of the status.
+/// Why a compare failed; its text and causes become the message of the status.
 pub type CompareError = Box<dyn Error + Send + Sync>;
 
-/// Compares everything and repairs what differs.
+/// Compares everything and repairs the differences.
 pub trait Compare: Send + Sync {
-    /// Compares everything; `Ok` only then. Must end soon after `cancel`, and leave nothing half-done
-    /// when it is dropped at an await, as it is when it does not.
+    /// Returns `Ok` only if everything was compared. Must end soon after `cancel`, or it is dropped at
+    /// an await; leaves nothing half-done then.
     fn compare<'a>(
         &'a self,
         reason: SyncReason,
@@ -64,63 +63,63 @@ pub trait Compare: Send + Sync {
     ) -> BoxFuture<'a, Result<Compared, CompareError>>;
 }
 
-/// Why a status could not be kept or found.
+/// Why a status could not be saved or loaded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// The place cannot be reached or may not be used; what is wrong and what to do.
+    /// The storage is unreachable or access is denied: the problem and the remedy.
     #[error("{0}")]
     Unavailable(String),
-    /// What is there is no status. It is overwritten by the next one.
+    /// The stored data is not a status. The next status overwrites it.
     #[error("{0}")]
     Unreadable(String),
-    /// It was given up.
+    /// The call timed out.
     #[error("Reading or writing the sync status did not finish within {0:?}")]
     Slow(Duration),
 }
 
-/// Keeps the last status, so that the next process can show it.
+/// Persists the last status, so that the next process can show it.
 pub trait StatusStore: Send + Sync {
-    /// What was kept last, if anything was.
+    /// Returns the last saved status, if there is one.
     fn load(&self) -> BoxFuture<'_, Result<Option<SyncStatus>, StoreError>>;
-    /// Keeps `status` in place of what was kept before. Dropped at an await when it takes too long.
+    /// Replaces the saved status. Dropped at an await when it takes too long.
     fn save<'a>(&'a self, status: &'a SyncStatus) -> BoxFuture<'a, Result<(), StoreError>>;
 }
 
-/// Is told what happens, for logs and metrics. Must not wait.
+/// Receives events for logs and metrics. Must not block.
 pub trait Observe: Send + Sync {
-    /// A sync begins.
+    /// A sync has begun.
     fn started(&self, reason: SyncReason);
-    /// It has ended, complete or failed. Not called for one that the stop interrupts.
+    /// A sync has completed or failed. Not called for one interrupted by the stop.
     fn finished(&self, status: &SyncStatus, took: Duration);
-    /// The status could not be kept or found.
+    /// The status could not be saved or loaded.
     fn persist_failed(&self, error: &StoreError);
 }
 
-/// What the coordinator works with.
+/// The dependencies of the coordinator.
 pub struct Parts {
     /// Compares.
     pub compare: Arc<dyn Compare>,
-    /// Keeps the status.
+    /// Persists the status.
     pub store: Arc<dyn StatusStore>,
-    /// Is told what happens.
+    /// Receives events.
     pub observe: Arc<dyn Observe>,
-    /// The times in the status.
+    /// The clock for timestamps in the status.
     pub clock: Clock,
 }
 
-/// Says how far a compare is.
+/// Reports the progress of a compare.
 #[derive(Clone, Copy)]
 pub struct SyncProgress<'a>(&'a watch::Sender<Report>);
 
 impl SyncProgress<'_> {
-    /// `done` of `total` nodes are compared.
+    /// Reports that `done` of `total` nodes are compared.
     pub fn set(self, done: u64, total: u64) {
         self.0
             .send_modify(|report| report.progress = Some(Progress { done, total }));
     }
 }
 
-/// What the coordinator and its handles share.
+/// State shared by the coordinator and its handles.
 struct Shared {
     state: OrderedMutex<State>,
     asked: Notify,
@@ -128,7 +127,7 @@ struct Shared {
 
 struct State {
     schedule: Schedule,
-    /// The last sync that has begun: its number, and what cancels it, which does nothing afterwards.
+    /// The last sync begun: its number, and its cancellation, which has no effect once it has ended.
     begun: Option<(u64, CancellationToken)>,
 }
 
@@ -140,7 +139,7 @@ pub struct SyncCoordinator {
 }
 
 impl SyncCoordinator {
-    /// A coordinator that syncs every `interval`, give or take a tenth, once it is started.
+    /// Creates a coordinator that syncs every `interval`, plus or minus a tenth, once it is started.
     #[must_use]
     pub fn new(parts: Parts, interval: Duration) -> Self {
         let interval = interval.clamp(INTERVALS.0, INTERVALS.1);
@@ -160,20 +159,20 @@ impl SyncCoordinator {
         }
     }
 
-    /// What others ask it by; stays of use when the coordinator has stopped.
+    /// Returns a handle, which stays usable after the coordinator has stopped.
     #[must_use]
     pub fn handle(&self) -> SyncHandle {
         SyncHandle::new(Arc::clone(&self.shared), self.report.subscribe())
     }
 
-    /// Finds the status of the last process, waits until there is something to compare, which is when
-    /// `ready` ends, then syncs until `stop`: within a second a sync that runs has stopped, and the
-    /// status is kept, if that is possible soon. A panic of the compare is a panic of this future.
+    /// Loads the status of the previous process, waits for `ready`, which ends when there is data to
+    /// compare, then syncs until `stop`. A running sync then stops within a second, and the status is
+    /// saved if that is possible quickly. A panic of the compare panics this future.
     pub async fn start(self, ready: impl Future<Output = ()> + Send, stop: CancellationToken) {
         let (saves, to_save) = watch::channel(None);
         let mut saving = pin!(save_each(&self.parts, to_save));
         let syncing = async {
-            // Owned: when this future goes, there is nothing more to save.
+            // Owned: when this future is dropped, there is nothing more to save.
             let saves = saves;
             let beginning = async {
                 self.load().await;
@@ -185,7 +184,7 @@ impl SyncCoordinator {
         };
         tokio::select! {
             () = syncing => {}
-            () = &mut saving => {} // Never: it ends after the other one.
+            () = &mut saving => {} // Unreachable: it ends after the other one.
         }
         if timeout(LAST_SAVE_DEADLINE, saving).await.is_err() {
             let error = StoreError::Slow(LAST_SAVE_DEADLINE);
@@ -238,7 +237,7 @@ impl SyncCoordinator {
         }
     }
 
-    /// Whether everything was compared, or somebody did not want it to be.
+    /// Returns whether everything was compared or the sync was cancelled.
     async fn sync(
         &self,
         begun: Begun,
@@ -263,7 +262,7 @@ impl SyncCoordinator {
         self.report.send_modify(|report| {
             report.progress = None;
             report.status = Some(status.clone());
-            // Who waits for one that is interrupted is told that the operator stops.
+            // Callers waiting for an interrupted sync get the error that the operator stops.
             if observed {
                 report.ended = Some((begun.number, status.clone()));
             }
@@ -287,7 +286,7 @@ impl SyncCoordinator {
             () = cancel.cancelled() => None,
             () = sleep(SYNC_DEADLINE) => None,
         };
-        // By the stop or a ticket.
+        // By the stop or by a ticket.
         let cancelled = cancel.is_cancelled();
         let outcome = if ended.is_some() {
             ended
@@ -296,7 +295,7 @@ impl SyncCoordinator {
             timeout(CANCEL_DEADLINE, compare).await.ok()
         };
         match outcome {
-            // Also when it was about to.
+            // Also when it completes while being cancelled.
             Some(Ok(compared)) => Ended::Compared(compared),
             _ if stop.is_cancelled() => Ended::Interrupted,
             _ if cancelled => Ended::Failed(CANCELLED.to_owned()),
@@ -322,7 +321,7 @@ enum Ended {
     Interrupted,
 }
 
-/// Saves each status until there are no more; of those that come while one is saved, the newest.
+/// Saves the newest status until the channel closes, skipping those replaced during a save.
 async fn save_each(parts: &Parts, mut statuses: watch::Receiver<Option<SyncStatus>>) {
     while statuses.changed().await.is_ok() {
         let status = statuses.borrow_and_update().clone();
@@ -339,7 +338,7 @@ async fn timely<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<
         .unwrap_or(Err(StoreError::Slow(STORE_DEADLINE)))
 }
 
-/// The error and what caused it, in one line.
+/// Returns the error and its causes in one line.
 fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -1,10 +1,9 @@
-//! What set a change off: goes with it from the watch event to the written insight, so that one
-//! change can be followed through logs and traces by its reconcile id.
+//! The cause of a change, passed along from the watch event to the written insight, so that the change can be
+//! followed through logs and traces by its reconcile id.
 //!
-//! One change is one tree of spans: `change`, and below it a span for each [`Step`]. A cause holds
-//! the span of its change only while the change is in flight, because states keep their cause for
-//! days and a span ends when its last holder lets go of it. All spans have the level DEBUG: at INFO
-//! none is made, and nothing is paid for them.
+//! A change is one tree of spans: `change`, and below it a span for each [`Step`]. A cause holds the span only while
+//! the change is in flight, because states store their cause for days and a span ends when its last clone is
+//! dropped. All spans have the level DEBUG: at INFO they are disabled and cost nothing.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -16,16 +15,16 @@ use tracing::{Span, debug_span};
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
-/// What set a change off. A clone is the same change, equal to it, and lets go of its span on its own.
+/// The cause of a change. A clone is equal to the original, and releases its span independently.
 #[derive(Debug, Clone)]
 pub struct Cause {
-    /// Counts the causes of this process.
+    /// The number of the cause in this process.
     pub reconcile_id: u64,
-    /// What kind of change it was.
+    /// The kind of change.
     pub trigger: Trigger,
-    /// Resource version of the object that changed; empty when there is none.
+    /// The resource version of the changed object; empty without one.
     pub resource_version: Arc<str>,
-    /// When this process learned of it.
+    /// When this process observed it.
     pub observed_at: Instant,
     span: Slot,
 }
@@ -37,8 +36,7 @@ impl PartialEq for Cause {
 }
 
 impl Cause {
-    /// A cause with an id of its own, observed now. It has no span yet: most of what is observed
-    /// changes nothing.
+    /// A cause with a new id, observed now. It has no span yet, as most observations change nothing.
     #[must_use]
     pub fn new(trigger: Trigger, resource_version: &str) -> Self {
         Self {
@@ -50,7 +48,7 @@ impl Cause {
         }
     }
 
-    /// Opens the span of the change, the root of its tree; clones from now on hold it too.
+    /// Opens the span of the change, the root of its tree; later clones hold it too.
     pub fn open(&self) {
         self.span.put(debug_span!(
             parent: None,
@@ -61,13 +59,13 @@ impl Cause {
         ));
     }
 
-    /// Lets go of the span: what this cause was kept for is done. Further steps have no span.
+    /// Releases the span; further steps have none.
     pub fn finish(&self) {
         self.span.put(Span::none());
     }
 
-    /// The span of a step of the change, as for a future: `work.instrument(cause.span(step))`. None
-    /// when the change has no span, or none any more.
+    /// The span of a step of the change, for example for a future: `work.instrument(cause.span(step))`. Disabled
+    /// unless the change has an open span.
     #[must_use]
     pub fn span(&self, step: Step) -> Span {
         step.below(&self.span.get())
@@ -78,7 +76,7 @@ impl Cause {
         self.span(step).in_scope(work)
     }
 
-    /// The reconcile of one node that the change affects: its steps are below it.
+    /// Starts the reconcile of an affected node; its steps are below it.
     pub fn reconcile(&self, node: &str) -> Reconcile {
         let change = self.span.get();
         Reconcile(if change.is_disabled() {
@@ -104,23 +102,22 @@ impl Reconcile {
 /// A step of a change, each with a span of its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// The change is taken in, and what it affects is marked.
+    /// Stores the change and marks the affected nodes.
     Trigger,
-    /// What is known of a node is collected.
+    /// Collects the facts about a node.
     Gather,
-    /// The node is judged.
+    /// Evaluates the node.
     Evaluate,
-    /// The state is kept.
+    /// Stores the state.
     Commit,
-    /// The consumers are told.
+    /// Notifies the consumers.
     Notify,
-    /// An insight is compared and, if it differs, written.
+    /// Compares an insight and writes it if it differs.
     Write,
 }
 
 impl Step {
-    /// A span below `parent`. Without a parent there is none: it would be the root of a tree that
-    /// belongs to no change.
+    /// A span below `parent`; disabled without a parent, as it would be the root of a separate tree.
     fn below(self, parent: &Span) -> Span {
         if parent.is_disabled() {
             return Span::none();
@@ -136,7 +133,7 @@ impl Step {
     }
 }
 
-/// Holds a span until it is told to let go. A clone holds the same span in a slot of its own.
+/// Holds a span until it is replaced. A clone is a separate slot with the same span.
 #[derive(Debug)]
 struct Slot(Mutex<Span>);
 
@@ -146,7 +143,7 @@ impl Slot {
     }
 
     fn put(&self, span: Span) {
-        // Dropped after the lock: a span that ends calls the subscriber.
+        // Dropped after the lock is released: a span that ends calls the subscriber.
         let before = std::mem::replace(&mut *self.lock(), span);
         drop(before);
     }
@@ -168,31 +165,31 @@ impl Clone for Slot {
     }
 }
 
-/// What kind of change leads to an evaluation. A label of metrics: bounded.
+/// The kind of change that leads to an evaluation. A metric label, so bounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trigger {
-    /// Everything is listed for the first time.
+    /// The first list is complete.
     Start,
     /// A Node appeared or changed.
     Node,
-    /// A Node is gone.
+    /// A Node was deleted.
     NodeDeleted,
-    /// An object of this kind, in CamelCase, appeared, changed or is gone, or the kind itself.
+    /// An object of this kind (in CamelCase) was added, changed or deleted, or the kind itself was.
     Kind(&'static str),
     /// The API server has another version.
     ApiServerVersion,
-    /// Time alone has changed the answer.
+    /// The outcome changed with time alone.
     Time,
-    /// The full compare looked at every node again.
+    /// The full compare evaluates every node again.
     Sync,
-    /// Somebody asked for it.
+    /// A client requested it.
     Requested,
-    /// This replica leads now, and takes over what the last leader wrote.
+    /// This replica became the leader, and takes over from the last one.
     Leadership,
 }
 
 impl Trigger {
-    /// As a label: of a kind its name in snake case, as in `machine_config_pool`.
+    /// The metric label; for a kind its name in snake case, as in `machine_config_pool`.
     #[must_use]
     pub fn label(self) -> Cow<'static, str> {
         Cow::Borrowed(match self {

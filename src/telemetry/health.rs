@@ -1,7 +1,7 @@
-//! What works and what does not, for `/readyz` and for whoever has to mend it.
+//! The checks behind `/readyz`.
 //!
-//! Readiness is a set of named checks, each ready or with the reason why not and what to do about it.
-//! Liveness is not here: a process that answers is alive, and what it waits for is not its fault.
+//! Readiness is a set of named checks, each ready or with a reason and a remedy. There are no checks for liveness: a
+//! process that responds is alive, and a restart does not help when a dependency is down.
 
 use std::fmt::Write as _;
 
@@ -19,7 +19,7 @@ struct Check {
     name: &'static str,
     /// Why it is not ready.
     why: Option<String>,
-    /// The operator is ready all the same.
+    /// The operator is ready even if this check is not.
     is_optional: bool,
 }
 
@@ -30,29 +30,29 @@ impl Check {
 }
 
 impl Health {
-    /// Adds a check that is not ready yet, or tells why one is not; whether that is news.
+    /// Marks a check as not ready, with the reason; returns whether that is a change.
     pub fn not_ready(&self, check: &'static str, why: impl Into<String>) -> bool {
         self.set(check, Some(why.into()), false)
     }
 
-    /// Tells why something does not work that the operator can do without; whether that is news.
+    /// Marks an optional check as not ready, with the reason; returns whether that is a change.
     pub fn degraded(&self, check: &'static str, why: impl Into<String>) -> bool {
         self.set(check, Some(why.into()), true)
     }
 
-    /// Says that a check is ready; whether that is news.
+    /// Marks a check as ready; returns whether that is a change.
     pub fn ready(&self, check: &'static str) -> bool {
         self.set(check, None, false)
     }
 
-    /// Whether a check is ready; one that is not known is.
+    /// Whether a check is ready; an unknown one is.
     #[must_use]
     pub fn is_ready(&self, check: &'static str) -> bool {
         let check = self.checks.get(&check);
         check.is_none_or(|check| check.why.is_none())
     }
 
-    /// Forgets a check: what it was about is not there any more.
+    /// Removes a check that does not apply any more.
     pub fn forget(&self, check: &'static str) {
         self.checks.remove(&check);
     }
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_ready_before_a_check_says_so_and_everything_is_named() {
+    fn readiness_requires_every_check_and_the_report_lists_all() {
         let health = Health::default();
         assert!(!health.report().0);
         assert!(health.not_ready("watch nodes", "not listed yet"));
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_reason_again_is_no_news() {
+    fn the_same_reason_again_is_no_change() {
         let health = Health::default();
         assert!(health.not_ready("watch nodes", "forbidden"));
         assert!(!health.not_ready("watch nodes", "forbidden"));

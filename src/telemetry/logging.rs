@@ -1,8 +1,7 @@
-//! Structured logs on stderr, as text or as one JSON object a line; and, with the feature `otlp`,
+//! Structured logs on stderr, as text or as one JSON object per line; and, with the feature `otlp`,
 //! spans to a collector.
 //!
-//! A line that is logged inside the span of a change has the change's `reconcile_id`, once: its own,
-//! else the span's.
+//! Each line inside the span of a change has one `reconcile_id`: its own, or that of the span.
 
 use std::env;
 use std::io::{self, IsTerminal as _};
@@ -23,16 +22,16 @@ use super::otlp;
 
 mod line;
 
-/// How a log line looks.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// For people.
+    /// For people
     Text,
-    /// For machines: one JSON object a line.
+    /// For machines: one JSON object per line
     Json,
 }
 
-/// Reads a level (`info`) or a filter (`info,node_insights=debug`).
+/// Parses a level (`info`) or a filter (`info,node_insights=debug`).
 ///
 /// # Errors
 /// When it is neither.
@@ -40,18 +39,17 @@ pub fn parse_filter(text: &str) -> Result<String, ParseError> {
     EnvFilter::try_new(text).map(|_| text.to_owned())
 }
 
-/// Sends on what is left when it is dropped: keep it until the end of the process.
-#[must_use = "what is dropped at once sends nothing"]
+/// Exports the remaining spans when it is dropped: hold it until the end of the process.
+#[must_use = "spans are not exported after the drop"]
 pub struct Telemetry {
     #[cfg(feature = "otlp")]
     _spans: Option<otlp::Flush>,
 }
 
-/// Sends the logs of this process to stderr from now on, and its spans to where the environment says.
+/// Sets up logs on stderr, and the export of spans if the environment configures it.
 ///
 /// # Errors
-/// When `filter` is none, when logs were set up already, or when the environment names a collector
-/// that spans cannot be sent to.
+/// When `filter` is invalid, logs are already set up, or the environment names an unsupported collector.
 pub fn init(format: LogFormat, filter: &str) -> anyhow::Result<Telemetry> {
     let lines = lines(format, EnvFilter::try_new(filter)?, io::stderr);
     let subscriber = tracing_subscriber::registry().with(lines);
@@ -69,19 +67,19 @@ pub fn init(format: LogFormat, filter: &str) -> anyhow::Result<Telemetry> {
     })
 }
 
-/// Writes a line for each event that the filter lets through.
+/// Writes a line for each event that passes the filter.
 fn lines<S, W>(format: LogFormat, filter: EnvFilter, writer: W) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    // A file and a pipe get no colours, nor does whoever wants none (no-color.org).
-    let wants_none = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    // No colours in files and pipes, and with NO_COLOR (no-color.org).
+    let no_color = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let lines = fmt::layer()
         .event_format(Line::new(format))
-        .with_ansi(io::stderr().is_terminal() && !wants_none)
+        .with_ansi(io::stderr().is_terminal() && !no_color)
         .with_writer(writer);
-    // Both see the spans that the filter lets through, and no others.
+    // Both layers see only spans that pass the filter.
     match format {
         LogFormat::Text => KeepId.and_then(lines).with_filter(filter).boxed(),
         LogFormat::Json => KeepId

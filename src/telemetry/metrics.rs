@@ -1,16 +1,14 @@
-//! Prometheus metrics. Built once and passed in; no label grows with the cluster, unless series for
-//! each node are asked for.
+//! Prometheus metrics. Built once and passed in; no label grows with the number of nodes, unless series per node
+//! are enabled.
 //!
-//! One module a concern, each with its metrics and with the methods that count. Callers say what
-//! happened; a figure that somebody has anyway is asked for when it is scraped (see [`Gauge`]).
-//! Labels are names that the code has, never text from outside.
+//! There is one module per concern, with its metrics and the methods that update them. Callers report what happened;
+//! values that exist elsewhere are read at each scrape (see [`Gauge`]). Apart from pools and nodes, label values are
+//! constants, never external text.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus::{Registry, TextEncoder};
 
-use self::asked::AskedMetrics;
-pub use self::asked::Gauge;
 use self::insights::InsightMetrics;
 use self::leader::LeaderMetrics;
 pub use self::maker::Description;
@@ -22,12 +20,13 @@ use self::ports::PortMetrics;
 pub use self::ports::{Closed, PortName};
 pub use self::readiness::Readiness;
 use self::readiness::ReadinessMetrics;
+pub use self::scraped::Gauge;
+use self::scraped::ScrapedMetrics;
 use self::states::StateMetrics;
 use self::sync::SyncMetrics;
 pub use self::sync::{Compared, SyncPhase};
 use self::watches::WatchMetrics;
 
-mod asked;
 mod insights;
 mod leader;
 mod maker;
@@ -35,6 +34,7 @@ mod nodes;
 mod pools;
 mod ports;
 mod readiness;
+mod scraped;
 mod states;
 mod sync;
 mod watches;
@@ -47,7 +47,7 @@ pub struct Metrics {
     pools: PoolMetrics,
     ports: PortMetrics,
     readiness: ReadinessMetrics,
-    asked: AskedMetrics,
+    scraped: ScrapedMetrics,
     insights: InsightMetrics,
     watches: WatchMetrics,
     sync: SyncMetrics,
@@ -59,7 +59,7 @@ impl Metrics {
     /// Metrics in a registry of their own.
     ///
     /// # Errors
-    /// When two metrics share a name, which a test would have shown.
+    /// When two metrics have the same name.
     pub fn new() -> prometheus::Result<Self> {
         let registry = Registry::new();
         let make = Maker::new(&registry);
@@ -79,7 +79,7 @@ impl Metrics {
             pools: PoolMetrics::new(&make)?,
             ports: PortMetrics::new(&make)?,
             readiness: ReadinessMetrics::new(&make)?,
-            asked: AskedMetrics::new(&make)?,
+            scraped: ScrapedMetrics::new(&make)?,
             insights: InsightMetrics::new(&make)?,
             watches: WatchMetrics::new(&make)?,
             sync: SyncMetrics::new(&make)?,
@@ -90,8 +90,7 @@ impl Metrics {
         })
     }
 
-    /// What every metric of the operator is; those of the process, which any program has, are not
-    /// among them.
+    /// The descriptions of the operator's metrics, without the common ones of the process.
     #[must_use]
     pub fn descriptions(&self) -> &[Description] {
         &self.descriptions
@@ -100,13 +99,13 @@ impl Metrics {
     /// All metrics in the Prometheus text format.
     ///
     /// # Errors
-    /// When a metric cannot be put into text.
+    /// When a metric cannot be encoded.
     pub fn render(&self) -> prometheus::Result<String> {
         TextEncoder::new().encode_to_string(&self.registry.gather())
     }
 }
 
-/// This moment in unix time; 0 where the clock is before 1970.
+/// The current unix time; 0 if the clock is before 1970.
 fn unix_now() -> i64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)

@@ -1,10 +1,9 @@
 //! Sends spans to an OpenTelemetry collector: OTLP as protobuf over plain HTTP.
 //!
-//! Configured by OpenTelemetry's own environment variables alone; without an endpoint in them there
-//! is no exporter. Spans are batched and sent by a thread of their own, so a collector that is slow
-//! or away costs spans and nothing else: what does not fit into the queue is dropped, and one line
-//! says when sending begins to fail and one when it works again. Deliberately no TLS and no gRPC: a
-//! collector in the same cluster or pod needs neither.
+//! Configured only by OpenTelemetry's own environment variables; without an endpoint there is no exporter. Spans
+//! are batched and sent by a separate thread, so a slow or unreachable collector only costs spans: those that do
+//! not fit into the queue are dropped, and a line is logged when sending begins to fail and when it recovers.
+//! Deliberately without TLS and gRPC: a collector in the same cluster or pod needs neither.
 
 use std::future::{Future, ready};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,32 +25,31 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, filter_fn};
 use tracing_subscriber::registry::LookupSpan;
 
-/// Name of the service, unless the environment has another one.
+/// The default name of the service.
 const SERVICE: &str = "node-insights";
-/// How long the end of the process waits for the last spans. With the 9 s that the operator takes at
-/// most to stop, it is 10 s.
+/// How long the process waits for the last spans at its end: 10 s together with the 9 s of the shutdown.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(1);
 
-/// Sends what was not sent yet when it is dropped, for a second at most.
+/// Sends the remaining spans when it is dropped, for a second at most.
 pub(super) struct Flush(SdkTracerProvider);
 
 impl Drop for Flush {
     fn drop(&mut self) {
-        // What could not be sent is lost: there is nobody left to tell.
+        // Unsent spans are lost, and logging has already ended.
         let _ = self.0.shutdown_with_timeout(FLUSH_DEADLINE);
     }
 }
 
-/// The layer that takes the spans of this program, whatever the level of the log; none when the
-/// environment names no collector.
+/// The layer that exports the spans of this program, independently of the log level; `None` when the environment
+/// names no collector.
 ///
 /// # Errors
-/// When the environment asks for something else than OTLP over plain HTTP.
+/// When the environment requests anything but OTLP over plain HTTP.
 pub(super) fn layer<S>() -> anyhow::Result<Option<(impl Layer<S>, Flush)>>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
-    if !is_asked_for(|name| std::env::var(name).ok())? {
+    if !is_configured(|name| std::env::var(name).ok())? {
         return Ok(None);
     }
     let exporter = opentelemetry_otlp::SpanExporter::builder()
@@ -74,7 +72,7 @@ where
     .with_max_level_hint(LevelFilter::DEBUG);
     let layer = tracing_opentelemetry::layer()
         .with_tracer(provider.tracer(SERVICE))
-        // Nobody here asks OpenTelemetry which span is the current one.
+        // The current span of OpenTelemetry is not used.
         .with_context_activation(false)
         .with_location(false)
         .with_threads(false)
@@ -82,9 +80,9 @@ where
     Ok(Some((layer, Flush(provider))))
 }
 
-/// Whether the environment names a collector; an error when it is one that cannot be spoken to.
-fn is_asked_for(env: impl Fn(&str) -> Option<String>) -> anyhow::Result<bool> {
-    // As the specification has it: what is for traces comes first, and empty is not set.
+/// Whether the environment names a collector; an error when its protocol is not supported.
+fn is_configured(env: impl Fn(&str) -> Option<String>) -> anyhow::Result<bool> {
+    // As specified: variables for traces have priority, and empty ones count as unset.
     let first = |names: [&'static str; 2]| {
         let mut set = names
             .into_iter()
@@ -101,7 +99,7 @@ fn is_asked_for(env: impl Fn(&str) -> Option<String>) -> anyhow::Result<bool> {
     };
     let address: http::Uri = endpoint
         .parse()
-        .with_context(|| format!("{name} is no address"))?;
+        .with_context(|| format!("{name} is no valid address"))?;
     if address.scheme_str() != Some("http") {
         bail!(
             "{name} must begin with http:// because spans are sent without TLS: name a collector in the cluster, as in http://otel-collector.observability:4318"
@@ -118,7 +116,7 @@ fn is_asked_for(env: impl Fn(&str) -> Option<String>) -> anyhow::Result<bool> {
     }
 }
 
-/// What the spans are from.
+/// The resource that the spans belong to.
 fn resource() -> Resource {
     let from_environment = Resource::builder().build();
     let is_named = from_environment
@@ -133,8 +131,7 @@ fn resource() -> Resource {
     }
 }
 
-/// Sends batches on the thread that it is called on, which has no runtime, and says when that begins
-/// to fail.
+/// Sends batches on the calling thread, which has no runtime, and logs when that begins to fail.
 #[derive(Debug)]
 struct Sender<E> {
     exporter: E,
@@ -159,7 +156,7 @@ impl<E: SpanExporter> SpanExporter for Sender<E> {
         let failed_before = self.failing.swap(result.is_err(), Ordering::Relaxed);
         match &result {
             Err(error) if !failed_before => {
-                tracing::warn!(%error, spans, "Spans do not reach the collector and are lost");
+                tracing::warn!(%error, spans, "Cannot send spans to the collector: they are lost");
             }
             Ok(()) if failed_before => tracing::info!("Spans reach the collector again"),
             Ok(()) | Err(_) => {}

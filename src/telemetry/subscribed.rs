@@ -1,16 +1,16 @@
-//! Subscribers of single tests, which run beside others that have none.
+//! Subscribers for single tests, which run concurrently with tests that have none.
 
 use std::sync::LazyLock;
 
 use tracing::subscriber::DefaultGuard;
 use tracing::{Dispatch, Subscriber};
 
-/// Whether a span or an event is wanted is asked once for all threads. Of a program's only subscriber it is
-/// asked in whichever thread is first there, which may have none. These want everything, and there are two.
+/// `tracing` caches the interest in a callsite for all threads. With a single subscriber, it takes the interest of
+/// the first thread, which may have none. So there are two, which enable everything.
 static OTHERS: LazyLock<[Dispatch; 2]> =
     LazyLock::new(|| std::array::from_fn(|_| Dispatch::new(tracing_subscriber::registry())));
 
-/// This thread's subscriber, until what is returned is dropped.
+/// Sets this thread's subscriber until the guard is dropped.
 #[must_use]
 pub(crate) fn subscribe(subscriber: impl Subscriber + Send + Sync + 'static) -> DefaultGuard {
     LazyLock::force(&OTHERS);

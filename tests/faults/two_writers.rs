@@ -62,7 +62,7 @@ async fn two_operators_that_overwrite_each_others_insights_back_off() -> Result<
             line["name"] == NODE
                 && line["message"]
                     .as_str()
-                    .is_some_and(|message| message.starts_with("Somebody else keeps changing"))
+                    .is_some_and(|message| message.starts_with("Another client keeps changing"))
         });
         Ok(is_logged.then_some(()))
     })

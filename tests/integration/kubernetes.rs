@@ -10,7 +10,7 @@ use node_insights_harness::kubernetes::{Cluster, Pace, Ready};
 
 use crate::support::{Operator, World, condition};
 
-/// What the control plane under test runs.
+/// The version of the control plane under test.
 const API_SERVER: &str = "v1.36.3";
 const OLD: &str = "v1.35.4";
 
@@ -64,7 +64,7 @@ async fn nodes_behind_the_api_server_are_pending_and_grouped_by_label_and_role()
 }
 
 #[tokio::test]
-async fn the_users_target_and_labels_come_first() -> Result<()> {
+async fn the_configured_target_and_labels_have_priority() -> Result<()> {
     let world = world(OLD).await?;
     let args = [
         "--target-version",
@@ -125,7 +125,7 @@ async fn a_node_that_is_updated_in_place_passes_every_phase() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_cordon_by_hand_is_no_update_and_a_restart_is_seen_even_while_the_operator_is_away()
+async fn a_manual_cordon_is_no_update_and_a_reboot_is_detected_even_during_operator_downtime()
 -> Result<()> {
     let world = world(API_SERVER).await?;
     let operator = operator(&world, &[]).await?;
@@ -180,7 +180,7 @@ async fn a_pool_whose_nodes_are_replaced_ends_completed_without_the_old_nodes() 
     Ok(())
 }
 
-/// Names of the nodes whose name begins so.
+/// The names of the nodes with this prefix.
 async fn nodes_of(world: &World, prefix: &str) -> Result<Vec<String>> {
     use kube::ResourceExt;
     let nodes = world

@@ -1,4 +1,4 @@
-//! Something is missing: the operator says what and what to do, and goes on once it is mended.
+//! Something is missing: the operator reports it with a remedy, and continues once it is fixed.
 
 use anyhow::Result;
 use node_insights::api::types::Phase;
@@ -27,7 +27,7 @@ async fn a_missing_crd_is_named_and_the_operator_goes_on_once_it_is_installed() 
     assert_eq!(
         operator.get("/livez").await?.0,
         200,
-        "it is alive all the same"
+        "it is alive nevertheless"
     );
     world.install_crds().await?;
     world.all_reported(3).await?;
@@ -89,7 +89,7 @@ async fn a_missing_permission_to_write_is_named_and_nothing_is_lost() -> Result<
 }
 
 #[tokio::test]
-async fn an_outage_of_the_api_server_is_named_and_what_was_missed_is_found() -> Result<()> {
+async fn an_outage_of_the_api_server_is_reported_and_missed_changes_are_found() -> Result<()> {
     let mut world = World::empty().await?;
     cluster()?.load(&world.client).await?;
     let operator = world.operator(&[]).await?;
@@ -140,7 +140,7 @@ async fn an_expired_token_is_named() -> Result<()> {
         .find(|word| word.starts_with("eyJ") && word.len() > 200)
         .expect("the kubeconfig has a token");
     let bad = world.plane.dir().join("bad-token");
-    std::fs::write(&bad, text.replace(token, "nobody"))?;
+    std::fs::write(&bad, text.replace(token, "invalid"))?;
     let operator = Operator::start(&bad, &["--platform", "openshift"], world.plane.dir()).await?;
     let why = operator
         .says_why("does not accept the operator's credentials")

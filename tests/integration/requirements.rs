@@ -92,7 +92,7 @@ async fn doctor_finds_nothing_where_nothing_is_missing() -> Result<()> {
     assert!(output.ends_with("Nothing is missing.\n"), "{output}");
     for check in [
         "API server",
-        "definition: nodeprogressinsights.nodeinsights.dev",
+        "CRD: nodeprogressinsights.nodeinsights.dev",
         "permission: watch clusterversions.config.openshift.io",
         "permission: update leases.coordination.k8s.io node-insights in node-insights",
         "permission: get configmaps node-insights-sync-status in node-insights",
@@ -136,7 +136,7 @@ async fn doctor_names_what_is_missing_and_what_to_do() -> Result<()> {
         .filter(|finding| finding["result"] == "failed")
         .collect();
     assert_eq!(failed.len(), 2, "{output}");
-    assert_eq!(failed[0]["check"], format!("definition: {NODES}"));
+    assert_eq!(failed[0]["check"], format!("CRD: {NODES}"));
     assert!(failed.iter().all(|finding| finding["remedy"].is_string()));
     Ok(())
 }

@@ -18,7 +18,7 @@ async fn an_invalid_or_unknown_id_is_rejected() {
                 "resync-1-1",
                 404,
                 "UnknownOperation",
-                "kept for some minutes",
+                "listed for some minutes",
             ),
             ("Resync-1", 400, "InvalidId", "resync-1700000000-3"),
             ("..%2F..%2Fetc", 400, "InvalidId", "\"../../etc\""),

@@ -1,4 +1,4 @@
-//! What flags offer to choose from, as it is written.
+//! The values that flags accept, and how they are parsed.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -8,14 +8,14 @@ use clap::ValueEnum;
 use crate::kubernetes::{lease, pod, sync_status};
 use crate::providers;
 
-/// Who may update the nodes.
+/// What may update the nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Platform {
-    /// Each provider that a Node shows; OpenShift where its APIs are served
+    /// The provider that claims each Node; OpenShift where its APIs are served
     Auto,
-    /// OpenShift's Machine Config Operator, and nobody else
+    /// Only OpenShift's Machine Config Operator
     Openshift,
-    /// Every provider but OpenShift
+    /// Every provider except OpenShift
     Kubernetes,
 }
 
@@ -29,7 +29,7 @@ impl From<Platform> for providers::Platform {
     }
 }
 
-/// How findings are printed.
+/// The output format of findings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Output {
     /// For people
@@ -38,12 +38,12 @@ pub enum Output {
     Json,
 }
 
-/// Where states are kept.
+/// Where states are stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StateBackendChoice {
     /// In memory.
     Memory,
-    /// In memory, and what no evaluation finds out anew in this file.
+    /// In memory; what cannot be evaluated again is persisted in this file.
     File(PathBuf),
 }
 
@@ -59,10 +59,10 @@ impl FromStr for StateBackendChoice {
     }
 }
 
-/// Where the status of the last compare is kept.
+/// Where the status of the last compare is persisted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SyncStatusPlace {
-    /// In a pod a ConfigMap, else a file.
+    /// In a pod a ConfigMap, otherwise a file.
     Auto,
     /// In this file.
     File(PathBuf),
@@ -76,7 +76,7 @@ pub enum SyncStatusPlace {
 }
 
 impl SyncStatusPlace {
-    /// Namespace and name of the ConfigMap, if it is one.
+    /// Namespace and name of the ConfigMap, if the status is in one.
     #[must_use]
     pub fn config_map(&self) -> Option<(String, String)> {
         match self {
@@ -110,11 +110,11 @@ impl FromStr for SyncStatusPlace {
 /// Whether the port with metrics and operations speaks HTTPS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TlsChoice {
-    /// In a pod with a certificate made at the start, else not.
+    /// In a pod with a certificate generated at the start, otherwise not.
     Auto,
     /// It does not.
     Off,
-    /// With a certificate made at the start.
+    /// With a certificate generated at the start.
     SelfSigned,
     /// With the certificate in this folder.
     Files(PathBuf),
@@ -128,17 +128,17 @@ impl FromStr for TlsChoice {
             "auto" => Ok(Self::Auto),
             "off" => Ok(Self::Off),
             "self-signed" => Ok(Self::SelfSigned),
-            // Else a word that was mistyped would be taken for a folder.
+            // Without this, a mistyped word would be taken for a folder.
             path if path.contains('/') => Ok(Self::Files(path.into())),
             _ => Err("it is 'auto', 'off', 'self-signed', or the path of a folder, as in /etc/node-insights/tls".to_owned()),
         }
     }
 }
 
-/// Which lease says who of several replicas writes.
+/// The lease for the election of the replica that writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LeaseChoice {
-    /// In a pod one in its namespace, else none.
+    /// In a pod one in its namespace, otherwise none.
     Auto,
     /// None: this is the only replica.
     Off,

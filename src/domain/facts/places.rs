@@ -1,4 +1,4 @@
-//! The places that come with the first who looks for them, and go with the last.
+//! Places that are added with their first reader and removed with their last.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use super::{Facts, IndexEntry, NodesEntry, ObjectEntry, Owner, Place, PoolEntry}
 use crate::domain::pool_versions::PoolVersions;
 
 impl Facts {
-    /// Where that is, whether there is anything or not.
+    /// The place of `owner`, added if it does not exist.
     pub(super) fn place_of(&mut self, owner: Owner) -> Place {
         let known = match &owner {
             Owner::Object(kind, name) => self
@@ -55,7 +55,7 @@ impl Facts {
         place
     }
 
-    /// Forgets those of the places that hold nothing and that nobody reads.
+    /// Removes the places that are empty and have no readers.
     pub(super) fn clean(&mut self, places: Vec<Place>) {
         for place in places {
             if !self.readers.of(place).is_empty() {

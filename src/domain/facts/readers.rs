@@ -1,7 +1,7 @@
-//! Who has read what.
+//! The readers of each place.
 //!
-//! A place is anything that can be read; a reader is whoever has to know when it changes. Both are numbers, so
-//! that 100,000 nodes that read six places each take some megabytes.
+//! A place is anything that can be read; a reader is evaluated again when one of its places changes. Both are
+//! numbers, so that 100,000 nodes with six places each take a few megabytes.
 
 use std::mem::replace;
 
@@ -9,43 +9,43 @@ use std::mem::replace;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place(u32);
 
-/// Somebody who reads.
+/// A reader of places, such as a node's evaluation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Reader(u32);
 
-/// Who has read what.
+/// The readers of each place.
 #[derive(Debug, Default)]
 pub(super) struct Readers {
-    /// Of each place its readers, in order.
+    /// The sorted readers of each place.
     places: Table<Vec<Reader>>,
-    /// Of each reader the places that it read last, in order.
+    /// The sorted places of each reader's last evaluation.
     readers: Table<Box<[Place]>>,
 }
 
 impl Readers {
-    /// A place that nobody has read.
+    /// Adds a place without readers.
     pub(super) fn add_place(&mut self) -> Place {
         Place(self.places.add(Vec::new()))
     }
 
-    /// A place that is not there any more. Nobody has read it.
+    /// Removes a place without readers.
     pub(super) fn remove_place(&mut self, place: Place) {
         self.places.remove(place.0);
     }
 
-    /// A reader who has read nothing.
+    /// Adds a reader without reads.
     pub(super) fn add_reader(&mut self) -> Reader {
         Reader(self.readers.add(Box::default()))
     }
 
-    /// Forgets a reader; the places that nobody reads any more.
+    /// Removes a reader; returns the places that have no readers any more.
     pub(super) fn remove_reader(&mut self, reader: Reader) -> Vec<Place> {
         let left = self.record(reader, Vec::new());
         self.readers.remove(reader.0);
         left
     }
 
-    /// The reader has read these places, in whatever order, and no others; the places that nobody reads any more.
+    /// Replaces the reads of a reader (in any order); returns the places that have no readers any more.
     pub(super) fn record(&mut self, reader: Reader, mut read: Vec<Place>) -> Vec<Place> {
         read.sort_unstable();
         read.dedup();
@@ -77,12 +77,12 @@ impl Readers {
         left
     }
 
-    /// Who has read the place, in order.
+    /// The sorted readers of the place.
     pub(super) fn of(&self, place: Place) -> &[Reader] {
         self.places.get(place.0).map_or(&[], Vec::as_slice)
     }
 
-    /// How many places and readers there are.
+    /// Number of places and of readers.
     #[cfg(test)]
     pub(super) fn counts(&self) -> (usize, usize) {
         (self.places.count(), self.readers.count())
@@ -93,7 +93,7 @@ fn is_in(places: &[Place], place: Place) -> bool {
     places.binary_search(&place).is_ok()
 }
 
-/// Values by a number that is given again once it is free.
+/// Values by number; the numbers of removed values are reused.
 #[derive(Debug)]
 struct Table<T> {
     values: Vec<Option<T>>,
@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_has_those_who_read_it_last() {
+    fn a_place_has_the_readers_whose_last_evaluation_read_it() {
         let mut readers = Readers::default();
         let (a, b) = (readers.add_place(), readers.add_place());
         let (one, two) = (readers.add_reader(), readers.add_reader());
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_gone_leaves_nothing_behind_and_its_number_is_used_again() {
+    fn removed_places_and_readers_leave_nothing_behind_and_their_numbers_are_reused() {
         let mut readers = Readers::default();
         for _ in 0..3 {
             let place = readers.add_place();

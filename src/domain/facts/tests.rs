@@ -1,11 +1,11 @@
-//! Who has to know of a change, by what they read.
+//! Which readers a change affects.
 
 use serde::Deserialize;
 
 use super::*;
 use crate::domain::fact::{Fact, Keys, KindSpec, Object, Parsed};
 
-/// A claim, found by the machine that it is for.
+/// A claim, indexed by its machine.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 struct Claim {
     machine: String,
@@ -29,14 +29,14 @@ fn claim(machine: &str, size: u8) -> Arc<dyn Erased> {
     Arc::new(Claim { machine, size })
 }
 
-/// Facts of the only kind, which is listed.
+/// Facts of one kind whose list is complete.
 fn listed() -> Facts {
     let mut facts = Facts::new(&[Kind::of::<Claim>()]);
     facts.set_availability(0, Availability::Ready);
     facts
 }
 
-/// Somebody who reads that.
+/// A reader with the given reads.
 fn reader(facts: &mut Facts, read: impl FnOnce(&View<'_>)) -> Reader {
     let view = facts.view();
     read(&view);
@@ -53,7 +53,7 @@ fn apply(facts: &mut Facts, name: &str, fact: impl Into<Option<Arc<dyn Erased>>>
 }
 
 #[test]
-fn who_read_an_object_has_to_know_of_it_alone_also_when_it_was_not_there() {
+fn a_read_of_an_object_depends_on_that_object_only_even_if_absent() {
     let mut facts = listed();
     apply(&mut facts, "a", claim("m1", 1));
     let of_a = reader(&mut facts, |view| {
@@ -71,7 +71,7 @@ fn who_read_an_object_has_to_know_of_it_alone_also_when_it_was_not_there() {
 }
 
 #[test]
-fn who_read_an_entry_of_an_index_has_to_know_who_comes_who_goes_and_what_changes_in_it() {
+fn a_read_of_an_index_entry_depends_on_its_members_and_their_changes() {
     let mut facts = listed();
     let of_m1 = reader(&mut facts, |view| {
         assert_eq!(view.find::<Claim>("machine", "m1").unwrap().len(), 0);
@@ -87,7 +87,7 @@ fn who_read_an_entry_of_an_index_has_to_know_who_comes_who_goes_and_what_changes
 }
 
 #[test]
-fn who_read_all_objects_has_to_know_of_each() {
+fn a_read_of_all_objects_depends_on_each() {
     let mut facts = listed();
     let of_all = reader(&mut facts, |view| {
         assert_eq!(view.all::<Claim>().unwrap().count(), 0);
@@ -99,7 +99,7 @@ fn who_read_all_objects_has_to_know_of_each() {
 }
 
 #[test]
-fn while_a_kind_cannot_be_read_that_is_what_is_read_of_it() {
+fn a_read_of_an_unavailable_kind_depends_on_its_availability() {
     let mut facts = Facts::new(&[Kind::of::<Claim>()]);
     let before = reader(&mut facts, |view| {
         assert!(!view.serves::<Claim>());
@@ -108,7 +108,7 @@ fn while_a_kind_cannot_be_read_that_is_what_is_read_of_it() {
     });
     assert_eq!(facts.apply(0, &"a".into(), Some(claim("m", 1))), None);
     assert_eq!(facts.set_availability(0, Availability::Listing), [before]);
-    // Half a list is told to nobody.
+    // Objects of an incomplete list affect no reader.
     assert_eq!(
         facts.apply(0, &"a".into(), Some(claim("m", 1))),
         Some(Vec::new())
@@ -128,14 +128,14 @@ fn while_a_kind_cannot_be_read_that_is_what_is_read_of_it() {
 }
 
 #[test]
-fn a_kind_that_nobody_named_is_never_served() {
+fn a_kind_that_is_not_in_the_table_is_never_served() {
     let facts = Facts::new(&[]);
     assert!(!facts.view().serves::<Claim>());
     assert!(facts.view().get::<Claim>("a").is_err());
 }
 
 #[test]
-fn a_version_in_a_pool_concerns_those_who_asked_for_the_newest_of_that_pool() {
+fn a_new_version_affects_readers_of_that_pool_only() {
     let mut facts = listed();
     let (blue, green): (Arc<str>, Arc<str>) = ("blue".into(), "green".into());
     let version = |text: &str| PoolVersion::parse(&text.into()).unwrap();
@@ -153,7 +153,7 @@ fn a_version_in_a_pool_concerns_those_who_asked_for_the_newest_of_that_pool() {
 }
 
 #[test]
-fn what_is_gone_and_read_by_nobody_leaves_nothing_behind() {
+fn removed_facts_without_readers_leave_nothing_behind() {
     let mut facts = listed();
     let empty = facts.size();
     for _ in 0..3 {

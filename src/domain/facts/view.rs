@@ -1,4 +1,4 @@
-//! What an evaluation sees of the facts, and notes that it saw.
+//! Read access of an evaluation to the facts; every read is recorded.
 
 use std::any::TypeId;
 use std::cell::RefCell;
@@ -8,15 +8,15 @@ use super::{Availability, Facts, KindTable, Owner, Place, Unavailable};
 use crate::domain::erased::downcast;
 use crate::domain::fact::Fact;
 
-/// What was read.
+/// The recorded reads.
 #[derive(Debug, Default, Clone)]
 pub struct Reads {
     pub(super) places: Vec<Place>,
-    /// What was looked for and has no place yet.
+    /// Absent facts that were read and have no place yet.
     pub(super) missing: Vec<Owner>,
 }
 
-/// The facts, for one evaluation. Everything that is read is noted, also what is not there.
+/// The facts for one evaluation. Every read is recorded, also of absent facts.
 pub struct View<'a> {
     facts: &'a Facts,
     reads: RefCell<Reads>,
@@ -30,7 +30,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// What was read through this view.
+    /// The reads through this view.
     #[must_use]
     pub fn into_reads(self) -> Reads {
         self.reads.into_inner()
@@ -43,27 +43,27 @@ impl<'a> View<'a> {
             .is_some_and(|(_, table)| table.availability != Availability::NotServed)
     }
 
-    /// The object of this name, `namespace/name` where it has a namespace.
+    /// The object of this name; `namespace/name` for namespaced kinds.
     ///
     /// # Errors
     /// When the kind cannot be read.
     pub fn get<F: Fact>(&self, name: &str) -> Result<Option<&'a F>, Unavailable> {
         let (kind, table) = self.ready::<F>()?;
         let Some(entry) = table.objects.get(name) else {
-            self.note_missing(Owner::Object(kind, name.into()));
+            self.record_missing(Owner::Object(kind, name.into()));
             return Ok(None);
         };
-        self.note_in(kind, entry.place);
+        self.record_in(kind, entry.place);
         Ok(entry.fact.as_deref().and_then(downcast))
     }
 
-    /// All objects of the kind, in the order of their names.
+    /// All objects of the kind, sorted by name.
     ///
     /// # Errors
     /// When the kind cannot be read.
     pub fn all<F: Fact>(&self) -> Result<impl Iterator<Item = &'a F>, Unavailable> {
         let (kind, table) = self.ready::<F>()?;
-        self.note_in(kind, table.all_place);
+        self.record_in(kind, table.all_place);
         let facts = table
             .objects
             .values()
@@ -71,7 +71,7 @@ impl<'a> View<'a> {
         Ok(facts.filter_map(downcast))
     }
 
-    /// The objects that are found in an index under this key, in the order of their names.
+    /// The objects with this key in an index, sorted by name.
     ///
     /// # Errors
     /// When the kind cannot be read.
@@ -82,65 +82,65 @@ impl<'a> View<'a> {
             .get(index)
             .and_then(|entries| entries.get(key));
         let Some(entry) = entry else {
-            self.note_missing(Owner::Index(kind, index, key.into()));
+            self.record_missing(Owner::Index(kind, index, key.into()));
             return Ok(Vec::new());
         };
-        self.note_in(kind, entry.place);
+        self.record_in(kind, entry.place);
         let mut found = Vec::with_capacity(entry.objects.len());
         for object in entry
             .objects
             .iter()
             .filter_map(|name| table.objects.get(name))
         {
-            self.note_in(kind, object.place);
+            self.record_in(kind, object.place);
             found.extend(object.fact.as_deref().and_then(downcast::<F>));
         }
         Ok(found)
     }
 
-    /// How many nodes have this key, as their providers say.
+    /// The number of nodes with this key; providers set the keys.
     #[must_use]
     pub fn count_nodes(&self, index: &'static str, key: &str) -> usize {
         let entries = self.facts.nodes.get(index);
         let Some(entry) = entries.and_then(|entries| entries.get(key)) else {
-            self.note_missing(Owner::Nodes(index, key.into()));
+            self.record_missing(Owner::Nodes(index, key.into()));
             return 0;
         };
-        self.note(entry.place);
+        self.record(entry.place);
         entry.count
     }
 
-    /// Version of the API server, if it is known.
+    /// Version of the API server, if known.
     #[must_use]
     pub fn api_server_version(&self) -> Option<&'a Arc<str>> {
-        self.note(self.facts.api_server_place);
+        self.record(self.facts.api_server_place);
         self.facts.api_server.as_ref()
     }
 
-    /// Newest kubelet version in a pool, by name of the pool's insight, of those that are newer than `own`.
+    /// Newest kubelet version in a pool that is newer than `own`. Pools are named as their insights.
     #[must_use]
     pub fn newer_in_pool(&self, pool: &Arc<str>, own: &str) -> Option<Arc<str>> {
         let Some(entry) = self.facts.pools.get(pool) else {
-            self.note_missing(Owner::Pool(Arc::clone(pool)));
+            self.record_missing(Owner::Pool(Arc::clone(pool)));
             return None;
         };
-        self.note(entry.place);
+        self.record(entry.place);
         entry.versions.newer_than(own)
     }
 
-    /// The table of a kind; that it was asked for is noted.
+    /// The table of a kind; records a read of its availability.
     fn table<F: Fact>(&self) -> Option<(usize, &'a KindTable)> {
         let id = TypeId::of::<F>();
         let mut kinds = self.facts.kinds.iter().enumerate();
         let (kind, table) = kinds.find(|(_, table)| table.kind.type_id() == id)?;
-        self.note(table.availability_place);
+        self.record(table.availability_place);
         Some((kind, table))
     }
 
-    /// The table of a kind all of whose objects are known.
+    /// The table of a kind whose list is complete.
     fn ready<F: Fact>(&self) -> Result<(usize, &'a KindTable), Unavailable> {
         let found = self.table::<F>();
-        // A provider that reads what it did not name sees what is never served.
+        // A kind that no provider has named counts as not served.
         let availability = found.map_or(&Availability::NotServed, |(_, table)| &table.availability);
         match (found, availability) {
             (Some(found), Availability::Ready) => Ok(found),
@@ -151,21 +151,21 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Something of a kind is read.
-    fn note_in(&self, kind: usize, place: Place) {
+    /// Records a read of a kind.
+    fn record_in(&self, kind: usize, place: Place) {
         #[cfg(test)]
         if super::blind::is_to(kind) {
             return;
         }
         let _ = kind;
-        self.note(place);
+        self.record(place);
     }
 
-    fn note(&self, place: Place) {
+    fn record(&self, place: Place) {
         self.reads.borrow_mut().places.push(place);
     }
 
-    fn note_missing(&self, owner: Owner) {
+    fn record_missing(&self, owner: Owner) {
         #[cfg(test)]
         if let Owner::Object(kind, _) | Owner::Index(kind, ..) = owner
             && super::blind::is_to(kind)

@@ -1,4 +1,4 @@
-//! A pool of nodes as a status.
+//! The status of a pool of nodes.
 
 use std::sync::LazyLock;
 
@@ -49,7 +49,7 @@ fn pool() -> Arc<PoolId> {
     ))
 }
 
-/// The same pool, of which its provider says something else.
+/// The same pool with changed facts of its provider.
 fn with(view: PoolView, change: impl FnOnce(&mut PoolFacts)) -> PoolView {
     let mut state = PoolState::clone(&view.state);
     change(&mut state.facts);
@@ -117,12 +117,15 @@ fn status(view: &PoolView) -> PoolProgressInsightStatus {
 fn count(status: &PoolProgressInsightStatus, type_: SummaryType) -> i32 {
     let mut found = status.summaries.iter().filter(|each| each.type_ == type_);
     let summary = found.next().unwrap();
-    assert_eq!(found.next(), None, "one summary of a type");
+    assert_eq!(found.next(), None, "one summary per type");
     summary.count
 }
 
 /// Status and reason of a condition.
-fn told<'a>(status: &'a PoolProgressInsightStatus, type_: &str) -> (ConditionStatus, &'a str) {
+fn condition_of<'a>(
+    status: &'a PoolProgressInsightStatus,
+    type_: &str,
+) -> (ConditionStatus, &'a str) {
     let condition = status.conditions.iter().find(|c| c.type_ == type_).unwrap();
     (condition.status, &condition.reason)
 }

@@ -1,5 +1,5 @@
-//! What is asked of an API server, what its answers mean, and what is remembered. The server is a
-//! function here; a real one is asked in `tests/integration`.
+//! The requests to an API server, how its answers are handled, and what is cached. The server is a function here;
+//! `tests/integration` tests with a real one.
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,10 +22,10 @@ impl Access {
     }
 }
 
-/// What the API server was asked, in order.
+/// The recorded requests to the API server, in order.
 type Asked = Arc<Mutex<Vec<(String, Value)>>>;
 
-/// Access over an API server that answers what `answer` makes of the resource.
+/// An `Access` whose API server answers with the result of `answer` for the resource.
 fn access(answer: impl Fn(&str) -> (u16, Value) + Send + Sync + 'static) -> (Access, Asked) {
     let asked = Asked::default();
     let (log, answer) = (Arc::clone(&asked), Arc::new(answer));
@@ -57,7 +57,7 @@ fn reviewed(allowed: bool) -> Value {
     json!({"metadata": {}, "spec": {}, "status": {"allowed": allowed}})
 }
 
-/// A cluster whose one user may do everything.
+/// A cluster with one user, who may do everything.
 fn open() -> (Access, Asked) {
     access(|resource| match resource {
         "tokenreviews" => (201, authenticated()),
@@ -70,7 +70,7 @@ fn count(asked: &Asked) -> usize {
 }
 
 #[tokio::test]
-async fn the_api_server_is_asked_whose_the_token_is_and_then_what_that_user_may() {
+async fn the_owner_of_the_token_is_reviewed_first_and_then_the_permission() {
     let (access, asked) = open();
     let allowed = access.may(TOKEN, "post", "/operations/resync").await;
     assert_eq!(allowed, Ok(()));
@@ -94,7 +94,7 @@ async fn the_api_server_is_asked_whose_the_token_is_and_then_what_that_user_may(
 }
 
 #[tokio::test]
-async fn a_token_that_is_not_known_is_not_accepted_and_nothing_else_is_asked() {
+async fn an_unknown_token_is_not_accepted_and_nothing_else_is_reviewed() {
     for status in [
         json!({"authenticated": false, "error": "token has expired"}),
         json!({"authenticated": true}),
@@ -110,7 +110,7 @@ async fn a_token_that_is_not_known_is_not_accepted_and_nothing_else_is_asked() {
 }
 
 #[tokio::test]
-async fn a_user_who_may_not_is_named_with_verb_and_path() {
+async fn a_user_without_permission_is_named_with_verb_and_path() {
     for answer in [reviewed(false), json!({"metadata": {}, "spec": {}})] {
         let (access, _) = access(move |resource| match resource {
             "tokenreviews" => (201, authenticated()),
@@ -156,12 +156,12 @@ async fn an_answer_that_cannot_be_read_is_denied_and_does_not_give_the_token_awa
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_api_server_that_does_not_answer_is_given_up() {
+async fn a_review_without_an_answer_fails_after_the_deadline() {
     let server =
         service_fn(|_: Request<Body>| std::future::pending::<Result<Response<Body>, Infallible>>());
     let access = Arc::new(Access::new(Client::new(server, "default")));
     let began = Instant::now();
-    // More than may ask at once: those who wait for their turn have the same deadline.
+    // More than may be reviewed at once: those in the queue have the same deadline.
     let asking: Vec<_> = (0..2 * REVIEWS_OF_STRANGERS)
         .map(|_| {
             let access = Arc::clone(&access);
@@ -205,7 +205,7 @@ async fn a_flood_of_tokens_is_none_at_the_api_server() {
 }
 
 #[tokio::test]
-async fn what_is_no_token_is_refused_without_asking() {
+async fn an_invalid_token_is_rejected_without_a_review() {
     let (access, asked) = open();
     let long = "x".repeat(TOKEN_LIMIT + 1);
     for token in ["", "two words", "a\nb", "ü", "a\u{0}", &long] {
@@ -218,7 +218,7 @@ async fn what_is_no_token_is_refused_without_asking() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_allowed_is_remembered_for_some_seconds_and_no_longer() {
+async fn an_allowed_request_is_cached_for_ten_seconds() {
     let (access, asked) = open();
     access.may(TOKEN, "post", "/a").await.unwrap();
     assert_eq!(count(&asked), 2);
@@ -232,7 +232,7 @@ async fn what_was_allowed_is_remembered_for_some_seconds_and_no_longer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_allowed_opens_nothing_else() {
+async fn a_cached_answer_covers_only_its_token_verb_and_path() {
     let (access, asked) = open();
     let tries = [
         (TOKEN, "post", "/a"),
@@ -247,7 +247,7 @@ async fn what_was_allowed_opens_nothing_else() {
 }
 
 #[tokio::test]
-async fn who_was_denied_and_is_then_granted_it_is_let_in_at_once() {
+async fn a_denied_operation_is_allowed_as_soon_as_it_is_granted() {
     let granted = Arc::new(AtomicUsize::new(0));
     let asked_so_far = Arc::clone(&granted);
     let (access, _) = access(move |resource| {
@@ -274,12 +274,12 @@ async fn what_is_remembered_does_not_grow_without_end() {
     assert_eq!(access.allowed.count(), MOST_REMEMBERED);
     advance(MEMORY.allowed).await;
     ask(0, 10).await;
-    assert_eq!(access.allowed.count(), 10, "what is old made room");
+    assert_eq!(access.allowed.count(), 10, "expired entries were evicted");
     assert_eq!(count(&asked), 2 * (MOST_REMEMBERED + 20));
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_may_scrape_is_asked_about_every_five_minutes_and_who_may_not_every_half_minute() {
+async fn an_allowed_scrape_is_reviewed_every_five_minutes_and_a_denied_one_every_half_minute() {
     let scrape = async |access: &Access| {
         let memory = Memory::OF_SCRAPES;
         access.allowed(TOKEN, "get", "/metrics", memory).await
@@ -309,7 +309,7 @@ async fn who_may_scrape_is_asked_about_every_five_minutes_and_who_may_not_every_
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_could_not_be_found_out_is_asked_again() {
+async fn a_failed_review_is_not_cached() {
     let calls = Arc::new(AtomicUsize::new(0));
     let so_far = Arc::clone(&calls);
     let (access, _) = access(move |resource| match resource {
@@ -326,7 +326,7 @@ async fn what_could_not_be_found_out_is_asked_again() {
     );
 }
 
-/// A cluster with one token that is good, and an API server that takes `slow` to say that another is not.
+/// A cluster with one valid token, and an API server that takes `slow` to reject any other.
 fn slow_with_strangers(slow: Duration) -> (Arc<Access>, Arc<AtomicUsize>) {
     let reviews = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&reviews);
@@ -352,7 +352,7 @@ fn slow_with_strangers(slow: Duration) -> (Arc<Access>, Arc<AtomicUsize>) {
     (Arc::new(access), reviews)
 }
 
-/// So many strangers ask, each with a token of his own, and go on waiting.
+/// Starts requests of `number` strangers, each with its own token, which keep waiting.
 async fn strangers(access: &Arc<Access>, number: usize) {
     for number in 0..number {
         let access = Arc::clone(access);
@@ -362,7 +362,7 @@ async fn strangers(access: &Arc<Access>, number: usize) {
             access.allowed(&token, "get", "/metrics", memory).await
         });
     }
-    // They are in the queue before anybody else asks.
+    // They are queued before any other request.
     tokio::task::yield_now().await;
 }
 
@@ -381,12 +381,12 @@ async fn a_scraper_that_was_let_in_before_does_not_wait_for_strangers() {
     }
     assert!(
         reviews.load(Ordering::Relaxed) >= 8,
-        "it was asked about again"
+        "it was reviewed again"
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_scraper_that_is_new_waits_its_turn_among_strangers_and_is_let_in() {
+async fn a_new_scraper_waits_its_turn_among_strangers_and_is_allowed() {
     let (access, _) = slow_with_strangers(Duration::from_millis(100));
     strangers(&access, 10 * REVIEWS_OF_STRANGERS).await;
     let began = Instant::now();
@@ -397,7 +397,7 @@ async fn a_scraper_that_is_new_waits_its_turn_among_strangers_and_is_let_in() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn strangers_do_not_use_up_the_memory_of_who_is_allowed() {
+async fn strangers_do_not_fill_the_cache_of_known_clients() {
     let (access, reviews) = slow_with_strangers(Duration::ZERO);
     let memory = Memory::OF_SCRAPES;
     for number in 0..2 * MOST_REMEMBERED {
@@ -415,7 +415,7 @@ async fn strangers_do_not_use_up_the_memory_of_who_is_allowed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_no_longer_allowed_is_a_stranger_again() {
+async fn a_client_that_is_no_longer_allowed_is_a_stranger_again() {
     let allowed = Arc::new(AtomicUsize::new(0));
     let so_far = Arc::clone(&allowed);
     let (access, _) = access(move |resource| match resource {

@@ -1,4 +1,4 @@
-//! Metadata of an object, as far as it matters.
+//! The metadata of an object, as far as it is needed.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! A Node as JSON, and what is kept of it.
+//! A Node as JSON, and the fields that are retained.
 
 use std::sync::Arc;
 

@@ -23,7 +23,7 @@ fn facts(node: &Value) -> NodeFacts {
     NodeFacts::new(node_object(node), Vec::new())
 }
 
-/// The facts of the worker after its JSON was changed.
+/// The facts of the worker node after a change of its JSON.
 fn changed(change: impl FnOnce(&mut Value)) -> NodeFacts {
     let mut node = worker();
     change(&mut node);
@@ -35,7 +35,7 @@ fn moment(text: &str) -> Timestamp {
 }
 
 #[test]
-fn a_node_as_the_api_server_sends_it_is_read_into_facts() {
+fn a_node_as_the_api_server_sends_it_is_parsed_into_facts() {
     let node: WatchedNode = serde_json::from_value(worker()).unwrap();
     assert_eq!(node.meta().name.as_deref(), Some("worker-0.example.com"));
     let (object, resource_version) = node.into_parts();
@@ -76,7 +76,7 @@ fn a_node_as_the_api_server_sends_it_is_read_into_facts() {
 }
 
 #[test]
-fn a_heartbeat_gives_equal_facts() {
+fn a_heartbeat_results_in_equal_facts() {
     let after = changed(|node| {
         node["metadata"]["resourceVersion"] = json!("104999");
         node["metadata"]["managedFields"][0]["time"] = json!("2026-11-21T09:05:00Z");
@@ -90,7 +90,7 @@ fn a_heartbeat_gives_equal_facts() {
 }
 
 #[test]
-fn a_node_of_which_nothing_is_said_yet_is_read() {
+fn a_node_without_any_status_is_parsed() {
     let bare = json!({"metadata": {"name": "n", "uid": "u", "resourceVersion": "1"}});
     let nothing = facts(&bare);
     assert_eq!(nothing.labels, Labels::default());
@@ -116,7 +116,7 @@ fn a_node_of_which_nothing_is_said_yet_is_read() {
 }
 
 #[test]
-fn a_condition_status_that_is_none_of_the_three_is_unknown() {
+fn an_invalid_condition_status_is_unknown() {
     for (text, status) in [
         ("True", ConditionStatus::True),
         ("False", ConditionStatus::False),
@@ -130,7 +130,7 @@ fn a_condition_status_that_is_none_of_the_three_is_unknown() {
 }
 
 #[test]
-fn the_message_of_an_unhealthy_condition_is_kept_in_one_line() {
+fn the_message_of_an_unhealthy_condition_is_retained_as_one_line() {
     let facts = changed(|node| {
         let ready = &mut node["status"]["conditions"][2];
         ready["status"] = json!("False");
@@ -143,7 +143,7 @@ fn the_message_of_an_unhealthy_condition_is_kept_in_one_line() {
 }
 
 #[test]
-fn the_maintenance_conditions_are_read_each_into_its_place() {
+fn each_maintenance_condition_is_read_into_its_own_field() {
     for name in [
         "DrainInProgress",
         "Drained",
@@ -174,7 +174,7 @@ fn the_maintenance_conditions_are_read_each_into_its_place() {
 }
 
 #[test]
-fn a_cordon_has_the_time_of_its_taint_and_none_without_one() {
+fn a_cordon_has_the_time_of_its_taint_if_there_is_one() {
     let since = |taints: Value| {
         let facts = changed(|node| node["spec"]["taints"] = taints);
         facts.cordoned.unwrap().since
@@ -188,7 +188,7 @@ fn a_cordon_has_the_time_of_its_taint_and_none_without_one() {
     assert_eq!(since(json!([other])), None);
     assert_eq!(since(json!([{"key": key}])), None);
     assert_eq!(since(json!([{"key": key, "timeAdded": null}])), None);
-    // The taint without the cordon is no cordon.
+    // The taint alone is no cordon.
     let facts = changed(|node| node["spec"]["unschedulable"] = json!(false));
     assert_eq!(facts.cordoned, None);
 }
@@ -206,7 +206,7 @@ fn the_autoscalers_taint_and_a_deletion_are_read() {
 }
 
 #[test]
-fn what_providers_look_for_in_a_node_is_kept_whole() {
+fn node_fields_that_providers_need_are_retained_in_full() {
     let node = json!({
         "metadata": {
             "name": "n", "uid": "u", "resourceVersion": "1",
@@ -237,7 +237,7 @@ fn what_providers_look_for_in_a_node_is_kept_whole() {
 }
 
 #[test]
-fn an_object_of_a_providers_kind_is_read_from_a_list_and_from_an_event() {
+fn an_object_of_a_provider_kind_is_read_from_a_list_and_from_an_event() {
     let object = json!({
         "apiVersion": "apps/v1", "kind": "DaemonSet",
         "metadata": {
@@ -261,7 +261,7 @@ fn an_object_of_a_providers_kind_is_read_from_a_list_and_from_an_event() {
         (list.items[0].meta(), list.items[0].object()),
         (added.meta(), added.object()),
     ] {
-        // What it is known by: its name alone is not unique.
+        // The key has the namespace: the name alone is not unique.
         assert_eq!(meta.name.as_deref(), Some("kube-system/kured"));
         assert_eq!(meta.resource_version.as_deref(), Some("7"));
         assert_eq!(object.meta.annotation("a"), Some("b"));
@@ -298,7 +298,7 @@ fn insight_json() -> Value {
 }
 
 #[test]
-fn an_insight_is_read_with_its_owner_its_generation_and_its_status() {
+fn an_insight_is_read_with_its_owner_generation_and_status() {
     let insight = insight(&insight_json());
     assert_eq!(insight.owner_uid.as_deref(), Some("owner"));
     assert_eq!(insight.metadata().generation, Some(3));

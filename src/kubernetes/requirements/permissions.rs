@@ -1,5 +1,5 @@
-//! Whether this account may do what the operator does, verb by verb. What is listed here is what the chart
-//! grants.
+//! Checks verb by verb that this account has the permissions that the operator needs: the list below is what the
+//! chart grants.
 
 use futures::FutureExt;
 use k8s_openapi::api::authorization::v1::{
@@ -35,15 +35,15 @@ struct Permission {
     resource: &'static str,
     subresource: &'static str,
     verb: &'static str,
-    /// Empty for the whole cluster.
+    /// Empty for all namespaces.
     namespace: String,
-    /// Empty for all.
+    /// Empty for all names.
     name: String,
-    /// The operator does without it.
+    /// The operator works without it.
     is_optional: bool,
 }
 
-/// A question for each permission.
+/// One check per permission.
 pub(super) fn permissions<'a>(
     client: &'a Client,
     scope: &Scope,
@@ -53,7 +53,7 @@ pub(super) fn permissions<'a>(
     needed.map(|needed| ask(client, needed).boxed()).collect()
 }
 
-/// Of the kinds of providers those that are served, in which version.
+/// The needed permissions; `served` has the version of each provider kind, if it is served.
 fn needed(scope: &Scope, served: &[Option<&'static str>]) -> Vec<Permission> {
     let mut needed = Vec::new();
     let mut add = |group, resource, subresource, verbs: &[&'static str], place: (&str, &str)| {
@@ -79,10 +79,10 @@ fn needed(scope: &Scope, served: &[Option<&'static str>]) -> Vec<Permission> {
         add(GROUP, insights, "", OWN, all);
         add(GROUP, insights, "status", &["update"], all);
     }
-    let (definitions, extensions) = ("customresourcedefinitions", "apiextensions.k8s.io");
+    let (crds, extensions) = ("customresourcedefinitions", "apiextensions.k8s.io");
     for insights in INSIGHTS {
         let name = format!("{insights}.{GROUP}");
-        add(extensions, definitions, "", &["get"], ("", &name));
+        add(extensions, crds, "", &["get"], ("", &name));
     }
     add(
         "authentication.k8s.io",
@@ -155,7 +155,7 @@ async fn ask(client: &Client, needed: Permission) -> Finding {
             let what = "it is not granted".to_owned();
             let remedy = format!(
                 "grant it (helm upgrade, or kubectl apply -k config/rbac), or check with: kubectl auth can-i {}",
-                needed.as_kubectl_has_it()
+                needed.kubectl_arguments()
             );
             if needed.is_optional {
                 Outcome::Optional { what, remedy }
@@ -172,8 +172,8 @@ async fn ask(client: &Client, needed: Permission) -> Finding {
 }
 
 impl Permission {
-    /// What `kubectl auth can-i` wants to be told.
-    fn as_kubectl_has_it(&self) -> String {
+    /// The arguments for `kubectl auth can-i`.
+    fn kubectl_arguments(&self) -> String {
         let mut text = format!("{} {}", self.verb, self.full_resource());
         if !self.name.is_empty() {
             text.push('/');
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_used_is_asked_for() {
+    fn only_needed_permissions_are_checked() {
         let least = texts(&Scope::default());
         assert!(least.contains(&"watch nodes".to_owned()));
         assert!(
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_provider_reads_is_asked_for_where_it_is_served_or_has_to_be() {
+    fn permissions_for_a_provider_kind_are_needed_when_it_is_served_or_required() {
         for (need, served, expected) in [
             (Need::Always, None, Some(false)),
             (Need::WhereServed, None, None),
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn how_to_check_it_by_hand_is_what_kubectl_understands() {
+    fn the_remedy_has_a_command_that_kubectl_understands() {
         let needed = needed(
             &Scope {
                 lease: Some(("here".to_owned(), "mine".to_owned())),
@@ -299,7 +299,7 @@ mod tests {
             },
             &[],
         );
-        let texts: Vec<String> = needed.iter().map(Permission::as_kubectl_has_it).collect();
+        let texts: Vec<String> = needed.iter().map(Permission::kubectl_arguments).collect();
         for text in [
             "update nodeprogressinsights.nodeinsights.dev --subresource=status",
             "update leases.coordination.k8s.io/mine -n here",

@@ -1,5 +1,5 @@
-//! What is asked of an API server and what its answers mean; the answers are given, one after the
-//! other. Against a real one it is tested in `tests/integration`.
+//! The requests to an API server, and how its answers are handled; the answers are scripted. `tests/integration`
+//! tests it with a real one.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -17,7 +17,7 @@ const STATUS: &str = r#"{"phase":"Complete","reason":"Start","attempts":1,
     "lastAttempt":"2023-11-14T22:13:20Z","nodesCompared":59,"differencesFound":0,"differencesRepaired":0}"#;
 const PATH: &str = "/api/v1/namespaces/ops/configmaps";
 
-/// What was asked for: method and path, and the object that came with it.
+/// A request: method and path, and its body.
 type Calls = Arc<Mutex<Vec<(String, Value)>>>;
 
 #[derive(Clone, Default)]
@@ -40,7 +40,7 @@ async fn answer(State(answers): State<Answers>, request: Request) -> Response {
     (code, Body::from(body.to_string())).into_response()
 }
 
-/// A store that gets these answers, and then none; and what it asks for.
+/// A store whose requests get these answers, and the recorded requests.
 fn store(answers: impl IntoIterator<Item = (u16, Value)>) -> (SyncStatusConfigMap, Calls) {
     let answers = Answers {
         next: Arc::new(Mutex::new(answers.into_iter().collect())),
@@ -90,14 +90,14 @@ fn post() -> String {
 }
 
 #[tokio::test]
-async fn the_status_that_was_kept_is_found() {
+async fn a_stored_status_is_loaded() {
     let (store, calls) = store([map("7", &json!({KEY: STATUS}))]);
     assert_eq!(store.load().await, Ok(Some(status())));
     assert_eq!(names(&calls), [get()]);
 }
 
 #[tokio::test]
-async fn nothing_is_found_where_nothing_was_kept() {
+async fn nothing_is_loaded_when_nothing_was_stored() {
     for answer in [
         refusal(404, "configmaps not found"),
         map("7", &json!({"other": "x"})),
@@ -109,7 +109,7 @@ async fn nothing_is_found_where_nothing_was_kept() {
 }
 
 #[tokio::test]
-async fn what_somebody_else_wrote_there_is_ignored_and_named() {
+async fn a_foreign_value_is_ignored_and_reported() {
     for junk in ["", "{}", "[]", "\u{0}", r#"{"phase":"Dancing"}"#] {
         let (store, _) = store([map("7", &json!({KEY: junk}))]);
         let error = store.load().await.unwrap_err();
@@ -119,7 +119,7 @@ async fn what_somebody_else_wrote_there_is_ignored_and_named() {
 }
 
 #[tokio::test]
-async fn it_is_put_with_the_resource_version_and_the_rest_stays() {
+async fn the_status_is_put_with_the_resource_version_and_other_keys_stay() {
     let before = map("7", &json!({KEY: "old", "other": "x"}));
     let (store, calls) = store([before.clone(), before]);
     store.save(&status()).await.unwrap();
@@ -128,12 +128,15 @@ async fn it_is_put_with_the_resource_version_and_the_rest_stays() {
     assert_eq!(sent["metadata"]["resourceVersion"], "7");
     assert_eq!(sent["metadata"]["labels"]["team"], "a");
     assert_eq!(sent["data"]["other"], "x");
-    let kept = sent["data"][KEY].as_str().unwrap();
-    assert_eq!(serde_json::from_str::<SyncStatus>(kept).unwrap(), status());
+    let stored = sent["data"][KEY].as_str().unwrap();
+    assert_eq!(
+        serde_json::from_str::<SyncStatus>(stored).unwrap(),
+        status()
+    );
 }
 
 #[tokio::test]
-async fn it_is_created_when_it_is_missing() {
+async fn a_missing_config_map_is_created() {
     let created = map("1", &Value::Null);
     let (store, calls) = store([refusal(404, "configmaps not found"), created]);
     store.save(&status()).await.unwrap();
@@ -144,7 +147,7 @@ async fn it_is_created_when_it_is_missing() {
 }
 
 #[tokio::test]
-async fn a_conflict_is_read_again_and_put_once_more() {
+async fn after_a_conflict_the_config_map_is_read_again_and_put_once_more() {
     let (old, new) = (map("7", &Value::Null), map("8", &Value::Null));
     let (store, calls) = store([old, refusal(409, "modified"), new.clone(), new]);
     store.save(&status()).await.unwrap();
@@ -154,7 +157,7 @@ async fn a_conflict_is_read_again_and_put_once_more() {
 }
 
 #[tokio::test]
-async fn one_that_is_created_or_deleted_in_between_is_a_conflict_too() {
+async fn creation_or_deletion_in_between_is_a_conflict_too() {
     let (missing, there) = (refusal(404, "not found"), map("7", &Value::Null));
     let exists = refusal(409, "already exists");
     let (created, calls) = store([missing.clone(), exists, there.clone(), there.clone()]);
@@ -166,7 +169,7 @@ async fn one_that_is_created_or_deleted_in_between_is_a_conflict_too() {
 }
 
 #[tokio::test]
-async fn a_second_conflict_is_told_and_not_fought() {
+async fn a_second_conflict_is_returned_and_not_retried() {
     let there = map("7", &Value::Null);
     let conflict = refusal(409, "the object has been modified");
     let (store, calls) = store([there.clone(), conflict.clone(), there, conflict]);
@@ -176,7 +179,7 @@ async fn a_second_conflict_is_told_and_not_fought() {
 }
 
 #[tokio::test]
-async fn a_missing_permission_names_verb_resource_and_namespace_and_how_to_check() {
+async fn a_missing_permission_is_reported_with_verb_resource_namespace_and_check() {
     let (missing, there) = (refusal(404, "not found"), map("7", &Value::Null));
     let forbidden = refusal(403, "User \"ni\" cannot do that");
     for (verb, answers) in [
@@ -199,7 +202,7 @@ async fn a_missing_permission_names_verb_resource_and_namespace_and_how_to_check
 }
 
 #[tokio::test]
-async fn a_missing_namespace_is_named() {
+async fn a_missing_namespace_is_reported() {
     let missing = refusal(404, "namespaces \"ops\" not found");
     let (store, _) = store([missing.clone(), missing]);
     let error = store.save(&status()).await.unwrap_err().to_string();
@@ -207,7 +210,7 @@ async fn a_missing_namespace_is_named() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_without_an_answer_is_given_up_after_five_seconds() {
+async fn a_call_without_an_answer_fails_after_five_seconds() {
     let (store, _) = store([]);
     let begin = tokio::time::Instant::now();
     assert_eq!(store.load().await, Err(StoreError::Slow(DEADLINE)));

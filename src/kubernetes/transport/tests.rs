@@ -1,4 +1,4 @@
-//! Deadlines by a paused clock, and what is asked of the kernel.
+//! Deadlines with a paused clock, and the number of reads from the kernel.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -28,14 +28,14 @@ async fn a_connection_that_is_silent_for_75_seconds_fails() {
         assert_eq!(read.unwrap(), 7);
     }
     let ended = timeout(2 * SILENCE, ours.read_u8()).await;
-    let error = ended.expect("it waits for ever").unwrap_err();
+    let error = ended.expect("the read never ended").unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     assert!(error.to_string().contains("within 75 s"), "{error}");
     assert_eq!(started.elapsed().as_secs(), 3 * 74 + 75);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_was_idle_has_the_whole_time_for_the_next_answer() {
+async fn an_idle_connection_has_the_whole_deadline_for_the_next_answer() {
     let (ours, mut theirs) = connection();
     let (mut read, mut write) = tokio::io::split(ours);
     let (answer, asked) = tokio::join!(
@@ -49,7 +49,7 @@ async fn a_connection_that_was_idle_has_the_whole_time_for_the_next_answer() {
     assert_eq!(answer.unwrap(), 2);
 }
 
-/// Has bytes without end, and counts how often it is asked for them.
+/// Has endless bytes, and counts how often it is read.
 struct Endless(Rc<Cell<usize>>);
 
 impl AsyncRead for Endless {
@@ -66,7 +66,7 @@ impl AsyncRead for Endless {
 }
 
 #[tokio::test]
-async fn a_record_that_is_taken_in_pieces_is_asked_of_the_kernel_once() {
+async fn a_record_that_is_read_in_pieces_is_read_from_the_kernel_once() {
     let asked = Rc::new(Cell::new(0));
     let mut connection = Heard::new(Endless(Rc::clone(&asked)));
     let mut piece = [0; 4096];
@@ -76,9 +76,9 @@ async fn a_record_that_is_taken_in_pieces_is_asked_of_the_kernel_once() {
     assert_eq!(asked.get(), 1);
 }
 
-/// Takes connections and says nothing on them, as a firewall does or a port that speaks another protocol.
+/// Accepts connections and never sends, as a firewall does or a port with another protocol.
 #[tokio::test]
-async fn a_server_with_which_no_connection_comes_about_is_given_up_after_5_seconds() {
+async fn a_connection_that_cannot_be_established_fails_after_5_seconds() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let server = format!("https://{}", listener.local_addr().unwrap());
     let mut config = Config::new(server.parse().unwrap());
@@ -86,7 +86,7 @@ async fn a_server_with_which_no_connection_comes_about_is_given_up_after_5_secon
     let client = client(&config, Ok).unwrap();
     let asking = client.apiserver_version();
     tokio::pin!(asking);
-    // It is there, and then only the time is to be waited for.
+    // The connection is open, so only the deadline remains to be waited for.
     let accepted = tokio::select! {
         accepted = listener.accept() => accepted.unwrap(),
         answer = &mut asking => panic!("answered without a connection: {answer:?}"),

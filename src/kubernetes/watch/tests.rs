@@ -12,8 +12,8 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::kubernetes::relist::{Fresh, Relist};
 
-type Told = watcher::Result<Event<ConfigMap>>;
-type Teller = mpsc::UnboundedSender<Told>;
+type WatchItem = watcher::Result<Event<ConfigMap>>;
+type WatchSender = mpsc::UnboundedSender<WatchItem>;
 
 fn object(name: &str, revision: u64) -> ConfigMap {
     ConfigMap {
@@ -26,12 +26,12 @@ fn object(name: &str, revision: u64) -> ConfigMap {
     }
 }
 
-/// What the sink has come to: names and revisions, and everything that it was told.
+/// The state of the sink: names and revisions, and everything that it received.
 #[derive(Default)]
 struct Sink {
     known: BTreeMap<String, u64>,
-    told: Vec<String>,
-    /// When the list was asked for that an object was last found in.
+    seen: Vec<String>,
+    /// When the list with the last found object was requested.
     asked: Option<Instant>,
 }
 
@@ -43,30 +43,30 @@ impl Sink {
         match seen {
             Seen::Found(object, _) | Seen::Applied(object) => {
                 let (name, revision) = (object.name_any(), revision(&object).unwrap());
-                self.told.push(format!("{name}@{revision}"));
+                self.seen.push(format!("{name}@{revision}"));
                 usize::from(self.known.insert(name, revision) != Some(revision))
             }
             Seen::Deleted(object) => {
-                self.told.push(format!("-{}", object.name_any()));
+                self.seen.push(format!("-{}", object.name_any()));
                 usize::from(self.known.remove(&object.name_any()).is_some())
             }
             Seen::Listed(names) => {
-                self.told.push("listed".to_owned());
+                self.seen.push("listed".to_owned());
                 let before = self.known.len();
                 self.known.retain(|name, _| names.contains(name));
                 before - self.known.len()
             }
             Seen::Failing(diagnosis) => {
-                self.told.push(format!("failing: {}", diagnosis.what));
+                self.seen.push(format!("failing: {}", diagnosis.what));
                 0
             }
         }
     }
 }
 
-/// A watch that runs on what the test tells.
+/// A watch with events from the test.
 struct Bench {
-    watches: mpsc::UnboundedReceiver<Teller>,
+    watches: mpsc::UnboundedReceiver<WatchSender>,
     sink: Arc<Mutex<Sink>>,
     relist: Arc<Relist>,
 }
@@ -76,11 +76,11 @@ impl Bench {
         let (began, watches) = mpsc::unbounded_channel();
         let sink = Arc::new(Mutex::new(Sink::default()));
         let relist = Arc::new(Relist::default());
-        let start = move || -> BoxStream<'static, Told> {
-            let (teller, told) = mpsc::unbounded_channel();
-            began.send(teller).unwrap();
-            futures::stream::unfold(told, async |mut told| {
-                told.recv().await.map(|event| (event, told))
+        let start = move || -> BoxStream<'static, WatchItem> {
+            let (sender, events) = mpsc::unbounded_channel();
+            began.send(sender).unwrap();
+            futures::stream::unfold(events, async |mut events| {
+                events.recv().await.map(|event| (event, events))
             })
             .boxed()
         };
@@ -103,20 +103,20 @@ impl Bench {
         }
     }
 
-    /// The next watch that is begun.
-    async fn watch(&mut self) -> Teller {
+    /// The next watch that is started.
+    async fn watch(&mut self) -> WatchSender {
         self.watches.recv().await.unwrap()
     }
 
-    /// The next watch, after a list of these.
-    async fn listed(&mut self, objects: &[(&str, u64)]) -> Teller {
+    /// The next watch, after it has listed these objects.
+    async fn listed(&mut self, objects: &[(&str, u64)]) -> WatchSender {
         let watch = self.watch().await;
         list(&watch, objects);
         settle().await;
         watch
     }
 
-    /// Asks for a fresh list; the answer comes when it is complete.
+    /// Requests a fresh list; the task ends when the list is complete.
     async fn ask(&self) -> tokio::task::JoinHandle<Fresh> {
         let relist = Arc::clone(&self.relist);
         let asked = tokio::spawn(async move { relist.ask(Duration::from_mins(1)).await });
@@ -129,12 +129,12 @@ impl Bench {
         sink.known.clone().into_iter().collect()
     }
 
-    fn told(&self) -> Vec<String> {
-        std::mem::take(&mut self.sink.lock().unwrap().told)
+    fn seen(&self) -> Vec<String> {
+        std::mem::take(&mut self.sink.lock().unwrap().seen)
     }
 }
 
-fn list(watch: &Teller, objects: &[(&str, u64)]) {
+fn list(watch: &WatchSender, objects: &[(&str, u64)]) {
     watch.send(Ok(Event::Init)).unwrap();
     for (name, revision) in objects {
         let object = object(name, *revision);
@@ -143,19 +143,19 @@ fn list(watch: &Teller, objects: &[(&str, u64)]) {
     watch.send(Ok(Event::InitDone)).unwrap();
 }
 
-fn apply(watch: &Teller, name: &str, revision: u64) {
+fn apply(watch: &WatchSender, name: &str, revision: u64) {
     watch
         .send(Ok(Event::Apply(object(name, revision))))
         .unwrap();
 }
 
-fn delete(watch: &Teller, name: &str, revision: u64) {
+fn delete(watch: &WatchSender, name: &str, revision: u64) {
     watch
         .send(Ok(Event::Delete(object(name, revision))))
         .unwrap();
 }
 
-/// Lets the watch take in what it was told.
+/// Lets the watch process its events.
 async fn settle() {
     for _ in 0..50 {
         tokio::task::yield_now().await;
@@ -177,7 +177,7 @@ fn named(objects: &[(&str, u64)]) -> Vec<(String, u64)> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_fresh_list_finds_what_a_deaf_watch_has_missed_and_takes_over() {
+async fn a_fresh_list_finds_the_events_that_a_watch_has_missed_and_takes_over() {
     let mut bench = Bench::start();
     let _deaf = bench.listed(&[("a", 1), ("b", 2), ("gone", 3)]).await;
     let asked = bench.ask().await;
@@ -194,7 +194,7 @@ async fn a_fresh_list_finds_what_a_deaf_watch_has_missed_and_takes_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_old_watch_tells_within_a_second_was_late_and_not_missed() {
+async fn an_event_within_the_grace_period_was_late_and_not_missed() {
     let mut bench = Bench::start();
     let old = bench.listed(&[("a", 1), ("gone", 2)]).await;
     let asked = bench.ask().await;
@@ -207,7 +207,7 @@ async fn what_the_old_watch_tells_within_a_second_was_late_and_not_missed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_old_watch_goes_on_telling_while_the_list_is_made() {
+async fn the_old_watch_reports_events_while_the_list_is_made() {
     let mut bench = Bench::start();
     let old = bench.listed(&[("a", 1)]).await;
     let asked = bench.ask().await;
@@ -231,7 +231,7 @@ async fn the_old_watch_goes_on_telling_while_the_list_is_made() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_created_or_deleted_while_the_list_is_made_stays_so() {
+async fn objects_created_or_deleted_while_the_list_is_made_stay_so() {
     let mut bench = Bench::start();
     let old = bench.listed(&[("a", 1), ("b", 2)]).await;
     let asked = bench.ask().await;
@@ -242,31 +242,31 @@ async fn what_was_created_or_deleted_while_the_list_is_made_stays_so() {
     list(&fresh, &[("a", 1), ("b", 2)]);
     settle().await;
     assert_eq!(bench.known(), named(&[("a", 1), ("new", 7)]));
-    // The fresh watch began before both, and tells them again.
+    // The new watch began before both events, and reports them again.
     apply(&fresh, "new", 7);
     delete(&fresh, "b", 8);
-    bench.told();
+    bench.seen();
     assert_eq!(asked.await.unwrap(), missed(0));
     assert_eq!(bench.known(), named(&[("a", 1), ("new", 7)]));
-    assert_eq!(bench.told(), ["listed"], "nothing is told twice");
+    assert_eq!(bench.seen(), ["listed"], "nothing is reported twice");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_fresh_list_that_fails_is_an_answer_and_the_old_watch_stays() {
+async fn a_fresh_list_that_fails_is_answered_with_the_error_and_the_old_watch_stays() {
     let mut bench = Bench::start();
     let old = bench.listed(&[("a", 1)]).await;
     let asked = bench.ask().await;
     let fresh = bench.watch().await;
     fresh.send(Ok(Event::Init)).unwrap();
     fresh.send(Err(watcher::Error::NoResourceVersion)).unwrap();
-    let refused = asked.await.unwrap().unlisted.remove("configmaps").unwrap();
-    assert!(refused.to_string().contains("configmaps"), "{refused}");
+    let unlisted = asked.await.unwrap().unlisted.remove("configmaps").unwrap();
+    assert!(unlisted.to_string().contains("configmaps"), "{unlisted}");
     apply(&old, "a", 2);
     settle().await;
     assert_eq!(bench.known(), named(&[("a", 2)]));
     let asked = bench.ask().await;
     let _next = bench.listed(&[("a", 2)]).await;
-    assert_eq!(asked.await.unwrap(), missed(0), "it can be asked again");
+    assert_eq!(asked.await.unwrap(), missed(0), "a new request works");
 }
 
 #[tokio::test(start_paused = true)]
@@ -278,11 +278,11 @@ async fn a_request_during_the_first_list_or_a_failure_is_answered_by_the_next_li
     first.send(Err(watcher::Error::NoResourceVersion)).unwrap();
     let _second = bench.listed(&[("a", 1)]).await;
     assert_eq!(asked.await.unwrap(), missed(0));
-    assert!(bench.told()[0].starts_with("failing"));
+    assert!(bench.seen()[0].starts_with("failing"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_old_watch_that_fails_while_another_takes_over_begins_anew_and_answers() {
+async fn an_old_watch_that_fails_during_a_takeover_relists_and_answers() {
     let mut bench = Bench::start();
     let old = bench.listed(&[("a", 1)]).await;
     let asked = bench.ask().await;
@@ -297,18 +297,18 @@ async fn a_watch_that_goes_back_in_time_is_replaced_by_a_fresh_list() {
     let mut bench = Bench::start();
     let watch = bench.listed(&[("a", 1_000)]).await;
     apply(&watch, "a", 1_001);
-    // As after etcd was restored from a backup behind a connection that stayed.
+    // As after a restore of etcd from a backup, with the connection still open.
     apply(&watch, "b", 7);
     let again = bench.listed(&[("a", 3), ("b", 7)]).await;
     assert_eq!(bench.known(), named(&[("a", 3), ("b", 7)]));
     apply(&again, "a", 8);
     settle().await;
     assert_eq!(bench.known(), named(&[("a", 8), ("b", 7)]));
-    assert!(!bench.told().iter().any(|told| told.contains("failing")));
+    assert!(!bench.seen().iter().any(|seen| seen.contains("failing")));
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_in_a_list_comes_with_the_moment_before_it_was_asked_for() {
+async fn listed_objects_come_with_the_time_before_the_request_of_the_list() {
     let mut bench = Bench::start();
     tokio::time::advance(Duration::from_secs(5)).await;
     let asked = |bench: &Bench| bench.sink.lock().unwrap().asked.unwrap();
@@ -326,7 +326,7 @@ async fn what_is_in_a_list_comes_with_the_moment_before_it_was_asked_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_kind_that_fails_for_ten_seconds_says_so_to_whoever_waits_for_a_list() {
+async fn a_kind_that_fails_for_ten_seconds_answers_waiting_requests_with_the_error() {
     let mut bench = Bench::start();
     let begin = Instant::now();
     let asked = bench.ask().await;
@@ -346,7 +346,7 @@ async fn a_kind_that_fails_for_ten_seconds_says_so_to_whoever_waits_for_a_list()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_kind_that_never_answers_is_named_and_the_others_count() {
+async fn a_kind_that_never_answers_is_reported_and_the_others_count() {
     let bench = Bench::start();
     let mut other = bench.relist.listener("other", false);
     tokio::spawn(async move { other.asked().await.answer(Ok(2)) });
@@ -358,7 +358,7 @@ async fn a_kind_that_never_answers_is_named_and_the_others_count() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_an_event_that_cannot_be_read_comes_a_fresh_list() {
+async fn an_event_that_cannot_be_parsed_causes_a_fresh_list() {
     let mut bench = Bench::start();
     let watch = bench.listed(&[("a", 1)]).await;
     let error = serde_json::from_str::<ConfigMap>("{").unwrap_err();
@@ -368,6 +368,6 @@ async fn after_an_event_that_cannot_be_read_comes_a_fresh_list() {
     assert_eq!(
         bench.known(),
         named(&[("a", 2)]),
-        "what it said is in the list"
+        "the list has the contents of the event"
     );
 }

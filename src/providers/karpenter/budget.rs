@@ -1,7 +1,7 @@
-//! Disruption budgets of NodePools: when drifted nodes are not replaced at all.
+//! Disruption budgets of NodePools: when no drifted node may be replaced.
 //!
-//! A budget is active always, or for a while after each time of its schedule, which is a crontab in UTC. The most
-//! restrictive active one counts, so one of zero nodes for drift pauses the pool.
+//! A budget is always active, or for a duration after each time of its schedule, a crontab in UTC. The most
+//! restrictive active budget counts, so a budget of zero nodes for drift pauses the pool.
 
 use cronexpr::{Crontab, MakeTimestamp};
 use jiff::{SignedDuration, Timestamp};
@@ -13,24 +13,24 @@ use serde::Deserialize;
 pub struct Budget {
     /// A number, or a share with `%`.
     pub nodes: String,
-    /// For what it counts; for everything when there is none.
+    /// The reasons it applies to; all when `None`.
     pub reasons: Option<Vec<String>>,
-    /// When it begins to be active; always active without.
+    /// When it becomes active; always active when `None`.
     pub schedule: Option<String>,
-    /// For how long.
+    /// How long it is active.
     pub duration: Option<String>,
 }
 
-/// Whether budgets allow nothing at a moment, and when that may change.
+/// Whether budgets block all replacements, and when that may change.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Blocked {
-    /// No drifted node is replaced now.
+    /// No drifted node may be replaced now.
     pub is_blocked: bool,
-    /// When it is to be looked at again, if time changes it.
+    /// When to check again, if the result depends on the time.
     pub again_at: Option<Timestamp>,
 }
 
-/// Whether these budgets let no drifted node be replaced now.
+/// Whether these budgets block the replacement of drifted nodes now.
 #[must_use]
 pub fn blocked(budgets: &[Budget], now: Timestamp) -> Blocked {
     let mut blocked = Blocked::default();
@@ -52,7 +52,7 @@ impl Budget {
         is_for_drift && matches!(self.nodes.trim(), "0" | "0%")
     }
 
-    /// Whether it is active, and when that changes. One that cannot be understood allows nothing, as in Karpenter.
+    /// Whether it is active, and when that changes. An invalid schedule blocks everything, as in Karpenter.
     fn is_active(&self, now: Timestamp) -> (bool, Option<Timestamp>) {
         let Some(schedule) = &self.schedule else {
             return (true, None);
@@ -72,7 +72,7 @@ impl Budget {
     }
 }
 
-/// Names for schedules, as crontabs.
+/// Named schedules and their crontabs.
 const NAMED: [(&str, &str); 7] = [
     ("@annually", "0 0 1 1 *"),
     ("@yearly", "0 0 1 1 *"),
@@ -91,7 +91,7 @@ fn crontab(schedule: &str) -> Option<Crontab> {
     cronexpr::parse_crontab(&format!("{fields} UTC")).ok()
 }
 
-/// The next time of the schedule after a moment.
+/// The next time of the schedule after `after`.
 fn next(crontab: &Crontab, after: Timestamp) -> Option<Timestamp> {
     Some(crontab.find_next(MakeTimestamp(after)).ok()?.timestamp())
 }
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_budget_of_nothing_for_drift_or_for_everything_blocks() {
+    fn a_budget_of_zero_nodes_for_drift_or_all_reasons_blocks() {
         let now = "2026-11-30T12:00:00Z";
         for (nodes, reasons, expected) in [
             ("0", &[][..], true),
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn when_it_begins_and_ends_is_known_before() {
+    fn the_next_change_of_a_scheduled_budget_is_known() {
         let office = [budget("0", Some(("0 9 * * *", "8h")), &[])];
         let again = |now: &str| blocked(&office, at(now)).again_at.unwrap().to_string();
         assert_eq!(again("2026-11-30T08:00:00Z"), "2026-11-30T09:00:00Z");
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_schedule_that_cannot_be_understood_allows_nothing() {
+    fn an_invalid_schedule_blocks() {
         for (schedule, duration) in [("whenever", "8h"), ("0 9 * * *", "long"), ("", "")] {
             let budget = budget("0", Some((schedule, duration)), &[]);
             assert!(is_blocked(budget, "2026-11-30T12:00:00Z"), "{schedule}");

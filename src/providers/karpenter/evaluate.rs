@@ -1,4 +1,4 @@
-//! How far the replacement of a node is.
+//! Evaluates the replacement of a node.
 
 use jiff::Timestamp;
 
@@ -13,7 +13,7 @@ use crate::domain::state::{Desired, Evaluation, Finding};
 use crate::domain::version::{self, Version};
 use crate::providers::Subject;
 
-/// Where the node is, and why.
+/// The step of a node, and why.
 struct Step {
     phase: Phase,
     kind: Option<UpdateKind>,
@@ -39,12 +39,12 @@ impl Step {
     }
 }
 
-/// What decides, side by side.
+/// The inputs of the evaluation.
 struct Context<'a> {
     node: &'a KarpenterNode,
     claim: &'a NodeClaim,
     pool: Option<&'a NodePool>,
-    /// The version that a replacement gets, as far as that can be told.
+    /// The version of a replacement, if known.
     target: Option<Desired>,
     version: Option<&'a str>,
     now: Timestamp,
@@ -78,7 +78,7 @@ pub(super) fn evaluate(node: &Subject<'_>, view: &View<'_>) -> Result<Evaluation
             let step = Step::new(Phase::Unknown, None, "NodeClaimConflict", message);
             (step, None)
         }
-        // What the node itself shows remains.
+        // Without NodeClaims, the evidence on the node remains.
         Err(error) => match without_source(node, shown, &error) {
             Some(step) => (step, None),
             None => return Err(error),
@@ -107,7 +107,7 @@ pub(super) fn evaluate(node: &Subject<'_>, view: &View<'_>) -> Result<Evaluation
     })
 }
 
-/// What an outdated node is to become; of one that is as it is to be, nothing that it is behind.
+/// The desired version. A current node has none that is newer than its own.
 fn desired(
     step: &Step,
     target: Option<Desired>,
@@ -120,7 +120,7 @@ fn desired(
     (is_outdated || is_current).then_some(found)
 }
 
-/// The taint of Karpenter is its cordon.
+/// Karpenter cordons a node with its own taint.
 fn disrupted(node: &KarpenterNode) -> Option<Finding> {
     node.is_disrupted.then(|| {
         Finding::new(
@@ -170,7 +170,7 @@ fn without_claim(node: &Subject<'_>) -> Step {
     }
 }
 
-/// Without NodeClaims only that Karpenter disrupts the node is known, and not why.
+/// Without NodeClaims it is known that Karpenter disrupts the node, but not why.
 fn without_source(node: &Subject<'_>, shown: &KarpenterNode, error: &Unavailable) -> Option<Step> {
     let (phase, reason, what) = if node.facts.deleting {
         (Phase::Draining, "Deleting", "Karpenter removes the node")
@@ -190,7 +190,7 @@ fn without_source(node: &Subject<'_>, shown: &KarpenterNode, error: &Unavailable
 }
 
 impl Context<'_> {
-    /// The first that holds.
+    /// The first step that applies.
     fn step(&self, bound: &dyn Fn() -> Option<Desired>) -> Step {
         let conditions = &self.claim.conditions;
         let is_true = |signal: &Option<Signal>| Signal::is_true(signal.as_ref());
@@ -219,7 +219,7 @@ impl Context<'_> {
         }
     }
 
-    /// Drifted, and not being replaced yet.
+    /// The node has drifted and is not being replaced yet.
     fn waiting(&self, bound: &dyn Fn() -> Option<Desired>) -> Step {
         let kind = Some(self.kind(bound));
         let drift = self.drift();
@@ -265,7 +265,7 @@ impl Context<'_> {
             None if self.is_repair() => {
                 return self.removal("Karpenter repairs the node by removing it", bound);
             }
-            // Somebody has deleted it, or the machine goes: what comes in its place is not outdated.
+            // It was deleted by a user, or the machine is gone: the replacement is not outdated.
             None if is_drifted => self.kind(bound),
             None => return self.removal("The NodeClaim of the node is being deleted", bound),
         };
@@ -299,7 +299,7 @@ impl Context<'_> {
         }
     }
 
-    /// The node goes, and that is no update.
+    /// The node is removed, and that is no update.
     fn removal(&self, what: &str, bound: &dyn Fn() -> Option<Desired>) -> Step {
         let message = format!("{what}; this is no update");
         if Signal::is_true(self.claim.conditions.drifted.as_ref()) {
@@ -314,7 +314,7 @@ impl Context<'_> {
         }
     }
 
-    /// Karpenter deletes a NodeClaim when its time has come, whatever else is said of it.
+    /// Karpenter deletes an expired NodeClaim, whatever its other conditions are.
     fn is_expired(&self) -> bool {
         let end = self
             .claim
@@ -325,14 +325,14 @@ impl Context<'_> {
             .is_some_and(|(end, deleting)| deleting >= end)
     }
 
-    /// A node that is repaired has a deadline that is over at once, without a grace period that would set one.
+    /// The deadline of a node that is repaired expires at once, without a grace period that would set one.
     fn is_repair(&self) -> bool {
         let times = self.claim.deadline.zip(self.claim.deleting);
         !self.claim.has_grace_period
             && times.is_some_and(|(deadline, deleting)| deadline <= deleting)
     }
 
-    /// What Karpenter says has drifted.
+    /// The reason of the drift that Karpenter reports.
     fn drift(&self) -> &str {
         let drifted = self.claim.conditions.drifted.as_ref();
         match drifted.map(|signal| &*signal.reason) {

@@ -1,11 +1,11 @@
-//! What Karpenter shows on a Node.
+//! What Karpenter writes on a Node.
 
 use crate::domain::node::NodeObject;
 
-/// What Karpenter shows on a Node.
+/// What Karpenter writes on a Node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KarpenterNode {
-    /// `spec.providerID`, by which the NodeClaim is found; empty when there is none.
+    /// `spec.providerID`, the key of the NodeClaim; empty when there is none.
     pub provider_id: Box<str>,
     /// The NodeClaim that owns the Node.
     pub owner: Option<Box<str>>,
@@ -21,7 +21,7 @@ pub struct KarpenterNode {
 pub(super) const DO_NOT_DISRUPT: (&str, &str) = ("karpenter.sh/do-not-disrupt", "true");
 
 impl KarpenterNode {
-    /// What is there, if it is a node of Karpenter.
+    /// Reads the Node; `None` when Karpenter does not manage it.
     #[must_use]
     pub fn of(node: &NodeObject) -> Option<Self> {
         let mut owners = node.owners.iter();

@@ -1,4 +1,4 @@
-//! The kinds of Karpenter, cut down to what matters.
+//! The kinds of Karpenter, with the fields that matter.
 
 use std::sync::Arc;
 
@@ -14,12 +14,12 @@ use crate::domain::text;
 
 /// API group of NodePools and NodeClaims.
 pub const GROUP: &str = "karpenter.sh";
-/// Under what a NodeClaim, and a Node, is found: the machine.
+/// Index of NodeClaims and Nodes by their machine.
 pub const PROVIDER_ID: &str = "providerID";
-/// Longest version, and longest name of anything else, that is kept.
+/// Longest version or name that is stored.
 const NAME_LIMIT: usize = 253;
 
-/// A NodeClaim: one machine, from the request for it to its end.
+/// A NodeClaim: one machine, from its request to its termination.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeClaim {
     /// `status.providerID`; empty before the machine is launched.
@@ -34,7 +34,7 @@ pub struct NodeClaim {
     pub expire_after: Option<SignedDuration>,
     /// `spec.terminationGracePeriod` is set.
     pub has_grace_period: bool,
-    /// Until when its pods may take, at most.
+    /// Deadline for the eviction of its pods.
     pub deadline: Option<Timestamp>,
     /// The annotation that keeps Karpenter from disrupting it.
     pub do_not_disrupt: bool,
@@ -49,7 +49,7 @@ pub struct ClaimConditions {
     pub registered: Option<Signal>,
     /// The Node takes pods.
     pub initialized: Option<Signal>,
-    /// The node is not as its NodePool or node class wants it; there while that is so.
+    /// The node differs from its NodePool or node class; present only while it does.
     pub drifted: Option<Signal>,
     /// Karpenter is disrupting the node, and why.
     pub disruption_reason: Option<Signal>,
@@ -71,14 +71,14 @@ pub struct Signal {
 }
 
 impl Signal {
-    /// Whether the condition is there and True.
+    /// Whether the condition exists and is True.
     #[must_use]
     pub fn is_true(signal: Option<&Self>) -> bool {
         signal.is_some_and(|signal| signal.status == ConditionStatus::True)
     }
 }
 
-/// Which node class the machine was made by.
+/// The node class of the machine.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct NodeClassRef {
     /// Its kind, as `EC2NodeClass`.
@@ -157,7 +157,7 @@ impl Fact for NodeClaim {
             created: meta.created(),
             deleting: moment(meta.deletion_timestamp.as_deref()),
             node_class: claim.spec.node_class_ref,
-            // "Never" is no duration.
+            // "Never" cannot be parsed as a duration.
             expire_after: claim.spec.expire_after.and_then(|text| text.parse().ok()),
             has_grace_period: claim.spec.termination_grace_period.is_some(),
             deadline: moment(deadline),
@@ -210,14 +210,14 @@ pub struct NodePool {
     pub uid: Arc<str>,
     /// How many of its nodes may be disrupted at once, and when.
     pub budgets: Vec<Budget>,
-    /// What its machines are made by.
+    /// The node class of its machines.
     pub node_class: Option<NodeClassRef>,
-    /// What keeps it from making machines, one line each.
+    /// Why it cannot create machines, one line each.
     pub problems: Vec<Box<str>>,
 }
 
 impl NodePool {
-    /// What owns the insight of the pool.
+    /// The owner of the pool's insight.
     #[must_use]
     pub fn owner(&self) -> Owner {
         Owner {
@@ -287,7 +287,7 @@ impl Fact for NodePool {
     }
 }
 
-/// Without its node class, or where none of its machines joins, a NodePool replaces nothing.
+/// A NodePool replaces nothing while its node class is not ready, or while its machines do not join.
 fn problem(condition: &RawCondition) -> Option<Box<str>> {
     let is_about_that = ["NodeClassReady", "NodeRegistrationHealthy"];
     if !is_about_that.contains(&condition.type_.as_str())
@@ -304,10 +304,10 @@ fn problem(condition: &RawCondition) -> Option<Box<str>> {
     })
 }
 
-/// A node class of AKS, once it says a version.
+/// A node class of AKS, once it has a version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AksNodeClass {
-    /// The version of Kubernetes that its nodes get, with a leading `v` as kubelets report it.
+    /// The Kubernetes version of its nodes, with a leading `v` as kubelets report it.
     pub version: Arc<str>,
 }
 

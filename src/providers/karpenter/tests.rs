@@ -1,4 +1,4 @@
-//! Karpenter, one test a rule.
+//! One test for each rule of Karpenter.
 
 use serde_json::{Value, json};
 
@@ -28,7 +28,7 @@ fn parsed<F: Fact>(object: &Value) -> F {
     }
 }
 
-/// A NodeClaim whose node has joined, with further conditions: type, status and reason.
+/// A NodeClaim whose node has joined, with more conditions: type, status and reason.
 fn claim(conditions: &[(&str, &str, &str)]) -> Value {
     let joined = [("Registered", "True", ""), ("Initialized", "True", "")];
     let conditions: Vec<Value> = joined
@@ -49,7 +49,7 @@ fn claim(conditions: &[(&str, &str, &str)]) -> Value {
     })
 }
 
-/// The same, being deleted since a moment in its life.
+/// The same, being deleted.
 fn deleting(mut claim: Value) -> Value {
     claim["metadata"]["deletionTimestamp"] = "2026-11-20T00:00:00Z".into();
     claim
@@ -71,7 +71,7 @@ fn joined() -> NodeBuilder {
     shown(|_| {})
 }
 
-/// The same, with something else that Karpenter shows on it.
+/// The same, with changed evidence.
 fn shown(change: impl FnOnce(&mut KarpenterNode)) -> NodeBuilder {
     node("ip-10-0-1-7")
         .label(NODE_POOL_LABEL, "default")
@@ -82,7 +82,7 @@ fn shown(change: impl FnOnce(&mut KarpenterNode)) -> NodeBuilder {
         })
 }
 
-/// A cluster with these claims and this pool, all of whose kinds can be read.
+/// A cluster with these claims and this pool, in which all kinds can be read.
 struct Cluster {
     table: FactTable,
     providers: Providers,
@@ -92,7 +92,7 @@ impl Cluster {
     fn new(claims: &[Value], pool: &Value) -> Self {
         let providers = Providers::standard(&Options::default()).unwrap();
         let mut table = FactTable::new(providers.kinds());
-        // OpenShift is not there.
+        // OpenShift is not served.
         for (place, kind) in providers.kinds().iter().enumerate() {
             if kind.spec.group.ends_with("openshift.io") {
                 table.facts.set_availability(place, Availability::NotServed);
@@ -137,20 +137,20 @@ const DRIFTED: (&str, &str, &str) = ("Drifted", "True", "AMIDrift");
 const BECAUSE_OF_DRIFT: (&str, &str, &str) = ("DisruptionReason", "True", "Drifted");
 
 #[test]
-fn a_node_that_has_not_drifted_is_completed_and_wants_nothing_that_it_is_behind() {
+fn a_node_that_has_not_drifted_is_completed_without_a_newer_desired_version() {
     let state = state(joined(), &claim(&[]));
     assert_eq!((state.phase, state.kind), (Phase::Completed, None));
     assert_eq!(state.provider, Karpenter::NAME);
     assert_eq!(state.pool_name().as_deref(), Some("default.nodepool"));
-    // It is a minor version behind the API server, and its image is pinned: nobody wants that changed.
+    // It is a minor version behind the API server, but its image is pinned: no newer version is desired.
     assert_eq!(state.desired, None);
 }
 
 #[test]
-fn a_drifted_node_is_pending_and_the_reason_of_the_drift_says_what_changes() {
+fn a_drifted_node_is_pending_and_the_drift_reason_decides_the_kind() {
     for (reason, kind) in [
         ("K8sVersionDrift", UpdateKind::Version),
-        // Image of a newer minor version, as the API server has it.
+        // Image of a newer minor version, that of the API server.
         ("AMIDrift", UpdateKind::Version),
         ("NodePoolDrifted", UpdateKind::Configuration),
         ("RequirementsDrifted", UpdateKind::Configuration),
@@ -181,7 +181,7 @@ fn a_condition_that_is_not_true_is_no_drift() {
 }
 
 #[test]
-fn a_node_that_waits_for_its_replacement_is_updating_and_takes_no_new_pods() {
+fn a_node_that_waits_for_its_replacement_is_updating_and_unavailable() {
     let claim = claim(&[DRIFTED, BECAUSE_OF_DRIFT]);
     let state = state(shown(|node| node.is_disrupted = true), &claim);
     assert_eq!(
@@ -193,7 +193,7 @@ fn a_node_that_waits_for_its_replacement_is_updating_and_takes_no_new_pods() {
 }
 
 #[test]
-fn the_taint_alone_is_left_over_and_begins_nothing() {
+fn the_taint_alone_starts_no_update() {
     let claim = claim(&[DRIFTED]);
     assert_eq!(
         seen(shown(|node| node.is_disrupted = true), &claim).0,
@@ -202,7 +202,7 @@ fn the_taint_alone_is_left_over_and_begins_nothing() {
 }
 
 #[test]
-fn the_end_of_a_node_that_is_replaced_goes_through_its_steps() {
+fn the_termination_of_a_replaced_node_passes_every_step() {
     let drained = ("Drained", "True", "Drained");
     let detaching = ("VolumesDetached", "Unknown", "AwaitingVolumeDetachment");
     let detached = ("VolumesDetached", "True", "VolumesDetached");
@@ -237,7 +237,7 @@ fn the_end_of_a_node_that_is_replaced_goes_through_its_steps() {
 }
 
 #[test]
-fn a_drain_says_whether_it_has_a_time_limit() {
+fn the_message_of_a_drain_has_its_time_limit() {
     let drifted = claim(&[DRIFTED, BECAUSE_OF_DRIFT]);
     let message = state(joined(), &deleting(drifted.clone())).updating.message;
     assert!(message.contains("no time limit"), "{message}");
@@ -250,7 +250,7 @@ fn a_drain_says_whether_it_has_a_time_limit() {
 }
 
 #[test]
-fn consolidation_is_no_update_and_of_a_drifted_node_the_reason_decides() {
+fn consolidation_is_no_update_and_a_drifted_node_stays_pending() {
     for reason in ["Empty", "Underutilized"] {
         let consolidated = ("DisruptionReason", "True", reason);
         for claim in [claim(&[consolidated]), deleting(claim(&[consolidated]))] {
@@ -265,7 +265,7 @@ fn consolidation_is_no_update_and_of_a_drifted_node_the_reason_decides() {
                 message.contains(reason) && message.contains("no update"),
                 "{message}"
             );
-            // An outdated node stays outdated until it is gone.
+            // An outdated node stays outdated until it is deleted.
             let mut drifted = claim;
             let conditions = drifted["status"]["conditions"].as_array_mut().unwrap();
             conditions.push(json!({"type": "Drifted", "status": "True", "reason": "AMIDrift"}));
@@ -275,7 +275,7 @@ fn consolidation_is_no_update_and_of_a_drifted_node_the_reason_decides() {
 }
 
 #[test]
-fn a_node_that_expires_is_replaced_and_one_that_somebody_deletes_is_not() {
+fn an_expired_node_is_replaced_and_a_node_deleted_by_a_user_is_not() {
     let mut expired = deleting(claim(&[]));
     expired["spec"]["expireAfter"] = "1h".into();
     let (phase, kind, _) = seen(joined(), &expired);
@@ -289,7 +289,7 @@ fn a_node_that_expires_is_replaced_and_one_that_somebody_deletes_is_not() {
         let (phase, kind, _) = seen(joined(), &deleted);
         assert_eq!((phase, kind), (Phase::Completed, None), "{never}");
     }
-    // A drifted one that somebody deletes is replaced by one that has not drifted.
+    // A drifted node that a user deletes is replaced by a current one.
     assert_eq!(
         seen(joined(), &deleting(claim(&[DRIFTED]))).0,
         Phase::Draining
@@ -297,7 +297,7 @@ fn a_node_that_expires_is_replaced_and_one_that_somebody_deletes_is_not() {
 }
 
 #[test]
-fn a_node_that_is_repaired_is_not_updated() {
+fn a_repaired_node_is_not_being_updated() {
     let mut repaired = deleting(claim(&[]));
     repaired["metadata"]["annotations"] =
         json!({"karpenter.sh/nodeclaim-termination-timestamp": "2026-11-20T00:00:00Z"});
@@ -311,7 +311,7 @@ fn a_node_that_is_repaired_is_not_updated() {
 }
 
 #[test]
-fn a_node_that_is_not_initialized_is_joining_and_not_counted_as_updated() {
+fn a_node_that_is_not_initialized_is_joining_and_not_updated() {
     for condition in ["Registered", "Initialized"] {
         let mut claim = claim(&[]);
         let conditions = claim["status"]["conditions"].as_array_mut().unwrap();
@@ -326,7 +326,7 @@ fn a_node_that_is_not_initialized_is_joining_and_not_counted_as_updated() {
 }
 
 #[test]
-fn who_must_not_be_disrupted_is_paused_while_it_has_drifted() {
+fn a_drifted_node_with_do_not_disrupt_is_paused() {
     let held = shown(|node| node.do_not_disrupt = true);
     assert_eq!(seen(held.clone(), &claim(&[DRIFTED])).2, "DoNotDisrupt");
     assert_eq!(seen(held.clone(), &claim(&[])).0, Phase::Completed);
@@ -335,14 +335,14 @@ fn who_must_not_be_disrupted_is_paused_while_it_has_drifted() {
     assert_eq!(seen(joined(), &by_claim).0, Phase::Paused);
     by_claim["metadata"]["annotations"] = json!({"karpenter.sh/do-not-disrupt": "yes"});
     assert_eq!(seen(joined(), &by_claim).0, Phase::Pending);
-    // Expiry asks nobody.
+    // Expiry ignores the annotation.
     let mut expired = deleting(claim(&[]));
     expired["spec"]["expireAfter"] = "1h".into();
     assert_eq!(seen(held, &expired).0, Phase::Draining);
 }
 
 #[test]
-fn a_budget_of_nothing_pauses_the_pool_and_its_drifted_nodes() {
+fn a_budget_of_zero_nodes_pauses_the_pool_and_its_drifted_nodes() {
     let mut pool = node_pool();
     pool["spec"]["disruption"]["budgets"] = json!([{"nodes": "0"}, {"nodes": "50%"}]);
     let cluster = Cluster::new(&[claim(&[DRIFTED])], &pool);
@@ -365,7 +365,7 @@ fn a_budget_of_nothing_pauses_the_pool_and_its_drifted_nodes() {
 }
 
 #[test]
-fn a_scheduled_budget_has_its_nodes_evaluated_again_when_it_ends() {
+fn nodes_are_evaluated_again_when_a_scheduled_budget_ends() {
     let mut pool = node_pool();
     pool["spec"]["disruption"]["budgets"] =
         json!([{"nodes": "0", "schedule": "@hourly", "duration": "59m"}]);
@@ -375,7 +375,7 @@ fn a_scheduled_budget_has_its_nodes_evaluated_again_when_it_ends() {
 }
 
 #[test]
-fn what_keeps_a_pool_from_making_machines_is_said_of_its_drifted_nodes() {
+fn problems_of_a_pool_are_reported_on_its_drifted_nodes() {
     let mut pool = node_pool();
     pool["status"]["conditions"] = json!([
         {"type": "NodeClassReady", "status": "False", "message": "no subnets"},
@@ -390,7 +390,7 @@ fn what_keeps_a_pool_from_making_machines_is_said_of_its_drifted_nodes() {
 }
 
 #[test]
-fn the_node_class_of_aks_says_the_version() {
+fn the_node_class_of_aks_has_the_desired_version() {
     let mut claim = claim(&[("Drifted", "True", "K8sVersionDrift")]);
     claim["spec"]["nodeClassRef"] = json!({"kind": "AKSNodeClass", "name": "default"});
     let mut cluster = Cluster::new(&[claim], &node_pool());

@@ -1,4 +1,4 @@
-//! Plain Kubernetes, one test a rule.
+//! One test for each rule of plain Kubernetes.
 
 use super::*;
 use crate::domain::fixtures::at;
@@ -18,7 +18,7 @@ fn targeting(version: &str) -> Kubernetes {
     Kubernetes::new(&[], Some(version))
 }
 
-/// The states that follow from what is seen of a node, one after the other, a minute apart.
+/// Successive states of a node, evaluated a minute apart.
 fn history(kubernetes: &Kubernetes, cluster: &ClusterFacts, seen: &[NodeFacts]) -> Vec<NodeState> {
     let mut states: Vec<NodeState> = Vec::new();
     let providers = only(kubernetes.clone());
@@ -30,7 +30,7 @@ fn history(kubernetes: &Kubernetes, cluster: &ClusterFacts, seen: &[NodeFacts]) 
     states
 }
 
-/// What is said of a node that is seen for the first time.
+/// The state of a node that is evaluated for the first time.
 fn first_state(kubernetes: &Kubernetes, node: NodeFacts, cluster: &ClusterFacts) -> NodeState {
     history(kubernetes, cluster, &[node]).remove(0)
 }

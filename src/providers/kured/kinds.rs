@@ -5,39 +5,39 @@ use serde::Deserialize;
 
 use crate::domain::fact::{Fact, KindSpec, Meta, Need, Object, Parsed};
 
-/// The annotation with the lock, unless kured was told another one.
+/// The default annotation of the lock.
 const LOCK: &str = "weave.works/kured-node-lock";
-/// A lock under another key is looked for in annotations of at most this length.
+/// Locks in other annotations are found up to this length.
 const LOCK_LIMIT: usize = 64 * 1024;
 
 /// The DaemonSet of kured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KuredDaemonSet {
-    /// Who holds its lock.
+    /// Its locks.
     pub locks: Vec<Lock>,
 }
 
-/// That a node may be rebooted now.
+/// The lock of a node that may be rebooted now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lock {
     /// Name of the node.
     pub node: Box<str>,
-    /// The node was cordoned before, and stays so.
+    /// The node was cordoned before, and stays cordoned.
     pub was_unschedulable: bool,
-    /// When it was taken.
+    /// When the lock was taken.
     pub created: Option<Timestamp>,
-    /// How long it holds; for ever without.
+    /// How long the lock is valid; without limit if `None`.
     pub ttl: Option<SignedDuration>,
 }
 
 impl Lock {
-    /// When it is over by itself, if it is ever.
+    /// When the lock expires, if ever.
     #[must_use]
     pub fn over_at(&self) -> Option<Timestamp> {
         self.created?.checked_add(self.ttl?).ok()
     }
 
-    /// Whether it is over by itself.
+    /// Whether the lock has expired.
     #[must_use]
     pub fn is_over(&self, now: Timestamp) -> bool {
         self.over_at().is_some_and(|end| end <= now)
@@ -63,7 +63,7 @@ struct RawMetadata {
     unschedulable: Option<bool>,
 }
 
-/// Where several nodes may be rebooted at once.
+/// The annotation when several nodes may be rebooted at once.
 #[derive(Deserialize)]
 struct RawLocks {
     locks: Vec<RawLock>,
@@ -84,7 +84,7 @@ impl From<RawLock> for Lock {
     }
 }
 
-/// The locks that an annotation is; none where it is another thing.
+/// Parses the locks of an annotation; `None` when it has none.
 fn locks(text: &str) -> Option<Vec<Lock>> {
     if let Ok(several) = serde_json::from_str::<RawLocks>(text) {
         return Some(several.locks.into_iter().map(Lock::from).collect());
@@ -93,7 +93,7 @@ fn locks(text: &str) -> Option<Vec<Lock>> {
     Some(vec![one.into()])
 }
 
-/// By the name or the labels that kured is installed with.
+/// Whether name or labels are those of a kured installation.
 fn looks_like_kured(meta: &Meta) -> bool {
     meta.name.contains("kured")
         || ["app.kubernetes.io/name", "name", "app"]
@@ -112,7 +112,7 @@ impl Fact for KuredDaemonSet {
         let meta = object.meta;
         let is_kured = looks_like_kured(meta);
         let by_key = meta.annotation(LOCK).and_then(locks);
-        // The key of the lock can be chosen.
+        // The annotation key of the lock is configurable.
         let by_content = || {
             let annotations = meta.annotations.iter().flatten();
             annotations

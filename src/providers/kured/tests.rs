@@ -1,4 +1,4 @@
-//! kured, one test a rule.
+//! One test for each rule of kured.
 
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ use crate::providers::{Options, Providers};
 
 const NODE: &str = "a";
 
-/// kured's DaemonSet with this lock, as its annotation.
+/// kured's DaemonSet with this lock annotation.
 fn daemon_set(lock: &Value) -> KuredDaemonSet {
     let object = json!({"metadata": {
         "name": "kured", "namespace": "kube-system",
@@ -37,7 +37,7 @@ fn lock(node: &str) -> Value {
     })
 }
 
-/// The node, ready since a moment.
+/// The node, ready since `second`.
 fn ready_since(second: i64) -> NodeBuilder {
     node(NODE)
         .kubelet("v1.36.3")
@@ -54,10 +54,10 @@ fn ready_since(second: i64) -> NodeBuilder {
         })
 }
 
-fn asks(node: NodeBuilder, second: i64) -> NodeBuilder {
+fn requests_reboot(node: NodeBuilder, second: i64) -> NodeBuilder {
     let mut facts = node.build();
     facts.evidence = vec![std::sync::Arc::new(KuredNode {
-        asked: Some(at(second)),
+        requested: Some(at(second)),
     }) as Evidence]
     .into_boxed_slice();
     NodeBuilder::from(facts)
@@ -87,7 +87,7 @@ fn with_lock(node: NodeBuilder) -> NodeState {
 }
 
 #[test]
-fn who_holds_the_lock_is_drained_rebooted_and_uncordoned() {
+fn a_node_with_the_lock_is_drained_rebooted_and_uncordoned() {
     let draining = with_lock(ready_since(-1000).cordoned());
     assert_eq!(
         (draining.phase, draining.kind),
@@ -111,7 +111,7 @@ fn who_holds_the_lock_is_drained_rebooted_and_uncordoned() {
 }
 
 #[test]
-fn that_the_node_was_away_since_the_lock_is_seen_without_a_past() {
+fn a_reboot_since_the_lock_is_detected_without_history() {
     assert_eq!(
         with_lock(ready_since(-50).cordoned()).phase,
         Phase::Updating
@@ -123,7 +123,7 @@ fn that_the_node_was_away_since_the_lock_is_seen_without_a_past() {
 }
 
 #[test]
-fn a_lock_of_another_node_or_one_that_is_over_is_nothing() {
+fn a_lock_of_another_node_or_an_expired_lock_is_ignored() {
     let other = state(ready_since(-1000), Some(daemon_set(&lock("b"))), None);
     assert_eq!(other.phase, Phase::Completed);
     let mut over = lock(NODE);
@@ -141,7 +141,7 @@ fn a_lock_of_another_node_or_one_that_is_over_is_nothing() {
 }
 
 #[test]
-fn several_may_hold_a_lock_at_once() {
+fn several_nodes_may_hold_a_lock() {
     let several = json!({"maxOwners": 2, "locks": [lock("b"), lock(NODE)]});
     assert_eq!(
         state(ready_since(-1000), Some(daemon_set(&several)), None).phase,
@@ -150,9 +150,9 @@ fn several_may_hold_a_lock_at_once() {
 }
 
 #[test]
-fn a_reboot_that_is_in_progress_without_the_lock_waits_in_spite_of_its_name() {
+fn a_reboot_in_progress_without_the_lock_is_waiting() {
     let waiting = state(
-        asks(ready_since(-1000), -10),
+        requests_reboot(ready_since(-1000), -10),
         Some(daemon_set(&lock("b"))),
         None,
     );
@@ -161,9 +161,9 @@ fn a_reboot_that_is_in_progress_without_the_lock_waits_in_spite_of_its_name() {
         (Phase::Pending, Some(UpdateKind::Reboot))
     );
     assert_eq!(waiting.updating.reason, "RebootNeeded");
-    // What it asked before it last became ready it has got.
+    // A request before the node last became ready has been served.
     let stale = state(
-        asks(ready_since(-1000), -2000),
+        requests_reboot(ready_since(-1000), -2000),
         Some(daemon_set(&lock("b"))),
         None,
     );
@@ -171,7 +171,7 @@ fn a_reboot_that_is_in_progress_without_the_lock_waits_in_spite_of_its_name() {
 }
 
 #[test]
-fn without_the_permission_a_node_that_shows_kured_says_so_and_another_one_does_not() {
+fn a_missing_permission_is_reported_only_on_nodes_with_kured_annotations() {
     let providers = Providers::standard(&Options::default()).unwrap();
     let mut facts = crate::domain::facts::Facts::new(providers.kinds());
     let mut kinds = providers.kinds().iter();
@@ -184,9 +184,9 @@ fn without_the_permission_a_node_that_shows_kured_says_so_and_another_one_does_n
         let assignment = providers.assign(&node, &view);
         providers.evaluate(&node, &assignment, None, &view, None, at(0))
     };
-    let asking = evaluated(asks(ready_since(-1000), -10));
+    let requesting = evaluated(requests_reboot(ready_since(-1000), -10));
     assert!(
-        asking
+        requesting
             .updating
             .message
             .contains("daemonsets cannot be read: forbidden")
@@ -196,7 +196,7 @@ fn without_the_permission_a_node_that_shows_kured_says_so_and_another_one_does_n
 }
 
 #[test]
-fn the_daemon_set_of_kured_is_known_by_its_lock_its_name_or_its_labels() {
+fn the_daemon_set_of_kured_is_found_by_its_lock_name_or_labels() {
     let set = |meta: Value| parsed(&json!({"metadata": meta})).map(|set| set.locks.len());
     assert_eq!(set(json!({"name": "kured"})), Some(0));
     let labelled = json!({"name": "reboots", "labels": {"app.kubernetes.io/name": "kured"}});

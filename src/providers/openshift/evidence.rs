@@ -5,16 +5,16 @@ use std::sync::Arc;
 use crate::domain::node::NodeObject;
 use crate::domain::text;
 
-/// Longest annotation that is kept as a name (of a config, an image).
+/// Longest annotation that is stored as a name (of a config, an image).
 const NAME_LIMIT: usize = 512;
 const PREFIX: &str = "machineconfiguration.openshift.io/";
 
-/// What the Machine Config Operator wrote on the node. An empty annotation is one that is not there.
+/// What the Machine Config Operator wrote on the node. An empty annotation counts as absent.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct MachineConfigFacts {
     /// `currentConfig`: the rendered MachineConfig that the node runs.
     pub current_config: Option<Arc<str>>,
-    /// `desiredConfig`: the rendered MachineConfig that the node shall run.
+    /// `desiredConfig`: the desired rendered MachineConfig of the node.
     pub desired_config: Option<Arc<str>>,
     /// `currentImage`, in image mode only.
     pub current_image: Option<Arc<str>>,
@@ -22,14 +22,14 @@ pub struct MachineConfigFacts {
     pub desired_image: Option<Arc<str>>,
     /// `state`.
     pub state: DaemonState,
-    /// `reason`, as it was written.
+    /// `reason`, unchanged.
     pub reason: Option<Box<str>>,
-    /// A drain was asked for and is not done: see [`drain_requested`].
+    /// A drain is requested and not done: see [`drain_requested`].
     pub drain_requested: bool,
 }
 
-/// Whether the Machine Config Operator asked for a drain that is not done yet. The annotations are
-/// `drain-<config>` or `uncordon-<config>`; they are equal once the request is served.
+/// Whether the Machine Config Operator has requested a drain that is not done. The annotations are `drain-<config>`
+/// or `uncordon-<config>`, and equal once the request is served.
 #[must_use]
 pub fn drain_requested(desired: Option<&str>, last_applied: Option<&str>) -> bool {
     let desired = desired.unwrap_or_default();
@@ -49,7 +49,7 @@ pub enum DaemonState {
     Degraded,
     /// The change cannot be made on a running node.
     Unreconcilable,
-    /// Not there, or a state that we do not know.
+    /// Absent, or an unknown state.
     #[default]
     Other,
 }
@@ -68,7 +68,7 @@ impl DaemonState {
         }
     }
 
-    /// Whether the daemon gave up.
+    /// Whether the daemon has given up.
     #[must_use]
     pub fn is_failed(self) -> bool {
         matches!(self, Self::Degraded | Self::Unreconcilable)
@@ -76,7 +76,7 @@ impl DaemonState {
 }
 
 impl MachineConfigFacts {
-    /// What the annotations say, if there are any.
+    /// Reads the annotations; `None` when there are none.
     #[must_use]
     pub fn of(node: &NodeObject) -> Option<Self> {
         let mut facts = Self::default();
@@ -140,12 +140,12 @@ mod tests {
     }
 
     #[test]
-    fn a_node_without_such_annotations_shows_nothing() {
+    fn a_node_without_annotations_has_no_evidence() {
         assert_eq!(MachineConfigFacts::of(&NodeObject::default()), None);
     }
 
     #[test]
-    fn an_empty_annotation_is_one_that_is_not_there() {
+    fn an_empty_annotation_counts_as_absent() {
         for value in ["", " ", "\n"] {
             assert_eq!(annotated("desiredConfig", value).desired_config, None);
             assert_eq!(annotated("reason", value).reason, None, "{value:?}");

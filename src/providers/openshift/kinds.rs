@@ -1,7 +1,6 @@
-//! The kinds of OpenShift that are read, cut down to what matters.
+//! The kinds of OpenShift, with the fields that matter.
 //!
-//! MachineConfigs are read as metadata only: a body is up to 186 KB, and the release version that is
-//! wanted from it is an annotation.
+//! MachineConfigs are read as metadata only: a body has up to 186 KB, and the release version is an annotation.
 
 use std::sync::Arc;
 
@@ -20,28 +19,28 @@ const GROUP: &str = "machineconfiguration.openshift.io";
 const MACHINE_CONFIG_POOLS: &str = "machineconfigpools";
 /// The one ClusterVersion of a cluster.
 pub const CLUSTER_VERSION_NAME: &str = "version";
-/// Annotation of a rendered MachineConfig that says the release it belongs to.
+/// Annotation of a rendered MachineConfig with its release.
 const RELEASE_VERSION: &str = "machineconfiguration.openshift.io/release-image-version";
-/// Longest version that is kept, as in the API.
+/// Longest version that is stored, as in the API.
 const VERSION_LIMIT: usize = 253;
 
 /// A MachineConfigPool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MachineConfigPool {
-    /// The pool that it is.
+    /// Identity of the pool.
     pub id: Arc<PoolId>,
     /// `metadata.uid`.
     pub uid: Arc<str>,
     /// `spec.paused`.
     pub paused: bool,
-    /// `spec.configuration.name`: the rendered MachineConfig that the pool wants.
+    /// `spec.configuration.name`: the desired rendered MachineConfig of the pool.
     pub configuration: Option<Arc<str>>,
     /// `spec.nodeSelector`; `None` matches nothing.
     pub selector: Option<Selector>,
 }
 
 impl MachineConfigPool {
-    /// The pool of a MachineConfigPool of this name.
+    /// Identity of the MachineConfigPool of this name.
     #[must_use]
     pub fn pool(name: &str) -> PoolId {
         let reference = PoolRef {
@@ -57,7 +56,7 @@ impl MachineConfigPool {
         PoolId::object(name.into(), reference, scope)
     }
 
-    /// What owns the insight of the pool.
+    /// The owner of the pool's insight.
     #[must_use]
     pub fn owner(&self) -> Owner {
         Owner {
@@ -91,7 +90,7 @@ struct ConfigurationRef {
 impl Fact for MachineConfigPool {
     const KIND: KindSpec = KindSpec::new(GROUP, &["v1"], "MachineConfigPool", MACHINE_CONFIG_POOLS);
 
-    /// A pool whose selector cannot be understood has no nodes.
+    /// A pool with an invalid selector has no nodes.
     fn parse(object: &Object<'_>) -> Parsed<Self> {
         let spec = match object.read::<PoolObject>() {
             Ok(pool) => pool.spec,
@@ -117,10 +116,10 @@ impl Fact for MachineConfigPool {
     }
 }
 
-/// A rendered MachineConfig that says its release.
+/// A rendered MachineConfig with a release.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MachineConfig {
-    /// Version of the release that it belongs to.
+    /// Version of its release.
     pub release_version: Arc<str>,
 }
 
@@ -139,10 +138,10 @@ impl Fact for MachineConfig {
     }
 }
 
-/// The ClusterVersion, once it asks for a version.
+/// The ClusterVersion, once it has a desired version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterVersion {
-    /// The version that it asks for, also while that is not there yet.
+    /// The desired version, also while it is being rolled out.
     pub version: Arc<str>,
 }
 

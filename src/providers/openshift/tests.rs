@@ -1,4 +1,4 @@
-//! OpenShift, one test a rule.
+//! One test for each rule of OpenShift.
 
 use super::*;
 use crate::domain::fixtures::at;
@@ -9,7 +9,7 @@ mod conditions;
 mod membership;
 mod phase;
 
-/// What is said of a node that is seen for the first time, at time 0.
+/// The state of a node that is first evaluated at time 0.
 fn first_state(node: &NodeFacts, cluster: &ClusterFacts) -> NodeState {
     next_state(&only(OpenShift::chosen()), node, cluster, None, at(0))
 }

@@ -1,11 +1,11 @@
-//! Why a node takes no workloads, on every platform.
+//! Why a node is unavailable, on every platform.
 
 use super::*;
 use crate::domain::fixtures::{NodeBuilder, condition as at_second};
 
 const STOPPED: &str = "Kubelet stopped posting node status.";
 
-/// The messages that every platform has for a node, which have to be the same.
+/// The message for a node, which must be the same on every platform.
 fn message(node: NodeBuilder) -> String {
     let node = node.role("worker").current("c").desired("c").build();
     let cluster = openshift([pool("worker", "c")]);
@@ -30,7 +30,7 @@ fn unknown(text: &str, since: i64) -> NodeCondition {
 }
 
 #[test]
-fn a_kubelet_that_stopped_is_said_once_and_nothing_else_is_made_of_it() {
+fn a_stopped_kubelet_is_reported_once() {
     let stopped = node("n").not_ready(-20).with(|conditions| {
         conditions.disk_pressure = Some(unknown(STOPPED, -20));
         conditions.network_unavailable = Some(unknown("something else", -20));
@@ -44,7 +44,7 @@ fn a_kubelet_that_stopped_is_said_once_and_nothing_else_is_made_of_it() {
 }
 
 #[test]
-fn what_was_reported_before_the_kubelet_stopped_is_still_said() {
+fn conditions_reported_before_the_kubelet_stopped_are_still_reported() {
     let full = node("n").not_ready(-20).with(|conditions| {
         conditions.disk_pressure = Some(at_second(ConditionStatus::True, "disk is full", -90));
     });
@@ -55,7 +55,7 @@ fn what_was_reported_before_the_kubelet_stopped_is_still_said() {
 }
 
 #[test]
-fn a_condition_that_is_not_reported_is_not_said_to_hold() {
+fn an_unknown_condition_is_not_reported_as_true() {
     let node = node("n").with(|conditions| {
         conditions.disk_pressure = Some(unknown(STOPPED, -20));
         conditions.network_unavailable = Some(unknown("", -20));
@@ -70,7 +70,7 @@ fn a_condition_that_is_not_reported_is_not_said_to_hold() {
 }
 
 #[test]
-fn a_node_that_says_that_it_is_not_ready_is_not_ready() {
+fn a_node_that_reports_not_ready_is_not_ready() {
     let node = node("n").with(|conditions| {
         conditions.ready = Some(at_second(ConditionStatus::False, "no runtime", -20));
         conditions.disk_pressure = Some(unknown("", -30));
@@ -82,7 +82,7 @@ fn a_node_that_says_that_it_is_not_ready_is_not_ready() {
 }
 
 #[test]
-fn the_time_is_also_that_of_a_condition_that_is_not_said_again() {
+fn a_condition_without_its_own_message_counts_for_the_time() {
     let node = node("n")
         .not_ready(-20)
         .with(|conditions| conditions.disk_pressure = Some(unknown(STOPPED, -40)))

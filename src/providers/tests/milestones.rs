@@ -1,15 +1,15 @@
-//! What is told of a node, and what not.
+//! The milestones of a node.
 
 use super::*;
-use crate::api::insight::{InsightStatus as _, Said};
+use crate::api::insight::{InsightStatus as _, Reported};
 use crate::domain::fixtures::NodeBuilder;
 use crate::domain::milestones::Milestone::{
     DrainStarted, NodeDegraded, UpdateCompleted, UpdateStarted,
 };
-use crate::domain::milestones::{Milestone, said_after, since};
+use crate::domain::milestones::{Milestone, reported_after, since};
 use crate::providers::fixtures::{NEW, OLD, worker};
 
-/// A node whose states follow one another.
+/// A node with successive states.
 struct Node {
     state: NodeState,
 }
@@ -26,14 +26,14 @@ impl Node {
         self
     }
 
-    /// As its insight says it now.
-    fn said(&self) -> Said {
-        project(&self.state).said().unwrap()
+    /// What its insight reports now.
+    fn reported(&self) -> Reported {
+        project(&self.state).reported().unwrap()
     }
 
-    fn passed(&self, said: Said) -> Vec<(Milestone, i64)> {
+    fn passed(&self, reported: Reported) -> Vec<(Milestone, i64)> {
         let seconds = |at: Timestamp| at.as_second();
-        since(said, &self.state)
+        since(reported, &self.state)
             .into_iter()
             .map(|(milestone, when)| (milestone, seconds(when) - seconds(at(0))))
             .collect()
@@ -58,35 +58,34 @@ fn done() -> NodeBuilder {
 }
 
 #[test]
-fn an_update_starts_drains_and_completes_and_each_is_told_when_it_is_news() {
+fn start_drain_and_completion_of_an_update_are_each_reported_once() {
     let idle = Node::first(worker(OLD, OLD));
-    let said = idle.said();
-    assert_eq!(idle.passed(said), []);
+    let reported = idle.reported();
+    assert_eq!(idle.passed(reported), []);
     let node = idle.then(draining(), 10);
-    assert_eq!(node.passed(said), [(UpdateStarted, 10), (DrainStarted, 10)]);
-    let said = node.said();
-    assert_eq!(node.passed(said), [], "it was told");
-    let node = node.then(step(DaemonState::Rebooting), 20);
     assert_eq!(
-        node.passed(said),
-        [],
-        "the insight says it, and nobody waits for it"
+        node.passed(reported),
+        [(UpdateStarted, 10), (DrainStarted, 10)]
     );
-    let said = node.said();
+    let reported = node.reported();
+    assert_eq!(node.passed(reported), [], "already reported");
+    let node = node.then(step(DaemonState::Rebooting), 20);
+    assert_eq!(node.passed(reported), [], "a reboot is no milestone");
+    let reported = node.reported();
     let node = node.then(done(), 30);
-    assert_eq!(node.passed(said), [(UpdateCompleted, 30)]);
+    assert_eq!(node.passed(reported), [(UpdateCompleted, 30)]);
 }
 
 #[test]
-fn what_went_by_between_two_writes_is_told_with_its_time() {
+fn milestones_between_two_writes_are_reported_with_their_times() {
     let idle = Node::first(worker(OLD, OLD));
-    let said = idle.said();
+    let reported = idle.reported();
     let node = idle
         .then(draining(), 10)
         .then(step(DaemonState::Rebooting), 20)
         .then(done(), 30);
     assert_eq!(
-        node.passed(said),
+        node.passed(reported),
         [
             (UpdateStarted, 10),
             (DrainStarted, 10),
@@ -96,47 +95,47 @@ fn what_went_by_between_two_writes_is_told_with_its_time() {
 }
 
 #[test]
-fn two_phases_that_begin_in_the_same_second_are_both_told() {
+fn two_phases_that_begin_in_the_same_second_are_both_reported() {
     let node = Node::first(worker(OLD, OLD)).then(draining(), 10);
-    let said = node.said();
+    let reported = node.reported();
     let node = node.then(done(), 10);
-    assert_eq!(node.passed(said), [(UpdateCompleted, 10)]);
+    assert_eq!(node.passed(reported), [(UpdateCompleted, 10)]);
 }
 
 #[test]
-fn a_node_that_is_seen_in_the_middle_of_its_update_was_not_seen_starting() {
+fn a_node_first_seen_during_its_update_has_no_start() {
     let node = Node::first(draining());
-    assert_eq!(node.passed(node.said()), []);
-    let said = node.said();
+    assert_eq!(node.passed(node.reported()), []);
+    let reported = node.reported();
     let node = node.then(done(), 30);
-    assert_eq!(node.passed(said), [(UpdateCompleted, 30)]);
+    assert_eq!(node.passed(reported), [(UpdateCompleted, 30)]);
 }
 
 #[test]
-fn a_node_whose_target_is_taken_back_before_its_turn_came_was_not_updated() {
+fn a_pending_node_whose_target_is_reverted_was_not_updated() {
     let node = Node::first(worker(OLD, OLD)).then(worker(OLD, NEW), 10);
-    let said = node.said();
+    let reported = node.reported();
     let node = node.then(worker(OLD, OLD), 20);
-    assert_eq!(node.passed(said), []);
+    assert_eq!(node.passed(reported), []);
 }
 
 #[test]
-fn a_node_is_degraded_once_however_its_reason_changes() {
+fn a_degraded_node_is_reported_once_even_if_its_reason_changes() {
     let idle = Node::first(worker(OLD, OLD));
-    let said = idle.said();
+    let reported = idle.reported();
     let node = idle.then(step(DaemonState::Degraded).reason("no disk"), 10);
-    assert!(node.passed(said).contains(&(NodeDegraded, 10)));
-    let said = node.said();
+    assert!(node.passed(reported).contains(&(NodeDegraded, 10)));
+    let reported = node.reported();
     let node = node.then(step(DaemonState::Degraded).reason("no space"), 20);
-    assert_eq!(node.passed(said), []);
+    assert_eq!(node.passed(reported), []);
 }
 
 #[test]
-fn after_an_insight_was_edited_only_what_is_newer_is_told() {
+fn after_an_edit_of_the_insight_only_newer_milestones_are_reported() {
     let node = Node::first(worker(OLD, OLD))
         .then(draining(), 10)
         .then(done(), 30);
-    let edited = Said {
+    let edited = Reported {
         phase: Phase::Paused,
         phase_start: at(20),
         degraded: false,
@@ -145,29 +144,28 @@ fn after_an_insight_was_edited_only_what_is_newer_is_told() {
 }
 
 #[test]
-fn what_an_insight_says_that_happened_lately_can_be_told_again_and_what_was_there_at_first_cannot()
-{
-    let again = |node: &Node, said, after| {
-        said_after(at(after), said, &node.state)
+fn recent_milestones_can_be_reported_again_but_not_the_first_state() {
+    let again = |node: &Node, reported, after| {
+        reported_after(at(after), reported, &node.state)
             .into_iter()
             .map(|(milestone, when)| (milestone, when.as_second() - at(0).as_second()))
             .collect::<Vec<_>>()
     };
     let first = Node::first(draining());
-    assert_eq!(again(&first, first.said(), 0), [], "it was like that");
+    assert_eq!(again(&first, first.reported(), 0), [], "the first state");
     let node = Node::first(worker(OLD, OLD)).then(draining(), 10);
-    let said = node.said();
+    let reported = node.reported();
     let started = [(UpdateStarted, 10), (DrainStarted, 10)];
-    assert_eq!(again(&node, said, 0), started);
-    assert_eq!(again(&node, said, 11), [], "long ago");
+    assert_eq!(again(&node, reported, 0), started);
+    assert_eq!(again(&node, reported, 11), [], "too old");
     let node = node.then(done(), 30);
     assert_eq!(
-        again(&node, said, 0),
+        again(&node, reported, 0),
         started,
-        "the rest is still to be written"
+        "the completion is not written yet"
     );
     let completed = [started[0], started[1], (UpdateCompleted, 30)];
-    assert_eq!(again(&node, node.said(), 0), completed);
+    assert_eq!(again(&node, node.reported(), 0), completed);
     let text = UpdateStarted.text(&node.state);
     assert_eq!(text, "An update of the node has started");
 }

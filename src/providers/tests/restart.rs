@@ -1,8 +1,8 @@
-//! An operator that starts again says the same as one that went on.
+//! A restart of the operator does not change evaluations.
 
 use super::*;
 
-/// Texts as the edge lets them through, few enough that two nodes often agree.
+/// Texts without invalid characters, few enough that two nodes often agree.
 fn plain() -> impl Strategy<Value = String> + Clone {
     prop::sample::select(vec!["v1.31.2", "v1.32.0", "v1.33.0-rc.1", "a", "b"])
         .prop_map(str::to_owned)
@@ -19,7 +19,7 @@ fn cluster(version: &str, is_paused: bool) -> ClusterFacts {
     cluster
 }
 
-/// What a process that starts anew knows: the status, as it went through the API server.
+/// The history of a restarted process: the status, as the API server returns it.
 fn from_api(state: &NodeState) -> History {
     let json = serde_json::to_string(&project(state)).unwrap();
     History::from_status(&serde_json::from_str::<NodeProgressInsightStatus>(&json).unwrap())
@@ -27,7 +27,7 @@ fn from_api(state: &NodeState) -> History {
 
 proptest! {
     #[test]
-    fn a_process_that_starts_anew_says_what_the_one_before_would_have_said(
+    fn a_restarted_process_reports_what_the_previous_one_would_have_reported(
         seen in prop::collection::vec((facts(plain(), plain()), moment()), 2..12),
         version in plain(),
         is_paused in any::<bool>(),
@@ -36,8 +36,8 @@ proptest! {
         for providers in each_alone(&version) {
             let mut before: Option<NodeState> = None;
             for (node, now) in &seen {
-                let kept = before.as_ref().map(History::from);
-                let state = next_state(&providers, node, &cluster, kept.as_ref(), *now);
+                let retained = before.as_ref().map(History::from);
+                let state = next_state(&providers, node, &cluster, retained.as_ref(), *now);
                 let restored = before.as_ref().map(from_api);
                 let restarted = next_state(&providers, node, &cluster, restored.as_ref(), *now);
                 prop_assert_eq!(project(&restarted), project(&state));
@@ -47,7 +47,7 @@ proptest! {
     }
 
     #[test]
-    fn an_unchanged_node_that_is_judged_again_later_is_in_the_same_state_with_the_same_times(
+    fn an_unchanged_node_that_is_evaluated_again_keeps_its_state_and_times(
         seen in prop::collection::vec(facts(plain(), plain()), 1..6),
         version in plain(),
         is_paused in any::<bool>(),
@@ -57,16 +57,16 @@ proptest! {
             let mut past = None;
             for (minute, node) in (0..).zip(&seen) {
                 let state = next_state(&providers, node, &cluster, past.as_ref(), at(60 * minute));
-                let kept = History::from(&state);
-                let again = next_state(&providers, node, &cluster, Some(&kept), at(60 * minute + 30));
+                let history = History::from(&state);
+                let again = next_state(&providers, node, &cluster, Some(&history), at(60 * minute + 30));
                 prop_assert_eq!(&again, &state);
-                past = Some(kept);
+                past = Some(history);
             }
         }
     }
 
     #[test]
-    fn no_time_is_ever_in_the_future_and_none_moves_while_its_status_stays(
+    fn no_time_is_in_the_future_and_times_of_unchanged_statuses_stay(
         seen in prop::collection::vec(facts(plain(), plain()), 1..12),
         version in plain(),
     ) {

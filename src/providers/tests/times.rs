@@ -4,7 +4,7 @@ use super::*;
 use crate::api::node::TimelineEntry;
 use crate::api::types::Phase;
 use crate::domain::fixtures::NodeBuilder;
-use crate::domain::state::TIMELINE_KEPT;
+use crate::domain::state::TIMELINE_LIMIT;
 use crate::providers::fixtures::{NEW, OLD, worker};
 
 fn seen(node: NodeBuilder, past: Option<&History>, now: i64) -> NodeState {
@@ -13,7 +13,7 @@ fn seen(node: NodeBuilder, past: Option<&History>, now: i64) -> NodeState {
 }
 
 #[test]
-fn a_condition_keeps_its_time_while_its_status_stays_though_reason_and_message_change() {
+fn a_condition_keeps_its_time_when_only_reason_and_message_change() {
     let first = seen(worker(OLD, NEW).cordoned_since(-50), None, 0);
     assert_eq!(first.available.since, at(-50));
     let past = History::from(&first);
@@ -23,14 +23,14 @@ fn a_condition_keeps_its_time_while_its_status_stays_though_reason_and_message_c
 }
 
 #[test]
-fn a_condition_that_changes_takes_the_time_that_the_cluster_tells() {
+fn a_changed_condition_has_the_time_that_the_cluster_reports() {
     let past = History::from(&seen(worker(NEW, NEW), None, 0));
     let state = seen(worker(NEW, NEW).not_ready(20), Some(&past), 30);
     assert_eq!(state.available.since, at(20));
 }
 
 #[test]
-fn a_condition_that_changes_without_a_time_of_its_own_changes_now() {
+fn a_changed_condition_without_its_own_time_has_the_current_time() {
     let past = History::from(&seen(worker(NEW, NEW), None, 0));
     let state = seen(worker(NEW, NEW).cordoned(), Some(&past), 30);
     assert_eq!(state.available.since, at(30));
@@ -63,7 +63,7 @@ fn the_insight_shows_each_phase_once_with_its_start_and_the_last_eight_of_them()
             state = seen(worker(current, NEW).daemon(daemon), Some(&past), now);
         }
     }
-    assert_eq!(state.timeline.len(), 13, "the state remembers more");
+    assert_eq!(state.timeline.len(), 13, "the state stores more");
     let entries: Vec<(Phase, i64)> = project(&state)
         .timeline
         .iter()
@@ -90,32 +90,32 @@ fn the_insight_shows_each_phase_once_with_its_start_and_the_last_eight_of_them()
 }
 
 #[test]
-fn a_node_that_goes_to_and_fro_is_remembered_by_its_last_sixteen_phases() {
+fn the_last_sixteen_phases_of_a_node_are_stored() {
     let mut state = seen(worker(OLD, OLD), None, 0);
     for round in 1..30 {
         let past = History::from(&state);
         let node = worker(OLD, if round % 2 == 0 { OLD } else { NEW });
         state = seen(node, Some(&past), 10 * round);
     }
-    assert_eq!(state.timeline.len(), TIMELINE_KEPT);
+    assert_eq!(state.timeline.len(), TIMELINE_LIMIT);
     assert_eq!(state.timeline.last().unwrap().start_time, at(290));
 }
 
 #[test]
-fn phases_that_are_remembered_elsewhere_come_before_those_that_the_insight_says() {
+fn stored_phases_come_before_those_of_the_insight() {
     let entry = |phase, second| TimelineEntry {
         phase,
         start_time: at(second),
     };
     let state = seen(worker(OLD, NEW), None, 100);
-    let said = History::from_status(&project(&state));
+    let restored = History::from_status(&project(&state));
     let remembered = [
         entry(Phase::Updating, 10),
         entry(Phase::Completed, 20),
-        // Newer than what the insight says: it was not written any more.
+        // Newer than the insight: it was not written before the stop.
         entry(Phase::Rebooting, 200),
     ];
-    let whole = said.with_earlier(&remembered);
+    let whole = restored.with_earlier(&remembered);
     assert_eq!(
         *whole.timeline,
         [remembered[0], remembered[1], state.timeline[0]]
@@ -123,7 +123,7 @@ fn phases_that_are_remembered_elsewhere_come_before_those_that_the_insight_says(
 }
 
 #[test]
-fn a_node_without_an_insight_goes_on_where_its_remembered_phases_end() {
+fn a_node_without_an_insight_continues_after_its_stored_phases() {
     let state = seen(worker(OLD, NEW), None, 0);
     let past = History::from_timeline(&state.timeline).unwrap();
     let next = seen(worker(OLD, NEW), Some(&past), 60);
@@ -133,7 +133,7 @@ fn a_node_without_an_insight_goes_on_where_its_remembered_phases_end() {
 }
 
 #[test]
-fn a_condition_that_somebody_removed_counts_from_the_start_of_the_phase() {
+fn a_condition_that_was_removed_by_hand_starts_with_the_phase() {
     let state = seen(worker(OLD, NEW), None, 0);
     let mut status = project(&state);
     status.conditions.clear();
@@ -145,7 +145,7 @@ fn a_condition_that_somebody_removed_counts_from_the_start_of_the_phase() {
 }
 
 #[test]
-fn states_that_differ_in_nothing_visible_are_equal_whenever_they_were_judged() {
+fn equal_states_stay_equal_at_any_evaluation_time() {
     let first = seen(worker(OLD, NEW), None, 0);
     let past = History::from(&first);
     assert_eq!(seen(worker(OLD, NEW), Some(&past), 900), first);

@@ -1,8 +1,8 @@
-//! Every input has an answer, and every answer fits the API.
+//! Every input has a result that is valid in the API.
 
 use super::*;
 
-/// A cluster that speaks of what the node says, so that every branch is met.
+/// A cluster with the objects that the node names, so that every branch is reached.
 fn cluster_around(node: &NodeFacts, version: &str, is_paused: bool) -> ClusterFacts {
     let config = node.evidence::<MachineConfigFacts>().cloned();
     let config = config.unwrap_or_default();
@@ -49,7 +49,7 @@ proptest! {
     }
 
     #[test]
-    fn a_drain_annotation_is_read_without_a_panic_whatever_it_says(
+    fn any_drain_annotation_is_read_without_a_panic(
         desired in prop::option::of(hostile()),
         last in prop::option::of(hostile()),
     ) {
@@ -96,7 +96,7 @@ fn names_of_forty_thousand_characters_fit_into_the_messages_that_quote_them() {
 }
 
 #[test]
-fn the_schema_that_statuses_are_checked_against_refuses_what_the_api_server_would() {
+fn the_schema_check_rejects_what_the_api_server_rejects() {
     let cluster = openshift([pool("worker", "config")]);
     let state = next_state(
         &only(OpenShift::chosen()),

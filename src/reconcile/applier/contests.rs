@@ -1,9 +1,8 @@
-//! Insights that somebody else keeps changing: another process that takes itself for the leader, or a tool that
-//! puts back what it knows.
+//! Insights that another writer keeps changing: a process that believes it leads, or a tool that restores old content.
 //!
-//! A change by somebody else is written over at once, and an insight that only somebody else wants is deleted. Who
-//! does it again and again gets it for longer each time, so that two never write as fast as they can. One line of the
-//! log for each insight.
+//! The first changes by another writer are undone at once: the insight is overwritten, or deleted if it is not desired.
+//! Further ones are undone with exponential backoff, so that two writers never write as fast as they can. One log line
+//! per insight.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,16 +11,16 @@ use tokio::time::Instant;
 
 use crate::registry::store::Store;
 
-/// So often is written over at once what others write.
+/// How many changes by other writers are undone at once.
 const AT_ONCE: u32 = 2;
-/// How long the insight rests the next time. Twice as long each time after that.
-const SHORTEST_REST: Duration = Duration::from_secs(1);
-/// Longest rest: its own changes wait as well.
-const LONGEST_REST: Duration = Duration::from_mins(1);
-/// Whoever has not changed it for so long has stopped.
+/// The first backoff. It doubles each time.
+const SHORTEST_BACKOFF: Duration = Duration::from_secs(1);
+/// The longest backoff: the operator's own changes wait as well.
+const LONGEST_BACKOFF: Duration = Duration::from_mins(1);
+/// A writer that has not changed the insight for this long has stopped.
 const OVER_AFTER: Duration = Duration::from_mins(5);
 
-/// The insights of one kind that others change.
+/// The insights of one kind that other writers change.
 pub(super) struct Contests {
     kind: &'static str,
     by_name: Store<Arc<str>, Contest>,
@@ -34,7 +33,6 @@ struct Contest {
 }
 
 impl Contests {
-    /// None yet.
     pub(super) fn new(kind: &'static str) -> Self {
         Self {
             kind,
@@ -42,14 +40,14 @@ impl Contests {
         }
     }
 
-    /// Whether somebody else keeps changing this insight.
+    /// Whether another writer keeps changing this insight.
     pub(super) fn has(&self, name: &Arc<str>, now: Instant) -> bool {
         self.by_name.get(name).is_some_and(|contest| {
             contest.times > AT_ONCE && now.duration_since(contest.last) < OVER_AFTER
         })
     }
 
-    /// What others made of an insight was undone `now`; how long it rests.
+    /// Records that a change by another writer was undone `now`; returns the backoff.
     pub(super) fn undone(&self, name: &Arc<str>, now: Instant) -> Duration {
         self.by_name
             .evict_where(|_, contest| now.duration_since(contest.last) >= OVER_AFTER);
@@ -64,12 +62,12 @@ impl Contests {
             tracing::warn!(
                 kind = self.kind,
                 name = &**name,
-                longest = ?LONGEST_REST,
-                "Somebody else keeps changing an insight: it is put right less and less often"
+                longest = ?LONGEST_BACKOFF,
+                "Another client keeps changing an insight: it is repaired less and less often"
             );
         }
         let factor = 2_u32.saturating_pow(doubled);
-        SHORTEST_REST.saturating_mul(factor).min(LONGEST_REST)
+        SHORTEST_BACKOFF.saturating_mul(factor).min(LONGEST_BACKOFF)
     }
 }
 
@@ -80,18 +78,18 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn who_keeps_changing_an_insight_is_undone_less_and_less_often() {
+    fn changes_by_another_writer_are_undone_with_exponential_backoff() {
         let contests = Contests::new("Insight");
         let (contested, other) = (Arc::from("contested"), Arc::from("other"));
         let mut now = Instant::now();
-        let mut rests = Vec::new();
+        let mut backoffs = Vec::new();
         for _ in 0..12 {
             now += SECOND;
-            let rest = contests.undone(&contested, now);
-            assert_eq!(contests.has(&contested, now), !rest.is_zero());
-            rests.push(rest.as_secs());
+            let backoff = contests.undone(&contested, now);
+            assert_eq!(contests.has(&contested, now), !backoff.is_zero());
+            backoffs.push(backoff.as_secs());
         }
-        assert_eq!(rests, [0, 0, 1, 2, 4, 8, 16, 32, 60, 60, 60, 60]);
+        assert_eq!(backoffs, [0, 0, 1, 2, 4, 8, 16, 32, 60, 60, 60, 60]);
         assert_eq!(contests.undone(&other, now), Duration::ZERO);
         assert!(!contests.has(&other, now));
         now += OVER_AFTER;

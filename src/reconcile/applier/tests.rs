@@ -1,4 +1,4 @@
-//! That a write belongs to the change that led to it, in spans and in the log.
+//! The spans and log lines of a write name the change that caused it.
 
 use std::io;
 use std::sync::Mutex;
@@ -13,7 +13,7 @@ use crate::telemetry::subscribed::subscribe;
 
 const CHECK: &str = "writing";
 
-/// Lines of the log.
+/// The log output.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -27,9 +27,9 @@ impl io::Write for Log {
     }
 }
 
-/// An applier whose API server is not there.
+/// An applier whose API server is unreachable.
 fn applier() -> Applier<NodeProgressInsightStatus> {
-    // Nothing listens on the port for discarding.
+    // Nothing listens on the discard port.
     let config = Config::new("http://127.0.0.1:9".parse().unwrap());
     Applier::new(
         Client::try_from(config).unwrap(),
@@ -41,7 +41,7 @@ fn applier() -> Applier<NodeProgressInsightStatus> {
 }
 
 #[tokio::test]
-async fn a_change_lets_go_of_its_span_when_it_is_written_and_not_before() {
+async fn a_change_releases_its_span_once_it_is_written() {
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt()
@@ -55,7 +55,7 @@ async fn a_change_lets_go_of_its_span_when_it_is_written_and_not_before() {
     cause.open();
     let target = Target {
         owner: None,
-        status: Box::new(|_| panic!("there is nothing to write it to")),
+        status: Box::new(|_| panic!("the API server is unreachable")),
     };
     let name = "worker-0".into();
 
@@ -76,7 +76,7 @@ async fn a_change_lets_go_of_its_span_when_it_is_written_and_not_before() {
     assert_eq!(
         ours.len(),
         2,
-        "that it fails, and that it works again: {log}"
+        "one line for the failure, one for the recovery: {log}"
     );
     for line in ours {
         assert_eq!(line["reconcile_id"], cause.reconcile_id, "{line}");

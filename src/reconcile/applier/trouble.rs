@@ -1,9 +1,8 @@
-//! What cannot be written, for `/readyz` and the log.
+//! Insights that cannot be written, for `/readyz` and the log.
 //!
-//! An insight that the API server refuses concerns that insight; only when many are refused is it the
-//! operator's trouble. A failure of the API server is everybody's once more than one insight meets it. One line
-//! of the log for each insight that is refused, one for all where many are. Bounded by the insights that there
-//! are: whoever is gone is written, or forgotten, and leaves.
+//! A rejection by the API server concerns one insight: the operator stays ready unless many are rejected, or writes of
+//! more than one insight fail. One log line per rejected insight, or one for all if many are rejected.
+//! Bounded by the number of insights: an insight that is written, deleted or forgotten is removed.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,12 +11,12 @@ use crate::kubernetes::diagnosis::Diagnosis;
 use crate::registry::lock_order::{OrderedMutex, Rank};
 use crate::telemetry::health::Health;
 
-/// So many refused insights are no longer each one's own matter; nor is half of all, if that is more than one.
+/// This many rejected insights make the operator not ready; so does half of all, if that is more than one.
 const MANY: usize = 10;
-/// A failure that more than one insight meets is the API server's.
+/// Failed writes of this many insights are a failure of the API server.
 const SEVERAL: usize = 2;
 
-/// What cannot be written of one kind.
+/// The insights of one kind that cannot be written.
 pub(super) struct Trouble {
     kind: &'static str,
     health: Arc<Health>,
@@ -27,13 +26,13 @@ pub(super) struct Trouble {
 
 #[derive(Default)]
 struct Names {
-    refused: HashSet<Arc<str>>,
-    /// Those that the API server failed at since it last did something.
+    rejected: HashSet<Arc<str>>,
+    /// Insights whose writes failed since the last successful request.
     failing: HashSet<Arc<str>>,
 }
 
 impl Trouble {
-    /// None yet; `check` is the name under which `/readyz` shows it.
+    /// `check` is the name under which `/readyz` shows it.
     pub(super) fn new(kind: &'static str, health: Arc<Health>, check: &'static str) -> Self {
         health.ready(check);
         Self {
@@ -47,11 +46,10 @@ impl Trouble {
     /// Whether an insight cannot be written.
     pub(super) fn has(&self, name: &Arc<str>) -> bool {
         let names = self.names.lock();
-        names.refused.contains(name) || names.failing.contains(name)
+        names.rejected.contains(name) || names.failing.contains(name)
     }
 
-    /// An insight is as it shall be; whether the API server did something for it is `proof`. There are `known`
-    /// insights.
+    /// An insight is as desired; `proof` means that a request for it succeeded. There are `known` insights.
     pub(super) fn works(
         &self,
         name: &Arc<str>,
@@ -61,12 +59,12 @@ impl Trouble {
     ) {
         let is_over = {
             let mut names = self.names.lock();
-            names.refused.remove(name);
+            names.rejected.remove(name);
             names.failing.remove(name);
             if proof {
                 names.failing.clear();
             }
-            !is_much(names.refused.len(), MANY, known) && names.failing.is_empty()
+            !are_many(names.rejected.len(), MANY, known) && names.failing.is_empty()
         };
         if is_over && self.health.ready(self.check) {
             tracing::info!(
@@ -77,8 +75,8 @@ impl Trouble {
         }
     }
 
-    /// The API server does not take an insight.
-    pub(super) fn refused(
+    /// The API server rejected an insight.
+    pub(super) fn rejected(
         &self,
         name: &Arc<str>,
         why: &Diagnosis,
@@ -88,17 +86,17 @@ impl Trouble {
         let (is_new, is_many) = {
             let mut names = self.names.lock();
             names.failing.remove(name);
-            let is_new = names.refused.insert(Arc::clone(name));
-            (is_new, is_much(names.refused.len(), MANY, known))
+            let is_new = names.rejected.insert(Arc::clone(name));
+            (is_new, are_many(names.rejected.len(), MANY, known))
         };
         if is_many {
             self.report(why, reconcile_id);
         } else if is_new {
-            tracing::error!(reconcile_id, kind = self.kind, name = &**name, error = %why, "Writing an insight was refused");
+            tracing::error!(reconcile_id, kind = self.kind, name = &**name, error = %why, "Writing an insight was rejected");
         }
     }
 
-    /// The API server failed at an insight.
+    /// The API server failed to write an insight.
     pub(super) fn fails(
         &self,
         name: &Arc<str>,
@@ -108,9 +106,9 @@ impl Trouble {
     ) {
         let is_general = {
             let mut names = self.names.lock();
-            names.refused.remove(name);
+            names.rejected.remove(name);
             names.failing.insert(Arc::clone(name));
-            is_much(names.failing.len(), SEVERAL, known)
+            are_many(names.failing.len(), SEVERAL, known)
         };
         if is_general {
             self.report(why, reconcile_id);
@@ -119,7 +117,7 @@ impl Trouble {
         }
     }
 
-    /// What is said of one insight may have its name in it: of many, the first is said.
+    /// The diagnosis may name its insight; if there are many, the first one is reported.
     fn report(&self, why: &Diagnosis, reconcile_id: Option<u64>) {
         if !self.health.is_ready(self.check) {
             return;
@@ -130,8 +128,8 @@ impl Trouble {
     }
 }
 
-/// Half of all that is known is much as well, but one is only if there is no other.
-fn is_much(count: usize, many: usize, known: usize) -> bool {
+/// Half of all known insights are many as well, but a single one only if there is no other.
+fn are_many(count: usize, many: usize, known: usize) -> bool {
     count >= many || (count > 1 && 2 * count >= known) || (count == 1 && known <= 1)
 }
 
@@ -145,7 +143,7 @@ mod tests {
     fn why() -> Diagnosis {
         Diagnosis {
             problem: Problem::Forbidden,
-            what: "a policy says no".to_owned(),
+            what: "a policy denies it".to_owned(),
             remedy: "ask its author".to_owned(),
         }
     }
@@ -160,54 +158,54 @@ mod tests {
     }
 
     #[test]
-    fn a_few_refused_insights_of_many_are_no_reason_to_be_not_ready_and_many_are() {
+    fn a_few_rejected_insights_leave_the_operator_ready_and_many_do_not() {
         let (trouble, health) = trouble();
         for index in 0..MANY - 1 {
-            trouble.refused(&name(index), &why(), 200, None);
+            trouble.rejected(&name(index), &why(), 200, None);
             trouble.works(&name(100), true, 200, None);
             assert!(health.is_ready(CHECK), "{index}");
         }
         assert!(trouble.has(&name(0)) && !trouble.has(&name(100)));
-        trouble.refused(&name(MANY), &why(), 200, None);
+        trouble.rejected(&name(MANY), &why(), 200, None);
         assert!(!health.is_ready(CHECK));
         trouble.works(&name(100), true, 200, None);
-        assert!(!health.is_ready(CHECK), "they are still refused");
+        assert!(!health.is_ready(CHECK), "they are still rejected");
         trouble.works(&name(0), true, 200, None);
         assert!(health.is_ready(CHECK));
     }
 
     #[test]
-    fn where_half_of_all_are_refused_few_are_many() {
+    fn the_operator_is_not_ready_if_half_of_all_insights_are_rejected() {
         let (trouble, health) = trouble();
-        trouble.refused(&name(0), &why(), 3, None);
+        trouble.rejected(&name(0), &why(), 3, None);
         assert!(health.is_ready(CHECK));
-        trouble.refused(&name(1), &why(), 3, None);
+        trouble.rejected(&name(1), &why(), 3, None);
         assert!(!health.is_ready(CHECK));
     }
 
     #[test]
-    fn one_of_two_that_is_refused_is_no_reason_to_be_not_ready_and_the_only_one_is() {
+    fn one_rejected_insight_of_two_leaves_the_operator_ready_and_a_single_one_does_not() {
         let (trouble, health) = trouble();
-        trouble.refused(&name(0), &why(), 2, None);
+        trouble.rejected(&name(0), &why(), 2, None);
         assert!(health.is_ready(CHECK));
-        trouble.refused(&name(0), &why(), 1, None);
+        trouble.rejected(&name(0), &why(), 1, None);
         assert!(!health.is_ready(CHECK));
     }
 
     #[test]
-    fn a_failure_of_the_api_server_is_one_once_a_second_insight_meets_it_and_nothing_works() {
+    fn the_operator_is_not_ready_once_two_insights_fail_without_a_success_in_between() {
         let (trouble, health) = trouble();
         trouble.fails(&name(0), &why(), 200, None);
         trouble.fails(&name(0), &why(), 200, None);
         trouble.works(&name(9), true, 200, None);
         trouble.fails(&name(1), &why(), 200, None);
-        assert!(health.is_ready(CHECK), "another one worked in between");
+        assert!(health.is_ready(CHECK), "a write succeeded in between");
         trouble.fails(&name(0), &why(), 200, None);
         assert!(!health.is_ready(CHECK));
         trouble.works(&name(7), false, 200, None);
         assert!(
             !health.is_ready(CHECK),
-            "nothing was asked of the API server"
+            "no request was sent to the API server"
         );
         trouble.works(&name(7), true, 200, None);
         assert!(health.is_ready(CHECK));

@@ -18,7 +18,7 @@ use crate::telemetry::health::Health;
 
 const INTERVAL: Duration = Duration::from_hours(1);
 
-/// Insights that are what the test says.
+/// Insights that differ and fail as the test configures them.
 #[derive(Default)]
 struct Fake {
     differing: Mutex<Differences>,
@@ -26,9 +26,9 @@ struct Fake {
 }
 
 impl Fake {
-    fn differ(&self, name: &str, wanted: u64) {
+    fn differ(&self, name: &str, desired: u64) {
         let key = InsightKey::Node(name.into());
-        self.differing.lock().unwrap().insert(key, wanted);
+        self.differing.lock().unwrap().insert(key, desired);
     }
 }
 
@@ -46,7 +46,7 @@ impl Insights for Fake {
     }
 }
 
-/// Keeps no status and tells nobody.
+/// Persists no status and reports nothing.
 struct Nowhere;
 
 impl StatusStore for Nowhere {
@@ -66,7 +66,7 @@ impl Observe for Nowhere {
 }
 
 struct Bench {
-    centre: Arc<Centre>,
+    controller: Arc<NodeStateController>,
     relist: Arc<Relist>,
     fake: Arc<Fake>,
     queue: watch::Sender<QueueStatus>,
@@ -76,7 +76,7 @@ struct Bench {
 }
 
 impl Bench {
-    /// A centre of three nodes that were evaluated, and the first compare behind it.
+    /// A node-state controller that has evaluated three nodes and finished its first compare.
     async fn start() -> Self {
         let (metrics, health) = (
             Arc::new(Metrics::new().unwrap()),
@@ -85,7 +85,7 @@ impl Bench {
         let states = States::in_memory(&metrics, &health);
         let providers = only(Kubernetes::new(&[], Some("v1.36.3")));
         let clock: crate::registry::Clock = Arc::new(|| at(0));
-        let (centre, dirty) = Centre::new(
+        let (controller, dirty) = NodeStateController::new(
             providers,
             states,
             None,
@@ -93,19 +93,19 @@ impl Bench {
             health,
             Arc::clone(&clock),
         );
-        let inbox = centre
+        let inbox = controller
             .attach("nodes", |key| matches!(key, InsightKey::Node(_)))
             .unwrap();
         for name in ["a", "b", "c"] {
             let facts = node(name).kubelet("v1.36.3").build();
-            centre.observe(&Cause::new(Trigger::Node, "1"), |inventory| {
+            controller.observe(&Cause::new(Trigger::Node, "1"), |inventory| {
                 inventory.apply_node(facts)
             });
         }
         let (relist, fake) = (Arc::new(Relist::default()), Arc::new(Fake::default()));
         let (queue, seen) = watch::channel(QueueStatus::default());
         let compare = FullCompare::new(
-            Arc::clone(&centre),
+            Arc::clone(&controller),
             Arc::clone(&relist),
             vec![Arc::clone(&fake) as Arc<dyn Insights>],
             vec![seen],
@@ -122,20 +122,20 @@ impl Bench {
             INTERVAL,
         );
         let sync = coordinator.handle();
-        let ready = Arc::clone(&centre);
+        let ready = Arc::clone(&controller);
         tokio::spawn(async move {
             coordinator
                 .start(ready.evaluated(), CancellationToken::new())
                 .await;
         });
         tokio::spawn({
-            let (centre, gate) = (Arc::clone(&centre), SyncGate::new([]));
+            let (controller, gate) = (Arc::clone(&controller), SyncGate::new([]));
             async move {
-                centre.run(dirty, &gate, CancellationToken::new()).await;
+                controller.run(dirty, &gate, CancellationToken::new()).await;
             }
         });
         let mut bench = Self {
-            centre,
+            controller,
             relist,
             fake,
             queue,
@@ -151,7 +151,7 @@ impl Bench {
                 .is_some_and(|status| status.phase == SyncPhase::Complete)
         };
         reports.wait_for(is_complete).await.unwrap();
-        assert_eq!(bench.told(), ["a", "b", "c"]);
+        assert_eq!(bench.notified(), ["a", "b", "c"]);
         bench
     }
 
@@ -159,7 +159,7 @@ impl Bench {
         self.sync.sync_now(SyncReason::AskedFor).await.unwrap()
     }
 
-    fn told(&mut self) -> Vec<String> {
+    fn notified(&mut self) -> Vec<String> {
         let mut names: Vec<String> = std::iter::from_fn(|| self.inbox.try_next())
             .map(|(key, _)| match key {
                 InsightKey::Node(name) | InsightKey::Pool(name) => name.to_string(),
@@ -187,7 +187,7 @@ fn found(status: &SyncStatus) -> (u64, u64, u64) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_first_compare_evaluates_nobody_twice() {
+async fn the_first_compare_evaluates_no_node_twice() {
     let bench = Bench::start().await;
     let first = bench.sync.status().unwrap();
     assert_eq!(found(&first), (3, 0, 0));
@@ -200,16 +200,15 @@ async fn the_first_compare_evaluates_nobody_twice() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cluster_where_nothing_was_missed_has_no_difference_and_nobody_is_told() {
+async fn without_missed_changes_there_is_no_difference_and_no_notification() {
     let mut bench = Bench::start().await;
     assert_eq!(found(&bench.compare().await), (3, 0, 0));
-    assert_eq!(bench.told(), Vec::<String>::new());
+    assert_eq!(bench.notified(), Vec::<String>::new());
     assert_eq!(bench.out_of_sync(), "node_insights_insights_out_of_sync 0");
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_insight_that_differs_for_good_is_told_and_counted_and_repaired_when_it_does_not_any_more()
- {
+async fn a_lasting_difference_is_notified_and_counted_and_repaired_once_it_is_gone() {
     let mut bench = Bench::start().await;
     bench.fake.differ("b", 1);
     let asked = tokio::spawn({
@@ -224,7 +223,7 @@ async fn an_insight_that_differs_for_good_is_told_and_counted_and_repaired_when_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_compare_that_repairs_an_insight_in_vain_has_failed_and_names_it() {
+async fn a_compare_fails_and_names_an_insight_that_it_cannot_repair() {
     let mut bench = Bench::start().await;
     bench.fake.differ("b", 1);
     let asked = tokio::spawn({
@@ -241,7 +240,7 @@ async fn a_compare_that_repairs_an_insight_in_vain_has_failed_and_names_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_insight_that_is_known_to_be_refused_differs_and_is_no_failure_of_the_compare() {
+async fn a_rejected_insight_is_a_difference_and_does_not_fail_the_compare() {
     let bench = Bench::start().await;
     bench.fake.differ("b", 1);
     let key = InsightKey::Node("b".into());
@@ -251,31 +250,31 @@ async fn an_insight_that_is_known_to_be_refused_differs_and_is_no_failure_of_the
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_insight_that_is_on_its_way_is_no_difference() {
+async fn an_insight_whose_desired_content_keeps_changing_is_no_difference() {
     let mut bench = Bench::start().await;
     bench.fake.differ("b", 1);
     let changes = tokio::spawn({
         let fake = Arc::clone(&bench.fake);
         async move {
-            for wanted in 2..20 {
+            for desired in 2..20 {
                 tokio::time::sleep(LOOK).await;
-                fake.differ("b", wanted);
+                fake.differ("b", desired);
             }
         }
     });
     assert_eq!(found(&bench.compare().await), (3, 0, 0));
-    assert_eq!(bench.told(), Vec::<String>::new());
+    assert_eq!(bench.notified(), Vec::<String>::new());
     changes.abort();
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_insight_that_waits_for_its_turn_to_be_written_was_not_missed() {
+async fn an_insight_that_waits_to_be_written_is_no_difference() {
     let mut bench = Bench::start().await;
     bench.fake.differ("b", 1);
-    bench.centre.touch(&InsightKey::Node("b".into()));
+    bench.controller.touch(&InsightKey::Node("b".into()));
     assert_eq!(found(&bench.compare().await), (3, 0, 0));
-    assert_eq!(bench.told(), ["b"]);
-    // Nor was it repaired in vain while nobody comes to writing it.
+    assert_eq!(bench.notified(), ["b"]);
+    // The compare does not fail while the insight still waits to be written.
     assert_eq!(found(&bench.compare().await), (3, 1, 0));
 }
 
@@ -291,16 +290,16 @@ async fn the_compare_waits_for_busy_queues_but_not_for_ever() {
     assert_eq!(begin.elapsed(), BUSY_AT_MOST);
 }
 
-fn away() -> Diagnosis {
+fn unreachable() -> Diagnosis {
     Diagnosis {
         problem: Problem::Unreachable,
-        what: "The API server is away".to_owned(),
+        what: "The API server is unreachable".to_owned(),
         remedy: "wait".to_owned(),
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_fresh_list_finds_is_a_difference() {
+async fn a_change_that_a_relist_finds_is_a_difference() {
     let bench = Bench::start().await;
     let mut listener = bench.relist.listener("nodes", false);
     let answers = tokio::spawn(async move { listener.asked().await.answer(Ok(2)) });
@@ -318,7 +317,7 @@ async fn a_kind_that_cannot_be_listed_is_named_and_the_others_are_compared_and_r
     );
     tokio::spawn(async move {
         nodes.asked().await.answer(Ok(2));
-        pools.asked().await.answer(Err(away()));
+        pools.asked().await.answer(Err(unreachable()));
     });
     let asked = tokio::spawn({
         let sync = bench.sync.clone();
@@ -329,16 +328,16 @@ async fn a_kind_that_cannot_be_listed_is_named_and_the_others_are_compared_and_r
     bench.fake.differing.lock().unwrap().clear();
     let text = asked.await.unwrap().unwrap_err().to_string();
     assert!(
-        text.contains("pools could not be listed: The API server is away"),
+        text.contains("pools could not be listed: The API server is unreachable"),
         "{text}"
     );
     assert!(!text.contains("nodes"), "{text}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_kind_that_does_not_answer_holds_up_the_compare_for_two_minutes_at_most() {
+async fn a_kind_whose_list_never_finishes_delays_the_compare_by_two_minutes_at_most() {
     let bench = Bench::start().await;
-    let _deaf = bench.relist.listener("pools", false);
+    let _silent = bench.relist.listener("pools", false);
     let begin = tokio::time::Instant::now();
     let error = bench.sync.sync_now(SyncReason::AskedFor).await.unwrap_err();
     assert_eq!(begin.elapsed(), LISTING_AT_MOST);
@@ -347,7 +346,7 @@ async fn a_kind_that_does_not_answer_holds_up_the_compare_for_two_minutes_at_mos
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_compare_but_the_first_lists_everything() {
+async fn every_compare_but_the_first_relists_everything() {
     let bench = Bench::start().await;
     for reason in [
         SyncReason::WatchRestarted,

@@ -1,4 +1,4 @@
-//! When a kind is watched, and when no longer.
+//! When the watch of a kind starts and stops.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -17,17 +17,17 @@ impl Fact for Thing {
     }
 }
 
-/// What is served at each look, and for ever at the last one.
-fn discover(looks: &[Option<&'static str>]) -> (Served, Arc<SyncGate>) {
+/// Serves the kind as listed, one entry per discovery; the last entry repeats.
+fn discover(answers: &[Option<&'static str>]) -> (Served, Arc<SyncGate>) {
     let gate = Arc::new(SyncGate::new([check::DISCOVERY]));
     let health = Arc::new(Health::default());
     let (discovery, served) = Discovery::new(&[Kind::of::<Thing>()], Arc::clone(&gate), health);
-    let looks: Mutex<VecDeque<_>> = Mutex::new(looks.iter().copied().collect());
+    let answers: Mutex<VecDeque<_>> = Mutex::new(answers.iter().copied().collect());
     tokio::spawn(discovery.run(move || {
-        let mut looks = looks.lock().unwrap();
-        let now = looks.front().copied().flatten();
-        if looks.len() > 1 {
-            looks.pop_front();
+        let mut answers = answers.lock().unwrap();
+        let now = answers.front().copied().flatten();
+        if answers.len() > 1 {
+            answers.pop_front();
         }
         async move { Ok(vec![now]) }
     }));
@@ -35,7 +35,7 @@ fn discover(looks: &[Option<&'static str>]) -> (Served, Arc<SyncGate>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_kind_that_comes_later_is_watched_from_then_on() {
+async fn a_kind_that_is_served_later_is_watched_from_then_on() {
     let (mut served, gate) = discover(&[None, None, Some("v1")]);
     gate.opened().await;
     let start = tokio::time::Instant::now();
@@ -44,7 +44,7 @@ async fn a_kind_that_comes_later_is_watched_from_then_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_kind_that_is_away_for_two_looks_is_watched_all_the_while_and_after_three_it_is_gone() {
+async fn a_kind_that_is_missing_twice_in_a_row_stays_watched_and_after_three_times_it_is_gone() {
     let v1 = Some("v1");
     let (mut served, _) = discover(&[v1, None, None, v1, None, None, None]);
     served.version(0).await;
@@ -54,7 +54,7 @@ async fn a_kind_that_is_away_for_two_looks_is_watched_all_the_while_and_after_th
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_gate_waits_for_what_is_served_at_the_start() {
+async fn the_gate_waits_for_kinds_that_are_served_at_the_start() {
     use futures::FutureExt;
 
     let (mut served, gate) = discover(&[Some("v2")]);

@@ -1,4 +1,4 @@
-//! Inventories for tests: everything is listed, and objects are put in by their types.
+//! Inventories for tests: every kind is listed, and objects are applied by their types.
 
 use std::sync::Arc;
 
@@ -13,12 +13,12 @@ use crate::providers::openshift::kinds::{
 use crate::providers::{Provider, Providers};
 
 impl Inventory {
-    /// An inventory of a cluster where nobody but this provider updates nodes.
+    /// An inventory of a cluster with this provider only.
     pub(crate) fn of(provider: impl Provider + 'static) -> Self {
         Self::ready(crate::providers::fixtures::only(provider))
     }
 
-    /// An inventory all of whose kinds are listed, and empty.
+    /// An inventory whose kinds are all listed and empty.
     pub(crate) fn ready(providers: Providers) -> Self {
         let inventory = Self::new(providers);
         for place in 0..inventory.providers.kinds().len() {
@@ -28,7 +28,7 @@ impl Inventory {
         inventory
     }
 
-    /// Everything is evaluated, so that it is known who reads what.
+    /// Evaluates everything, so that all reads are recorded.
     pub(crate) fn evaluate_all(&self) {
         let nodes = self.world.lock().node_names();
         for name in nodes {

@@ -1,4 +1,4 @@
-//! Who is affected by a change.
+//! Which nodes and pools a change affects.
 
 use super::*;
 use crate::api::types::{DesiredVersionSource, Phase};
@@ -69,7 +69,7 @@ fn a_change_of_a_node_affects_that_node_alone() {
 }
 
 #[test]
-fn a_node_that_comes_again_as_it_was_affects_nothing() {
+fn an_unchanged_node_affects_nothing() {
     let inventory = openshift();
     assert!(
         inventory
@@ -79,17 +79,17 @@ fn a_node_that_comes_again_as_it_was_affects_nothing() {
 }
 
 #[test]
-fn a_node_of_the_same_name_that_is_another_one_is_judged_again() {
+fn a_recreated_node_of_the_same_name_is_evaluated_again() {
     let inventory = openshift();
-    let mut reborn = member("w0", "worker").build();
-    reborn.uid = "another".into();
-    assert_eq!(nodes(&inventory.apply_node(reborn)), ["w0"]);
+    let mut recreated = member("w0", "worker").build();
+    recreated.uid = "another".into();
+    assert_eq!(nodes(&inventory.apply_node(recreated)), ["w0"]);
     let (uid, _) = inventory.identity(&"w0".into()).unwrap();
     assert_eq!(&*uid, "another");
 }
 
 #[test]
-fn a_node_that_goes_is_affected_once_and_is_gone() {
+fn a_deleted_node_is_affected_once_and_is_gone() {
     let inventory = openshift();
     assert_eq!(nodes(&inventory.remove_node(&"w0".into())), ["w0"]);
     assert!(
@@ -113,7 +113,7 @@ fn pausing_a_pool_affects_its_nodes_and_itself_and_no_other() {
 }
 
 #[test]
-fn another_configuration_of_a_pool_affects_its_nodes() {
+fn a_new_configuration_of_a_pool_affects_its_nodes() {
     let inventory = openshift();
     let affected = inventory.apply_pool(pool("infra", "rendered-infra"));
     assert_eq!(
@@ -123,7 +123,7 @@ fn another_configuration_of_a_pool_affects_its_nodes() {
 }
 
 #[test]
-fn another_selector_of_a_pool_affects_exactly_the_nodes_that_move() {
+fn a_new_selector_of_a_pool_affects_exactly_the_nodes_that_move() {
     let inventory = openshift();
     inventory.apply_node(member("w1", "worker").label("disk", "ssd").build());
     inventory.evaluate_all();
@@ -145,17 +145,17 @@ fn another_selector_of_a_pool_affects_exactly_the_nodes_that_move() {
 }
 
 #[test]
-fn a_pool_that_changed_in_nothing_that_is_judged_affects_nothing() {
+fn an_unchanged_pool_affects_nothing() {
     let inventory = openshift();
     assert!(inventory.apply_pool(pool("worker", NEW)).is_empty());
 }
 
 #[test]
-fn a_pool_that_was_created_again_affects_itself_and_the_nodes_that_read_it() {
+fn a_recreated_pool_affects_itself_and_the_nodes_that_read_it() {
     let inventory = openshift();
-    let mut reborn = pool("worker", NEW);
-    reborn.uid = "another".into();
-    let affected = inventory.apply_pool(reborn);
+    let mut recreated = pool("worker", NEW);
+    recreated.uid = "another".into();
+    let affected = inventory.apply_pool(recreated);
     assert_eq!(
         (nodes(&affected), pools(&affected)),
         (vec!["w0", "w1"], vec!["worker"])
@@ -163,7 +163,7 @@ fn a_pool_that_was_created_again_affects_itself_and_the_nodes_that_read_it() {
 }
 
 #[test]
-fn a_new_pool_affects_the_nodes_that_it_takes_and_a_deleted_one_those_that_it_had() {
+fn a_new_pool_affects_the_nodes_that_join_it_and_a_deleted_pool_its_nodes() {
     let inventory = openshift();
     inventory.apply_node(member("w1", "worker").role("gpu").build());
     inventory.evaluate_all();
@@ -177,7 +177,7 @@ fn a_new_pool_affects_the_nodes_that_it_takes_and_a_deleted_one_those_that_it_ha
 }
 
 #[test]
-fn a_pool_that_makes_two_claim_one_node_affects_that_node() {
+fn a_pool_that_claims_a_node_of_another_pool_affects_that_node() {
     let inventory = openshift();
     let mut rival = pool("rival", NEW);
     rival.selector = selector(&[("node-role.kubernetes.io/infra", "")]);
@@ -188,7 +188,7 @@ fn a_pool_that_makes_two_claim_one_node_affects_that_node() {
 }
 
 #[test]
-fn the_release_version_of_a_config_affects_the_nodes_that_run_it_and_the_pools_that_want_it() {
+fn the_release_version_of_a_config_affects_the_nodes_that_run_it_and_the_pools_that_desire_it() {
     let inventory = openshift();
     inventory.apply_node(member("w1", "worker").current(NEW).build());
     inventory.evaluate_all();
@@ -201,7 +201,7 @@ fn the_release_version_of_a_config_affects_the_nodes_that_run_it_and_the_pools_t
 }
 
 #[test]
-fn a_release_version_that_stays_affects_nothing() {
+fn an_unchanged_or_unused_release_version_affects_nothing() {
     let inventory = openshift();
     assert!(
         inventory
@@ -214,7 +214,7 @@ fn a_release_version_that_stays_affects_nothing() {
 }
 
 #[test]
-fn another_target_version_affects_every_pool_and_every_node_of_one_and_the_same_one_none() {
+fn a_new_target_version_affects_all_pools_and_their_nodes_and_an_unchanged_one_nothing() {
     let inventory = openshift();
     let affected = inventory.set_cluster_version(Some("4.16.0"));
     assert_eq!(nodes(&affected), ["i0", "m0", "w0", "w1"]);
@@ -245,13 +245,13 @@ fn a_newer_version_in_a_pool_affects_the_other_nodes_of_that_pool() {
     let desired = state.desired.unwrap();
     assert_eq!(&*desired.version, "v1.32.0");
     assert_eq!(desired.source, DesiredVersionSource::NewestInPool);
-    // The second of that version is no news.
+    // A second node of that version affects no other node.
     let affected = inventory.apply_node(plain("a1", "a", "v1.32.0").build());
     assert_eq!(nodes(&affected), ["a1"]);
 }
 
 #[test]
-fn the_newest_node_that_goes_or_moves_affects_the_pool_that_it_leaves() {
+fn the_newest_node_affects_its_pool_when_it_moves_or_is_deleted() {
     let inventory = kubernetes();
     inventory.apply_node(plain("a2", "a", "v1.32.0").build());
     inventory.evaluate_all();
@@ -264,7 +264,7 @@ fn the_newest_node_that_goes_or_moves_affects_the_pool_that_it_leaves() {
 }
 
 #[test]
-fn the_newest_version_does_not_depend_on_which_of_two_equal_texts_came_first() {
+fn the_newest_version_does_not_depend_on_which_of_two_equal_versions_came_first() {
     let newest = |order: [&str; 2]| {
         let inventory = kubernetes();
         for (name, version) in ["a1", "a2"].into_iter().zip(order) {
@@ -283,7 +283,7 @@ fn the_newest_version_does_not_depend_on_which_of_two_equal_texts_came_first() {
 }
 
 #[test]
-fn another_version_of_the_api_server_affects_every_node_and_the_same_one_none() {
+fn a_new_version_of_the_api_server_affects_every_node_and_an_unchanged_one_none() {
     let inventory = kubernetes();
     let affected = inventory.set_api_server_version(Some("v1.33.0".into()));
     assert_eq!(nodes(&affected), ["a0", "a1", "b0"]);

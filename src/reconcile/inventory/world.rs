@@ -1,4 +1,4 @@
-//! The nodes, the pools and the facts, and who reads what.
+//! The nodes, the pools and the facts, and what each evaluation has read.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -15,30 +15,30 @@ use crate::domain::pool_versions::PoolVersion;
 use crate::domain::state::{History, NodeState};
 use crate::providers::{Assignment, Providers};
 
-/// Who has read something.
+/// What a reader reads facts for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Who {
-    /// A node, to find out who evaluates it and in which pool it is.
+enum Purpose {
+    /// Assigning a node to a provider and a pool.
     Assignment(Arc<str>),
-    /// A node, when it was evaluated.
+    /// Evaluating a node.
     Evaluation(Arc<str>),
-    /// A provider, to find out which pools there are.
+    /// Listing the pools of a provider.
     Pools(usize),
-    /// A pool, by name of its insight.
+    /// Describing a pool, by the name of its insight.
     Pool(Arc<str>),
 }
 
-/// A node as it was last seen.
+/// The last observed state of a node.
 struct Node {
     facts: Arc<NodeFacts>,
-    /// None before everything is listed.
+    /// `None` until everything is listed.
     assignment: Option<Assignment>,
     assigned_by: Reader,
     evaluated_by: Reader,
 }
 
 impl Node {
-    /// What is counted of the node: the pool's name, and the version.
+    /// The pool name and the version under which the node is counted.
     fn counted(&self) -> Option<(Arc<str>, PoolVersion)> {
         let version = PoolVersion::parse(self.facts.kubelet_version.as_ref()?)?;
         let pool = self.assignment.as_ref()?.pool()?;
@@ -50,11 +50,11 @@ impl Node {
     }
 }
 
-/// A pool that there is.
+/// An existing pool.
 struct Pool {
     id: Arc<PoolId>,
     provider: usize,
-    /// It is an object; else it is there as long as it has nodes.
+    /// Whether it is an object; otherwise it exists as long as it has nodes.
     is_object: bool,
     nodes: usize,
     reader: Reader,
@@ -63,7 +63,7 @@ struct Pool {
 /// The pools of a provider that are objects.
 struct ObjectPools {
     reader: Reader,
-    /// Why they cannot be told.
+    /// Why they are unknown.
     unavailable: Option<Unavailable>,
 }
 
@@ -72,7 +72,7 @@ pub(super) struct World {
     nodes: BTreeMap<Arc<str>, Node>,
     pools: BTreeMap<Arc<str>, Pool>,
     object_pools: Vec<ObjectPools>,
-    readers: BTreeMap<Reader, Who>,
+    readers: BTreeMap<Reader, Purpose>,
     is_open: bool,
 }
 
@@ -86,7 +86,7 @@ impl World {
             })
             .collect();
         let readers = object_pools.iter().map(|pools| pools.reader);
-        let readers = readers.zip((0..).map(Who::Pools)).collect();
+        let readers = readers.zip((0..).map(Purpose::Pools)).collect();
         Self {
             facts,
             nodes: BTreeMap::new(),
@@ -99,14 +99,14 @@ impl World {
 
     pub(super) fn open(&mut self, providers: &Providers) -> Affected {
         self.is_open = true;
-        let everybody = self
+        let purposes = self
             .nodes
             .keys()
-            .map(|name| Who::Assignment(Arc::clone(name)));
-        let everybody = everybody
-            .chain((0..providers.count()).map(Who::Pools))
+            .map(|name| Purpose::Assignment(Arc::clone(name)));
+        let purposes = purposes
+            .chain((0..providers.count()).map(Purpose::Pools))
             .collect();
-        self.settle(providers, everybody)
+        self.settle(providers, purposes)
     }
 
     pub(super) fn node(&self, name: &Arc<str>) -> Option<(&Arc<NodeFacts>, Option<usize>)> {
@@ -123,7 +123,7 @@ impl World {
         self.pools.keys().cloned().collect()
     }
 
-    /// How much is kept.
+    /// The numbers of nodes, pools, readers and facts.
     #[cfg(test)]
     pub(super) fn size(&self) -> (usize, usize, usize, usize) {
         let facts = self.facts.size();
@@ -194,9 +194,9 @@ impl World {
                 let (assigned_by, evaluated_by) =
                     (self.facts.add_reader(), self.facts.add_reader());
                 self.readers
-                    .insert(assigned_by, Who::Assignment(Arc::clone(&name)));
+                    .insert(assigned_by, Purpose::Assignment(Arc::clone(&name)));
                 self.readers
-                    .insert(evaluated_by, Who::Evaluation(Arc::clone(&name)));
+                    .insert(evaluated_by, Purpose::Evaluation(Arc::clone(&name)));
                 let node = Node {
                     facts,
                     assignment: None,
@@ -208,9 +208,9 @@ impl World {
             }
         };
         let readers = self.facts.count_node(&keys_before, &keys);
-        let mut affected = self.who(&readers);
+        let mut affected = self.purposes(&readers);
         affected.extend(self.reassign(providers, &name, lost));
-        affected.push(Who::Evaluation(name));
+        affected.push(Purpose::Evaluation(name));
         self.settle(providers, affected)
     }
 
@@ -224,10 +224,10 @@ impl World {
         }
         let keys = providers.node_keys(&node.facts);
         let readers = self.facts.count_node(&keys, &Keys::default());
-        let mut affected = self.who(&readers);
+        let mut affected = self.purposes(&readers);
         affected.extend(self.count(node.counted(), None));
         affected.extend(self.leave(node.pool()));
-        affected.push(Who::Evaluation(Arc::clone(name)));
+        affected.push(Purpose::Evaluation(Arc::clone(name)));
         self.settle(providers, affected)
     }
 
@@ -272,33 +272,34 @@ impl World {
     }
 
     fn notify(&mut self, providers: &Providers, readers: &[Reader]) -> Affected {
-        let affected = self.who(readers);
+        let affected = self.purposes(readers);
         self.settle(providers, affected)
     }
 
-    fn who(&self, readers: &[Reader]) -> Vec<Who> {
-        let who = readers.iter().filter_map(|reader| self.readers.get(reader));
-        who.cloned().collect()
+    fn purposes(&self, readers: &[Reader]) -> Vec<Purpose> {
+        let purposes = readers.iter().filter_map(|reader| self.readers.get(reader));
+        purposes.cloned().collect()
     }
 
-    /// Finds out again who evaluates whom and which pools there are, where that may be otherwise now, and names the
-    /// nodes and pools that are to be evaluated.
-    fn settle(&mut self, providers: &Providers, affected: Vec<Who>) -> Affected {
+    /// Repeats the affected assignments and listings of pools, and returns the nodes and pools to evaluate.
+    fn settle(&mut self, providers: &Providers, affected: Vec<Purpose>) -> Affected {
         let (mut nodes, mut pools) = (Vec::new(), Vec::new());
         let mut settled = BTreeSet::new();
         let mut pending = affected;
         while !pending.is_empty() {
-            for who in std::mem::take(&mut pending) {
-                match who {
-                    Who::Assignment(name) => {
+            for purpose in std::mem::take(&mut pending) {
+                match purpose {
+                    Purpose::Assignment(name) => {
                         if self.is_open && settled.insert(Arc::clone(&name)) {
                             let counted = self.nodes.get(&name).and_then(Node::counted);
                             pending.extend(self.reassign(providers, &name, counted));
                         }
                     }
-                    Who::Evaluation(name) => nodes.push(name),
-                    Who::Pools(provider) => pending.extend(self.list_pools(providers, provider)),
-                    Who::Pool(name) => pools.push(name),
+                    Purpose::Evaluation(name) => nodes.push(name),
+                    Purpose::Pools(provider) => {
+                        pending.extend(self.list_pools(providers, provider));
+                    }
+                    Purpose::Pool(name) => pools.push(name),
                 }
             }
         }
@@ -308,14 +309,14 @@ impl World {
         }
     }
 
-    /// Finds out who evaluates the node and in which pool it is. `counted` is what was counted of it until now. The
-    /// node itself is affected if its assignment is another one, and so is whoever its version matters to.
+    /// Assigns a node to a provider and a pool again. `counted` is its previous pool and version. The node is affected
+    /// if its assignment changed, and so are all readers of the counts that it changes.
     fn reassign(
         &mut self,
         providers: &Providers,
         name: &Arc<str>,
         counted: Option<(Arc<str>, PoolVersion)>,
-    ) -> Vec<Who> {
+    ) -> Vec<Purpose> {
         if !self.is_open {
             return Vec::new();
         }
@@ -339,22 +340,22 @@ impl World {
         self.facts.record(reader, reads);
         let mut affected = self.count(counted, now_counted);
         if !is_same {
-            // Joined first: a pool that it only changes its provider in is not gone in between.
+            // Joins first: a pool that only changes its provider is not removed in between.
             if let Some((provider, pool)) = joined {
                 affected.extend(self.join(provider, &pool));
             }
             affected.extend(self.leave(left.as_ref()));
-            affected.push(Who::Evaluation(Arc::clone(name)));
+            affected.push(Purpose::Evaluation(Arc::clone(name)));
         }
         affected
     }
 
-    /// Counts a node's version where it is now, and no longer where it was; who may be behind another version now.
+    /// Moves a node's version from its previous pool to its current one; returns the readers of both counts.
     fn count(
         &mut self,
         before: Option<(Arc<str>, PoolVersion)>,
         after: Option<(Arc<str>, PoolVersion)>,
-    ) -> Vec<Who> {
+    ) -> Vec<Purpose> {
         if before == after {
             return Vec::new();
         }
@@ -368,21 +369,21 @@ impl World {
                     .change_versions(&pool, |all| all.remove(&version)),
             );
         }
-        self.who(&readers)
+        self.purposes(&readers)
     }
 
-    /// A node is in the pool.
-    fn join(&mut self, provider: usize, id: &Arc<PoolId>) -> Option<Who> {
+    /// Adds a node to a pool.
+    fn join(&mut self, provider: usize, id: &Arc<PoolId>) -> Option<Purpose> {
         if let Some(pool) = self.pools.get_mut(&id.name) {
             pool.nodes += 1;
             return None;
         }
         self.add_pool(provider, id, false, 1);
-        Some(Who::Pool(Arc::clone(&id.name)))
+        Some(Purpose::Pool(Arc::clone(&id.name)))
     }
 
-    /// A node is no longer in the pool.
-    fn leave(&mut self, id: Option<&Arc<PoolId>>) -> Option<Who> {
+    /// Removes a node from a pool.
+    fn leave(&mut self, id: Option<&Arc<PoolId>>) -> Option<Purpose> {
         let pool = self.pools.get_mut(&id?.name)?;
         pool.nodes = pool.nodes.saturating_sub(1);
         self.remove_if_gone(&id?.name)
@@ -390,7 +391,8 @@ impl World {
 
     fn add_pool(&mut self, provider: usize, id: &Arc<PoolId>, is_object: bool, nodes: usize) {
         let reader = self.facts.add_reader();
-        self.readers.insert(reader, Who::Pool(Arc::clone(&id.name)));
+        self.readers
+            .insert(reader, Purpose::Pool(Arc::clone(&id.name)));
         let pool = Pool {
             id: Arc::clone(id),
             provider,
@@ -401,7 +403,7 @@ impl World {
         self.pools.insert(Arc::clone(&id.name), pool);
     }
 
-    fn remove_if_gone(&mut self, name: &Arc<str>) -> Option<Who> {
+    fn remove_if_gone(&mut self, name: &Arc<str>) -> Option<Purpose> {
         let pool = self.pools.get(name)?;
         if pool.is_object || pool.nodes > 0 {
             return None;
@@ -410,11 +412,11 @@ impl World {
         self.facts.remove_reader(reader);
         self.readers.remove(&reader);
         self.pools.remove(name);
-        Some(Who::Pool(Arc::clone(name)))
+        Some(Purpose::Pool(Arc::clone(name)))
     }
 
-    /// Finds out which pools of a provider are objects; the pools that are new or gone.
-    fn list_pools(&mut self, providers: &Providers, provider: usize) -> Vec<Who> {
+    /// Lists the pools of a provider that are objects; returns the pools that are new or gone.
+    fn list_pools(&mut self, providers: &Providers, provider: usize) -> Vec<Purpose> {
         if !self.is_open {
             return Vec::new();
         }
@@ -429,7 +431,7 @@ impl World {
         let listed = match listed {
             Ok(listed) => listed,
             Err(error) => {
-                // Those that are known stay.
+                // The known pools stay.
                 known.unavailable = Some(error);
                 return Vec::new();
             }
@@ -442,11 +444,11 @@ impl World {
                 Some(pool) => {
                     pool.is_object = true;
                     pool.id = Arc::clone(id);
-                    affected.push(Who::Pool(Arc::clone(&id.name)));
+                    affected.push(Purpose::Pool(Arc::clone(&id.name)));
                 }
                 None => {
                     self.add_pool(provider, id, true, 0);
-                    affected.push(Who::Pool(Arc::clone(&id.name)));
+                    affected.push(Purpose::Pool(Arc::clone(&id.name)));
                 }
             }
         }
@@ -459,11 +461,15 @@ impl World {
         let gone: Vec<Arc<str>> = self.pools.iter_mut().filter_map(is_gone).collect();
         for name in gone {
             self.remove_if_gone(&name);
-            affected.push(Who::Pool(name));
+            affected.push(Purpose::Pool(name));
         }
         if was_unavailable {
-            // Whether those that nobody knows are gone is known again.
-            affected.extend(self.pools.keys().map(|name| Who::Pool(Arc::clone(name))));
+            // Only now are pools that do not exist known to be gone.
+            affected.extend(
+                self.pools
+                    .keys()
+                    .map(|name| Purpose::Pool(Arc::clone(name))),
+            );
         }
         affected
     }

@@ -1,4 +1,4 @@
-//! Jobs: what people ask for, and how it ends.
+//! Jobs: the operations that users request, and how they end.
 
 use std::time::Duration;
 
@@ -19,31 +19,32 @@ fn clock() -> Clock {
     Arc::new(|| at(0))
 }
 
-/// A centre that has evaluated so many nodes of pool `blue`, and one of another pool.
-async fn centre_with(nodes: usize) -> Arc<Centre> {
+/// A node-state controller that has evaluated `nodes` nodes of pool `blue`, and one of another pool.
+async fn controller_with(nodes: usize) -> Arc<NodeStateController> {
     let (metrics, health) = (
         Arc::new(Metrics::new().unwrap()),
         Arc::new(Health::default()),
     );
     let states = States::in_memory(&metrics, &health);
     let providers = only(Kubernetes::new(&[POOL.to_owned()], Some("v1.36.3")));
-    let (centre, dirty) = Centre::new(providers, states, None, metrics, health, clock());
+    let (controller, dirty) =
+        NodeStateController::new(providers, states, None, metrics, health, clock());
     for index in 0..=nodes {
         let pool = if index == nodes { "green" } else { "blue" };
         let facts = node(&format!("n{index:05}")).label(POOL, pool).build();
-        centre.observe(&Cause::new(Trigger::Node, "1"), |inventory| {
+        controller.observe(&Cause::new(Trigger::Node, "1"), |inventory| {
             inventory.apply_node(facts)
         });
     }
-    let (running, gate) = (Arc::clone(&centre), SyncGate::new([]));
+    let (running, gate) = (Arc::clone(&controller), SyncGate::new([]));
     tokio::spawn(async move {
         running.run(dirty, &gate, CancellationToken::new()).await;
     });
-    centre.evaluated().await;
-    centre
+    controller.evaluated().await;
+    controller
 }
 
-/// The job task, and an operation that has begun.
+/// Begins an operation.
 fn begin(operations: &Operations, kind: &'static str) -> OperationHandle {
     match operations.begin(kind, None) {
         Begun::Started(operation) => operation,
@@ -57,12 +58,17 @@ async fn ended(operations: &Operations) -> Operation {
 }
 
 #[tokio::test]
-async fn a_pool_is_evaluated_again_node_by_node_and_no_other() {
-    let centre = centre_with(250).await;
-    let mut told = centre.attach("test", |_| true).unwrap();
-    while told.try_next().is_some() {}
+async fn reevaluating_a_pool_evaluates_all_its_nodes_and_no_other() {
+    let controller = controller_with(250).await;
+    let mut inbox = controller.attach("test", |_| true).unwrap();
+    while inbox.try_next().is_some() {}
     let operations = Operations::new(Limits::default(), clock());
-    reevaluate(begin(&operations, "reevaluate"), centre, "blue.pool".into()).await;
+    reevaluate(
+        begin(&operations, "reevaluate"),
+        controller,
+        "blue.pool".into(),
+    )
+    .await;
     let operation = ended(&operations).await;
     assert_eq!(operation.state, OperationState::Succeeded);
     assert_eq!(
@@ -70,15 +76,15 @@ async fn a_pool_is_evaluated_again_node_by_node_and_no_other() {
         (250, 250)
     );
     assert_eq!(operation.counts["changed"], 0);
-    // Every insight of the pool is looked at, whatever the evaluation says.
-    assert_eq!(std::iter::from_fn(|| told.try_next()).count(), 251);
+    // Every insight of the pool is checked, even if its state did not change.
+    assert_eq!(std::iter::from_fn(|| inbox.try_next()).count(), 251);
 }
 
 #[tokio::test]
 async fn an_export_has_every_state_as_a_line_of_json() {
-    let centre = centre_with(3).await;
+    let controller = controller_with(3).await;
     let operations = Operations::new(Limits::default(), clock());
-    export(begin(&operations, "export"), centre).await;
+    export(begin(&operations, "export"), controller).await;
     let operation = ended(&operations).await;
     let lines = operations.result(operation.id.as_str()).unwrap();
     let states: Vec<serde_json::Value> = std::str::from_utf8(&lines)
@@ -98,14 +104,14 @@ async fn an_export_has_every_state_as_a_line_of_json() {
 
 #[tokio::test]
 async fn a_job_that_is_cancelled_stops_between_two_nodes() {
-    let centre = centre_with(5_000).await;
+    let controller = controller_with(5_000).await;
     let operations = Operations::new(Limits::default(), clock());
     let (sender, jobs) = Jobs::new(operations.clone());
     let stop = CancellationToken::new();
     let task = tokio::spawn(jobs.run(stop.clone()));
     let operation = begin(&operations, "reevaluate");
     let id = operation.id().clone();
-    let job = reevaluate(operation, centre, "blue.pool".into());
+    let job = reevaluate(operation, controller, "blue.pool".into());
     sender.send(Box::pin(job)).unwrap();
     while operations.show(id.as_str()).unwrap().progress.done == 0 {
         tokio::task::yield_now().await;
@@ -120,16 +126,20 @@ async fn a_job_that_is_cancelled_stops_between_two_nodes() {
 }
 
 #[tokio::test]
-async fn the_end_of_the_program_cancels_what_runs_and_waits_for_it() {
-    let centre = centre_with(5_000).await;
+async fn shutdown_cancels_running_jobs_and_waits_for_them() {
+    let controller = controller_with(5_000).await;
     let operations = Operations::new(Limits::default(), clock());
     let (sender, jobs) = Jobs::new(operations.clone());
     let stop = CancellationToken::new();
-    let job = reevaluate(begin(&operations, "reevaluate"), centre, "blue.pool".into());
+    let job = reevaluate(
+        begin(&operations, "reevaluate"),
+        controller,
+        "blue.pool".into(),
+    );
     sender.send(Box::pin(job)).unwrap();
     stop.cancel();
     jobs.run(stop).await;
     assert_eq!(operations.list()[0].state, OperationState::Cancelled);
-    // Nothing is sent into a closed channel unnoticed.
+    // Sending into the closed channel fails.
     assert!(sender.send(Box::pin(async {})).is_err());
 }

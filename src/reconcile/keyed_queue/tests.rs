@@ -1,4 +1,4 @@
-//! The queue with paused time: one key at most once at a time.
+//! The queue with paused time: a key never runs twice at once.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -14,7 +14,7 @@ mod shutdown;
 const SECOND: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
 
-/// What happened to a key, and when.
+/// A run of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Run {
     key: u32,
@@ -22,10 +22,10 @@ struct Run {
     end: Duration,
 }
 
-/// What a reconcile is to do: how long it takes and what comes of it.
+/// How long a reconcile takes, and its outcome.
 type Script = Box<dyn Fn(u32, usize) -> (Duration, Outcome)>;
 
-/// A queue that runs, with paused time.
+/// A running queue, with paused time.
 struct Bench {
     marker: Marker<u32, std::time::Instant>,
     shutdown: CancellationToken,
@@ -36,13 +36,13 @@ struct Bench {
 }
 
 impl Bench {
-    /// `script` is told the key and how many runs of it there were before. Call it in a `LocalSet`.
+    /// `script` gets the key and the number of its earlier runs. Call this in a `LocalSet`.
     fn start(
         concurrency: usize,
         script: impl Fn(u32, usize) -> (Duration, Outcome) + 'static,
     ) -> Self {
         let (marker, inbox) = dirty_set();
-        let kept: Marker<u32, std::time::Instant> = marker.clone();
+        let guard: Marker<u32, std::time::Instant> = marker.clone();
         let (shutdown, runs) = (CancellationToken::new(), Rc::new(RefCell::new(Vec::new())));
         let begin = Instant::now();
         let (published, status) = watch::channel(QueueStatus::default());
@@ -51,8 +51,8 @@ impl Bench {
             let (shutdown, runs) = (shutdown.clone(), Rc::clone(&runs));
             let attempts: Rc<RefCell<HashMap<u32, usize>>> = Rc::default();
             async move {
-                // A marker stays: a queue whose markers are all gone is another test.
-                let _kept = kept;
+                // Keeps the inbox open.
+                let _guard = guard;
                 let metrics = Metrics::new().unwrap();
                 run(
                     "test",
@@ -96,12 +96,12 @@ impl Bench {
         self.marker.mark(key, std::time::Instant::now());
     }
 
-    /// All runs that have ended so far, by their end.
+    /// All runs that have ended so far, ordered by their end.
     fn runs(&self) -> Vec<Run> {
         self.runs.borrow().clone()
     }
 
-    /// When runs of `key` began, in milliseconds from the start.
+    /// When the runs of `key` started, in milliseconds from the start of the test.
     fn starts(&self, key: u32) -> Vec<u128> {
         let runs = self.runs();
         let of_key = runs.iter().filter(|run| run.key == key);
@@ -112,7 +112,7 @@ impl Bench {
         tokio::time::sleep_until(self.begin + moment).await;
     }
 
-    /// Stops the queue; how long that took.
+    /// Stops the queue; returns how long that took, and all runs.
     async fn stop(self) -> (Duration, Vec<Run>) {
         let begin = Instant::now();
         self.shutdown.cancel();
@@ -127,7 +127,7 @@ async fn local(test: impl Future<Output = ()>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_that_arrives_while_it_runs_runs_once_more_and_never_twice_at_once() {
+async fn a_key_that_is_marked_while_it_runs_runs_once_more_afterwards() {
     local(async {
         let bench = Bench::start(8, |_, _| (SECOND, Outcome::Done));
         bench.mark(1);
@@ -142,7 +142,7 @@ async fn a_key_that_arrives_while_it_runs_runs_once_more_and_never_twice_at_once
 }
 
 #[tokio::test(start_paused = true)]
-async fn different_keys_run_in_parallel_up_to_the_bound() {
+async fn different_keys_run_in_parallel_up_to_the_limit() {
     local(async {
         let bench = Bench::start(3, |_, _| (SECOND, Outcome::Done));
         for key in 0..7 {
@@ -156,7 +156,7 @@ async fn different_keys_run_in_parallel_up_to_the_bound() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn keys_start_in_the_order_in_which_they_came() {
+async fn keys_start_in_the_order_in_which_they_are_marked() {
     local(async {
         let bench = Bench::start(1, |_, _| (MS, Outcome::Done));
         let order = [5, 3, 9, 1, 7];
@@ -171,7 +171,7 @@ async fn keys_start_in_the_order_in_which_they_came() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_key_does_not_hold_up_another() {
+async fn a_slow_key_delays_no_other() {
     local(async {
         let bench = Bench::start(2, |key, _| match key {
             1 => (60 * SECOND, Outcome::Done),
@@ -188,14 +188,14 @@ async fn a_slow_key_does_not_hold_up_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_storm_of_marks_never_runs_one_key_twice_at_once_and_ends_with_the_last_of_each() {
+async fn with_many_marks_no_key_runs_twice_at_once_and_the_last_mark_of_each_is_run() {
     local(async {
         let bench = Bench::start(4, |key, attempt| {
             let outcome = match (key + u32::try_from(attempt).unwrap()) % 5 {
                 0 => Outcome::Retry,
                 1 => Outcome::DoneFor(SECOND),
                 2 if attempt < 3 => Outcome::Failing(None),
-                3 if attempt < 3 => Outcome::Refused,
+                3 if attempt < 3 => Outcome::Rejected,
                 _ => Outcome::Done,
             };
             (MS * (1 + key % 7), outcome)

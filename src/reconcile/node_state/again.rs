@@ -1,4 +1,4 @@
-//! Nodes that are to be evaluated again at a time, because time alone changes the answer.
+//! Nodes to evaluate again at a set time, because their state changes with time alone.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::domain::state::NodeState;
 use crate::registry::store::Store;
 
-/// When which node is to be evaluated again, the earliest first.
+/// The nodes to evaluate again, the earliest first.
 pub(super) struct Again(Store<(Timestamp, Arc<str>), (), ()>);
 
 impl Default for Again {
@@ -17,7 +17,7 @@ impl Default for Again {
 }
 
 impl Again {
-    /// A node has another state, or is new or gone.
+    /// Updates the schedule after a node was added, changed or deleted.
     pub(super) fn schedule(&self, before: Option<&NodeState>, after: Option<&NodeState>) {
         let at = |state: Option<&NodeState>| {
             state.and_then(|state| Some((state.again_at?, Arc::clone(&state.name))))
@@ -31,7 +31,7 @@ impl Again {
         }
     }
 
-    /// The nodes whose time has come; each is given once.
+    /// Removes and returns the nodes that are due.
     pub(super) fn due(&self, now: Timestamp) -> Vec<Arc<str>> {
         let mut names = Vec::new();
         while let Some(due) = self.0.first_of(&()).filter(|(at, _)| *at <= now) {

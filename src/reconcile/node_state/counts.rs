@@ -1,4 +1,4 @@
-//! How many nodes are where, and since when: followed change by change, never by a walk over all.
+//! Counts of nodes by pool and phase, updated incrementally with each change.
 
 use std::sync::Arc;
 
@@ -10,12 +10,12 @@ use crate::registry::Clock;
 use crate::registry::store::Store;
 use crate::telemetry::metrics::Metrics;
 
-/// A node in a phase: since when, and its name.
+/// When a node entered its phase, and its name.
 type Entered = (Timestamp, Arc<str>);
 
-/// Counts nodes by pool and phase, and knows who is longest in each.
+/// Counts nodes by pool and phase, and tracks the oldest node of each phase.
 pub(super) struct Counts {
-    /// Nodes that are not Completed, found by phase, the one that is longest in it first.
+    /// Nodes that are not Completed, indexed by phase, the oldest in it first.
     unfinished: Store<Entered, Phase, Phase>,
     metrics: Arc<Metrics>,
     clock: Clock,
@@ -30,7 +30,7 @@ impl Counts {
         }
     }
 
-    /// A node is another one, is new or is gone.
+    /// Updates the counts after a node was added, changed or deleted.
     pub(super) fn moved(&self, before: Option<&NodeState>, after: Option<&NodeState>) {
         let place =
             |state: Option<&NodeState>| state.map(|state| (state.pool.clone(), state.phase));
@@ -66,24 +66,24 @@ impl Counts {
 
     fn degraded(&self, before: Option<&NodeState>, after: Option<&NodeState>) {
         let place =
-            |state: Option<&NodeState>| state.map(|state| (state.pool.clone(), fails(state)));
+            |state: Option<&NodeState>| state.map(|state| (state.pool.clone(), is_degraded(state)));
         if place(before) == place(after) {
             return;
         }
         for (state, delta) in [(before, -1), (after, 1)] {
             if let Some(state) = state {
-                let delta = if fails(state) { delta } else { 0 };
+                let delta = if is_degraded(state) { delta } else { 0 };
                 self.metrics.count_degraded(pool(state), delta);
             }
         }
     }
 
-    /// When the node that is longest in a phase entered it.
+    /// Returns when the node that has been in a phase for the longest entered it.
     pub(super) fn oldest(&self, phase: Phase) -> Option<Timestamp> {
         self.unfinished.first_of(&phase).map(|(since, _)| since)
     }
 
-    /// A pool is gone.
+    /// Removes the series of a deleted pool.
     pub(super) fn forget_pool(&self, pool: &str) {
         self.metrics.forget_pool(pool);
     }
@@ -93,7 +93,7 @@ fn pool(state: &NodeState) -> Option<&str> {
     state.pool.as_ref().map(|pool| &*pool.name)
 }
 
-fn fails(state: &NodeState) -> bool {
+fn is_degraded(state: &NodeState) -> bool {
     state.degraded.status == ConditionStatus::True
 }
 

@@ -1,10 +1,10 @@
-//! What was known of a node before: by the last evaluation, by its insight, and by what the backend kept.
+//! The history of a node: from its last evaluation, its insight, and the backend.
 
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{BATCH, Centre};
+use super::{BATCH, NodeStateController};
 use crate::domain::state::{History, NodeState};
 use crate::providers::Identity;
 use crate::reconcile::states::Evaluated;
@@ -12,17 +12,17 @@ use crate::registry::backend::BackendError;
 use crate::registry::store::Store;
 use crate::telemetry::cause::{Cause, Trigger};
 
-/// What was known of a node.
+/// The last evaluation and the history of a node.
 pub(super) struct Known {
     pub(super) before: Option<Arc<Evaluated>>,
     pub(super) past: Option<History>,
 }
 
-/// How long a node that is gone may take to register again under its name and be the same node: an update of one
-/// node, with the drain before it.
+/// How long a deleted node may take to register again under its name and still count as the same node: the update of
+/// one node, including its drain.
 const AWAITED_FOR: SignedDuration = SignedDuration::from_hours(2);
 
-/// What was known of nodes that are gone, and that go on where they were if they come back under their name.
+/// Histories of deleted nodes, which continue if a node of the same name registers again.
 #[derive(Default)]
 pub(super) struct Past(Store<Arc<str>, Gone>);
 
@@ -53,9 +53,9 @@ impl Past {
     }
 }
 
-impl Centre {
-    /// Takes the times over from whoever wrote the insights until now: what they said of a node since it was
-    /// first evaluated counts, as after a start. From then on this process is the one who writes.
+impl NodeStateController {
+    /// Takes the times over from the insights that the previous leader wrote after this process first evaluated their
+    /// nodes, as after a start. From then on, this process writes the insights.
     ///
     /// # Errors
     /// When the backend fails.
@@ -66,9 +66,9 @@ impl Centre {
         let cause = Cause::new(Trigger::Leadership, "");
         for (count, name) in insights.names_with_history().into_iter().enumerate() {
             if let Some(before) = self.states.node(&name)?
-                // With what this process has seen before, of which the insight shows only the last.
-                && let Some(past) = self.kept_history(&name, &before.state.uid)?
-                // Else this process knows better since when.
+                // Includes older phases that this process saw: the insight shows only the last ones.
+                && let Some(past) = self.persisted_history(&name, &before.state.uid)?
+                // In another phase, this process knows the start better.
                 && past.phase == before.state.phase
             {
                 self.reconcile_with(&name, &cause, |_| {
@@ -86,8 +86,8 @@ impl Centre {
         Ok(())
     }
 
-    /// What was known of the node before: by the last evaluation, else by its insight and by what the
-    /// backend kept. A node that was created anew has no past.
+    /// Returns the last evaluation of a node and its history: from that evaluation, else from its insight and the
+    /// backend. A recreated node has no history unless its name identifies it.
     pub(super) fn gather(&self, name: &Arc<str>) -> Result<Known, BackendError> {
         let before = self.states.node(name)?;
         let past = match (self.inventory.identity(name), &before) {
@@ -97,17 +97,17 @@ impl Centre {
                 is_same.then(|| History::from(&*before.state))
             }
             (Some((uid, identity)), None) => match identity {
-                Identity::Uid => self.kept_history(name, &uid)?,
+                Identity::Uid => self.persisted_history(name, &uid)?,
                 Identity::Name => match self.past.take(name) {
                     Some(past) => Some(past),
-                    None => self.kept_history(name, &uid)?,
+                    None => self.persisted_history(name, &uid)?,
                 },
             },
         };
         Ok(Known { before, past })
     }
 
-    /// How long the step of an update took is what its pool is remembered by.
+    /// Records in the pool how long a step of an update took.
     pub(super) fn learn(
         &self,
         before: Option<&NodeState>,
@@ -127,21 +127,21 @@ impl Centre {
         self.states.learn(&pool, before.phase, seconds)
     }
 
-    /// What is known from before the start.
-    fn kept_history(
+    /// Returns the history from before the start.
+    fn persisted_history(
         &self,
         name: &Arc<str>,
         uid: &Arc<str>,
     ) -> Result<Option<History>, BackendError> {
-        let kept = self.states.kept_timeline(name, uid)?;
-        Ok(match self.said_history(name, uid) {
-            Some(said) => Some(said.with_earlier(&kept)),
-            None => History::from_timeline(&kept),
+        let persisted = self.states.persisted_timeline(name, uid)?;
+        Ok(match self.insight_history(name, uid) {
+            Some(reported) => Some(reported.with_earlier(&persisted)),
+            None => History::from_timeline(&persisted),
         })
     }
 
-    /// What the insight said that another process wrote.
-    fn said_history(&self, name: &Arc<str>, uid: &Arc<str>) -> Option<History> {
+    /// Returns the history in the insight that another process wrote.
+    fn insight_history(&self, name: &Arc<str>, uid: &Arc<str>) -> Option<History> {
         let insights = self.history.as_ref()?;
         let base = insights.base(name)?;
         let status = insights.take_history(name)?;
@@ -169,15 +169,15 @@ mod tests {
     use crate::telemetry::health::Health;
     use crate::telemetry::metrics::Metrics;
 
-    /// A replica that stands by, its clock, and what it knows of the insights.
+    /// A standby replica, its clock, and its cache of insights.
     struct Standby {
-        centre: Arc<Centre>,
+        controller: Arc<NodeStateController>,
         insights: Arc<InsightCache<crate::api::NodeProgressInsightStatus>>,
         now: Arc<AtomicI64>,
     }
 
     impl Standby {
-        /// Has evaluated the node.
+        /// Starts a replica that has evaluated the node.
         async fn with(node: NodeBuilder) -> Self {
             let (metrics, health) = (
                 Arc::new(Metrics::new().unwrap()),
@@ -190,19 +190,20 @@ mod tests {
             let insights = Arc::new(InsightCache::default());
             let providers = only(Kubernetes::new(&[], Some("v1.36.3")));
             let history = Some(Arc::clone(&insights));
-            let (centre, dirty) = Centre::new(providers, states, history, metrics, health, clock);
+            let (controller, dirty) =
+                NodeStateController::new(providers, states, history, metrics, health, clock);
             let standby = Self {
-                centre,
+                controller,
                 insights,
                 now,
             };
             standby.see(node);
-            let (gate, centre) = (SyncGate::new([]), Arc::clone(&standby.centre));
+            let (gate, controller) = (SyncGate::new([]), Arc::clone(&standby.controller));
             tokio::spawn(async move {
                 let stop = CancellationToken::new();
-                centre.run(dirty, &gate, stop).await;
+                controller.run(dirty, &gate, stop).await;
             });
-            standby.centre.evaluated().await;
+            standby.controller.evaluated().await;
             standby
         }
 
@@ -211,11 +212,11 @@ mod tests {
             let change = |inventory: &crate::reconcile::inventory::Inventory| {
                 inventory.apply_node(node.build())
             };
-            self.centre.observe(&cause, change);
+            self.controller.observe(&cause, change);
         }
 
         fn state(&self) -> Arc<Evaluated> {
-            self.centre.node(&"a".into()).unwrap().unwrap()
+            self.controller.node(&"a".into()).unwrap().unwrap()
         }
 
         async fn until(&self, phase: Phase) {
@@ -224,7 +225,7 @@ mod tests {
             }
         }
 
-        /// The leader writes what this replica would, but `seconds` as the start of the phase.
+        /// The leader writes the insight of this replica's state, but with `seconds` as the start of the phase.
         fn leader_writes(&self, version: u64, seconds: i64) {
             let state = self.state().state.clone();
             let mut status = serde_json::to_value(project(&state)).unwrap();
@@ -254,34 +255,34 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_takes_over_says_what_the_last_leader_said() {
+    async fn a_new_leader_reports_the_phase_start_that_the_previous_leader_reported() {
         let standby = Standby::with(node("a").kubelet("v1.36.3")).await;
         standby.now.store(100, Ordering::Relaxed);
         standby.see(node("a").kubelet("v1.35.0"));
         standby.until(Phase::Pending).await;
         assert_eq!(standby.state().state.phase_start, at(100));
         standby.leader_writes(2, 97);
-        standby.centre.take_over().await.unwrap();
+        standby.controller.take_over().await.unwrap();
         let state = standby.state().state.clone();
         assert_eq!(state.phase_start, at(97));
         assert_eq!(state.timeline.last().unwrap().start_time, at(97));
-        // From now on what others write is no history.
+        // From now on, writes by other processes are not history.
         assert!(standby.insights.names_with_history().is_empty());
     }
 
     #[tokio::test]
-    async fn what_the_last_leader_did_not_know_yet_is_told_as_this_replica_saw_it() {
+    async fn a_phase_that_the_previous_leader_did_not_report_starts_when_this_replica_saw_it() {
         let standby = Standby::with(node("a").kubelet("v1.35.0")).await;
         standby.leader_writes(2, 7);
         standby.now.store(100, Ordering::Relaxed);
         standby.see(node("a").kubelet("v1.36.3"));
         standby.until(Phase::Completed).await;
-        standby.centre.take_over().await.unwrap();
+        standby.controller.take_over().await.unwrap();
         assert_eq!(standby.state().state.phase_start, at(100));
     }
 
     #[tokio::test]
-    async fn who_takes_over_keeps_the_earlier_phases_that_the_insight_does_not_show() {
+    async fn a_new_leader_retains_earlier_phases_that_the_insight_does_not_show() {
         let standby = Standby::with(node("a").kubelet("v1.36.3")).await;
         for (second, version, phase) in [
             (10, "v1.35.0", Phase::Pending),
@@ -299,7 +300,7 @@ mod tests {
         let own = standby.state().state.timeline.clone();
         assert!(own.len() > 8, "{own:?}");
         standby.leader_writes(2, 119);
-        standby.centre.take_over().await.unwrap();
+        standby.controller.take_over().await.unwrap();
         let timeline = standby.state().state.timeline.clone();
         assert_eq!(timeline.len(), own.len());
         assert_eq!(timeline[0], own[0]);

@@ -1,45 +1,45 @@
-//! What readers get from the centre. Nothing here evaluates.
+//! Read access to the node-state controller. Nothing here evaluates.
 
 #![expect(
     clippy::missing_errors_doc,
-    reason = "every error here is the backend's, as the first function says"
+    reason = "every error here is the backend's, as documented on the first function"
 )]
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::Centre;
+use super::NodeStateController;
 use crate::api::types::Phase;
 use crate::domain::pool_status::PoolView;
 use crate::reconcile::insight_key::InsightKey;
 use crate::reconcile::inventory::Found;
-use crate::reconcile::kept::PhaseDurations;
+use crate::reconcile::persisted::PhaseDurations;
 use crate::reconcile::states::{Evaluated, EvaluatedPool, States};
 use crate::registry::backend::BackendError;
 use crate::registry::store::Snapshot;
 use crate::telemetry::cause::Cause;
 
-impl Centre {
-    /// The state of a node, and what led to it.
+impl NodeStateController {
+    /// Returns the state of a node, with the cause of its last change.
     ///
     /// # Errors
-    /// When the backend fails; so of all that follow.
+    /// When the backend fails; the same applies to all functions below.
     pub fn node(&self, name: &Arc<str>) -> Result<Option<Arc<Evaluated>>, BackendError> {
         self.states.node(name)
     }
 
-    /// All nodes, from one moment.
+    /// Returns a consistent snapshot of all nodes.
     pub fn nodes(&self) -> Result<Snapshot<Evaluated>, BackendError> {
         self.states.nodes()
     }
 
-    /// All nodes of a pool, from one moment.
+    /// Returns a consistent snapshot of the nodes of a pool.
     pub fn nodes_of(&self, pool: &Arc<str>) -> Result<Snapshot<Evaluated>, BackendError> {
         self.states.nodes_of(pool)
     }
 
-    /// A pool with a consistent snapshot of its nodes.
+    /// Returns a pool with a consistent snapshot of its nodes.
     pub fn pool(&self, name: &Arc<str>) -> Result<Found<PoolView>, BackendError> {
         let nodes = self.states.nodes_of(name)?.values;
         let Some(pool) = self.states.pool(name)? else {
@@ -58,17 +58,17 @@ impl Centre {
         }))
     }
 
-    /// What led to the end of a node, until [`Centre::parted`].
-    pub fn departure(&self, name: &Arc<str>) -> Option<Arc<Cause>> {
-        self.departures.get(name)
+    /// Returns the cause of a pending deletion, until [`NodeStateController::deletion_written`].
+    pub fn pending_deletion(&self, name: &Arc<str>) -> Option<Arc<Cause>> {
+        self.pending_deletions.get(name)
     }
 
-    /// Nothing is left of a node that is gone.
-    pub fn parted(&self, name: &Arc<str>) {
-        self.departures.remove(name);
+    /// Forgets the pending deletion of a node.
+    pub fn deletion_written(&self, name: &Arc<str>) {
+        self.pending_deletions.remove(name);
     }
 
-    /// Names of all pools.
+    /// Returns the names of all pools.
     pub fn pool_names(&self) -> Result<Vec<Arc<str>>, BackendError> {
         let pools = self.states.pools()?.values;
         Ok(pools
@@ -77,7 +77,7 @@ impl Centre {
             .collect())
     }
 
-    /// A pool without its nodes, and what last changed in it.
+    /// Returns a pool without its nodes, with the cause of its last change.
     pub fn evaluated_pool(
         &self,
         name: &Arc<str>,
@@ -85,18 +85,18 @@ impl Centre {
         self.states.pool(name)
     }
 
-    /// How long the nodes of a pool were in each phase.
+    /// Returns how long the nodes of a pool spent in each phase.
     pub fn durations(&self, pool: &Arc<str>) -> Result<PhaseDurations, BackendError> {
         self.states.durations(pool)
     }
 
-    /// When the node that is longest in a phase entered it.
+    /// Returns when the node that has been in a phase for the longest entered it.
     #[must_use]
     pub fn oldest(&self, phase: Phase) -> Option<Timestamp> {
         self.counts.oldest(phase)
     }
 
-    /// Keys of all nodes and pools.
+    /// Returns the keys of all nodes and pools.
     pub(super) fn keys(&self) -> Result<Vec<InsightKey>, BackendError> {
         let nodes = self.nodes()?.values;
         let nodes = nodes
@@ -106,13 +106,13 @@ impl Centre {
         Ok(nodes.chain(pools).collect())
     }
 
-    /// Where the states are, for whoever looks after them.
+    /// The store of the evaluated states.
     #[must_use]
     pub fn states(&self) -> &States {
         &self.states
     }
 
-    /// How many nodes and pools wait to be evaluated.
+    /// Returns the number of nodes and pools that wait for an evaluation.
     #[must_use]
     pub fn dirty(&self) -> usize {
         self.dirty.pending()

@@ -1,4 +1,4 @@
-//! The centre: when it evaluates, what it commits, and whom it tells.
+//! The node-state controller: when it evaluates, what it commits, and which consumers it notifies.
 
 use futures::FutureExt;
 use tempfile::TempDir;
@@ -20,7 +20,7 @@ const POOL: &str = "example.com/pool";
 
 type Make = fn(&TempDir) -> Backends;
 
-/// Makes a backend; one line for each there is.
+/// All backends.
 const BACKENDS: [(&str, Make); 2] = [
     ("memory", |_| Backends {
         kind: "memory",
@@ -49,9 +49,9 @@ async fn on_every_backend(test: impl AsyncFn(Backends)) {
     }
 }
 
-/// A centre of a plain cluster with two consumers, one of nodes and one of pools.
+/// A node-state controller of a plain cluster with two consumers, one of nodes and one of pools.
 struct Bench {
-    centre: Arc<Centre>,
+    controller: Arc<NodeStateController>,
     gate: Arc<SyncGate>,
     nodes: Inbox<InsightKey>,
     pools: Inbox<InsightKey>,
@@ -61,34 +61,38 @@ struct Bench {
 }
 
 impl Bench {
-    /// The centre runs, and its gate waits for `nodes`.
+    /// Starts the node-state controller; its gate waits for `nodes`.
     fn start(backends: Backends) -> Self {
         Self::start_at(backends, 0)
     }
 
     fn start_at(backends: Backends, second: i64) -> Self {
         let mut bench = Self::standby(backends, second);
-        bench.nodes = bench.centre.attach("nodes", is_node).unwrap();
-        bench.pools = bench.centre.attach("pools", |key| !is_node(key)).unwrap();
+        bench.nodes = bench.controller.attach("nodes", is_node).unwrap();
+        bench.pools = bench
+            .controller
+            .attach("pools", |key| !is_node(key))
+            .unwrap();
         bench
     }
 
-    /// The centre runs, and has no consumer.
+    /// Starts the node-state controller without a consumer.
     fn standby(backends: Backends, second: i64) -> Self {
         let providers = only(Kubernetes::new(&[POOL.to_owned()], Some("v1.36.3")));
         let metrics = Arc::new(Metrics::new().unwrap());
         let health = Arc::new(Health::default());
         let states = States::new(backends, Arc::clone(&metrics), Arc::clone(&health));
         let clock: Clock = Arc::new(move || at(second));
-        let (centre, dirty) =
-            Centre::new(providers, states, None, Arc::clone(&metrics), health, clock);
+        let (controller, dirty) =
+            NodeStateController::new(providers, states, None, Arc::clone(&metrics), health, clock);
         let (gate, stop) = (Arc::new(SyncGate::new(["nodes"])), CancellationToken::new());
         let task = tokio::spawn({
-            let (centre, gate, stop) = (Arc::clone(&centre), Arc::clone(&gate), stop.clone());
-            async move { centre.run(dirty, &gate, stop).await }
+            let (controller, gate, stop) =
+                (Arc::clone(&controller), Arc::clone(&gate), stop.clone());
+            async move { controller.run(dirty, &gate, stop).await }
         });
         Self {
-            centre,
+            controller,
             gate,
             nodes: dirty_set().1,
             pools: dirty_set().1,
@@ -99,34 +103,34 @@ impl Bench {
     }
 
     fn state(&self, name: &str) -> Option<Arc<Evaluated>> {
-        self.centre.node(&name.into()).unwrap()
+        self.controller.node(&name.into()).unwrap()
     }
 
     fn apply(&self, node: NodeBuilder) {
         let cause = Cause::new(Trigger::Node, "1");
-        self.centre
+        self.controller
             .observe(&cause, |inventory| inventory.apply_node(node.build()));
     }
 
     fn remove(&self, name: &str) -> Cause {
         let cause = Cause::new(Trigger::NodeDeleted, "2");
-        self.centre
+        self.controller
             .observe(&cause, |inventory| inventory.remove_node(&name.into()));
         cause
     }
 
-    /// Everything that is dirty is evaluated when the centre has stopped.
+    /// Stops the node-state controller once everything that is dirty is evaluated.
     async fn finish(&mut self) {
         self.gate.arrived("nodes");
-        self.centre.evaluated().await;
+        self.controller.evaluated().await;
         self.stop.cancel();
         (&mut self.task).await.unwrap();
     }
 
-    /// Waits for so many evaluations in all, without stopping the centre.
+    /// Waits for `evaluations` in total, without stopping the node-state controller.
     async fn settle(&mut self, evaluations: usize) {
         self.gate.arrived("nodes");
-        self.centre.evaluated().await;
+        self.controller.evaluated().await;
         while self.evaluations() < evaluations {
             tokio::task::yield_now().await;
         }
@@ -160,14 +164,14 @@ fn member(name: &str, pool: &str) -> NodeBuilder {
 }
 
 #[tokio::test]
-async fn nothing_is_evaluated_and_nobody_is_told_before_everything_is_listed() {
+async fn nothing_is_evaluated_and_no_consumer_is_notified_before_everything_is_listed() {
     on_every_backend(async |backends| {
         let mut bench = Bench::start(backends);
         bench.apply(member("a", "blue"));
         tokio::task::yield_now().await;
         assert_eq!(bench.evaluations(), 0);
         assert!(bench.state("a").is_none());
-        assert!(bench.centre.evaluated().now_or_never().is_none());
+        assert!(bench.controller.evaluated().now_or_never().is_none());
         assert_eq!(read(&mut bench.nodes), Vec::<String>::new());
         bench.finish().await;
         assert_eq!(bench.evaluations(), 1);
@@ -180,7 +184,7 @@ async fn nothing_is_evaluated_and_nobody_is_told_before_everything_is_listed() {
 }
 
 #[tokio::test]
-async fn a_node_that_changes_three_times_before_its_turn_is_evaluated_once_in_its_last_state() {
+async fn a_node_that_changes_three_times_before_its_evaluation_is_evaluated_once() {
     on_every_backend(async |backends| {
         let mut bench = Bench::start(backends);
         for version in ["v1.34.0", "v1.35.0", "v1.36.3"] {
@@ -196,7 +200,7 @@ async fn a_node_that_changes_three_times_before_its_turn_is_evaluated_once_in_it
 }
 
 #[tokio::test]
-async fn a_change_that_nobody_can_see_is_evaluated_and_told_to_nobody() {
+async fn a_change_that_leaves_the_state_equal_notifies_no_consumer() {
     on_every_backend(async |backends| {
         let mut bench = Bench::start(backends);
         bench.apply(member("a", "blue"));
@@ -213,7 +217,7 @@ async fn a_change_that_nobody_can_see_is_evaluated_and_told_to_nobody() {
 }
 
 #[tokio::test]
-async fn a_node_that_changes_its_pool_tells_both_pools_and_one_that_goes_tells_its_last() {
+async fn a_node_that_moves_notifies_both_pools_and_a_deleted_node_its_last_pool() {
     on_every_backend(async |backends| {
         let mut bench = Bench::start(backends);
         bench.apply(member("a", "blue"));
@@ -223,7 +227,7 @@ async fn a_node_that_changes_its_pool_tells_both_pools_and_one_that_goes_tells_i
         bench.settle(2).await;
         assert_eq!(read(&mut bench.pools), ["blue.pool", "green.pool"]);
         assert!(matches!(
-            bench.centre.pool(&"blue.pool".into()).unwrap(),
+            bench.controller.pool(&"blue.pool".into()).unwrap(),
             Found::Gone
         ));
         read(&mut bench.nodes);
@@ -239,12 +243,12 @@ async fn a_node_that_changes_its_pool_tells_both_pools_and_one_that_goes_tells_i
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_is_told_of_a_node_finds_its_state() {
+async fn a_consumer_that_is_notified_of_a_node_finds_its_state() {
     on_every_backend(async |backends| {
         let mut bench = Bench::start(backends);
         bench.gate.arrived("nodes");
         let reader = tokio::spawn({
-            let centre = Arc::clone(&bench.centre);
+            let controller = Arc::clone(&bench.controller);
             let mut inbox = std::mem::replace(&mut bench.nodes, dirty_set().1);
             async move {
                 let mut last = 0;
@@ -253,8 +257,8 @@ async fn whoever_is_told_of_a_node_finds_its_state() {
                         break;
                     };
                     assert!(
-                        centre.node(&name).unwrap().is_some(),
-                        "{name} was told before it was committed"
+                        controller.node(&name).unwrap().is_some(),
+                        "notified of {name} before it was committed"
                     );
                     last += 1;
                 }
@@ -271,37 +275,37 @@ async fn whoever_is_told_of_a_node_finds_its_state() {
 }
 
 #[tokio::test]
-async fn a_node_that_is_created_anew_under_its_name_has_no_past() {
+async fn a_recreated_node_has_no_history() {
     on_every_backend(async |backends| {
         let mut bench = Bench::start(backends);
         bench.apply(member("a", "blue").kubelet("v1.35.0"));
         bench.settle(1).await;
-        let mut anew = member("a", "blue").build();
-        anew.uid = "another".into();
+        let mut recreated = member("a", "blue").build();
+        recreated.uid = "another".into();
         let cause = Cause::new(Trigger::Node, "3");
         bench
-            .centre
-            .observe(&cause, |inventory| inventory.apply_node(anew));
+            .controller
+            .observe(&cause, |inventory| inventory.apply_node(recreated));
         bench.finish().await;
         let state = bench.state("a").unwrap();
         assert_eq!(
             state.state.timeline.len(),
             1,
-            "the first one's phases are not its own"
+            "the phases of the deleted node are not its own"
         );
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_third_consumer_that_comes_late_gets_every_key_that_there_is_and_then_every_change() {
+async fn a_consumer_that_attaches_late_gets_every_key_and_then_every_change() {
     on_every_backend(async |backends| {
         let mut bench = Bench::start(backends);
         for name in ["a", "b", "c"] {
             bench.apply(member(name, "blue"));
         }
         bench.settle(3).await;
-        let mut late = bench.centre.attach("late", |_| true).unwrap();
+        let mut late = bench.controller.attach("late", |_| true).unwrap();
         assert_eq!(read(&mut late), ["a", "b", "blue.pool", "c"]);
         bench.apply(member("b", "blue").kubelet("v1.35.0"));
         bench.settle(4).await;
@@ -309,21 +313,21 @@ async fn a_third_consumer_that_comes_late_gets_every_key_that_there_is_and_then_
         assert_eq!(
             bench.evaluations(),
             4,
-            "whoever looks, a change is evaluated once"
+            "a change is evaluated once for all consumers"
         );
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_state_whose_node_is_gone_is_reaped_and_who_looks_at_it_is_told() {
+async fn a_state_without_a_node_is_reaped_and_its_consumers_are_notified() {
     on_every_backend(async |backends| {
         let states = backends.clone();
         let mut bench = Bench::start(backends);
         bench.apply(member("a", "blue"));
         bench.apply(member("b", "green"));
         bench.settle(2).await;
-        // As if the mark of its deletion had been lost.
+        // As if its deletion had been missed.
         let lost = bench.state("a").unwrap();
         let ghost = Evaluated {
             state: Arc::new(NodeState {
@@ -336,47 +340,47 @@ async fn a_state_whose_node_is_gone_is_reaped_and_who_looks_at_it_is_told() {
         read(&mut bench.nodes);
         read(&mut bench.pools);
         let cause = Cause::new(Trigger::Sync, "");
-        assert_eq!(bench.centre.reap(&cause).unwrap(), 1);
+        assert_eq!(bench.controller.reap(&cause).unwrap(), 1);
         assert!(bench.state("ghost").is_none());
         assert_eq!(
             (read(&mut bench.nodes), read(&mut bench.pools)),
             (vec!["ghost".to_owned()], vec!["blue.pool".to_owned()])
         );
-        assert_eq!(bench.centre.reap(&cause).unwrap(), 0);
+        assert_eq!(bench.controller.reap(&cause).unwrap(), 0);
     })
     .await;
 }
 
 #[tokio::test]
-async fn what_led_to_the_end_of_a_node_is_known_until_nothing_is_left_of_it() {
+async fn the_cause_of_a_deletion_is_available_until_the_deletion_is_written() {
     on_every_backend(async |backends| {
         let mut bench = Bench::start(backends);
         let name: Arc<str> = "a".into();
         bench.apply(member("a", "blue"));
         bench.settle(1).await;
-        assert!(bench.centre.departure(&name).is_none());
+        assert!(bench.controller.pending_deletion(&name).is_none());
 
         let cause = bench.remove("a");
         bench.settle(2).await;
-        let departure = bench.centre.departure(&name).unwrap();
-        assert_eq!(departure.reconcile_id, cause.reconcile_id);
-        bench.centre.parted(&name);
-        assert!(bench.centre.departure(&name).is_none());
+        let deletion = bench.controller.pending_deletion(&name).unwrap();
+        assert_eq!(deletion.reconcile_id, cause.reconcile_id);
+        bench.controller.deletion_written(&name);
+        assert!(bench.controller.pending_deletion(&name).is_none());
 
-        // Who comes back under the name has not gone.
+        // A node that comes back has no pending deletion.
         bench.apply(member("a", "blue"));
         bench.settle(3).await;
         bench.remove("a");
         bench.settle(4).await;
         bench.apply(member("a", "blue"));
         bench.settle(5).await;
-        assert!(bench.centre.departure(&name).is_none());
+        assert!(bench.controller.pending_deletion(&name).is_none());
     })
     .await;
 }
 
 #[tokio::test]
-async fn evaluating_a_node_again_finds_what_was_missed_and_nothing_else() {
+async fn reevaluating_a_node_changes_only_a_wrong_state() {
     on_every_backend(async |backends| {
         let states = backends.clone();
         let mut bench = Bench::start(backends);
@@ -384,8 +388,8 @@ async fn evaluating_a_node_again_finds_what_was_missed_and_nothing_else() {
         bench.settle(1).await;
         let cause = Cause::new(Trigger::Sync, "");
         let name: Arc<str> = "a".into();
-        let again = bench.centre.reevaluate(&name, &cause).unwrap();
-        assert_eq!(again, EvaluationResult::Unchanged);
+        let result = bench.controller.reevaluate(&name, &cause).unwrap();
+        assert_eq!(result, EvaluationResult::Unchanged);
         let right = bench.state("a").unwrap();
         let wrong = Evaluated {
             state: Arc::new(NodeState {
@@ -397,8 +401,8 @@ async fn evaluating_a_node_again_finds_what_was_missed_and_nothing_else() {
         states.nodes.update(&name, wrong).unwrap();
         read(&mut bench.nodes);
         read(&mut bench.pools);
-        let again = bench.centre.reevaluate(&name, &cause).unwrap();
-        assert_eq!(again, EvaluationResult::Changed);
+        let result = bench.controller.reevaluate(&name, &cause).unwrap();
+        assert_eq!(result, EvaluationResult::Changed);
         assert_eq!(bench.state("a").unwrap().state.phase, Phase::Pending);
         assert_eq!(read(&mut bench.nodes), ["a"]);
     })
@@ -414,10 +418,13 @@ async fn a_pool_without_nodes_is_forgotten_with_its_series() {
         bench.settle(2).await;
         bench.remove("a");
         bench.finish().await;
-        assert_eq!(bench.centre.pool_names().unwrap(), ["green.pool".into()]);
+        assert_eq!(
+            bench.controller.pool_names().unwrap(),
+            ["green.pool".into()]
+        );
         assert!(
             bench
-                .centre
+                .controller
                 .evaluated_pool(&"blue.pool".into())
                 .unwrap()
                 .is_none()
@@ -430,22 +437,22 @@ async fn a_pool_without_nodes_is_forgotten_with_its_series() {
 }
 
 #[tokio::test]
-async fn who_is_longest_in_a_phase_is_known_until_it_leaves_it() {
+async fn the_oldest_node_of_a_phase_is_known_until_it_leaves_the_phase() {
     on_every_backend(async |backends| {
         let mut bench = Bench::start_at(backends, 70);
         bench.apply(member("a", "blue").kubelet("v1.35.0"));
         bench.settle(1).await;
-        assert_eq!(bench.centre.oldest(Phase::Pending), Some(at(70)));
-        assert_eq!(bench.centre.oldest(Phase::Completed), None);
+        assert_eq!(bench.controller.oldest(Phase::Pending), Some(at(70)));
+        assert_eq!(bench.controller.oldest(Phase::Completed), None);
         bench.apply(member("a", "blue"));
         bench.finish().await;
-        assert_eq!(bench.centre.oldest(Phase::Pending), None);
+        assert_eq!(bench.controller.oldest(Phase::Pending), None);
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_file_brings_back_the_timeline_of_the_same_node_and_what_its_pool_has_learned() {
+async fn a_file_restores_the_timeline_of_the_same_node_and_the_durations_of_its_pool() {
     let folder = tempfile::tempdir().unwrap();
     let open = || {
         let backends = BACKENDS[1].1(&folder);
@@ -453,7 +460,7 @@ async fn a_file_brings_back_the_timeline_of_the_same_node_and_what_its_pool_has_
         backends.pools.init().unwrap();
         backends
     };
-    let kept = {
+    let persisted = {
         let backends = open();
         let mut bench = Bench::start_at(backends.clone(), 0);
         bench.apply(member("a", "blue").kubelet("v1.35.0").cordoned());
@@ -464,22 +471,22 @@ async fn a_file_brings_back_the_timeline_of_the_same_node_and_what_its_pool_has_
         backends.nodes.flush(Duration::from_secs(10)).unwrap();
         bench.state("a").unwrap().state.timeline.clone()
     };
-    assert_eq!(kept.len(), 2, "{kept:?}");
+    assert_eq!(persisted.len(), 2, "{persisted:?}");
     let mut bench = Bench::start_at(open(), 500);
     bench.apply(member("a", "blue"));
     let mut another = member("b", "blue").build();
     another.uid = "another".into();
     bench
-        .centre
+        .controller
         .observe(&Cause::new(Trigger::Node, "1"), |inventory| {
             inventory.apply_node(another)
         });
     bench.finish().await;
-    assert_eq!(bench.state("a").unwrap().state.timeline, kept);
+    assert_eq!(bench.state("a").unwrap().state.timeline, persisted);
     assert_eq!(
         bench.state("b").unwrap().state.timeline[0].start_time,
         at(500)
     );
-    let learned = bench.centre.durations(&"blue.pool".into()).unwrap();
-    assert_eq!(learned.medians(), [(kept[0].phase, 1, 0)]);
+    let learned = bench.controller.durations(&"blue.pool".into()).unwrap();
+    assert_eq!(learned.medians(), [(persisted[0].phase, 1, 0)]);
 }

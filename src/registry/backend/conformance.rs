@@ -1,4 +1,4 @@
-//! What every backend does alike. A third backend is one line in `BACKENDS`.
+//! The contract of all backends. A third backend is one more line in `BACKENDS`.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -15,11 +15,11 @@ use crate::registry::store::{Change, Snapshot};
 mod inputs;
 pub(super) mod model;
 
-/// A value is found by its first half; a first half of 0 is not indexed.
+/// Indexed by the first half; a first half of 0 is not indexed.
 pub(super) type Value = (u8, u64);
 pub(super) type Backend = Arc<dyn StateBackend<Value, u8>>;
 
-/// A backend that may use this folder, which is empty.
+/// Creates a backend that may use this empty directory.
 type Make = fn(&Path) -> Backend;
 
 pub(super) const BACKENDS: [(&str, Make); 2] = [
@@ -29,7 +29,7 @@ pub(super) const BACKENDS: [(&str, Make); 2] = [
     }),
 ];
 
-/// Longer than any disk takes.
+/// Longer than any disk access takes.
 const LONG: Duration = Duration::from_secs(30);
 
 pub(super) fn index_of(value: &Value) -> Option<u8> {
@@ -44,7 +44,7 @@ pub(super) fn bytes(bytes: &[u8]) -> Metadata {
     Metadata::new(bytes)
 }
 
-/// Runs a test with each backend, of which it says the name should the test fail.
+/// Runs a test with each backend, printing its name for failures.
 fn with_each_unopened(test: impl Fn(Backend)) {
     for (name, make) in BACKENDS {
         eprintln!("backend: {name}");
@@ -60,7 +60,7 @@ fn with_each(test: impl Fn(Backend)) {
     });
 }
 
-/// Says at its end that the other thread may end too, also when an expectation fails.
+/// Ends the other thread when it is dropped, also after a failed assertion.
 struct Done<'a>(&'a AtomicBool);
 
 impl Drop for Done<'_> {
@@ -101,18 +101,18 @@ fn nothing_works_before_it_is_opened_and_it_is_opened_once() {
         }
         assert_eq!(backend.counter().count(), 0);
         assert_eq!(backend.init(), Ok(Opened::default()));
-        assert_eq!(backend.lookup(&a), Ok(None), "nothing was done before");
+        assert_eq!(backend.lookup(&a), Ok(None), "nothing was changed before");
         assert_eq!(backend.init().unwrap_err().category(), "unavailable");
         assert_eq!(
             backend.health_check(),
             Ok(()),
-            "the second opening broke nothing"
+            "the second `init` changed nothing"
         );
     });
 }
 
 #[test]
-fn a_key_is_registered_once_and_only_then_updated() {
+fn a_key_is_registered_once_before_it_can_be_updated() {
     with_each(|backend| {
         let a = key("a");
         assert_eq!(backend.update(&a, (1, 1)), Err(not_found("a")));
@@ -170,7 +170,7 @@ fn a_value_is_found_by_its_index_and_moves_with_it() {
 }
 
 #[test]
-fn what_is_gone_is_evicted_with_its_metadata_and_nothing_else() {
+fn evict_removes_only_matching_keys_and_their_metadata() {
     with_each(|backend| {
         for (number, name) in (0..).zip(["d", "a", "c", "b"]) {
             backend.register(&key(name), (1, number)).unwrap();
@@ -201,7 +201,7 @@ fn what_is_gone_is_evicted_with_its_metadata_and_nothing_else() {
 }
 
 #[test]
-fn the_counter_counts_registered_keys_wherever_it_is() {
+fn every_counter_shows_the_number_of_registered_keys() {
     with_each(|backend| {
         let counter = backend.counter();
         assert_eq!(counter.count(), 0);
@@ -220,14 +220,14 @@ fn the_counter_counts_registered_keys_wherever_it_is() {
 }
 
 #[test]
-fn a_list_is_a_cut_while_others_write() {
+fn a_list_is_a_consistent_snapshot_during_writes() {
     with_each(|backend| {
         let keys: Vec<Arc<str>> = (0..16).map(|n| key(&format!("{n:02}"))).collect();
         let done = AtomicBool::new(false);
         thread::scope(|scope| {
             scope.spawn(|| {
                 let _done = Done(&done);
-                // Keys come and change one by one, in their order, and go all at once.
+                // Keys are added and changed one by one, in order, and removed together.
                 for _ in 0..200 {
                     for key in &keys {
                         backend.register(key, (1, 0)).unwrap();
@@ -248,7 +248,7 @@ fn a_list_is_a_cut_while_others_write() {
                     assert!(first.unwrap_or(0) <= last.unwrap_or(0) + 1, "{rounds:?}");
                     assert!(
                         rounds.len() == keys.len() || first.unwrap_or(0) == 0,
-                        "some are gone and others not: {rounds:?}"
+                        "some are gone and others are not: {rounds:?}"
                     );
                 }
             }
@@ -257,7 +257,7 @@ fn a_list_is_a_cut_while_others_write() {
 }
 
 #[test]
-fn metadata_goes_with_its_key_whoever_writes_it_meanwhile() {
+fn metadata_is_removed_with_its_key_during_concurrent_writes() {
     with_each(|backend| {
         let a = key("a");
         let done = AtomicBool::new(false);
@@ -265,7 +265,7 @@ fn metadata_goes_with_its_key_whoever_writes_it_meanwhile() {
             for _ in 0..3 {
                 scope.spawn(|| {
                     while !done.load(Ordering::Relaxed) {
-                        // Not found, when it is gone just now.
+                        // Fails while the key is unregistered.
                         let _ = backend.update_metadata(&a, bytes(b"late"));
                     }
                 });
@@ -286,7 +286,7 @@ fn metadata_goes_with_its_key_whoever_writes_it_meanwhile() {
 }
 
 #[test]
-fn a_backend_that_is_well_says_so_and_flushes() {
+fn a_healthy_backend_reports_health_and_flushes() {
     with_each(|backend| {
         backend.register(&key("a"), (1, 1)).unwrap();
         backend.update_metadata(&key("a"), bytes(b"x")).unwrap();

@@ -1,10 +1,10 @@
-//! What can go wrong with a backend. Each message says what, where, and what to do about it.
+//! Backend errors. Each message names the problem, the place and the remedy.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Why a backend did not do what it was asked to.
+/// Why a backend operation failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BackendError {
     /// The key is not registered.
@@ -19,37 +19,37 @@ pub enum BackendError {
         /// The key.
         key: Arc<str>,
     },
-    /// The backend cannot do it now, or cannot keep it for a restart.
+    /// The operation is not possible now, or its result cannot be persisted.
     #[error("{why}")]
     Unavailable {
-        /// What is not available, and the cause.
+        /// What is unavailable, and why.
         why: String,
     },
-    /// The backend did not come to an end with something.
-    #[error("{what} takes longer than {} s: look whether the disk hangs", .after.as_secs_f64())]
+    /// An operation did not finish in time.
+    #[error("{what} takes longer than {} s: check whether the disk hangs", .after.as_secs_f64())]
     Timeout {
-        /// With what.
+        /// The operation.
         what: String,
-        /// How long was waited.
+        /// How long the caller waited.
         after: Duration,
     },
-    /// No backend takes such a key.
-    #[error("this key cannot be kept: {why}")]
+    /// The key is invalid.
+    #[error("this key cannot be stored: {why}")]
     InvalidKey {
         /// What is wrong with it.
         why: String,
     },
-    /// No backend takes so much metadata.
-    #[error("the metadata of {key:?} has {size} bytes, {limit} are the most")]
+    /// The metadata is too large.
+    #[error("the metadata of {key:?} has {size} bytes, at most {limit} are allowed")]
     InvalidMetadata {
-        /// Whose metadata.
+        /// The key of the metadata.
         key: Arc<str>,
-        /// How much it is, in bytes.
+        /// Its size, in bytes.
         size: usize,
-        /// How much there may be.
+        /// The limit, in bytes.
         limit: usize,
     },
-    /// The state file is damaged, and could not be set aside.
+    /// The state file is damaged and could not be quarantined.
     #[error("{} is damaged: {why}: {remedy}; nothing but history is lost", .path.display())]
     Corrupt {
         /// The file.
@@ -65,17 +65,17 @@ pub enum BackendError {
         /// The file.
         path: PathBuf,
     },
-    /// The state file cannot be opened where it is.
+    /// The state file cannot be opened at its path.
     #[error("{} cannot be opened: {why}: {remedy}", .path.display())]
     Inaccessible {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system error.
         why: String,
         /// What to do.
         remedy: &'static str,
     },
-    /// The state file was written by a version that this one does not know.
+    /// The state file was written by an unknown version.
     #[error(
         "{} holds {found}, and this version reads format {ours}: go back to the version that wrote \
          it, or remove or rename the file; nothing but history is lost",
@@ -84,7 +84,7 @@ pub enum BackendError {
     UnknownFormat {
         /// The file.
         path: PathBuf,
-        /// What it holds.
+        /// The content that was found.
         found: String,
         /// The format of this version.
         ours: u64,
@@ -92,7 +92,7 @@ pub enum BackendError {
 }
 
 impl BackendError {
-    /// The kind of error, for metrics: one of a few words.
+    /// The kind of error, as a metric label.
     #[must_use]
     pub fn category(&self) -> &'static str {
         match self {

@@ -1,19 +1,19 @@
-//! The backend whose metadata is there again after a restart, however the process ended.
+//! The backend whose metadata survives a restart, however the process ended.
 //!
 //! ```text
-//!  every operation ──► MemoryBackend          answers at once
+//!  every operation ──► MemoryBackend          answers immediately
 //!                          │ key whose metadata changed
 //!                          ▼
-//!                       Backlog               dirty keys of all tables; how writing goes
+//!                       Backlog               dirty keys of all tables; writer health
 //!                          │ at most every second, or on flush
 //!                          ▼
 //!                    one thread ──► Disk      one commit: all of it, or nothing
 //! ```
 //!
-//! One file has a table for each backend. Memory is the truth: the disk follows within about a second,
-//! and while it cannot, everything goes on and nothing is forgotten. What a kill keeps from the disk is
-//! no more than that second; what was flushed is never lost. Values are never written: they are
-//! evaluated anew. Deliberately absent: reading the file for a reader.
+//! One file has a table for each backend. Memory is the source of truth: the disk follows within about
+//! a second, and while it cannot be written, operations continue in memory. A kill loses at most that
+//! second, and never flushed data. Values are not written, because they are evaluated again. Reads
+//! never use the file.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -25,7 +25,7 @@ use std::time::Duration;
 use self::backlog::{Backlog, Pace};
 use self::disk::{Location, Table};
 use super::memory::{MemoryBackend, MetadataStore};
-use super::{BackendError, Metadata, Opened, SetAside, StateBackend};
+use super::{BackendError, Metadata, Opened, Quarantined, StateBackend};
 use crate::registry::lock_order::{OrderedMutex, Rank};
 use crate::registry::store::{Change, Counter, Snapshot};
 
@@ -33,11 +33,11 @@ mod backlog;
 mod disk;
 mod writer;
 
-/// Held while the file is opened; nothing but the writer is waited for with it.
+/// Held while the file is opened. Code holding it waits only for the writer.
 const RANK: Rank = Rank::new(u8::MAX - 2, "state file");
 
-/// A state file. Clones are handles of the same one; with the last of them, backends included, what is
-/// dirty is written, and the file is closed.
+/// A state file. Clones share it; dropping the last of them, backends included, writes the dirty keys
+/// and closes the file.
 #[derive(Clone)]
 pub struct Database(Arc<Inner>);
 
@@ -47,16 +47,16 @@ struct Inner {
     opening: OrderedMutex<Option<Opening>>,
 }
 
-/// What is left of opening the file.
+/// The remaining results of opening the file.
 struct Opening {
     writer: JoinHandle<()>,
-    /// What no backend has asked for yet.
+    /// Tables that no backend has claimed yet.
     tables: HashMap<String, Table>,
-    set_aside: Option<SetAside>,
+    quarantined: Option<Quarantined>,
 }
 
 impl Database {
-    /// A file at this path. It is opened, or made, with the first backend that is.
+    /// A file at this path, opened or created by the first backend that is initialized.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self::with(Location::file(path.into()), Pace::default())
@@ -71,8 +71,8 @@ impl Database {
         }))
     }
 
-    /// A backend that is kept in the table `name`, which is nobody else's, and not "meta". Its values
-    /// are also found by what `index_of` says of them.
+    /// Creates a backend stored in the table `name`, which must be unique and not "meta". Its values
+    /// are indexed by `index_of`.
     #[must_use]
     pub fn table<V, I>(
         &self,
@@ -97,46 +97,46 @@ impl Database {
 }
 
 impl Inner {
-    /// What the file has in a table; opens the file, if nobody did before.
-    fn claim(&self, name: &str) -> Result<(Table, Option<SetAside>), BackendError> {
+    /// Takes a table's content, opening the file first if necessary.
+    fn claim(&self, name: &str) -> Result<(Table, Option<Quarantined>), BackendError> {
         let mut opening = self.opening.lock();
         let opening = match &mut *opening {
             Some(opening) => opening,
             none => none.insert(self.open()?),
         };
         let table = opening.tables.remove(name).unwrap_or_default();
-        Ok((table, opening.set_aside.take()))
+        Ok((table, opening.quarantined.take()))
     }
 
     fn open(&self) -> Result<Opening, BackendError> {
-        let (found, set_aside) = self.location.open_or_set_aside()?;
+        let (found, quarantined) = self.location.open_or_quarantine()?;
         let (location, backlog) = (Arc::clone(&self.location), Arc::clone(&self.backlog));
         let writer = writer::start(location, found.disk, backlog).map_err(|error| {
             BackendError::Unavailable {
-                why: format!("no thread can be started that would write the state: {error}"),
+                why: format!("the thread that writes the state cannot be started: {error}"),
             }
         })?;
         Ok(Opening {
             writer,
             tables: found.tables,
-            set_aside,
+            quarantined,
         })
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // One that hangs in the disk is left alone: the process is to end all the same.
+        // A writer that hangs on the disk is abandoned, so that the process can end.
         if let Some(opening) = self.opening.lock().take()
             && self.backlog.stop()
         {
-            // It has ended, and a panic of it was said by the panic.
+            // It has ended; a panic was already reported by the panic hook.
             let _ = opening.writer.join();
         }
     }
 }
 
-/// Keeps metadata in a table of a state file, and everything in memory.
+/// Persists metadata in a table of a state file, and stores everything in memory.
 pub struct FileBackend<V, I = ()> {
     memory: MemoryBackend<V, I>,
     metadata: MetadataStore,
@@ -150,7 +150,7 @@ where
     I: Clone + Eq + Hash + Send + Sync,
 {
     fn init(&self) -> Result<Opened, BackendError> {
-        let (table, set_aside) = self.database.0.claim(self.name)?;
+        let (table, quarantined) = self.database.0.claim(self.name)?;
         let restored = table.len();
         for (key, metadata) in table {
             self.metadata.upsert(key, metadata);
@@ -158,7 +158,7 @@ where
         self.memory.init()?;
         Ok(Opened {
             restored,
-            set_aside,
+            quarantined,
         })
     }
 

@@ -1,8 +1,8 @@
-//! The backend that forgets everything when the process ends; the one that is there by default.
+//! The default backend, which loses everything when the process ends.
 //!
-//! Owns two stores, of values and of metadata. Readers of either never wait for each other. Changes are
-//! made one at a time, so that a key that goes takes its metadata along whoever writes it meanwhile.
-//! Deliberately absent: one cut over values *and* metadata, which nobody reads together.
+//! Owns two stores, for values and for metadata. Their readers never wait for each other. Changes are
+//! serialized, so that removing a key also removes metadata that is being written concurrently. There
+//! is no joint snapshot of values *and* metadata, because no caller reads them together.
 
 use std::hash::Hash;
 use std::sync::Arc;
@@ -16,13 +16,13 @@ use crate::registry::store::{Change, Counter, Snapshot, Store};
 /// Taken before the locks of the stores, which are leaves, and after all others.
 const RANK: Rank = Rank::new(u8::MAX - 1, "backend");
 
-/// Metadata by key, shared with whoever keeps it elsewhere too.
+/// Metadata by key, shared with the backend that persists it.
 pub(super) type MetadataStore = Arc<Store<Arc<str>, Metadata>>;
 
-/// Told a key whenever its metadata was changed or is gone.
+/// Called with a key whenever its metadata was changed or removed.
 type OnMetadata = Box<dyn Fn(&Arc<str>) + Send + Sync>;
 
-/// Keeps everything in memory.
+/// Stores everything in memory.
 pub struct MemoryBackend<V, I = ()> {
     values: Store<Arc<str>, V, I>,
     metadata: MetadataStore,
@@ -32,14 +32,14 @@ pub struct MemoryBackend<V, I = ()> {
 }
 
 impl<V, I: Clone + Eq + Hash> MemoryBackend<V, I> {
-    /// An empty backend whose values are also found by what `index_of` says of them.
+    /// Creates an empty backend whose values are indexed by `index_of`.
     #[must_use]
     pub fn new(index_of: fn(&V) -> Option<I>) -> Self {
         Self::observed(index_of, MetadataStore::default(), |_| {})
     }
 
-    /// A backend that has this metadata, and tells `on_metadata` every key whose metadata is not the
-    /// same any more.
+    /// Creates a backend with this metadata, which calls `on_metadata` for every key whose metadata has
+    /// changed.
     pub(super) fn observed(
         index_of: fn(&V) -> Option<I>,
         metadata: MetadataStore,

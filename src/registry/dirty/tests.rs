@@ -1,4 +1,4 @@
-//! Nothing that is marked is lost, and nothing is read twice.
+//! No mark is lost, and no key is read twice.
 
 use std::collections::BTreeSet;
 
@@ -48,7 +48,7 @@ async fn a_reader_that_waits_is_woken_and_waits_again_when_nothing_is_left() {
 }
 
 #[tokio::test]
-async fn what_was_marked_before_the_last_marker_went_is_still_read() {
+async fn keys_marked_before_the_last_marker_was_dropped_are_still_read() {
     let (marker, mut reader) = dirty_set();
     marker.clone().mark(1, 1);
     marker.mark(2, 2);
@@ -59,7 +59,7 @@ async fn what_was_marked_before_the_last_marker_went_is_still_read() {
 }
 
 #[tokio::test]
-async fn a_wait_that_is_given_up_loses_nothing() {
+async fn a_cancelled_wait_loses_nothing() {
     let (marker, mut reader) = dirty_set();
     for key in 0..100 {
         assert!(futures::FutureExt::now_or_never(reader.next()).is_none());
@@ -69,7 +69,7 @@ async fn a_wait_that_is_given_up_loses_nothing() {
 }
 
 #[test]
-fn marking_for_a_reader_that_is_gone_does_not_fail() {
+fn marking_without_a_reader_does_not_fail() {
     let (marker, reader) = dirty_set();
     drop(reader);
     assert_eq!(marker.mark(1, 1), Marked::New);
@@ -78,7 +78,7 @@ fn marking_for_a_reader_that_is_gone_does_not_fail() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_mark_of_many_threads_is_seen_by_a_later_read() {
-    // The value is raised before the key is marked: whoever reads the key last sees the last value.
+    // The value is raised before the key is marked, so the last read of the key sees the last value.
     const THREADS: usize = 8;
     const MARKS: usize = 5_000;
     const KEYS: usize = 16;
@@ -118,7 +118,7 @@ async fn every_mark_of_many_threads_is_seen_by_a_later_read() {
 
 proptest! {
     #[test]
-    fn a_dirty_set_is_an_ordered_set(steps in prop::collection::vec(prop::option::of(0..6u32), 0..80)) {
+    fn a_dirty_set_behaves_like_an_ordered_set(steps in prop::collection::vec(prop::option::of(0..6u32), 0..80)) {
         let (marker, mut reader) = dirty_set();
         let mut model: Vec<(u32, u32)> = Vec::new();
         for (tag, step) in (0..).zip(steps) {

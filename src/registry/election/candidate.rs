@@ -1,4 +1,4 @@
-//! What one replica knows of the lease, and what it may do with it.
+//! A replica's view of the lease, and its next action.
 
 use std::time::Duration;
 
@@ -8,20 +8,20 @@ use tokio::time::Instant;
 use super::claims::{Claims, Wait};
 use super::{LeaseError, LeaseStore, Record, Timing};
 
-/// What came of a look at the lease.
+/// The outcome of reading the lease.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// This replica holds it, since the look began.
+pub(super) enum Attempt {
+    /// This replica holds it since the read began.
     Holds,
-    /// This replica held it; why it does not any more.
+    /// This replica has lost it, for this reason.
     Lost(String),
-    /// Another one may hold it.
+    /// Another replica may hold it.
     Waits(Wait),
-    /// Another one was quicker: the next look says which.
+    /// Another replica was faster: the next read shows which one.
     Beaten,
 }
 
-/// What this replica holds.
+/// The lease held by this replica.
 struct Held<V> {
     record: Record,
     version: V,
@@ -33,11 +33,11 @@ pub(super) struct Candidate<V> {
     identity: String,
     timing: Timing,
     held: Option<Held<V>>,
-    /// Who else may still write.
+    /// Other replicas that may still write.
     claims: Claims,
-    /// What this replica last tried to take it with: an answer that got lost may have been a yes.
+    /// The last record written to take the lease: a write whose answer was lost may have succeeded.
     tried: Option<Record>,
-    /// Why the last tries failed.
+    /// Why the last attempts failed.
     trouble: Option<LeaseError>,
 }
 
@@ -53,12 +53,12 @@ impl<V: Clone + Send + Sync> Candidate<V> {
         }
     }
 
-    /// When the try began that renewed the lease; none when it is not held.
+    /// When the attempt that renewed the lease began; `None` when it is not held.
     pub(super) fn renewed(&self) -> Option<Instant> {
         self.held.as_ref().map(|held| held.renewed)
     }
 
-    /// The lease was renewed by a try that began then: what it says may be as old.
+    /// Records a renewal by an attempt that began at `began`: what was read may be that old.
     pub(super) fn renewed_at(&mut self, began: Instant) {
         self.trouble = None;
         if let Some(held) = &mut self.held {
@@ -66,12 +66,12 @@ impl<V: Clone + Send + Sync> Candidate<V> {
         }
     }
 
-    /// A try failed.
+    /// Records a failed attempt.
     pub(super) fn failed(&mut self, error: &LeaseError) {
         self.trouble = Some(error.clone());
     }
 
-    /// Why the lease is lost that could not be renewed.
+    /// Returns why the lease could not be renewed in time.
     pub(super) fn overdue(&self) -> String {
         let deadline = self.timing.renew_deadline;
         match &self.trouble {
@@ -80,19 +80,19 @@ impl<V: Clone + Send + Sync> Candidate<V> {
         }
     }
 
-    /// Renews the lease, or takes it if that is right.
+    /// Renews the lease, or takes it if that is allowed.
     pub(super) async fn look<S: LeaseStore<Version = V>>(
         &mut self,
         store: &S,
         now: Timestamp,
-    ) -> Result<Verdict, LeaseError> {
+    ) -> Result<Attempt, LeaseError> {
         if let Some(held) = &mut self.held {
             let record = renewed(&held.record, now);
             match store.replace(&record, &held.version).await {
                 Ok(version) => {
                     held.version = version;
                     held.record = record;
-                    return Ok(Verdict::Holds);
+                    return Ok(Attempt::Holds);
                 }
                 Err(LeaseError::Conflict) => {}
                 Err(error) => return Err(error),
@@ -106,19 +106,19 @@ impl<V: Clone + Send + Sync> Candidate<V> {
         }
     }
 
-    /// This replica holds a lease that is not as it left it.
+    /// Handles a held lease that was changed by another client.
     async fn defend<S: LeaseStore<Version = V>>(
         &mut self,
         store: &S,
         read: Option<(Record, V)>,
         now: Timestamp,
-    ) -> Result<Verdict, LeaseError> {
+    ) -> Result<Attempt, LeaseError> {
         let Some(held) = &mut self.held else {
-            return Ok(Verdict::Lost("it is not held".to_owned()));
+            return Ok(Attempt::Lost("it is not held".to_owned()));
         };
         let record = renewed(&held.record, now);
         let version = match read {
-            // Nobody takes it before this replica's time is over.
+            // No replica takes it before this replica's time has expired.
             None => store.create(&record).await,
             Some((found, version)) if found.holder.as_deref() == Some(&*self.identity) => {
                 store.replace(&record, &version).await
@@ -126,8 +126,8 @@ impl<V: Clone + Send + Sync> Candidate<V> {
             Some((found, _)) => {
                 let holder = found.holder.unwrap_or_default();
                 self.held = None;
-                return Ok(Verdict::Lost(if holder.is_empty() {
-                    "somebody has emptied it".to_owned()
+                return Ok(Attempt::Lost(if holder.is_empty() {
+                    "its holder was removed".to_owned()
                 } else {
                     format!("{holder} holds it now")
                 }));
@@ -135,16 +135,16 @@ impl<V: Clone + Send + Sync> Candidate<V> {
         };
         held.version = version?;
         held.record = record;
-        Ok(Verdict::Holds)
+        Ok(Attempt::Holds)
     }
 
-    /// This replica does not hold the lease.
+    /// Handles a lease that this replica does not hold.
     async fn stand_by<S: LeaseStore<Version = V>>(
         &mut self,
         store: &S,
         read: Option<(Record, V)>,
         now: Timestamp,
-    ) -> Result<Verdict, LeaseError> {
+    ) -> Result<Attempt, LeaseError> {
         if let Some((record, version)) = &read
             && self.tried.as_ref() == Some(record)
         {
@@ -153,7 +153,7 @@ impl<V: Clone + Send + Sync> Candidate<V> {
         }
         let found = read.as_ref().map(|(record, _)| record);
         if let Some(wait) = self.claims.observe(found, Instant::now()) {
-            return Ok(Verdict::Waits(wait));
+            return Ok(Attempt::Waits(wait));
         }
         let record = Record {
             holder: Some(self.identity.clone()),
@@ -171,9 +171,9 @@ impl<V: Clone + Send + Sync> Candidate<V> {
         match taken {
             Ok(version) => {
                 self.hold(record, version);
-                Ok(Verdict::Holds)
+                Ok(Attempt::Holds)
             }
-            Err(LeaseError::Conflict) => Ok(Verdict::Beaten),
+            Err(LeaseError::Conflict) => Ok(Attempt::Beaten),
             Err(error) => Err(error),
         }
     }
@@ -187,7 +187,7 @@ impl<V: Clone + Send + Sync> Candidate<V> {
         });
     }
 
-    /// Lets go of the lease, if it is held.
+    /// Releases the lease, if it is held.
     pub(super) async fn release<S: LeaseStore<Version = V>>(
         &mut self,
         store: &S,
@@ -205,15 +205,15 @@ impl<V: Clone + Send + Sync> Candidate<V> {
             released_by: Some(self.identity.clone()),
         };
         match store.replace(&record, &held.version).await {
-            // Nothing to let go of.
+            // There is nothing to release.
             Ok(_) | Err(LeaseError::Conflict) => Ok(()),
             Err(error) => Err(error),
         }
     }
 }
 
-/// The lease renewed at `now`. Others see by the record that it has changed, so it does, also by a clock that
-/// stands still or steps back a little.
+/// Returns the lease renewed at `now`. Other replicas detect a renewal by a changed record, so the time
+/// always changes, also when the clock stands still or steps back a little.
 fn renewed(record: &Record, now: Timestamp) -> Record {
     let second = SignedDuration::from_secs(1);
     let renewed = match record.renewed {

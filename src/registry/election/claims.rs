@@ -1,11 +1,11 @@
-//! Who else may still write, as far as the lease has said.
+//! Other replicas that may still write, according to the lease.
 //!
-//! Whoever holds the lease believes in it for less than the duration that it wrote, from its last renewal on,
-//! and knows nothing of what others write into the object. So a duration that was seen once counts to its
-//! end, whatever the lease says afterwards; only a holder that says itself that it has let go ends it.
+//! A holder trusts its lease for less than the duration that it wrote, from its last renewal on, and
+//! does not see what others write into the object. So a duration that was seen once counts until its
+//! end, whatever the lease contains later; only a release by the holder itself ends it earlier.
 //!
-//! A duration that no replica can have ([`Timing::LONGEST_LEASE`]) is believed as well, but no longer than
-//! the lease says so. Deliberately absent: the times in the lease, which are of somebody else's clock.
+//! A duration that no replica can have ([`Timing::LONGEST_LEASE`]) counts too, but only while the lease
+//! contains it. The times in the lease are not used: they are from another clock.
 
 use std::time::Duration;
 
@@ -13,41 +13,41 @@ use tokio::time::Instant;
 
 use super::{Record, Timing};
 
-/// A lease that is not there at the first look may have been deleted just now. A leader that can reach it
-/// looks every [`Timing::LONGEST_PAUSE`], and makes it again.
+/// A lease that is missing at the first read may just have been deleted. A leader that can reach it
+/// reads it every [`Timing::LONGEST_PAUSE`], and recreates it.
 const DELETED: Duration = Duration::from_secs(3);
 
-/// One that held the lease when it was seen.
+/// A holder that was seen in the lease.
 #[derive(Debug)]
 struct Claim {
-    /// Empty: it is not known who.
+    /// Empty if unknown.
     holder: String,
     until: Instant,
 }
 
-/// What there is to wait for.
+/// What a candidate has to wait for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Wait {
     pub(super) holder: Option<String>,
     pub(super) until: Instant,
-    /// The duration that the lease names, if no replica can have it.
+    /// The duration in the lease, if no replica can have it.
     pub(super) absurd: Option<Duration>,
 }
 
-/// What one replica knows of the claims of others.
+/// The claims of other replicas, as seen by this one.
 #[derive(Debug)]
 pub(super) struct Claims {
-    /// How long the lease of this replica is: nobody's counts for less.
+    /// The lease duration of this replica: no claim counts for less.
     least: Duration,
-    /// Whether this replica has looked once.
+    /// Whether this replica has read the lease.
     has_looked: bool,
-    /// What was last seen, if there was a lease.
+    /// The last lease seen, if there was one.
     seen: Option<Record>,
-    /// Of whom the lease spoke last.
+    /// The last holder named by the lease.
     last: Option<Claim>,
-    /// When the last claim ends of those before, who have not let go.
+    /// When the last of the earlier, unreleased claims ends.
     earlier: Option<Instant>,
-    /// When the duration ends that the lease names and that no replica can have.
+    /// When a duration that no replica can have ends.
     absurd: Option<(Duration, Instant)>,
 }
 
@@ -63,7 +63,7 @@ impl Claims {
         }
     }
 
-    /// Takes in what the lease says `now`; what has to be waited for, if anything.
+    /// Records the lease found `now`; returns what to wait for, if anything.
     pub(super) fn observe(&mut self, found: Option<&Record>, now: Instant) -> Option<Wait> {
         let is_first = !std::mem::replace(&mut self.has_looked, true);
         if is_first || self.seen.as_ref() != found {
@@ -99,9 +99,9 @@ impl Claims {
         let last = self.last.as_ref().map(|claim| claim.holder.as_str());
         match released {
             Some(by) if last == Some(by) => self.last = None,
-            // One that did so before this process looked first, or that is not the one who was seen.
+            // Released before this process first read it, or by another replica than the one seen.
             Some(_) => {}
-            // Emptied by hand: whose time goes on does not know.
+            // Emptied by hand: the last holder does not know, and its claim continues.
             None if holder.is_empty() && last.is_some() => {}
             None => {
                 self.claim(holder, now + self.counts_for(record.duration));
@@ -116,7 +116,7 @@ impl Claims {
         duration.min(Timing::LONGEST_LEASE).max(self.least)
     }
 
-    /// One more claim; none that there is ends earlier for it.
+    /// Adds a claim; existing claims never end earlier because of it.
     fn claim(&mut self, holder: &str, until: Instant) {
         match &mut self.last {
             Some(claim) if claim.holder == holder => claim.until = claim.until.max(until),

@@ -1,4 +1,4 @@
-//! The rules of the election, with replicas whose network and wall clocks fail, on paused time.
+//! The election protocol on paused time, with failing networks and wall clocks.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI64};
@@ -13,7 +13,7 @@ mod property;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// An API server with one lease, which can be cut off from one of those who use it.
+/// An API server with one lease; replicas can be disconnected from it.
 #[derive(Default)]
 struct Server {
     lease: Mutex<Option<(Record, u64)>>,
@@ -41,13 +41,13 @@ impl Server {
 #[derive(Clone, Default)]
 struct Line {
     server: Arc<Server>,
-    /// Nothing gets through any more, and nothing comes back.
-    is_cut: Arc<AtomicBool>,
-    /// What is written gets through, but no answer comes back.
+    /// Neither requests nor responses get through.
+    is_disconnected: Arc<AtomicBool>,
+    /// Requests get through, but responses are lost.
     is_one_way: Arc<AtomicBool>,
-    /// Everything is refused.
-    is_refused: Arc<AtomicBool>,
-    /// How many milliseconds a call is under way, and its answer again.
+    /// All requests are rejected.
+    is_rejected: Arc<AtomicBool>,
+    /// Latency of a request, and again of its response, in milliseconds.
     delay: Arc<AtomicU64>,
 }
 
@@ -55,15 +55,15 @@ impl Line {
     async fn call<T>(&self, work: impl FnOnce() -> Result<T, LeaseError>) -> Result<T, LeaseError> {
         let delay = Duration::from_millis(3 + self.delay.load(Ordering::Relaxed));
         sleep(delay).await;
-        if self.is_cut.load(Ordering::Relaxed) {
+        if self.is_disconnected.load(Ordering::Relaxed) {
             std::future::pending::<()>().await;
         }
-        if self.is_refused.load(Ordering::Relaxed) {
+        if self.is_rejected.load(Ordering::Relaxed) {
             return Err(LeaseError::Unavailable("no permission".to_owned()));
         }
         let answer = work();
         sleep(delay).await;
-        if self.is_cut.load(Ordering::Relaxed) {
+        if self.is_disconnected.load(Ordering::Relaxed) {
             std::future::pending::<()>().await;
         }
         answer
@@ -116,7 +116,7 @@ impl LeaseStore for Line {
     }
 }
 
-/// What is wrong with the lease, as it was said last.
+/// The last reported error.
 #[derive(Default)]
 struct Report(Mutex<Option<LeaseError>>);
 
@@ -132,7 +132,7 @@ impl ObserveElection for Report {
     }
 }
 
-/// A process that takes part.
+/// A participating process.
 struct Replica {
     line: Line,
     leadership: Leadership,
@@ -142,7 +142,7 @@ struct Replica {
 }
 
 impl Replica {
-    /// `hours` is by how much its wall clock is wrong.
+    /// `hours` is the error of its wall clock.
     fn start(server: &Arc<Server>, identity: &str, hours: i64) -> Self {
         Self::with(server, identity, 15 * SECOND, clock(hours))
     }
@@ -181,7 +181,7 @@ impl Replica {
     }
 }
 
-/// A wall clock that is wrong by so many hours.
+/// A wall clock that is wrong by this many hours.
 fn clock(hours: i64) -> Clock {
     let (origin, start) = (Instant::now(), 1_700_000_000 + hours * 3600);
     Arc::new(move || {
@@ -190,12 +190,16 @@ fn clock(hours: i64) -> Clock {
     })
 }
 
-/// How long it takes until it is so, in steps of 10 ms and of a hundredth; what must hold meanwhile is asserted.
+/// Waits for the condition in steps of 10 ms plus a hundredth, asserting `meanwhile`. Returns the time
+/// it took.
 async fn until(mut is_so: impl FnMut() -> bool, meanwhile: impl Fn()) -> Duration {
     let began = Instant::now();
     while !is_so() {
         meanwhile();
-        assert!(began.elapsed() < 2000 * SECOND, "it does not come");
+        assert!(
+            began.elapsed() < 2000 * SECOND,
+            "the condition was never met"
+        );
         sleep(Duration::from_millis(10).max(began.elapsed() / 100)).await;
     }
     began.elapsed()
@@ -205,14 +209,14 @@ async fn two() -> (Arc<Server>, Replica, Replica) {
     let server = Arc::new(Server::default());
     let a = Replica::start(&server, "a", 0);
     until(|| a.holds(), || ()).await;
-    // The other side's clock is an hour off.
+    // The other replica's clock is an hour off.
     let b = Replica::start(&server, "b", 1);
     sleep(5 * SECOND).await;
     (server, a, b)
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_first_one_gets_a_lease_that_nobody_has_at_once_and_keeps_it() {
+async fn the_first_replica_takes_a_free_lease_immediately_and_holds_it() {
     let (server, a, b) = two().await;
     for _ in 0..1000 {
         sleep(SECOND).await;
@@ -229,7 +233,7 @@ async fn the_first_one_gets_a_lease_that_nobody_has_at_once_and_keeps_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_that_was_let_go_of_is_taken_at_the_next_look() {
+async fn a_released_lease_is_taken_at_the_next_read() {
     let (server, a, b) = two().await;
     let leadership = a.leadership.clone();
     a.release().await;
@@ -244,7 +248,7 @@ async fn a_lease_that_was_let_go_of_is_taken_at_the_next_look() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_crash_the_other_one_writes_within_17_seconds_and_not_before_15() {
+async fn after_a_crash_the_standby_writes_within_17_seconds_and_not_before_15() {
     for millis in (0..2000).step_by(130) {
         let (_, a, b) = two().await;
         sleep(Duration::from_millis(millis)).await;
@@ -259,9 +263,9 @@ async fn after_a_crash_the_other_one_writes_within_17_seconds_and_not_before_15(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_leader_that_cannot_renew_loses_the_lease_seconds_before_another_one_gets_it() {
+async fn a_leader_that_cannot_renew_loses_the_lease_seconds_before_another_takes_it() {
     let (_, a, b) = two().await;
-    a.line.is_cut.store(true, Ordering::Relaxed);
+    a.line.is_disconnected.store(true, Ordering::Relaxed);
     let lost = until(|| !a.holds(), || assert!(!b.holds())).await;
     assert!(lost > 7 * SECOND && lost <= 10 * SECOND, "{lost:?}");
     let why = a.leadership.lost().await;
@@ -275,20 +279,20 @@ async fn a_leader_that_cannot_renew_loses_the_lease_seconds_before_another_one_g
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_renewal_is_tried_again_until_the_deadline() {
+async fn a_rejected_renewal_is_retried_until_the_deadline() {
     let (_, a, b) = two().await;
-    a.line.is_refused.store(true, Ordering::Relaxed);
+    a.line.is_rejected.store(true, Ordering::Relaxed);
     sleep(7 * SECOND).await;
-    a.line.is_refused.store(false, Ordering::Relaxed);
+    a.line.is_rejected.store(false, Ordering::Relaxed);
     sleep(20 * SECOND).await;
     assert!(a.holds() && !b.holds());
-    a.line.is_refused.store(true, Ordering::Relaxed);
+    a.line.is_rejected.store(true, Ordering::Relaxed);
     let why = a.leadership.lost().await;
     assert_eq!(why, "it could not be renewed for 10s: no permission");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_process_that_was_stopped_knows_before_it_does_anything() {
+async fn a_suspended_process_knows_of_the_loss_before_it_writes() {
     let (_, a, b) = two().await;
     // Nothing runs meanwhile, as with SIGSTOP.
     advance(11 * SECOND).await;
@@ -302,7 +306,7 @@ async fn a_process_that_was_stopped_knows_before_it_does_anything() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_that_is_deleted_by_hand_stays_with_its_holder() {
+async fn a_lease_deleted_by_hand_stays_with_its_holder() {
     let (server, a, b) = two().await;
     for _ in 0..20 {
         server.edit(|record| *record = None);
@@ -315,8 +319,8 @@ async fn a_lease_that_is_deleted_by_hand_stays_with_its_holder() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_that_is_given_to_somebody_by_hand_never_makes_two_writers() {
-    for holder in [None, Some(""), Some("b"), Some("nobody")] {
+async fn changing_the_holder_by_hand_never_makes_two_writers() {
+    for holder in [None, Some(""), Some("b"), Some("stranger")] {
         let (server, a, b) = two().await;
         let edit = |record: &mut Option<Record>| {
             record.as_mut().unwrap().holder = holder.map(str::to_owned);
@@ -330,7 +334,7 @@ async fn a_lease_that_is_given_to_somebody_by_hand_never_makes_two_writers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_else_is_changed_in_the_lease_by_hand_changes_nothing() {
+async fn other_edits_of_the_lease_by_hand_have_no_effect() {
     let (server, a, b) = two().await;
     server.edit(|record| {
         let record = record.as_mut().unwrap();
@@ -345,7 +349,7 @@ async fn what_else_is_changed_in_the_lease_by_hand_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_take_whose_answer_was_lost_is_known_at_the_next_look() {
+async fn a_take_whose_answer_was_lost_is_noticed_at_the_next_read() {
     let server = Arc::new(Server::default());
     let a = Replica::start(&server, "a", 0);
     a.line.is_one_way.store(true, Ordering::Relaxed);
@@ -356,7 +360,7 @@ async fn a_take_whose_answer_was_lost_is_known_at_the_next_look() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_many_that_start_together_exactly_one_leads() {
+async fn exactly_one_of_many_replicas_started_together_leads() {
     for _ in 0..50 {
         let server = Arc::new(Server::default());
         let names: Vec<String> = (0..5).map(|number| format!("replica-{number}")).collect();
@@ -373,7 +377,7 @@ async fn of_many_that_start_together_exactly_one_leads() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_lease_a_process_always_may() {
+async fn without_a_lease_a_process_may_always_write() {
     let leadership = Leadership::unconditional();
     leadership.gained().await;
     advance(100 * SECOND).await;

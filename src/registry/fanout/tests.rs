@@ -1,4 +1,4 @@
-//! Every consumer is told what it wants, and a slow one holds up nobody.
+//! Every consumer is notified of the keys it wants, and a slow one delays no other.
 
 use std::collections::HashMap;
 
@@ -15,13 +15,13 @@ fn read(inbox: &mut Inbox<u32>) -> Vec<u32> {
 }
 
 fn notify(fanout: &Fanout<u32>, key: u32) -> Vec<(&'static str, Marked)> {
-    let mut told = Vec::new();
-    fanout.notify(&key, |name, marked| told.push((name, marked)));
-    told
+    let mut notified = Vec::new();
+    fanout.notify(&key, |name, marked| notified.push((name, marked)));
+    notified
 }
 
 #[test]
-fn every_consumer_that_wants_a_key_is_told_and_no_other() {
+fn exactly_the_consumers_that_want_a_key_are_notified() {
     let fanout = Fanout::default();
     let mut all = fanout.add("all", EVERYTHING);
     let mut some = fanout.add("some", EVEN);
@@ -36,7 +36,7 @@ fn every_consumer_that_wants_a_key_is_told_and_no_other() {
 }
 
 #[test]
-fn a_consumer_that_does_not_read_does_not_hold_up_the_others() {
+fn a_consumer_that_does_not_read_does_not_delay_the_others() {
     let fanout = Fanout::default();
     let mut fast = fanout.add("fast", EVERYTHING);
     let mut slow = fanout.add("slow", EVERYTHING);
@@ -52,7 +52,7 @@ fn a_consumer_that_does_not_read_does_not_hold_up_the_others() {
 }
 
 #[test]
-fn a_consumer_that_is_gone_costs_nothing_but_its_marks() {
+fn a_dropped_consumer_does_not_affect_the_others() {
     let fanout = Fanout::default();
     drop(fanout.add("gone", EVERYTHING));
     let mut here = fanout.add("here", EVERYTHING);
@@ -61,7 +61,7 @@ fn a_consumer_that_is_gone_costs_nothing_but_its_marks() {
 }
 
 #[test]
-fn without_a_consumer_nobody_is_told() {
+fn without_consumers_notify_does_nothing() {
     assert_eq!(notify(&Fanout::default(), 1), []);
 }
 

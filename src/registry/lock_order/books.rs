@@ -1,7 +1,7 @@
-//! Who holds which ranks, in debug builds.
+//! Tracks the ranks that each holder holds, in debug builds.
 //!
-//! One table for the process, because what is taken on one thread may be dropped on another. A holder
-//! has a row only while it holds something.
+//! One table for the process, because a lock taken on one thread may be dropped on another. A holder
+//! has a row only while it holds a lock.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -41,7 +41,7 @@ impl Holder {
     }
 }
 
-/// One lock of one holder, in the books until it is dropped.
+/// One lock of one holder, tracked until it is dropped.
 #[derive(Debug)]
 pub(super) struct Entry {
     holder: Holder,
@@ -99,7 +99,7 @@ pub(super) async fn strand<F: Future>(work: F) -> F::Output {
     .await
 }
 
-/// Goes back to the strand, or none, that polls this one; also when that panics.
+/// Restores the strand that was polled before, if any, also after a panic.
 struct Outer(Option<u64>);
 
 impl Drop for Outer {

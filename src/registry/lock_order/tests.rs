@@ -1,4 +1,4 @@
-//! Locks are taken upwards; a holder is a task, a thread or a strand.
+//! Locks are taken in ascending order; a holder is a task, a thread or a strand.
 #![cfg(debug_assertions)]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,25 +11,25 @@ use super::*;
 const LOW: Rank = Rank::new(1, "low");
 const HIGH: Rank = Rank::new(2, "high");
 
-/// What the violation says; `None`: there was none.
+/// Returns the message of the violation, if there was one.
 fn violation<T>(take: impl FnOnce() -> T) -> Option<String> {
     let panic = catch_unwind(AssertUnwindSafe(take)).err()?;
     Some(panic.downcast_ref::<String>().unwrap().clone())
 }
 
 #[test]
-fn locks_are_taken_upwards_as_often_as_one_likes() {
+fn locks_can_be_taken_in_ascending_order_repeatedly() {
     for _ in 0..2 {
         let low = Held::acquire(LOW);
         let high = Held::acquire(HIGH);
         let leaf = Held::acquire(Rank::LEAF);
-        // In whatever order they go.
+        // Dropped in any order.
         drop((low, leaf, high));
     }
 }
 
 #[test]
-fn a_lower_lock_or_one_of_the_same_rank_is_refused_with_both_names() {
+fn a_lock_of_a_lower_or_equal_rank_is_rejected_with_both_names() {
     let high = Held::acquire(HIGH);
     let message = violation(|| Held::acquire(LOW)).unwrap();
     assert!(
@@ -37,13 +37,13 @@ fn a_lower_lock_or_one_of_the_same_rank_is_refused_with_both_names() {
         "{message}"
     );
     assert!(violation(|| Held::acquire(HIGH)).is_some());
-    // What was refused is not held, and what is held still is.
+    // The rejected lock is not held, and the other one still is.
     drop(high);
     assert_eq!(violation(|| drop(Held::acquire(LOW))), None);
 }
 
 #[test]
-fn a_lock_that_is_not_held_any_more_is_in_nobodys_way() {
+fn a_dropped_lock_does_not_restrict_later_ones() {
     let (low, high) = (Held::acquire(LOW), Held::acquire(HIGH));
     drop(high);
     assert_eq!(violation(|| drop(Held::acquire(HIGH))), None);
@@ -53,7 +53,7 @@ fn a_lock_that_is_not_held_any_more_is_in_nobodys_way() {
 }
 
 #[test]
-fn what_another_thread_holds_is_in_nobodys_way_and_may_be_dropped_here() {
+fn a_lock_of_another_thread_does_not_restrict_this_one_and_may_be_dropped_here() {
     let (hand_over, theirs) = std::sync::mpsc::channel();
     let (dropped, is_dropped) = std::sync::mpsc::channel();
     let leaf = Held::acquire(Rank::LEAF);
@@ -64,16 +64,16 @@ fn what_another_thread_holds_is_in_nobodys_way_and_may_be_dropped_here() {
     });
     drop(theirs.recv().unwrap());
     dropped.send(()).unwrap();
-    assert_eq!(thread.join().unwrap(), None, "theirs is free");
+    assert_eq!(thread.join().unwrap(), None, "their lock is free");
     assert!(
         violation(|| Held::acquire(LOW)).is_some(),
-        "ours is held still"
+        "ours is still held"
     );
     drop(leaf);
 }
 
 #[tokio::test]
-async fn a_task_keeps_what_it_holds_while_others_run_on_its_thread() {
+async fn a_task_holds_its_locks_while_others_run_on_its_thread() {
     let (held, wait) = tokio::sync::oneshot::channel();
     let (resume, resumed) = tokio::sync::oneshot::channel();
     let first = tokio::spawn(async move {
@@ -90,7 +90,7 @@ async fn a_task_keeps_what_it_holds_while_others_run_on_its_thread() {
 }
 
 #[tokio::test]
-async fn strands_of_one_task_are_not_in_each_others_way_but_in_their_own() {
+async fn strands_of_one_task_are_checked_independently() {
     async fn twice() -> Option<String> {
         let _low = Held::acquire(LOW);
         tokio::task::yield_now().await;
@@ -102,7 +102,7 @@ async fn strands_of_one_task_are_not_in_each_others_way_but_in_their_own() {
 }
 
 #[tokio::test]
-async fn what_is_outside_of_a_strand_stays_outside_even_if_the_strand_panics() {
+async fn a_panic_in_a_strand_does_not_affect_its_caller() {
     let _high = Held::acquire(HIGH);
     let panics = strand(async { panic!("on purpose") });
     AssertUnwindSafe(panics).catch_unwind().await.unwrap_err();
@@ -110,7 +110,7 @@ async fn what_is_outside_of_a_strand_stays_outside_even_if_the_strand_panics() {
 }
 
 #[test]
-fn a_lock_that_is_taken_again_fails_instead_of_waiting_for_itself() {
+fn taking_a_held_lock_again_panics_instead_of_deadlocking() {
     let mutex = OrderedMutex::new(Rank::LEAF, 1);
     let lock = OrderedRwLock::new(Rank::LEAF, 1);
     {

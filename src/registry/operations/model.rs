@@ -1,4 +1,4 @@
-//! What an operation is to whoever asks: the same type is shown, sent as JSON and read back.
+//! Operations as clients see them: one type for display, JSON output and JSON input.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -10,21 +10,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::registry::capped;
 
-/// A kind, a time in seconds and a number: no id of ours is longer.
+/// Kind, time in seconds and number: no valid id is longer.
 const ID_LIMIT: usize = 63;
 
-/// The id of an operation, as in `resync-1700000000-3`. Fits into a URL and a file name as it is.
+/// The id of an operation, such as `resync-1700000000-3`. Safe in URLs and file names.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct OperationId(String);
 
 impl OperationId {
-    /// The number tells the operations of one process apart, the time those of two.
+    /// The number distinguishes the operations of one process, the time those of different processes.
     pub(super) fn new(kind: &str, started_at: Timestamp, number: u64) -> Self {
         Self(format!("{kind}-{}-{number}", started_at.as_second()))
     }
 
-    /// As text.
+    /// Returns the id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -63,16 +63,16 @@ impl FromStr for OperationId {
     }
 }
 
-/// How an operation is.
+/// The state of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OperationState {
-    /// It has not ended.
+    /// It is running.
     Running,
-    /// It has done its work.
+    /// It has succeeded.
     Succeeded,
-    /// It could not do its work.
+    /// It has failed.
     Failed,
-    /// It was told to stop, and did.
+    /// It was cancelled, and has stopped.
     Cancelled,
 }
 
@@ -95,16 +95,16 @@ impl fmt::Display for OperationState {
     }
 }
 
-/// How far something is; both are 0 before it is known.
+/// Progress; both are 0 until it is known.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
-    /// How much is done.
+    /// Units done.
     pub done: u64,
-    /// How much there is to do.
+    /// Units in total.
     pub total: u64,
 }
 
-/// An operation as it was at one moment.
+/// A snapshot of an operation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Operation {
@@ -112,18 +112,18 @@ pub struct Operation {
     pub id: OperationId,
     /// What it does.
     pub kind: Cow<'static, str>,
-    /// What it does it to; nothing: to everything.
+    /// Its target; `None` means everything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
-    /// How it is.
+    /// Its state.
     pub state: OperationState,
-    /// Whether it was told to stop.
+    /// Whether cancellation was requested.
     pub cancel_requested: bool,
-    /// How far it is.
+    /// Its progress.
     pub progress: Progress,
-    /// How many of something it has met, by name.
+    /// Counts of what it has processed, by name.
     pub counts: BTreeMap<Cow<'static, str>, u64>,
-    /// How it ended.
+    /// Its outcome.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// When it began.
@@ -131,7 +131,7 @@ pub struct Operation {
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Timestamp>,
-    /// Bytes of what it came to, if it came to anything that can be fetched.
+    /// Size of its result in bytes, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result_size: Option<usize>,
 }
@@ -139,29 +139,30 @@ pub struct Operation {
 /// Why an operation cannot be shown, fetched or cancelled.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OperationError {
-    /// No operation has such an id.
+    /// The id is malformed.
     #[error("{id:?} is not the id of an operation: ids are as in resync-1700000000-3")]
     InvalidId {
-        /// What was given, shortened.
+        /// The given id, truncated.
         id: String,
     },
-    /// There is none of this id, or not any more.
+    /// No operation has this id, or it was removed.
     #[error(
-        "There is no operation '{id}': one that has ended is kept for some minutes only; list the operations to see which there are"
+        "There is no operation '{id}': an ended one is listed for some minutes only; \
+         list the operations to see which there are"
     )]
     NotFound {
         /// The id.
         id: OperationId,
     },
-    /// What has ended cannot be cancelled.
+    /// The operation has already ended and cannot be cancelled.
     #[error("The operation '{id}' has ended already: {state}")]
     AlreadyFinished {
         /// The id.
         id: OperationId,
-        /// How it ended.
+        /// Its final state.
         state: OperationState,
     },
-    /// There is no result yet.
+    /// The result is not available yet.
     #[error("The operation '{id}' runs: wait until it has ended")]
     Running {
         /// The id.
@@ -172,7 +173,7 @@ pub enum OperationError {
     NoResult {
         /// The id.
         id: OperationId,
-        /// How it ended.
+        /// Its final state.
         state: OperationState,
     },
 }

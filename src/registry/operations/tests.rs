@@ -1,4 +1,4 @@
-//! Operations, with a clock that the test sets.
+//! Operations, with a clock controlled by the test.
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -11,7 +11,7 @@ use super::*;
 
 const BEGIN: i64 = 1_700_000_000;
 
-/// Operations and the time, which stands still unless it is moved.
+/// Operations and a clock that stands still unless it is moved.
 struct Bench {
     operations: Operations,
     now: Arc<AtomicI64>,
@@ -59,7 +59,7 @@ fn started(begun: Begun) -> OperationHandle {
 }
 
 #[test]
-fn beginning_one_that_runs_returns_the_running_one() {
+fn beginning_a_running_operation_returns_it() {
     let bench = bench();
     let handle = bench.start("resync");
     handle.progress(3, 10);
@@ -72,7 +72,7 @@ fn beginning_one_that_runs_returns_the_running_one() {
 }
 
 #[test]
-fn another_kind_and_another_target_run_beside_it() {
+fn operations_of_other_kinds_and_targets_run_concurrently() {
     let bench = bench();
     let handles = [
         bench.start("resync"),
@@ -84,7 +84,7 @@ fn another_kind_and_another_target_run_beside_it() {
 }
 
 #[test]
-fn one_that_has_ended_can_be_begun_again_under_another_id() {
+fn a_finished_operation_can_begin_again_with_another_id() {
     let bench = bench();
     let first = bench.start("resync");
     let id = first.id().clone();
@@ -94,7 +94,7 @@ fn one_that_has_ended_can_be_begun_again_under_another_id() {
 }
 
 #[test]
-fn of_many_callers_at_once_one_starts_it_and_the_others_see_it_run() {
+fn of_concurrent_callers_one_starts_the_operation() {
     let bench = bench();
     let (callers, rounds) = (8, 50);
     for _ in 0..rounds {
@@ -127,7 +127,7 @@ fn of_many_callers_at_once_one_starts_it_and_the_others_see_it_run() {
 }
 
 #[test]
-fn progress_and_counts_are_seen_while_it_runs_and_none_is_lost() {
+fn progress_and_counts_are_visible_while_it_runs_and_none_is_lost() {
     let bench = bench();
     let handle = bench.start("resync");
     thread::scope(|scope| {
@@ -167,7 +167,7 @@ fn a_result_can_be_fetched_once_it_has_succeeded() {
 }
 
 #[test]
-fn one_that_failed_says_why_and_has_no_result() {
+fn a_failed_operation_has_a_reason_and_no_result() {
     let bench = bench();
     let handle = bench.start("export");
     let id = handle.id().clone();
@@ -181,7 +181,7 @@ fn one_that_failed_says_why_and_has_no_result() {
 }
 
 #[test]
-fn cancelling_tells_the_work_to_stop_and_it_runs_until_it_has() {
+fn a_cancelled_operation_runs_until_its_work_has_stopped() {
     let bench = bench();
     let handle = bench.start("resync");
     let id = handle.id().clone();
@@ -191,7 +191,10 @@ fn cancelling_tells_the_work_to_stop_and_it_runs_until_it_has() {
     assert!(cancelled.cancel_requested);
     assert!(handle.is_cancelled());
     assert!(handle.cancelled().now_or_never().is_some());
-    assert!(bench.operations.cancel(id.as_str()).is_ok(), "once more");
+    assert!(
+        bench.operations.cancel(id.as_str()).is_ok(),
+        "cancelling twice"
+    );
     handle.stopped("12 of 59 nodes were compared");
     let operation = bench.show(&id);
     assert_eq!(operation.state, OperationState::Cancelled);
@@ -212,7 +215,7 @@ fn cancelling_one_leaves_the_others_alone() {
 }
 
 #[test]
-fn work_that_is_dropped_because_it_was_cancelled_is_cancelled() {
+fn dropping_the_work_after_a_cancellation_counts_as_cancelled() {
     let bench = bench();
     let handle = bench.start("resync");
     let id = handle.id().clone();
@@ -222,7 +225,7 @@ fn work_that_is_dropped_because_it_was_cancelled_is_cancelled() {
 }
 
 #[test]
-fn work_that_dies_has_failed_and_can_be_begun_again() {
+fn an_operation_whose_work_is_dropped_has_failed_and_can_begin_again() {
     let bench = bench();
     let handle = bench.start("resync");
     let id = handle.id().clone();
@@ -234,7 +237,7 @@ fn work_that_dies_has_failed_and_can_be_begun_again() {
 }
 
 #[tokio::test]
-async fn work_that_panics_has_failed_even_if_it_was_cancelled() {
+async fn an_operation_that_panics_has_failed_even_if_it_was_cancelled() {
     let bench = bench();
     let handle = bench.start("resync");
     let id = handle.id().clone();
@@ -248,7 +251,7 @@ async fn work_that_panics_has_failed_even_if_it_was_cancelled() {
 }
 
 #[test]
-fn at_the_end_of_the_program_everything_stops_also_what_begins_then() {
+fn shutdown_cancels_current_and_later_operations() {
     let bench = bench();
     let before = bench.start("resync");
     bench.operations.cancel_all();
@@ -257,7 +260,7 @@ fn at_the_end_of_the_program_everything_stops_also_what_begins_then() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_is_told_at_the_end_and_not_before() {
+async fn a_waiting_caller_is_woken_only_when_the_operation_ends() {
     let bench = bench();
     let handle = bench.start("resync");
     let id = handle.id().clone();
@@ -289,7 +292,7 @@ fn the_newest_is_listed_first() {
 }
 
 #[test]
-fn what_ended_is_forgotten_after_a_while_and_what_runs_never() {
+fn finished_operations_expire_and_running_ones_do_not() {
     let bench = bench();
     let running = bench.start("export");
     let ended = bench.start("resync");
@@ -305,7 +308,7 @@ fn what_ended_is_forgotten_after_a_while_and_what_runs_never() {
 }
 
 #[test]
-fn only_the_last_that_ended_are_kept() {
+fn only_the_operations_that_ended_last_are_retained() {
     let bench = Bench::new(Limits {
         number: 2,
         ..Limits::default()
@@ -321,7 +324,7 @@ fn only_the_last_that_ended_are_kept() {
 }
 
 #[test]
-fn results_do_not_fill_the_memory_and_the_newest_is_always_there() {
+fn the_size_of_results_is_limited_except_for_the_newest() {
     let bench = Bench::new(Limits {
         result_bytes: 10,
         ..Limits::default()
@@ -333,17 +336,17 @@ fn results_do_not_fill_the_memory_and_the_newest_is_always_there() {
     export("5 bytes", 5);
     bench.start("resync").succeed("no result", None);
     export("4 bytes", 4);
-    assert_eq!(bench.operations.0.kept.count(), 3);
+    assert_eq!(bench.operations.0.entries.count(), 3);
     export("2 bytes", 2);
-    // At the end of one, not when somebody looks.
-    assert_eq!(bench.operations.0.kept.count(), 3);
+    // Results are removed when an operation ends, not when they are listed.
+    assert_eq!(bench.operations.0.entries.count(), 3);
     assert_eq!(bench.messages(), ["2 bytes", "4 bytes", "no result"]);
     export("1000 bytes", 1000);
     assert_eq!(bench.messages(), ["1000 bytes", "no result"]);
 }
 
 #[test]
-fn an_id_is_fit_for_a_url_and_tells_operations_apart() {
+fn an_id_is_url_safe_and_unique() {
     let bench = bench();
     let (one, other) = (bench.start("resync"), bench.start("export"));
     assert_eq!(one.id().as_str(), "resync-1700000000-1");
@@ -351,7 +354,7 @@ fn an_id_is_fit_for_a_url_and_tells_operations_apart() {
 }
 
 #[test]
-fn what_is_no_id_is_refused_shortened_and_without_control_characters() {
+fn an_invalid_id_is_rejected_truncated_and_without_control_characters() {
     let bench = bench();
     let long = "x".repeat(100_000);
     for id in [
@@ -379,7 +382,7 @@ fn what_is_no_id_is_refused_shortened_and_without_control_characters() {
 }
 
 #[test]
-fn an_operation_is_the_same_after_a_way_through_json() {
+fn an_operation_survives_a_json_round_trip() {
     let bench = bench();
     let handle = started(bench.operations.begin("resync", Some("worker")));
     handle.progress(1, 2);

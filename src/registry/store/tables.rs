@@ -1,4 +1,4 @@
-//! What is under the lock of a store: values, index, generation, in step with one another.
+//! The data under a store's lock: values, index and generation, always consistent.
 
 use std::borrow::Borrow;
 use std::collections::hash_map::Entry;
@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use super::Counter;
 
-/// A table for this many keys, some kilobytes, is never given back.
+/// A table for at most this many keys, some kilobytes, is never shrunk.
 const SMALL: usize = 64;
 
-/// A table that could hold this many times its keys gives room back: far enough from its growth by
-/// doubling that a store whose size swings does not pay for it again and again.
+/// A table with room for this many times its keys is shrunk. Growth doubles, so a store whose size
+/// oscillates does not reallocate again and again.
 const ROOMY: usize = 8;
 
 pub(super) struct Tables<K, V, I> {
@@ -38,16 +38,16 @@ where
         }
     }
 
-    /// The values of one index; never empty.
+    /// Returns the values of one index; never empty.
     pub(super) fn group(&self, index: &I) -> Option<&BTreeMap<K, Arc<V>>> {
         self.index.get(index)
     }
 
-    /// Keeps a value, which is a change; what was there before.
+    /// Stores a value, which counts as a change, and returns the previous one.
     pub(super) fn put(&mut self, key: K, value: Arc<V>) -> Option<Arc<V>> {
         let entered = (self.index_of)(&value);
         let slot = self.values.entry(key);
-        // The key as the table has it: of one that is known no second copy is kept.
+        // Reuse the table's key: a known key is not stored twice.
         let key = slot.key().clone();
         let before = match slot {
             Entry::Occupied(mut slot) => Some(slot.insert(Arc::clone(&value))),
@@ -69,7 +69,7 @@ where
         before
     }
 
-    /// Takes out a key and its value; the caller says when that is a change.
+    /// Removes a key and its value. The caller counts the change.
     pub(super) fn take<Q>(&mut self, key: &Q) -> Option<(K, Arc<V>)>
     where
         K: Borrow<Q>,
@@ -82,7 +82,7 @@ where
         Some((key, value))
     }
 
-    /// What was done is one change.
+    /// Counts the changes made as one.
     pub(super) fn changed(&mut self) {
         self.generation += 1;
         self.counter.set(self.values.len());

@@ -1,4 +1,4 @@
-//! The store against a plain map, what runs while it changes, and its cuts under a write storm.
+//! The store against a plain map, concurrent changes, and consistent snapshots under heavy writes.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock};
@@ -7,7 +7,7 @@ use super::*;
 
 mod model;
 
-/// Found by its first half; a first half of 0 is not indexed.
+/// Indexed by the first half; a first half of 0 is not indexed.
 type Value = (u8, u8);
 
 fn store() -> Store<u8, Value, u8> {
@@ -26,7 +26,7 @@ fn entries(entries: Entries<u8, Value>) -> Vec<(u8, Value)> {
 }
 
 #[test]
-fn a_snapshot_keeps_what_it_saw_while_the_store_goes_on() {
+fn a_snapshot_does_not_change_with_the_store() {
     let store = store();
     store.upsert(1, (1, 1));
     let before = store.snapshot();
@@ -45,7 +45,7 @@ fn two_snapshots_of_one_generation_are_equal() {
 }
 
 #[test]
-fn a_key_is_found_by_what_it_borrows_as() {
+fn a_key_is_found_by_its_borrowed_form() {
     let store: Store<Arc<str>, u8> = Store::new();
     store.upsert("a".into(), 1);
     assert_eq!(store.get("a").as_deref(), Some(&1));
@@ -58,7 +58,7 @@ fn a_key_is_found_by_what_it_borrows_as() {
 }
 
 #[test]
-fn of_a_key_that_is_known_no_second_copy_is_kept() {
+fn a_known_key_is_not_stored_twice() {
     let store: Store<Arc<str>, Value, u8> = Store::indexed(|(index, _)| Some(*index));
     let first: Arc<str> = "a".into();
     store.upsert(Arc::clone(&first), (1, 1));
@@ -69,7 +69,7 @@ fn of_a_key_that_is_known_no_second_copy_is_kept() {
 }
 
 #[test]
-fn a_store_that_was_large_gives_its_room_back() {
+fn a_store_that_was_large_shrinks() {
     let store: Store<u32, u32> = Store::new();
     let fill = || {
         for key in 0..10_000 {
@@ -123,7 +123,7 @@ fn an_update_runs_again_when_the_value_was_replaced_meanwhile() {
 }
 
 #[test]
-fn an_update_of_what_goes_meanwhile_does_not_bring_it_back() {
+fn an_update_does_not_restore_a_key_removed_meanwhile() {
     let store = store();
     store.upsert(1, (1, 1));
     let change = store.update(&1, |_| {
@@ -135,7 +135,7 @@ fn an_update_of_what_goes_meanwhile_does_not_bring_it_back() {
 }
 
 #[test]
-fn of_updates_that_race_none_is_lost() {
+fn concurrent_updates_are_not_lost() {
     const UPDATES: u32 = 10_000;
     let store: Store<u8, u32> = Store::new();
     store.upsert(0, 0);
@@ -153,7 +153,7 @@ fn of_updates_that_race_none_is_lost() {
 }
 
 #[test]
-fn an_eviction_judges_anew_what_was_replaced_meanwhile() {
+fn an_eviction_reevaluates_values_replaced_meanwhile() {
     let store = store();
     for key in 0..5 {
         store.upsert(key, (1, 0));
@@ -161,24 +161,24 @@ fn an_eviction_judges_anew_what_was_replaced_meanwhile() {
     let first = AtomicBool::new(true);
     let evicted = store.evict_where(|_, value| {
         if first.swap(false, Ordering::Relaxed) {
-            store.upsert(1, (1, 1)); // is to go as well, as it is now
-            store.upsert(2, (2, 0)); // is to stay
+            store.upsert(1, (1, 1)); // also matches now
+            store.upsert(2, (2, 0)); // no longer matches
             store.remove(&3);
-            store.upsert(9, (1, 0)); // is new
+            store.upsert(9, (1, 0)); // new
         }
         value.0 == 1
     });
     assert_eq!(
         entries(evicted),
         [(0, (1, 0)), (1, (1, 1)), (4, (1, 0))],
-        "as it was when it went, ordered by key"
+        "the values when removed, ordered by key"
     );
     assert_eq!(values(&store.snapshot()), [(2, 0), (1, 0)]);
     assert_eq!(values(&store.snapshot_of(&1)), [(1, 0)]);
 }
 
 #[test]
-fn an_eviction_of_what_goes_meanwhile_is_no_change() {
+fn evicting_keys_removed_meanwhile_is_no_change() {
     let store = store();
     store.upsert(1, (1, 1));
     let evicted = store.evict_where(|key, _| store.remove(key).is_some());
@@ -186,7 +186,7 @@ fn an_eviction_of_what_goes_meanwhile_is_no_change() {
 }
 
 #[test]
-fn an_eviction_is_one_change_however_much_goes() {
+fn an_eviction_is_one_change_for_any_number_of_keys() {
     let store = store();
     for key in 0..5 {
         store.upsert(key, (1, key));
@@ -198,7 +198,7 @@ fn an_eviction_is_one_change_however_much_goes() {
     assert_eq!(store.generation(), before + 1);
 }
 
-/// A value that comes back to the store that keeps it.
+/// A value whose traits use the store that holds it.
 struct Reentrant {
     id: u32,
     when: When,
@@ -236,7 +236,7 @@ impl Drop for Reentrant {
 #[test]
 #[cfg_attr(not(debug_assertions), ignore = "only debug builds check the order")]
 #[should_panic(expected = "leaf (255) is taken while leaf (255) is held")]
-fn a_comparison_that_comes_back_to_the_store_fails_instead_of_waiting_for_itself() {
+fn a_comparison_that_uses_the_store_panics_instead_of_deadlocking() {
     let value = |id| Reentrant {
         id,
         when: When::Compared,
@@ -253,8 +253,8 @@ fn a_value_that_is_dropped_may_use_the_store() {
     };
     let store = reentrant();
     store.upsert(2, value(1));
-    store.upsert(2, value(1)); // drops the new one
-    store.upsert(2, value(2)); // drops the old one
+    store.upsert(2, value(1)); // drops the new value
+    store.upsert(2, value(2)); // drops the old value
     store.get_or_insert(2, value(3));
     store.update(&2, |_| value(4));
     store.update(&2, |_| {
@@ -267,7 +267,7 @@ fn a_value_that_is_dropped_may_use_the_store() {
     });
     store.upsert(2, value(8));
     store.evict_where(|key, _| {
-        store.upsert(2, value(9)); // what is judged is dropped
+        store.upsert(2, value(9)); // drops the evaluated value
         store.upsert(2, value(10));
         *key == 2 && store.remove(&2).is_some()
     });
@@ -275,11 +275,11 @@ fn a_value_that_is_dropped_may_use_the_store() {
 }
 
 #[test]
-fn a_reader_never_sees_half_of_what_belongs_together_while_others_write() {
-    // Each writer writes the keys of its pool in rounds, in the order of the keys. In a consistent
-    // cut of a pool the round never rises from one key to the next, and never differs by more than one.
+fn a_reader_never_sees_a_torn_snapshot_during_writes() {
+    // Each writer writes the keys of its pool in rounds, in key order. In a consistent snapshot of a
+    // pool the round never rises from one key to the next, and never differs by more than one.
     const POOL: u32 = 32;
-    // About two seconds of a debug build; `examples/torn_reads.rs` reads a million in release.
+    // About two seconds in a debug build; `examples/torn_reads.rs` reads a million in release.
     const READS: u32 = 100_000;
     let store: Store<u32, (u32, u32), u32> = Store::indexed(|(pool, _)| Some(*pool));
     for key in 0..2 * POOL {
@@ -289,19 +289,22 @@ fn a_reader_never_sees_half_of_what_belongs_together_while_others_write() {
     let read = |pool| {
         let mut before: Option<Snapshot<_>> = None;
         for _ in 0..READS / 2 {
-            let cut = store.snapshot_of(&pool);
-            let rounds: Vec<u32> = cut.values.iter().map(|value| value.1).collect();
-            assert_eq!(rounds.len(), 32, "nobody is missing");
+            let snapshot = store.snapshot_of(&pool);
+            let rounds: Vec<u32> = snapshot.values.iter().map(|value| value.1).collect();
+            assert_eq!(rounds.len(), 32, "every key is present");
             assert!(rounds.is_sorted_by(|a, b| a >= b), "torn: {rounds:?}");
             assert!(rounds[0] - rounds[31] <= 1, "torn: {rounds:?}");
             if let Some(before) = before {
-                assert!(before.generation <= cut.generation, "time runs forward");
                 assert!(
-                    before.generation < cut.generation || before == cut,
-                    "one generation, one answer"
+                    before.generation <= snapshot.generation,
+                    "generations do not decrease"
+                );
+                assert!(
+                    before.generation < snapshot.generation || before == snapshot,
+                    "equal generations have equal content"
                 );
             }
-            before = Some(cut);
+            before = Some(snapshot);
         }
     };
     let write = |pool| {
@@ -321,7 +324,7 @@ fn a_reader_never_sees_half_of_what_belongs_together_while_others_write() {
     let writes: u64 = std::thread::scope(|scope| {
         let writers = [0, 1].map(|pool| scope.spawn(move || write(pool)));
         let readers = [0, 1].map(|pool| scope.spawn(move || read(pool)));
-        // Whatever came of it, or the writers would write for ever.
+        // Also after a panic, or the writers would never stop.
         let read = readers.map(std::thread::ScopedJoinHandle::join);
         done.store(true, Ordering::Relaxed);
         for read in read {
@@ -330,12 +333,12 @@ fn a_reader_never_sees_half_of_what_belongs_together_while_others_write() {
         writers.map(|writer| writer.join().unwrap()).iter().sum()
     });
     eprintln!("{READS} pool reads beside {writes} writes");
-    assert!(writes > 1_000, "only {writes} writes: no storm");
+    assert!(writes > 1_000, "only {writes} concurrent writes");
     assert_eq!(store.generation(), u64::from(2 * POOL) + writes);
 }
 
 #[test]
-fn a_value_that_moves_between_two_pools_is_never_in_both_nor_in_none() {
+fn a_value_that_moves_between_pools_is_always_in_exactly_one() {
     let store: Store<u8, (u32, u32), u32> = Store::indexed(|(pool, _)| Some(*pool));
     store.upsert(0, (0, 0));
     let done = AtomicBool::new(false);

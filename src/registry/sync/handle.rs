@@ -1,4 +1,4 @@
-//! What others ask the coordinator by, from any task.
+//! The coordinator's interface for other tasks.
 
 use std::sync::Arc;
 
@@ -7,30 +7,29 @@ use tokio::sync::watch;
 use super::status::{SyncReason, SyncStatus};
 use super::{Progress, Shared};
 
-/// What there is to say about syncs at one moment.
+/// The state of syncs at one moment.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Report {
-    /// The sync that runs or else the last one, also if that was in the last process; nothing before
-    /// there was any.
+    /// The running sync or else the last one, also of the previous process; `None` before the first.
     pub status: Option<SyncStatus>,
-    /// How far the one that runs is, once it has said so.
+    /// Progress of the running sync, once it has reported any.
     pub progress: Option<Progress>,
-    /// The number of the last one of this process that has ended, and how it did.
+    /// Number and outcome of the last sync of this process that has ended.
     pub(super) ended: Option<(u64, SyncStatus)>,
 }
 
-/// Why there is no sync to show for a request.
+/// Why a request has no completed sync.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SyncError {
-    /// The sync failed; the text says why.
+    /// The sync failed, for this reason.
     #[error("The sync failed: {0}")]
     Failed(String),
-    /// The operator stopped before a sync that began after the request was complete.
+    /// The operator stopped before a sync begun after the request was complete.
     #[error("The operator stopped before the sync was complete")]
     Stopped,
 }
 
-/// Asks for syncs and shows how they are. Clones are the same.
+/// Requests syncs and shows their status. Clones share the state.
 #[derive(Clone)]
 pub struct SyncHandle {
     shared: Arc<Shared>,
@@ -42,8 +41,8 @@ impl SyncHandle {
         Self { shared, report }
     }
 
-    /// Asks for a sync that begins after this. Never waits; the ticket is for who wants to.
-    #[allow(clippy::must_use_candidate, reason = "most do not wait")]
+    /// Requests a sync that begins after this call. Never waits; the ticket can.
+    #[allow(clippy::must_use_candidate, reason = "most callers do not wait")]
     pub fn request(&self, reason: SyncReason) -> Ticket {
         let number = self.shared.state.lock().schedule.ask(reason);
         self.shared.asked.notify_one();
@@ -54,7 +53,7 @@ impl SyncHandle {
         }
     }
 
-    /// Asks for a sync and waits for it; the status as it ended.
+    /// Requests a sync, waits for it, and returns its final status.
     ///
     /// # Errors
     /// When it failed, and when the operator stops before it is complete.
@@ -62,13 +61,13 @@ impl SyncHandle {
         self.request(reason).finished().await
     }
 
-    /// The sync that runs or else the last one.
+    /// Returns the running sync or else the last one.
     #[must_use]
     pub fn status(&self) -> Option<SyncStatus> {
         self.report.borrow().status.clone()
     }
 
-    /// The report now and at every change; closed when the coordinator has stopped.
+    /// Returns the report now and at every change; closed when the coordinator has stopped.
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<Report> {
         self.report.clone()
@@ -83,8 +82,7 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    /// Waits for a sync that began after the request; the status as it ended. Dropping the future
-    /// changes nothing.
+    /// Waits for a sync that began after the request, and returns its final status. Cancel-safe.
     ///
     /// # Errors
     /// When it failed, and when the operator stops before it is complete.
@@ -102,9 +100,9 @@ impl Ticket {
         }
     }
 
-    /// Takes the request back. If its sync runs, that stops within a second, for everybody, and has
-    /// failed; the next one comes at the next tick or request. One that began before the request, and
-    /// one that others asked for too and that has not begun, are left alone.
+    /// Withdraws the request. If its sync is running, it stops within a second for all callers and has
+    /// failed; the next one begins at the next tick or request. A sync begun before the request, or one
+    /// not begun yet that others requested too, is not affected.
     pub fn cancel(self) {
         let mut state = self.handle.shared.state.lock();
         state.schedule.withdraw(self.reason, self.number);

@@ -1,4 +1,4 @@
-//! When there is a sync, and why. Decides and does nothing: the time is an argument.
+//! Decides when a sync runs, and why. Pure: the time is an argument.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,25 +7,25 @@ use tokio::time::Instant;
 
 use super::status::SyncReason;
 
-/// When the API server comes back, every watch restarts within a few seconds of the others: the first
-/// leads to a sync, the others to one more; what restarts again and again, at twice the time each.
+/// When the API server comes back, all watches restart within a few seconds: the first restart triggers
+/// a sync, the others together one more. For repeated restarts the spacing doubles each time.
 const WATCH_RESTART_SPACING: Duration = Duration::from_secs(30);
-/// One that failed is tried again so soon, and then at twice the time, up to the interval: what failed is often an
-/// API server that restarts, and what never works costs no more lists than what does.
+/// Delay after a failed sync; it doubles with each further failure, up to the interval. The cause is
+/// often a restarting API server, and a permanent failure costs no more lists than success does.
 const AFTER_FAILURE: Duration = Duration::from_mins(1);
-/// By how much of the interval a tick comes early or late, so that the replicas and clusters that
-/// were started together do not compare together.
+/// Jitter of a tick, as a fraction of the interval, so that replicas and clusters started together do
+/// not compare together.
 const JITTER: f64 = 0.1;
 
-/// When there is a sync, and why.
+/// Decides when a sync runs, and why.
 #[derive(Debug)]
 pub(super) struct Schedule {
     interval: Duration,
-    /// How often each reason was asked for since the last sync began.
+    /// Number of requests by reason since the last sync began.
     asked: BTreeMap<SyncReason, usize>,
-    /// How many have begun.
+    /// Number of syncs begun.
     begun: u64,
-    /// How many have failed since one completed.
+    /// Number of failures since the last success.
     failures: u32,
     last: Option<Last>,
 }
@@ -34,15 +34,15 @@ pub(super) struct Schedule {
 #[derive(Debug, Clone, Copy)]
 struct Last {
     reason: SyncReason,
-    /// How many there were for a restarted watch since one for another reason.
+    /// Number of syncs for restarted watches since the last one for another reason.
     restarts: u32,
     began: Instant,
-    /// When the next one is due at the latest.
+    /// Latest time of the next sync.
     tick: Instant,
 }
 
 impl Schedule {
-    /// A schedule before the first sync, which is due at once.
+    /// Creates a schedule before the first sync, which is due immediately.
     pub(super) fn new(interval: Duration) -> Self {
         Self {
             interval,
@@ -53,10 +53,10 @@ impl Schedule {
         }
     }
 
-    /// Why there is a sync to begin now, if there is.
+    /// Returns why a sync is due now, if one is.
     pub(super) fn should_sync(&self, now: Instant) -> Option<SyncReason> {
         let Some(last) = self.last else {
-            // A replica that stood by does not start.
+            // A standby replica does not start.
             let leads = self.asked.contains_key(&SyncReason::LeadershipGained);
             return Some(if leads {
                 SyncReason::LeadershipGained
@@ -77,8 +77,8 @@ impl Schedule {
         }
     }
 
-    /// When [`Self::should_sync`] next has another answer, if nothing is asked for until then and it
-    /// has none now.
+    /// Returns when [`Self::should_sync`] next returns a reason, if it returns none now and nothing is
+    /// requested until then.
     pub(super) fn due(&self, now: Instant) -> Instant {
         let Some(last) = self.last else {
             return now;
@@ -89,13 +89,13 @@ impl Schedule {
         }
     }
 
-    /// Asks for a sync; the number of the first one that begins after this.
+    /// Requests a sync; returns the number of the first one that begins after this.
     pub(super) fn ask(&mut self, reason: SyncReason) -> u64 {
         *self.asked.entry(reason).or_default() += 1;
         self.begun + 1
     }
 
-    /// Takes back what was asked for once, if it has not begun.
+    /// Withdraws one request, if its sync has not begun.
     pub(super) fn withdraw(&mut self, reason: SyncReason, number: u64) {
         if number > self.begun
             && let Some(count) = self.asked.get_mut(&reason)
@@ -107,8 +107,8 @@ impl Schedule {
         }
     }
 
-    /// A sync begins, which is for everything that was asked for until now; its number. One for a restarted
-    /// watch does not put off the next tick.
+    /// Begins a sync for all requests so far, and returns its number. One for a restarted watch does
+    /// not delay the next tick.
     pub(super) fn begin(&mut self, now: Instant, reason: SyncReason) -> u64 {
         self.asked.clear();
         self.begun += 1;
@@ -125,7 +125,7 @@ impl Schedule {
         self.begun
     }
 
-    /// It has ended. `random` is at least 0 and less than 1.
+    /// Ends the sync. `random` is at least 0 and less than 1.
     pub(super) fn end(&mut self, now: Instant, is_complete: bool, random: f64) {
         let jittered = |time: Duration| time.mul_f64(1.0 - JITTER + 2.0 * JITTER * random);
         let Some(last) = &mut self.last else {
@@ -150,7 +150,7 @@ impl Schedule {
         }
     }
 
-    /// A watch that restarts for ever leads to ever fewer syncs, until there is one for another reason.
+    /// Repeated watch restarts trigger syncs ever less often, until there is one for another reason.
     fn spacing(&self, last: Last) -> Duration {
         let doublings = last.restarts.saturating_sub(1).min(16);
         let spacing = WATCH_RESTART_SPACING.saturating_mul(1 << doublings);
@@ -169,8 +169,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
     const INTERVAL: Duration = Duration::from_mins(10);
 
-    /// A schedule whose first sync began at the given moment, took no time, and whose next tick is an
-    /// interval later.
+    /// A schedule whose first sync began at `at` and took no time; the next tick is an interval later.
     fn synced(at: Instant) -> Schedule {
         let mut schedule = Schedule::new(INTERVAL);
         schedule.begin(at, SyncReason::Interval);
@@ -179,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_sync_is_due_at_once_whatever_is_asked_for() {
+    fn the_first_sync_is_due_immediately_for_any_reason() {
         let now = Instant::now();
         let mut schedule = Schedule::new(INTERVAL);
         assert_eq!(schedule.should_sync(now), Some(SyncReason::Start));
@@ -193,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_is_due_an_interval_after_the_end_of_the_last() {
+    fn the_next_sync_is_due_an_interval_after_the_last_ended() {
         let begin = Instant::now();
         let end = begin + 40 * SECOND;
         let mut schedule = Schedule::new(INTERVAL);
@@ -208,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tick_comes_up_to_a_tenth_early_or_late() {
+    fn a_tick_has_a_jitter_of_a_tenth_of_the_interval() {
         let now = Instant::now();
         let mut schedule = synced(now);
         schedule.end(now, true, 0.0);
@@ -219,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn leadership_and_whoever_asks_need_not_wait() {
+    fn new_leadership_and_requests_are_due_immediately() {
         let now = Instant::now();
         for reason in [SyncReason::LeadershipGained, SyncReason::AskedFor] {
             let mut schedule = synced(now);
@@ -240,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_restarted_watch_does_not_put_off_a_tick_that_comes_before() {
+    fn a_restarted_watch_does_not_delay_an_earlier_tick() {
         let begin = Instant::now();
         let mut schedule = Schedule::new(10 * SECOND);
         schedule.begin(begin, SyncReason::Interval);
@@ -254,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn the_strongest_reason_is_named_and_one_sync_is_for_all() {
+    fn one_sync_serves_all_requests_and_names_the_strongest_reason() {
         let now = Instant::now() + INTERVAL;
         let mut schedule = synced(now - INTERVAL);
         let numbers = [
@@ -270,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_for_during_a_sync_is_for_the_next_one() {
+    fn a_request_during_a_sync_is_for_the_next_one() {
         let now = Instant::now();
         let mut schedule = synced(now);
         assert_eq!(schedule.begin(now, SyncReason::Interval), 2);
@@ -280,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_takes_back_another_still_gets() {
+    fn withdrawing_a_request_does_not_affect_others() {
         let now = Instant::now();
         let mut schedule = synced(now);
         let number = schedule.ask(SyncReason::AskedFor);
@@ -292,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_begun_cannot_be_taken_back_from_the_next() {
+    fn withdrawing_a_begun_request_does_not_affect_the_next_sync() {
         let now = Instant::now();
         let mut schedule = synced(now);
         let begun = schedule.ask(SyncReason::AskedFor);
@@ -304,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn a_watch_that_restarts_for_ever_puts_off_no_tick_and_leads_to_few_syncs() {
+    fn endless_watch_restarts_delay_no_tick_and_trigger_few_syncs() {
         let begin = Instant::now();
         let mut schedule = synced(begin);
         let mut reasons = Vec::new();
@@ -328,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_fails_is_tried_again_after_a_minute_and_then_ever_later_up_to_the_interval() {
+    fn a_failed_sync_is_retried_after_a_minute_then_with_doubling_delays() {
         let mut now = Instant::now();
         let mut schedule = synced(now);
         let mut waits = Vec::new();
@@ -344,6 +343,10 @@ mod tests {
         assert_eq!(schedule.due(now), now + INTERVAL);
         schedule.begin(now, SyncReason::Interval);
         schedule.end(now, false, 0.5);
-        assert_eq!(schedule.due(now), now + AFTER_FAILURE, "from the beginning");
+        assert_eq!(
+            schedule.due(now),
+            now + AFTER_FAILURE,
+            "the delay starts over"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! What a sync came to, for whoever asks and for the next start.
+//! The outcome of a sync, for clients and for the next start.
 
 use std::time::Duration;
 
@@ -7,21 +7,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::registry::{MESSAGE_LIMIT, capped};
 
-/// Why one failed that somebody cancelled.
+/// The message of a cancelled sync.
 pub(super) const CANCELLED: &str = "Cancelled on request";
 
-/// Why there is a sync. The later in this list the stronger: of several, the strongest is named.
+/// Why a sync runs, weakest first: of several reasons, the strongest is named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum SyncReason {
-    /// The last one is an interval ago.
+    /// The last sync was an interval ago.
     Interval,
-    /// A watch began anew, so it may have missed something.
+    /// A watch restarted, so it may have missed an event.
     WatchRestarted,
-    /// This replica writes from now on.
+    /// This replica has become the leader.
     LeadershipGained,
-    /// Somebody asked for it.
+    /// It was requested.
     AskedFor,
-    /// It is the first one of this process.
+    /// It is the first sync of this process.
     Start,
 }
 
@@ -39,14 +39,14 @@ impl SyncReason {
     }
 }
 
-/// Where a sync is.
+/// The phase of a sync.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SyncPhase {
-    /// It runs.
+    /// It is running.
     Syncing,
     /// Everything was compared.
     Complete,
-    /// Not everything was compared; the message says why.
+    /// Not everything was compared; the message contains the reason.
     Failed,
 }
 
@@ -62,54 +62,54 @@ impl SyncPhase {
     }
 }
 
-/// What a compare of everything came to.
+/// The result of comparing everything.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Compared {
-    /// Nodes that were compared.
+    /// Number of nodes compared.
     pub nodes: u64,
-    /// Differences that were found.
+    /// Number of differences found.
     pub differences: u64,
-    /// How many of them were repaired.
+    /// Number of differences repaired.
     pub repaired: u64,
 }
 
-/// The last sync, or the one that runs, and what is known of those before.
+/// The running or last sync, and the results of earlier ones.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SyncStatus {
-    /// Where it is.
+    /// Its phase.
     pub phase: SyncPhase,
-    /// Why there is one.
+    /// Why it runs.
     pub reason: SyncReason,
-    /// How many attempts there were since the last success, this one included: 1 when all is well.
+    /// Attempts since the last success, including this one; 1 is healthy.
     pub attempts: u32,
     /// When it began.
     pub last_attempt: Timestamp,
-    /// When the last one that completed did so.
+    /// When a sync last completed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_success: Option<Timestamp>,
-    /// How long the last one took that ended, in seconds.
+    /// Duration of the last ended sync, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_duration_seconds: Option<f64>,
-    /// Nodes that the last one compared that completed.
+    /// Nodes compared by the last completed sync.
     pub nodes_compared: u64,
-    /// Differences that it found.
+    /// Differences found by it.
     pub differences_found: u64,
-    /// How many of them it repaired.
+    /// Differences repaired by it.
     pub differences_repaired: u64,
-    /// Why it failed; nothing unless it did.
+    /// Why it failed; `None` unless it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
 
 impl SyncStatus {
-    /// Whether it failed because somebody cancelled it, which is no trouble.
+    /// Returns whether it failed because it was cancelled, which is not an error.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.message.as_deref() == Some(CANCELLED)
     }
 
-    /// A sync begins; what is known of those before stays.
+    /// A sync has begun; the results of earlier ones stay.
     pub(super) fn begun(before: Option<&Self>, reason: SyncReason, now: Timestamp) -> Self {
         let attempts = before
             .filter(|before| before.phase != SyncPhase::Complete)
@@ -128,7 +128,7 @@ impl SyncStatus {
         }
     }
 
-    /// It compared everything.
+    /// Everything was compared.
     pub(super) fn completed(self, compared: Compared, took: Duration, now: Timestamp) -> Self {
         Self {
             phase: SyncPhase::Complete,
@@ -141,7 +141,7 @@ impl SyncStatus {
         }
     }
 
-    /// It did not.
+    /// Not everything was compared.
     pub(super) fn failed(self, why: &str, took: Duration) -> Self {
         Self {
             phase: SyncPhase::Failed,
@@ -151,7 +151,7 @@ impl SyncStatus {
         }
     }
 
-    /// The process ends, or has ended, while it runs; any other status stays as it is.
+    /// The process ends, or has ended, during the sync; any other status is unchanged.
     pub(super) fn interrupted(self) -> Self {
         match self.phase {
             SyncPhase::Syncing => Self {
@@ -169,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_status_is_kept_under_names_that_stay() {
+    fn the_json_field_names_of_the_status_are_stable() {
         let began = Timestamp::from_second(1_700_000_000).unwrap();
         let now = Timestamp::from_second(1_700_000_002).unwrap();
         let compared = Compared {
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_of_a_later_version_with_further_fields_can_be_read() {
+    fn unknown_fields_of_a_later_version_are_ignored() {
         let json = r#"{"phase":"Complete","reason":"Start","attempts":1,"lastAttempt":"2023-11-14T22:13:20Z",
             "nodesCompared":1,"differencesFound":0,"differencesRepaired":0,"shards":7}"#;
         let status: SyncStatus = serde_json::from_str(json).unwrap();
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_as_long_as_a_book_is_cut() {
+    fn a_long_message_is_truncated() {
         let status = SyncStatus::begun(None, SyncReason::Start, Timestamp::UNIX_EPOCH)
             .failed(&"ä".repeat(100_000), Duration::ZERO);
         assert_eq!(status.message.unwrap().chars().count(), MESSAGE_LIMIT);

@@ -1,4 +1,4 @@
-//! The coordinator, with paused time.
+//! The coordinator, on paused time.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -22,16 +22,16 @@ const COMPARED: Compared = Compared {
     repaired: 2,
 };
 
-/// What one compare does; the last of a script goes on.
+/// The behaviour of one compare; the last step of a script repeats.
 #[derive(Clone, Copy)]
 enum Step {
-    /// Takes so long.
+    /// Succeeds after this time.
     Take(Duration),
-    /// Fails after so long.
+    /// Fails after this time.
     Fail(Duration),
-    /// Says how far it is, then hangs until it is dropped.
+    /// Reports progress, then hangs until it is dropped.
     Hang,
-    /// Ends as soon as it is cancelled, and says that it was.
+    /// Ends with an error as soon as it is cancelled.
     Obey,
     Panic,
 }
@@ -40,7 +40,7 @@ enum Step {
 struct Script {
     steps: Mutex<VecDeque<Step>>,
     begin: Instant,
-    /// Why and when, in milliseconds from the start.
+    /// Reasons and times, in milliseconds from the start.
     begun: Mutex<Vec<(SyncReason, u128)>>,
     running: AtomicU32,
     obeyed: AtomicBool,
@@ -56,7 +56,11 @@ impl Compare for Script {
         Box::pin(async move {
             let at = self.begin.elapsed().as_millis();
             self.begun.lock().unwrap().push((reason, at));
-            assert_eq!(self.running.fetch_add(1, Ordering::Relaxed), 0, "at once");
+            assert_eq!(
+                self.running.fetch_add(1, Ordering::Relaxed),
+                0,
+                "only one runs"
+            );
             let _running = Running(&self.running);
             let step = {
                 let mut steps = self.steps.lock().unwrap();
@@ -97,10 +101,10 @@ impl Drop for Running<'_> {
     }
 }
 
-/// Keeps statuses, after a while, or does not.
+/// Stores statuses after a delay, or fails.
 #[derive(Default)]
 struct Memory {
-    kept: Mutex<Vec<SyncStatus>>,
+    saved: Mutex<Vec<SyncStatus>>,
     found: Mutex<Option<Result<SyncStatus, StoreError>>>,
     takes: Mutex<Duration>,
     broken: AtomicBool,
@@ -122,13 +126,13 @@ impl StatusStore for Memory {
             if self.broken.load(Ordering::Relaxed) {
                 return Err(StoreError::Unavailable("disk full".to_owned()));
             }
-            self.kept.lock().unwrap().push(status.clone());
+            self.saved.lock().unwrap().push(status.clone());
             Ok(())
         })
     }
 }
 
-/// Writes down what it is told.
+/// Records all events.
 #[derive(Default)]
 struct Notes(Mutex<Vec<String>>);
 
@@ -148,7 +152,7 @@ impl Observe for Notes {
     }
 }
 
-/// A coordinator that runs.
+/// A running coordinator.
 struct Bench {
     handle: SyncHandle,
     script: Arc<Script>,
@@ -203,7 +207,7 @@ impl Bench {
         }
     }
 
-    /// Lets everything happen that happens until this moment after the start.
+    /// Runs everything until this time after the start.
     async fn until(&self, moment: Duration) {
         sleep_until(self.begin + moment + MS / 2).await;
     }
@@ -224,14 +228,14 @@ impl Bench {
         self.notes.0.lock().unwrap().clone()
     }
 
-    fn kept(&self) -> Vec<SyncPhase> {
-        let kept = self.memory.kept.lock().unwrap();
-        kept.iter().map(|status| status.phase).collect()
+    fn saved(&self) -> Vec<SyncPhase> {
+        let saved = self.memory.saved.lock().unwrap();
+        saved.iter().map(|status| status.phase).collect()
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_first_sync_begins_once_there_is_something_to_compare() {
+async fn the_first_sync_begins_once_ready() {
     let steps = [Step::Take(2 * SECOND)];
     let bench = Bench::start_with(steps, INTERVAL, Memory::default(), sleep(3 * SECOND));
     bench.until(2900 * MS).await;
@@ -253,7 +257,7 @@ async fn the_first_sync_begins_once_there_is_something_to_compare() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn then_everything_is_compared_every_interval_give_or_take_a_tenth() {
+async fn later_syncs_begin_at_every_interval_within_a_tenth() {
     let bench = Bench::start([Step::Take(SECOND)]);
     bench.until(100 * INTERVAL).await;
     let begun = bench.begun();
@@ -261,7 +265,7 @@ async fn then_everything_is_compared_every_interval_give_or_take_a_tenth() {
     let reasons = &bench.reasons()[1..];
     assert!(reasons.iter().all(|reason| *reason == SyncReason::Interval));
     let gaps: Vec<u128> = begun.windows(2).map(|two| two[1].1 - two[0].1).collect();
-    // From the end of one, which takes a second, to the beginning of the next.
+    // From the end of a sync, which takes a second, to the beginning of the next.
     assert!(
         gaps.iter().all(|gap| (541_000..=661_001).contains(gap)),
         "{gaps:?}"
@@ -271,7 +275,7 @@ async fn then_everything_is_compared_every_interval_give_or_take_a_tenth() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_sync_that_fails_is_counted_and_tried_again_within_a_minute_or_two() {
+async fn a_failed_sync_is_counted_and_retried_within_minutes() {
     let fail = Step::Fail(SECOND);
     let bench = Bench::start([Step::Take(SECOND), fail, fail, Step::Take(SECOND)]);
     let mut seen = Vec::new();
@@ -294,7 +298,7 @@ async fn a_sync_that_fails_is_counted_and_tried_again_within_a_minute_or_two() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_last_good_sync_found_stays_while_others_run_and_fail() {
+async fn the_results_of_the_last_success_stay_while_later_syncs_run_and_fail() {
     let bench = Bench::start([Step::Take(SECOND), Step::Fail(SECOND)]);
     bench.until(SECOND).await;
     let good = bench.status();
@@ -309,7 +313,7 @@ async fn what_the_last_good_sync_found_stays_while_others_run_and_fail() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_compare_that_hangs_is_given_up_after_five_minutes() {
+async fn a_hanging_compare_is_dropped_after_five_minutes() {
     let bench = Bench::start([Step::Hang]);
     bench.until(299 * SECOND).await;
     assert_eq!(bench.status().phase, SyncPhase::Syncing);
@@ -326,14 +330,14 @@ async fn a_compare_that_hangs_is_given_up_after_five_minutes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_compare_that_panics_ends_the_coordinator_with_what_it_said() {
+async fn a_panic_of_a_compare_ends_the_coordinator_with_its_message() {
     let bench = Bench::start([Step::Panic]);
     let panic = bench.task.await.unwrap_err().into_panic();
     assert_eq!(panic.downcast_ref::<&str>(), Some(&"a node without a name"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn stopping_ends_a_compare_within_a_second_whether_it_listens_or_not() {
+async fn stopping_ends_a_compare_within_a_second_even_if_it_ignores_cancellation() {
     for (step, most) in [(Step::Obey, MS), (Step::Hang, SECOND)] {
         let bench = Bench::start([step]);
         bench.until(10 * SECOND).await;
@@ -345,15 +349,15 @@ async fn stopping_ends_a_compare_within_a_second_whether_it_listens_or_not() {
         let status = bench.handle.status().unwrap();
         assert_eq!(status.phase, SyncPhase::Failed);
         assert!(status.message.unwrap().contains("operator stopped"));
-        // Not a failure to alert on.
+        // No failure is reported, so that no alert fires.
         assert_eq!(*bench.notes.0.lock().unwrap(), ["started start"]);
-        let kept = bench.memory.kept.lock().unwrap();
-        assert_eq!(kept.last().unwrap().phase, SyncPhase::Failed);
+        let saved = bench.memory.saved.lock().unwrap();
+        assert_eq!(saved.last().unwrap().phase, SyncPhase::Failed);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn stopping_between_two_syncs_and_before_the_first_is_at_once() {
+async fn stopping_between_syncs_and_before_the_first_is_immediate() {
     let idle = Bench::start([Step::Take(SECOND)]);
     let waiting = Bench::start_with(
         [Step::Take(SECOND)],
@@ -368,6 +372,6 @@ async fn stopping_between_two_syncs_and_before_the_first_is_at_once() {
     waiting.task.await.unwrap();
     assert!(idle.begin.elapsed() <= 60 * SECOND + MS);
     let status = idle.handle.status().unwrap();
-    assert_eq!(status.phase, SyncPhase::Complete, "as it was");
+    assert_eq!(status.phase, SyncPhase::Complete, "unchanged");
     assert_eq!(waiting.handle.status(), None);
 }

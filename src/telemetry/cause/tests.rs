@@ -1,4 +1,4 @@
-//! That a change is one tree of spans, which ends when the change is done.
+//! A change is one tree of spans, which ends with the change.
 
 use std::sync::{Arc, Mutex};
 
@@ -11,7 +11,7 @@ use tracing_subscriber::{Layer, registry};
 use super::*;
 use crate::telemetry::subscribed::subscribe;
 
-/// Writes down each span that begins, as a path from its root, and each that ends.
+/// Records the path of each span that begins or ends.
 #[derive(Clone, Default)]
 struct Recorder {
     began: Arc<Mutex<Vec<String>>>,
@@ -82,7 +82,7 @@ fn the_steps_of_a_change_are_one_tree() {
 }
 
 #[test]
-fn a_change_is_a_root_of_its_own_whatever_is_going_on() {
+fn a_change_is_a_root_span_even_inside_another_span() {
     let recorder = Recorder::run(|_| {
         let (one, other) = (
             Cause::new(Trigger::Node, "1"),
@@ -95,21 +95,21 @@ fn a_change_is_a_root_of_its_own_whatever_is_going_on() {
 }
 
 #[test]
-fn the_span_of_a_change_ends_when_the_last_that_holds_it_lets_go() {
+fn the_span_of_a_change_ends_when_its_last_holder_releases_it() {
     Recorder::run(|recorder| {
         let cause = Cause::new(Trigger::Kind("ClusterVersion"), "7");
         cause.open();
-        let (kept_for_days, queued) = (cause.clone(), cause.clone());
+        let (stored, queued) = (cause.clone(), cause.clone());
         drop(cause);
         drop(queued);
         assert!(recorder.ended().is_empty());
-        kept_for_days.finish();
+        stored.finish();
         assert_eq!(recorder.ended(), ["change"]);
     });
 }
 
 #[test]
-fn one_holder_that_lets_go_does_not_take_the_span_from_the_others() {
+fn a_holder_that_releases_the_span_does_not_affect_the_others() {
     let recorder = Recorder::run(|_| {
         let node = Cause::new(Trigger::Kind("ClusterVersion"), "7");
         node.open();
@@ -122,7 +122,7 @@ fn one_holder_that_lets_go_does_not_take_the_span_from_the_others() {
 }
 
 #[test]
-fn a_change_without_a_span_has_no_steps_below_somebody_elses() {
+fn a_change_without_a_span_has_no_steps_below_another_span() {
     let recorder = Recorder::run(|_| {
         let (without, done) = (
             Cause::new(Trigger::Node, "1"),

@@ -1,9 +1,8 @@
-//! How a log line looks, and how the id of a change gets into it.
+//! The format of log lines, with the id of the change that they belong to.
 //!
-//! Owns nothing but the id that it keeps beside each span that has one. Text lines have the look of
-//! `tracing_subscriber`'s own, but for the spans: of them only the innermost is shown, and only when
-//! it has fields, as the HTTP request of the Kubernetes client. Those around it say nothing that the
-//! message does not.
+//! The id is stored in the extensions of its span. Text lines are formatted as by `tracing_subscriber`, except that
+//! only the innermost span is shown, and only if it has fields, such as the HTTP request of the Kubernetes client:
+//! the outer spans add nothing to the message.
 
 use std::fmt;
 
@@ -19,14 +18,14 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::LogFormat;
 
-/// The field that says to which change a line belongs.
+/// The field with the id of the change that a line belongs to.
 const RECONCILE_ID: &str = "reconcile_id";
 
-/// The id of a change, beside its span.
+/// The id of a change, as an extension of its span.
 #[derive(Clone, Copy)]
 struct ReconcileId(u64);
 
-/// Keeps the id of each span that has one.
+/// Stores the id of each span that has one.
 pub(super) struct KeepId;
 
 impl<S> Layer<S> for KeepId
@@ -42,7 +41,7 @@ where
     }
 }
 
-/// Looks for the id among fields.
+/// Finds the id among the fields.
 struct FindId(Option<u64>);
 
 impl Visit for FindId {
@@ -115,7 +114,7 @@ where
     }
 }
 
-/// The id of the change in whose span the event is, unless the event has one itself.
+/// The id of the enclosing change, unless the event has its own.
 fn inherited_id<S, N>(context: &FmtContext<'_, S, N>, event: &Event<'_>) -> Option<u64>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
@@ -131,7 +130,7 @@ where
         .find_map(|span| span.extensions().get::<ReconcileId>().map(|id| id.0))
 }
 
-/// Time and level; in colours where the output has some.
+/// Writes time and level, in colours if enabled.
 fn write_head(writer: &mut Writer<'_>, level: Level) -> fmt::Result {
     let colour = match level {
         Level::ERROR => 31,

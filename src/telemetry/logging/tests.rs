@@ -1,4 +1,4 @@
-//! That every line about a change has its id, once, in both formats.
+//! Every line about a change has its id exactly once, in both formats.
 
 use std::sync::{Arc, Mutex};
 
@@ -8,7 +8,7 @@ use super::*;
 use crate::telemetry::cause::{Cause, Step, Trigger};
 use crate::telemetry::subscribed::subscribe;
 
-/// What was written.
+/// The written bytes.
 #[derive(Clone, Default)]
 struct Output(Arc<Mutex<Vec<u8>>>);
 
@@ -34,7 +34,7 @@ fn logged(format: LogFormat, filter: &str, work: impl FnOnce()) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-/// A change whose lines have the id themselves, or not, at every depth.
+/// Logs lines with and without an id of their own, at every depth.
 fn change(cause: &Cause) {
     let id = cause.reconcile_id;
     cause.open();
@@ -84,7 +84,7 @@ fn every_text_line_of_a_change_has_its_id_once() {
 }
 
 #[test]
-fn at_the_usual_level_there_are_no_spans_and_lines_have_the_id_that_they_bring() {
+fn at_info_there_are_no_spans_and_lines_only_have_their_own_id() {
     let cause = Cause::new(Trigger::Node, "7");
     let lines = logged(LogFormat::Json, "info", || change(&cause));
     let ids: Vec<bool> = lines
@@ -113,7 +113,7 @@ fn a_line_outside_of_any_change_has_no_id() {
 }
 
 #[test]
-fn the_request_that_a_line_of_the_client_is_about_is_shown() {
+fn lines_of_the_client_show_their_request() {
     let cause = Cause::new(Trigger::Node, "7");
     let request = || {
         cause.open();

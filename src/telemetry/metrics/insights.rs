@@ -1,11 +1,11 @@
-//! Metrics of the way from a state to its insight: the fan-out and the writes.
+//! Metrics of the path from a state to its insight: the fan-out and the writes.
 
 use prometheus::{HistogramVec, IntCounterVec, IntGaugeVec, Result};
 
 use super::Metrics;
 use super::maker::Maker;
 
-/// From a quick write (a few ms) to one that waited for an API server that was away.
+/// From a quick write (a few ms) to one during an outage of the API server.
 const LATENCY_BUCKETS: [f64; 12] = [
     0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 600.0,
 ];
@@ -26,12 +26,12 @@ impl InsightMetrics {
         Ok(Self {
             notifications: make.counters(
                 "node_insights_notifications_total",
-                "Keys that a consumer was told about.",
+                "Notifications of consumers about a key.",
                 &["consumer"],
             )?,
             coalesced: make.counters(
                 "node_insights_notifications_coalesced_total",
-                "Keys that a consumer was told about while it had not read them since the last time.",
+                "Notifications of consumers about a key that was still pending.",
                 &["consumer"],
             )?,
             pending: make.gauges(
@@ -41,7 +41,7 @@ impl InsightMetrics {
             )?,
             wait: make.histograms(
                 "node_insights_notification_duration_seconds",
-                "Time from telling a consumer about a key until it reads it.",
+                "Time from the notification of a consumer about a key until it reads it.",
                 &["consumer"],
                 &LATENCY_BUCKETS,
             )?,
@@ -52,13 +52,13 @@ impl InsightMetrics {
             )?,
             event_to_write: make.histograms(
                 "node_insights_event_to_write_seconds",
-                "Time from learning of a change until the insight that shows it is written.",
+                "Time from the watch event of a change until the insight is written.",
                 &["kind"],
                 &LATENCY_BUCKETS,
             )?,
             events: make.counters(
                 "node_insights_events_total",
-                "Events of the cluster by outcome (created, known: it was there already, failed, dropped: more than 2 a second in the long run). Look into the log when failed grows.",
+                "Kubernetes Events by outcome (created; known: it already existed; failed; dropped: more than 2 per second on average). Check the log when failed grows.",
                 &["outcome"],
             )?,
         })
@@ -66,7 +66,7 @@ impl InsightMetrics {
 }
 
 impl Metrics {
-    /// A consumer was told about a key.
+    /// A consumer was notified about a key.
     pub fn notified(&self, consumer: &str, coalesced: bool) {
         self.insights
             .notifications
@@ -85,7 +85,7 @@ impl Metrics {
             .observe(seconds);
     }
 
-    /// How many keys a consumer has yet to read.
+    /// The number of keys that a consumer has not read yet.
     pub fn pending(&self, consumer: &str, count: usize) {
         self.insights
             .pending
@@ -109,8 +109,8 @@ impl Metrics {
             .observe(seconds);
     }
 
-    /// What became of an Event.
-    pub fn told(&self, outcome: &str) {
+    /// The outcome of an Event.
+    pub fn event(&self, outcome: &str) {
         self.insights.events.with_label_values(&[outcome]).inc();
     }
 }

@@ -15,14 +15,14 @@ impl LeaderMetrics {
     pub(super) fn new(make: &Maker<'_>) -> Result<Self> {
         let status = make.gauges(
             "leader_election_master_status",
-            "1 when this replica writes, 0 when it stands by; the label is this program, whatever the lease is called, as other programs have the same metric. Alert when the sum over all replicas is not 1 for longer than a minute.",
+            "1 when this replica leads, 0 when it stands by; the label is the name of this program, as other programs have the same metric. Alert when the sum over all replicas is not 1 for longer than a minute.",
             &["name"],
         )?;
         Ok(Self {
             is_leader: status.with_label_values(&["node-insights"]),
             failures: make.counter(
                 "node_insights_lease_failures_total",
-                "Times that the lease could not be read or written, or named a time that no replica can have. Alert when it keeps growing: a leader that cannot renew it stops after two thirds of --lease-duration.",
+                "Failures to read or write the lease, including leases with an invalid duration. Alert when it keeps growing: a leader that cannot renew it stops after two thirds of --lease-duration.",
             )?,
         })
     }

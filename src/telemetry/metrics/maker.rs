@@ -1,4 +1,4 @@
-//! Makes metrics, puts them into the registry, and keeps what they are for the documentation.
+//! Creates and registers metrics, and collects their descriptions for the documentation.
 
 use std::cell::RefCell;
 
@@ -8,7 +8,7 @@ use prometheus::{
     Registry, Result,
 };
 
-/// What a metric is, for the documentation.
+/// The description of a metric, for the documentation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Description {
     /// Its name.
@@ -17,11 +17,11 @@ pub struct Description {
     pub kind: &'static str,
     /// Its labels.
     pub labels: Vec<String>,
-    /// What it says.
+    /// Its help text.
     pub help: String,
 }
 
-/// Makes metrics and puts them into the registry.
+/// Creates and registers metrics.
 pub(super) struct Maker<'a> {
     registry: &'a Registry,
     descriptions: RefCell<Vec<Description>>,
@@ -40,7 +40,7 @@ impl<'a> Maker<'a> {
     }
 
     pub(super) fn counter(&self, name: &str, help: &str) -> Result<IntCounter> {
-        self.keep("counter", IntCounter::new(name, help)?)
+        self.register("counter", IntCounter::new(name, help)?)
     }
 
     pub(super) fn counters(
@@ -49,23 +49,23 @@ impl<'a> Maker<'a> {
         help: &str,
         labels: &[&str],
     ) -> Result<IntCounterVec> {
-        self.keep(
+        self.register(
             "counter",
             IntCounterVec::new(Opts::new(name, help), labels)?,
         )
     }
 
     pub(super) fn gauge(&self, name: &str, help: &str) -> Result<IntGauge> {
-        self.keep("gauge", IntGauge::new(name, help)?)
+        self.register("gauge", IntGauge::new(name, help)?)
     }
 
     pub(super) fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec> {
-        self.keep("gauge", IntGaugeVec::new(Opts::new(name, help), labels)?)
+        self.register("gauge", IntGaugeVec::new(Opts::new(name, help), labels)?)
     }
 
     pub(super) fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Result<Histogram> {
         let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-        self.keep("histogram", Histogram::with_opts(options)?)
+        self.register("histogram", Histogram::with_opts(options)?)
     }
 
     pub(super) fn histograms(
@@ -76,11 +76,11 @@ impl<'a> Maker<'a> {
         buckets: &[f64],
     ) -> Result<HistogramVec> {
         let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-        self.keep("histogram", HistogramVec::new(options, labels)?)
+        self.register("histogram", HistogramVec::new(options, labels)?)
     }
 
-    /// Any collector; `kind` is what its series are.
-    pub(super) fn keep<C: Collector + Clone + 'static>(
+    /// Registers a collector whose series are of this `kind`.
+    pub(super) fn register<C: Collector + Clone + 'static>(
         &self,
         kind: &'static str,
         collector: C,

@@ -1,7 +1,7 @@
-//! Metrics of nodes: how they are evaluated, and in which pool and phase they are.
+//! Metrics of nodes: their evaluations, pools and phases.
 //!
-//! Gauges over nodes follow the changes one by one: a walk over all nodes at each event would be
-//! quadratic in a rollout.
+//! Gauges over nodes are updated with each change: iterating over all nodes at each event would be quadratic in a
+//! rollout.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,14 +21,14 @@ const PHASE_BUCKETS: [f64; 9] = [
     10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0,
 ];
 
-/// What an evaluation led to.
+/// The result of an evaluation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EvaluationResult {
-    /// The state of the node is another one.
+    /// The state of the node changed.
     Changed,
-    /// It is as it was.
+    /// The state of the node is unchanged.
     Unchanged,
-    /// The node is gone.
+    /// The node was deleted.
     Removed,
 }
 
@@ -42,8 +42,8 @@ impl EvaluationResult {
     }
 }
 
-/// The evaluations of one trigger, at hand: looking a series up by its labels takes some 40 ns, as long
-/// as all other counting of an evaluation, which itself takes a microsecond.
+/// The cached counters of one trigger: looking up a series by its labels takes some 40 ns, as long as all other
+/// counting of an evaluation, which itself takes a microsecond.
 struct Evaluations {
     changed: IntCounter,
     unchanged: IntCounter,
@@ -64,7 +64,7 @@ impl Evaluations {
 
 /// Metrics of nodes.
 pub(super) struct NodeMetrics {
-    /// By trigger; few, and each is there once it was needed.
+    /// By trigger; few, created when first used.
     evaluations: OrderedRwLock<Vec<(Trigger, Arc<Evaluations>)>>,
     all_evaluations: IntCounterVec,
     evaluation_duration: Histogram,
@@ -79,7 +79,7 @@ impl NodeMetrics {
     pub(super) fn new(make: &Maker<'_>) -> Result<Self> {
         let evaluations = make.counters(
             "node_insights_evaluations_total",
-            "Evaluations of nodes, by what set them off and what they led to.",
+            "Evaluations of nodes, by trigger and result.",
             &["trigger", "result"],
         )?;
         Ok(Self {
@@ -87,7 +87,7 @@ impl NodeMetrics {
             all_evaluations: evaluations,
             evaluation_duration: make.histogram(
                 "node_insights_evaluation_duration_seconds",
-                "Time that judging one node takes.",
+                "Duration of the evaluation of one node.",
                 &EVALUATION_BUCKETS,
             )?,
             nodes: make.gauges(
@@ -102,13 +102,13 @@ impl NodeMetrics {
             )?,
             phase_duration: make.histograms(
                 "node_insights_phase_duration_seconds",
-                "How long nodes were in a phase, observed when they leave it. Alert on a p90 of Draining near 3600.",
+                "Time that nodes spent in a phase, observed when they leave it. Alert on a p90 of Draining near 3600.",
                 &["phase"],
                 &PHASE_BUCKETS,
             )?,
             each: make.gauges(
                 "node_insights_node_phase",
-                "1 for the pool and phase that a node is in; only where series for each node are asked for.",
+                "1 for the current pool and phase of a node; only with --enable-node-metrics.",
                 &["node", "pool", "phase"],
             )?,
             each_is_shown: AtomicBool::new(false),
@@ -151,7 +151,7 @@ impl Metrics {
             .add(delta);
     }
 
-    /// A node that reports a failure left a pool, or entered one; 0 only shows that the pool is there.
+    /// A node that reports a failure left or entered a pool; 0 only creates the pool's series.
     pub fn count_degraded(&self, pool: Option<&str>, delta: i64) {
         self.nodes
             .degraded
@@ -159,11 +159,11 @@ impl Metrics {
             .add(delta);
     }
 
-    /// A pool is gone: its series go too.
+    /// A pool was deleted: removes its series.
     pub fn forget_pool(&self, pool: &str) {
         let _ = self.nodes.degraded.remove_label_values(&[pool]);
         for phase in Phase::ALL {
-            // It is an error to remove a series that never was; that is fine here.
+            // Removing a series that does not exist is an error, which is fine here.
             let _ = self
                 .nodes
                 .nodes
@@ -179,13 +179,13 @@ impl Metrics {
             .observe(seconds);
     }
 
-    /// Shows a series for each node from now on: as many series as there are nodes.
+    /// Enables a series for each node.
     pub fn enable_node_series(&self) {
         self.nodes.each_is_shown.store(true, Ordering::Relaxed);
     }
 
-    /// A node went from one pool and phase to another; `None` is where it was not known, or is not
-    /// any more. Does nothing unless there are series for each node.
+    /// A node changed its pool or phase; `None` for a node that is new or deleted. Does nothing unless series per
+    /// node are enabled.
     pub fn node_phase(
         &self,
         node: &str,
@@ -196,7 +196,7 @@ impl Metrics {
             return;
         }
         if let Some((pool, phase)) = before {
-            // A node that was there before the series were has none to remove.
+            // A node that is older than the setting has no series to remove.
             let _ = self.nodes.each.remove_label_values(&[
                 node,
                 pool.unwrap_or_default(),

@@ -1,7 +1,7 @@
-//! Metrics of pools, as their insights say how they are.
+//! Metrics of pools, from their insights.
 //!
-//! Only the replica that writes has them: only it turns pools into insights. Whoever reads them over all
-//! replicas gets each pool once.
+//! Only the leader computes pool insights, so only it has these metrics, and a query over all replicas returns each
+//! pool once.
 
 use prometheus::{IntGaugeVec, Result};
 
@@ -20,12 +20,12 @@ impl PoolMetrics {
         Ok(Self {
             assessment: make.gauges(
                 "node_insights_pool_assessment",
-                "1 for the assessment that a pool has; only the replica that writes has it, and only with pool insights. Alert on Progressing for hours while no node of the pool changes its phase.",
+                "1 for the current assessment of a pool; only in the leader, and only with pool insights. Alert on Progressing for hours while no node of the pool changes its phase.",
                 &["pool", "assessment"],
             )?,
             completion: make.gauges(
                 "node_insights_pool_completion_percent",
-                "Updated nodes of a pool in percent of all, rounded down; from the replica that writes. Alert when it is not 100 at the end of a maintenance window.",
+                "Updated nodes of a pool in percent, rounded down; only in the leader. Alert when it is not 100 at the end of a maintenance window.",
                 &["pool"],
             )?,
         })
@@ -33,17 +33,17 @@ impl PoolMetrics {
 }
 
 impl Metrics {
-    /// How a pool is.
+    /// Sets the assessment and completion of a pool.
     pub fn pool_is(&self, pool: &str, assessment: Assessment, completion_percent: i32) {
         let pools = &self.pools;
-        // Before the other goes: a scrape in between finds two rather than none.
+        // Set before the old one is removed, so that a concurrent scrape finds two rather than none.
         pools
             .assessment
             .with_label_values(&[pool, assessment.as_str()])
             .set(1);
         for other in Assessment::ALL {
             if other != assessment {
-                // It is an error to remove a series that never was; that is fine here.
+                // Removing a series that does not exist is an error, which is fine here.
                 let _ = pools
                     .assessment
                     .remove_label_values(&[pool, other.as_str()]);

@@ -1,4 +1,4 @@
-//! Metrics of the HTTP ports: how many are connected, and whom the operator has closed.
+//! Metrics of the HTTP ports: open connections, and those that the operator closed.
 
 use prometheus::{IntCounterVec, IntGaugeVec, Result};
 
@@ -17,7 +17,7 @@ pub enum PortName {
 }
 
 impl PortName {
-    /// As in labels and logs.
+    /// Its name in labels and logs.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -31,15 +31,15 @@ impl PortName {
 /// Why the operator closed a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Closed {
-    /// There were as many as may be, and another one came.
+    /// A newer connection displaced it at the limit.
     Displaced,
     /// The TLS handshake failed, or took too long.
     Handshake,
-    /// No request came, or not all of its head.
+    /// No complete request head arrived in time.
     Silent,
-    /// No further request came.
+    /// No further request arrived in time.
     Idle,
-    /// The answer was not read.
+    /// The response was not read in time.
     Unread,
 }
 
@@ -71,7 +71,7 @@ impl PortMetrics {
             )?,
             closed: make.counters(
                 "node_insights_connections_closed_total",
-                "Connections that the operator closed, by port and reason: displaced by a newer one at the limit, handshake failed, silent, idle after an answer, or answer unread. Many that are not idle: somebody floods the port.",
+                "Connections that the operator closed, by port and reason: displaced by a newer one at the limit, handshake failed, silent, idle after an answer, or answer unread. Many that are not idle: a client floods the port.",
                 &["port", "reason"],
             )?,
         })
@@ -79,7 +79,7 @@ impl PortMetrics {
 }
 
 impl Metrics {
-    /// So many are connected to a port.
+    /// Sets the number of connections to a port.
     pub fn connections(&self, port: PortName, count: usize) {
         self.ports
             .open

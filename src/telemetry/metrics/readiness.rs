@@ -1,6 +1,6 @@
-//! What `/readyz` says, as metrics. Asked for when it is scraped, so that the two never differ.
+//! The checks of `/readyz` as metrics, read at each scrape so that the two never differ.
 //!
-//! Checks are names that the code has, so there are as many series as there are lines in `/readyz`.
+//! Check names are constants, so the number of series is bounded: one per line of `/readyz`.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,19 +14,19 @@ use super::maker::Maker;
 /// Whether everything is ready, and each check by its name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Readiness {
-    /// Whether everything is.
+    /// Whether all checks are ready or optional.
     pub ready: bool,
-    /// Each check, and whether it is.
+    /// Each check, and whether it is ready.
     pub checks: Vec<(&'static str, bool)>,
 }
 
-type Ask = dyn Fn() -> Readiness + Send + Sync;
+type Source = dyn Fn() -> Readiness + Send + Sync;
 
 /// Metrics of the readiness.
 #[derive(Clone)]
 pub(super) struct ReadinessMetrics {
-    /// `None` before there is anybody to ask. Not locked while somebody is asked.
-    whom: Arc<Mutex<Option<Arc<Ask>>>>,
+    /// `None` until registered. Not locked while it is called.
+    source: Arc<Mutex<Option<Arc<Source>>>>,
     ready: IntGauge,
     checks: IntGaugeVec,
 }
@@ -35,29 +35,29 @@ impl ReadinessMetrics {
     pub(super) fn new(make: &Maker<'_>) -> Result<Self> {
         let check = Opts::new(
             "node_insights_check_ready",
-            "1 while a check of /readyz is ready, else 0. Alert on 0 for minutes: /readyz says what to do.",
+            "1 while a check of /readyz is ready, else 0. Alert on 0 for minutes: /readyz has the remedy.",
         );
         let metrics = Self {
-            whom: Arc::default(),
+            source: Arc::default(),
             ready: IntGauge::new(
                 "node_insights_ready",
-                "1 while /readyz says that this replica is ready, else 0. Alert on 0 for minutes.",
+                "1 while /readyz reports that this replica is ready, else 0. Alert on 0 for minutes.",
             )?,
             checks: IntGaugeVec::new(check, &["check"])?,
         };
-        make.keep("gauge", metrics)
+        make.register("gauge", metrics)
     }
 }
 
 impl Metrics {
-    /// Asks `readiness` from now on, whenever it is scraped.
+    /// Calls `readiness` at each scrape from now on.
     pub fn register_readiness(&self, readiness: impl Fn() -> Readiness + Send + Sync + 'static) {
-        let mut whom = self
+        let mut source = self
             .readiness
-            .whom
+            .source
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        *whom = Some(Arc::new(readiness));
+        *source = Some(Arc::new(readiness));
     }
 }
 
@@ -69,15 +69,15 @@ impl Collector for ReadinessMetrics {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let lock = || self.whom.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(ask) = lock().clone() else {
+        let lock = || self.source.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(readiness) = lock().clone() else {
             return Vec::new();
         };
-        let Readiness { ready, checks } = ask();
-        // Another scrape at the same time would find the gauges half full.
+        let Readiness { ready, checks } = readiness();
+        // So that a concurrent scrape does not see the gauges half full.
         let _filling = lock();
         self.ready.set(ready.into());
-        // A check that is forgotten, as those of a platform that is another one now, has no series.
+        // Removes the series of forgotten checks.
         self.checks.reset();
         for (check, is_ready) in checks {
             self.checks.with_label_values(&[check]).set(is_ready.into());

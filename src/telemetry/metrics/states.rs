@@ -1,4 +1,4 @@
-//! Metrics of what keeps the states, and of the long work on them.
+//! Metrics of the state backend, and of long operations.
 
 use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Result};
 
@@ -9,7 +9,7 @@ use super::maker::Maker;
 pub(super) struct StateMetrics {
     healthy: IntGaugeVec,
     errors: IntCounterVec,
-    set_aside: IntCounter,
+    quarantined: IntCounter,
     operations: IntCounterVec,
 }
 
@@ -18,21 +18,21 @@ impl StateMetrics {
         Ok(Self {
             healthy: make.gauges(
                 "node_insights_backend_healthy",
-                "1 while what keeps the states passes its health check, else 0. Alert on 0 for minutes.",
+                "1 while the state backend passes its health check, else 0. Alert on 0 for minutes.",
                 &["backend"],
             )?,
             errors: make.counters(
                 "node_insights_backend_errors_total",
-                "Errors of what keeps the states, by backend and category. Alert on unavailable and timeout.",
+                "Errors of the state backend, by backend and category. Alert on unavailable and timeout.",
                 &["backend", "category"],
             )?,
-            set_aside: make.counter(
+            quarantined: make.counter(
                 "node_insights_backend_set_aside_total",
-                "Kept states that could not be read and were set aside for new ones. Alert on any: what was learned before is not used any more.",
+                "State files that could not be read and were quarantined. Alert on any: the history in them is not used any more.",
             )?,
             operations: make.counters(
                 "node_insights_operations_total",
-                "Long operations that ended, by kind and result.",
+                "Finished long operations, by kind and result.",
                 &["kind", "result"],
             )?,
         })
@@ -48,7 +48,7 @@ impl Metrics {
             .set(i64::from(healthy));
     }
 
-    /// A backend did not do what it was asked for.
+    /// A request to a backend failed.
     pub fn backend_failed(&self, backend: &'static str, category: &'static str) {
         self.states
             .errors
@@ -56,9 +56,9 @@ impl Metrics {
             .inc();
     }
 
-    /// Kept states were set aside because they could not be read.
-    pub fn backend_set_aside(&self) {
-        self.states.set_aside.inc();
+    /// An unreadable state file was quarantined.
+    pub fn backend_quarantined(&self) {
+        self.states.quarantined.inc();
     }
 
     /// A long operation ended.

@@ -5,10 +5,10 @@ use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Re
 use super::maker::Maker;
 use super::{Metrics, unix_now};
 
-/// From a small cluster (some ms) to a large one behind an API server that is slow.
+/// From a small cluster (some ms) to a large one with a slow API server.
 const SYNC_BUCKETS: [f64; 8] = [0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0];
 
-/// Where the sync is.
+/// The phase of the sync.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SyncPhase {
     /// It runs.
@@ -31,14 +31,14 @@ impl SyncPhase {
     }
 }
 
-/// What a sync found and did.
+/// The outcome of a sync.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Compared {
     /// Nodes that were compared.
     pub nodes: usize,
-    /// Differences between the store and the cluster, or the insights, that nobody was told about.
+    /// Differences between the store and the cluster or the insights, without a notification.
     pub differences: usize,
-    /// How many of these it repaired.
+    /// Repaired differences.
     pub repaired: usize,
 }
 
@@ -60,34 +60,34 @@ impl SyncMetrics {
         Ok(Self {
             attempts: make.counters(
                 "node_insights_sync_attempts_total",
-                "Full compares that ended, by why they ran and how they ended (success, failure). Alert on two failures in a row.",
+                "Finished full compares, by reason and result (success, failure). Alert on two failures in a row.",
                 &["reason", "result"],
             )?,
             duration: make.histogram(
                 "node_insights_sync_duration_seconds",
-                "Time that a full compare takes, also one that fails.",
+                "Duration of full compares, including failed ones.",
                 &SYNC_BUCKETS,
             )?,
             last_success: make.gauge(
                 "node_insights_sync_last_success_timestamp_seconds",
-                "Unix time at which the last full compare succeeded, 0 before the first. Alert when it is older than two intervals.",
+                "Unix time of the last successful full compare, 0 before the first. Alert when it is older than two intervals.",
             )?,
             phase: make.gauges(
                 "node_insights_sync_phase",
-                "1 for the phase that the full compare is in (Syncing, Complete, Failed). Alert on Failed for longer than two intervals.",
+                "1 for the current phase of the full compare (Syncing, Complete, Failed). Alert on Failed for longer than two intervals.",
                 &["phase"],
             )?,
             nodes: make.gauge(
                 "node_insights_sync_nodes_compared",
-                "Nodes in the last full compare that succeeded.",
+                "Nodes in the last successful full compare.",
             )?,
             differences: make.counter(
                 "node_insights_sync_differences_total",
-                "Differences that full compares found, each of which is a change that was missed. Alert when it keeps growing.",
+                "Differences that full compares found; each is a missed change. Alert when it keeps growing.",
             )?,
             repaired: make.counter(
                 "node_insights_sync_repaired_total",
-                "Differences that full compares repaired. Alert when it grows less than the differences.",
+                "Differences that full compares repaired. Alert when it grows more slowly than the differences.",
             )?,
             out_of_sync: make.gauge(
                 "node_insights_insights_out_of_sync",
@@ -95,7 +95,7 @@ impl SyncMetrics {
             )?,
             persist_failures: make.counter(
                 "node_insights_sync_persist_failures_total",
-                "Times that the status of the sync could not be kept. Alert on any increase over an hour.",
+                "Failures to persist the status of the sync. Alert on any increase over an hour.",
             )?,
         })
     }
@@ -107,7 +107,7 @@ impl Metrics {
         self.sync_phase(SyncPhase::Syncing);
     }
 
-    /// A sync ended; `compared` is what it found and did, `None` when it failed.
+    /// A sync ended; `compared` is its outcome, `None` when it failed.
     pub fn sync_ended(&self, reason: &'static str, seconds: f64, compared: Option<Compared>) {
         let sync = &self.sync;
         if let Some(Compared {
@@ -130,7 +130,7 @@ impl Metrics {
         sync.duration.observe(seconds);
     }
 
-    /// Where the sync is, as after a start with a status that was kept.
+    /// Sets the phase of the sync, as after a start with a persisted status.
     pub fn sync_phase(&self, current: SyncPhase) {
         for phase in SyncPhase::ALL {
             self.sync
@@ -147,7 +147,7 @@ impl Metrics {
             .set(i64::try_from(insights).unwrap_or(i64::MAX));
     }
 
-    /// The status of the sync could not be kept.
+    /// The status of the sync could not be persisted.
     pub fn sync_not_persisted(&self) {
         self.sync.persist_failures.inc();
     }

@@ -1,4 +1,4 @@
-//! What a scrape sees: that it is bounded, that it follows the nodes, and whom it asks.
+//! The scraped metrics are bounded, follow the nodes, and are computed at each scrape.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +10,7 @@ use crate::api::types::Phase;
 use crate::telemetry::cause::Trigger;
 
 const POOLS: [&str; 4] = ["master", "infra", "edge", "worker"];
-/// As in the design's budget.
+/// The budget of the design.
 const SERIES_LIMIT: usize = 400;
 
 const CHECKS: [&str; 12] = [
@@ -31,7 +31,7 @@ fn series(text: &str) -> usize {
     text.lines().filter(|line| !line.starts_with('#')).count()
 }
 
-/// Counts a node as the centre does.
+/// Counts a node like the node-state controller.
 fn moves(
     metrics: &Metrics,
     node: &str,
@@ -46,7 +46,7 @@ fn moves(
     metrics.node_phase(node, before, after);
 }
 
-/// Everything that can happen to an operator of so many nodes, with every label.
+/// Updates every metric with every label, for this number of nodes.
 fn drive(metrics: &Metrics, nodes: usize) {
     metrics.register_gauge(Gauge::NodeStates, move || nodes);
     metrics.register_gauge(Gauge::OperationsRunning, || 1);
@@ -71,7 +71,7 @@ fn drive(metrics: &Metrics, nodes: usize) {
             metrics.pending(consumer, index);
         }
         for outcome in ["created", "known", "failed", "dropped"] {
-            metrics.told(outcome);
+            metrics.event(outcome);
         }
         for kind in ["NodeProgressInsight", "PoolProgressInsight"] {
             for outcome in ["created", "updated", "deleted", "conflict", "failed"] {
@@ -84,7 +84,7 @@ fn drive(metrics: &Metrics, nodes: usize) {
         metrics.pool_is(pool, Assessment::Pending, 0);
         metrics.pool_is(pool, Assessment::Progressing, 50);
     }
-    // As many as an operator of an OpenShift cluster has.
+    // The kinds of an OpenShift cluster.
     metrics.register_readiness(|| Readiness {
         ready: true,
         checks: CHECKS.map(|check| (check, true)).to_vec(),
@@ -144,7 +144,7 @@ fn the_number_of_series_does_not_grow_with_the_nodes() {
 }
 
 #[test]
-fn each_node_has_a_series_only_when_asked_for_and_it_goes_with_the_node() {
+fn series_per_node_exist_only_when_enabled_and_are_removed_with_the_node() {
     let metrics = Metrics::new().unwrap();
     let pending = Some((Some("worker"), Phase::Pending));
     let draining = Some((Some("worker"), Phase::Draining));
@@ -155,7 +155,7 @@ fn each_node_has_a_series_only_when_asked_for_and_it_goes_with_the_node() {
     metrics.node_phase("a", None, pending);
     assert_eq!(series("a", "Pending"), None);
     metrics.enable_node_series();
-    // Known before its series was asked for.
+    // Known before its series was enabled.
     metrics.node_phase("a", pending, draining);
     metrics.node_phase("b", None, pending);
     assert_eq!(series("a", "Draining"), Some(1));
@@ -171,7 +171,7 @@ fn each_node_has_a_series_only_when_asked_for_and_it_goes_with_the_node() {
 }
 
 #[test]
-fn a_pool_has_one_assessment_and_nothing_is_left_of_one_that_is_gone() {
+fn a_pool_has_one_assessment_and_a_deleted_pool_has_no_series() {
     let metrics = Metrics::new().unwrap();
     let of = |assessment: &str| {
         let labels = format!("{{assessment=\"{assessment}\",pool=\"worker\"}}");
@@ -189,7 +189,7 @@ fn a_pool_has_one_assessment_and_nothing_is_left_of_one_that_is_gone() {
 }
 
 #[test]
-fn degraded_nodes_are_counted_by_pool_and_go_with_it() {
+fn degraded_nodes_are_counted_by_pool_and_removed_with_it() {
     let metrics = Metrics::new().unwrap();
     let of = |pool: &str| {
         let name = format!("node_insights_degraded_nodes{{pool=\"{pool}\"}}");
@@ -205,7 +205,7 @@ fn degraded_nodes_are_counted_by_pool_and_go_with_it() {
 }
 
 #[test]
-fn readiness_is_asked_for_and_a_check_that_is_forgotten_has_no_series() {
+fn readiness_is_computed_at_each_scrape_and_a_forgotten_check_has_no_series() {
     let metrics = Metrics::new().unwrap();
     let of = |name: &str| value(&metrics, name);
     let check = |name: &str| of(&format!("node_insights_check_ready{{check=\"{name}\"}}"));
@@ -225,23 +225,27 @@ fn readiness_is_asked_for_and_a_check_that_is_forgotten_has_no_series() {
 }
 
 #[test]
-fn a_gauge_asks_when_it_is_scraped_and_whom_it_was_told_last() {
+fn a_gauge_calls_the_last_registered_closure_at_each_scrape() {
     let metrics = Metrics::new().unwrap();
     let name = "node_insights_node_states";
     assert_eq!(value(&metrics, name), None);
     let states = Arc::new(AtomicUsize::new(3));
-    let asked = Arc::clone(&states);
-    metrics.register_gauge(Gauge::NodeStates, move || asked.load(Ordering::Relaxed));
+    let counted = Arc::clone(&states);
+    metrics.register_gauge(Gauge::NodeStates, move || counted.load(Ordering::Relaxed));
     assert_eq!(value(&metrics, name), Some(3));
     states.store(5, Ordering::Relaxed);
     assert_eq!(value(&metrics, name), Some(5));
     metrics.register_gauge(Gauge::NodeStates, || 8);
     assert_eq!(value(&metrics, name), Some(8));
-    assert_eq!(Arc::strong_count(&states), 1, "the one before is let go");
+    assert_eq!(
+        Arc::strong_count(&states),
+        1,
+        "the replaced closure is dropped"
+    );
 }
 
 #[test]
-fn the_oldest_node_of_a_phase_is_shown_while_there_is_one() {
+fn the_oldest_node_of_a_phase_is_shown_while_the_phase_has_nodes() {
     let metrics = Metrics::new().unwrap();
     let name = "node_insights_oldest_phase_start_timestamp_seconds";
     let of = |phase: &str| value(&metrics, &format!("{name}{{phase=\"{phase}\"}}"));
@@ -339,18 +343,18 @@ fn the_sync_is_in_one_phase_and_a_failure_keeps_the_last_success() {
 }
 
 #[test]
-fn every_metric_says_what_it_is_in_whole_sentences() {
+fn every_metric_has_a_valid_name_and_a_help_text_in_whole_sentences() {
     let metrics = Metrics::new().unwrap();
     for description in metrics.descriptions() {
         let name = &description.name;
-        // The one name that every controller has for it.
+        // The common name of this metric in all controllers.
         let is_common = name == "leader_election_master_status";
         assert!(is_common || name.starts_with("node_insights_"), "{name}");
         assert!(description.help.ends_with('.'), "{name}");
         let is_total = name.ends_with("_total");
         assert_eq!(is_total, description.kind == "counter", "{name}");
     }
-    // Also those that have no series yet.
+    // Including metrics without series.
     drive(&metrics, 4);
     let text = metrics.render().unwrap();
     for line in text

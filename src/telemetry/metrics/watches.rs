@@ -1,4 +1,4 @@
-//! Metrics of the watches: whether each works, and how fresh it is.
+//! Metrics of the watches: their state and freshness.
 
 use prometheus::{IntCounterVec, IntGaugeVec, Result};
 
@@ -24,12 +24,12 @@ impl WatchMetrics {
             )?,
             last_event: make.gauges(
                 "node_insights_watch_last_event_timestamp_seconds",
-                "Unix time of the last event of the kind's watch, a list included. Alert on nodes when it is older than 15 minutes: each kubelet reports every 5.",
+                "Unix time of the last event of the kind's watch, including lists. Alert on nodes when it is older than 15 minutes: each kubelet reports every 5.",
                 &["kind"],
             )?,
             restarts: make.counters(
                 "node_insights_watch_restarts_total",
-                "Watches that began again with a full list, by kind. Alert on more than 10 in an hour.",
+                "Restarts of watches with a full list, by kind. Alert on more than 10 in an hour.",
                 &["kind"],
             )?,
             failures: make.counters(
@@ -39,7 +39,7 @@ impl WatchMetrics {
             )?,
             unreadable: make.counters(
                 "node_insights_unreadable_objects_total",
-                "Objects that could not be read and were left out, by kind. Alert on any.",
+                "Objects that could not be parsed and are ignored, by kind. Alert on any.",
                 &["kind"],
             )?,
         })
@@ -47,7 +47,7 @@ impl WatchMetrics {
 }
 
 impl Metrics {
-    /// A watch works, or does not.
+    /// Whether a watch works.
     pub fn watch(&self, kind: &str, synced: bool) {
         self.watches
             .synced
@@ -55,10 +55,10 @@ impl Metrics {
             .set(i64::from(synced));
     }
 
-    /// A kind is not watched any more: its gauges go.
+    /// A kind is not watched any more: removes its gauges.
     pub fn forget_watch(&self, kind: &str) {
         for gauge in [&self.watches.synced, &self.watches.last_event] {
-            // It is an error to remove a series that never was; that is fine here.
+            // Removing a series that does not exist is an error, which is fine here.
             let _ = gauge.remove_label_values(&[kind]);
         }
     }
@@ -71,7 +71,7 @@ impl Metrics {
             .set(unix_now());
     }
 
-    /// A watch begins again with a full list.
+    /// A watch restarts with a full list.
     pub fn watch_restarted(&self, kind: &str) {
         self.watches.restarts.with_label_values(&[kind]).inc();
     }
@@ -85,7 +85,7 @@ impl Metrics {
             .inc();
     }
 
-    /// An object could not be read.
+    /// An object could not be parsed.
     pub fn unreadable(&self, kind: &str) {
         self.watches.unreadable.with_label_values(&[kind]).inc();
     }

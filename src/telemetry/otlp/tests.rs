@@ -1,7 +1,7 @@
-//! What a collector gets, and what it costs when there is none.
+//! What a collector receives, and the behaviour without a collector.
 //!
-//! The subscriber of a process is set once, and so is its environment: what is tested runs in a
-//! process of its own, which is this test program again.
+//! The subscriber and the environment are set once per process, so each test runs this test program again as a
+//! separate process.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -35,7 +35,7 @@ fn one_change() {
     for step in [Step::Gather, Step::Evaluate, Step::Commit, Step::Notify] {
         reconcile.in_span(
             step,
-            || tracing::debug_span!(target: "kube", "of somebody else"),
+            || tracing::debug_span!(target: "kube", "of another crate"),
         );
     }
     drop(reconcile);
@@ -59,7 +59,7 @@ async fn with_collector(endpoint: String) -> (Output, Duration) {
     (output.unwrap(), started.elapsed())
 }
 
-/// Answers as a collector does; where it listens.
+/// Runs a collector; returns its address.
 async fn serve(router: Router) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -70,9 +70,9 @@ async fn serve(router: Router) -> SocketAddr {
 #[tokio::test]
 async fn a_collector_gets_one_tree_of_spans_for_a_change() {
     let requests = Arc::new(Mutex::new(Vec::new()));
-    let kept = Arc::clone(&requests);
+    let received = Arc::clone(&requests);
     let take = move |headers: HeaderMap, body: Bytes| async move {
-        kept.lock().unwrap().push((headers, body));
+        received.lock().unwrap().push((headers, body));
     };
     let address = serve(Router::new().route("/v1/traces", post(take))).await;
 
@@ -123,50 +123,53 @@ async fn a_collector_that_never_answers_does_not_hold_up_the_end() {
     let address = serve(Router::new().route("/v1/traces", hang)).await;
     let (output, took) = with_collector(format!("http://{address}")).await;
     assert!(output.status.success(), "{output:?}");
-    // The exporter itself would wait for 10 s.
+    // The exporter's own timeout is 10 s.
     assert!(took < Duration::from_secs(5), "{took:?}");
 }
 
 #[tokio::test]
-async fn without_a_collector_nothing_is_sent_and_nothing_is_said() {
+async fn without_a_collector_nothing_is_sent_or_logged() {
     let (output, _) = with_collector(String::new()).await;
     assert!(output.status.success(), "{output:?}");
     assert!(output.stderr.is_empty(), "{output:?}");
 }
 
 #[test]
-fn only_plain_http_is_spoken_and_a_wrong_setting_says_what_is_right() {
+fn only_plain_http_is_supported_and_a_wrong_setting_is_rejected_with_a_hint() {
     let (endpoint, traces, protocol) = (
         "OTEL_EXPORTER_OTLP_ENDPOINT",
         "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
         "OTEL_EXPORTER_OTLP_PROTOCOL",
     );
     let http = (endpoint, "http://collector:4318");
-    let asked = |set: &[(&str, &str)]| {
-        is_asked_for(|name| {
+    let configured = |set: &[(&str, &str)]| {
+        is_configured(|name| {
             let (_, value) = set.iter().find(|(key, _)| *key == name)?;
             Some((*value).to_owned())
         })
         .map_err(|error| format!("{error:#}"))
     };
-    assert_eq!(asked(&[]), Ok(false));
-    assert_eq!(asked(&[(endpoint, "")]), Ok(false));
-    assert_eq!(asked(&[http, ("OTEL_SDK_DISABLED", "true")]), Ok(false));
-    assert_eq!(asked(&[http]), Ok(true));
-    assert_eq!(asked(&[http, (protocol, "http/protobuf")]), Ok(true));
+    assert_eq!(configured(&[]), Ok(false));
+    assert_eq!(configured(&[(endpoint, "")]), Ok(false));
+    assert_eq!(
+        configured(&[http, ("OTEL_SDK_DISABLED", "true")]),
+        Ok(false)
+    );
+    assert_eq!(configured(&[http]), Ok(true));
+    assert_eq!(configured(&[http, (protocol, "http/protobuf")]), Ok(true));
     for (set, hint) in [
         ([http, (traces, "https://collector:4318")], traces),
         ([http, (traces, "collector:4318")], "http://"),
-        ([http, (traces, "http://")], "no address"),
+        ([http, (traces, "http://")], "no valid address"),
         ([http, (protocol, "grpc")], "http/protobuf"),
     ] {
-        let error = asked(&set).unwrap_err();
+        let error = configured(&set).unwrap_err();
         assert!(error.contains(hint), "{error}");
     }
 }
 
 #[test]
-fn one_line_says_that_sending_fails_and_one_that_it_works_again() {
+fn one_line_is_logged_when_sending_fails_and_one_when_it_recovers() {
     #[derive(Debug)]
     struct Collector(Arc<AtomicBool>);
     impl SpanExporter for Collector {
@@ -174,7 +177,9 @@ fn one_line_says_that_sending_fails_and_one_that_it_works_again() {
             ready(if self.0.load(Ordering::Relaxed) {
                 Ok(())
             } else {
-                Err(OTelSdkError::InternalFailure("nobody is there".to_owned()))
+                Err(OTelSdkError::InternalFailure(
+                    "connection refused".to_owned(),
+                ))
             })
         }
     }
@@ -202,7 +207,7 @@ fn one_line_says_that_sending_fails_and_one_that_it_works_again() {
     assert_eq!(*lines, [Level::WARN, Level::INFO, Level::WARN]);
 }
 
-/// A span as it is on the wire.
+/// A span in its wire format.
 #[derive(Debug, Default)]
 struct Span {
     trace: Vec<u8>,
@@ -212,7 +217,7 @@ struct Span {
 }
 
 impl Span {
-    /// The spans of an export request, read without the library that wrote it.
+    /// The spans of an export request, decoded without OpenTelemetry's library.
     fn all(request: &[u8]) -> Vec<Self> {
         let (resource_spans, scope_spans, spans) = (1, 2, 2);
         children(request, resource_spans)
@@ -231,7 +236,7 @@ impl Span {
     }
 }
 
-/// The values with a length of one field of a protobuf message.
+/// The length-delimited values of one field of a protobuf message.
 fn children(message: &[u8], number: u64) -> impl Iterator<Item = &[u8]> {
     let mut rest = message;
     std::iter::from_fn(move || {

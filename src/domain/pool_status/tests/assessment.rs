@@ -1,4 +1,4 @@
-//! The pool in one word, and its counts.
+//! The assessment of a pool, and its counts.
 
 use super::*;
 use ConditionStatus::{False, True};
@@ -8,7 +8,7 @@ fn paused(view: PoolView) -> PoolView {
 }
 
 #[test]
-fn an_empty_pool_whose_config_is_current_is_completed_because_it_has_no_nodes() {
+fn an_empty_pool_whose_config_is_current_is_completed() {
     let empty = with(view([]), |facts| {
         facts.desired = Some(desired(NEW));
         facts.configured_version = Some(NEW.into());
@@ -17,8 +17,8 @@ fn an_empty_pool_whose_config_is_current_is_completed_because_it_has_no_nodes() 
         let status = status(&view);
         assert_eq!(status.assessment, Assessment::Completed);
         assert_eq!((&*status.progress, status.completion_percent), ("0/0", 100));
-        assert_eq!(told(&status, "Updating"), (False, "NoNodes"));
-        assert_eq!(told(&status, "Ready"), (True, "NoNodes"));
+        assert_eq!(condition_of(&status, "Updating"), (False, "NoNodes"));
+        assert_eq!(condition_of(&status, "Ready"), (True, "NoNodes"));
         assert_eq!(status.version.as_deref(), Some(NEW));
     }
 }
@@ -33,7 +33,7 @@ fn an_empty_pool_whose_config_is_not_current_is_not_completed() {
         let status = status(&empty);
         assert_eq!(status.assessment, Assessment::Pending);
         assert_eq!(status.completion_percent, 0);
-        assert_eq!(told(&status, "Ready").0, False);
+        assert_eq!(condition_of(&status, "Ready").0, False);
     }
 }
 
@@ -62,14 +62,14 @@ fn a_pool_is_completed_when_every_node_is_updated_paused_or_not() {
 }
 
 #[test]
-fn updated_nodes_of_which_one_is_degraded_are_completed_and_the_pool_is_not_healthy() {
+fn an_updated_pool_with_a_degraded_node_is_completed_and_not_healthy() {
     let status = status(&view([degraded("a", Phase::Completed)]));
     assert_eq!(status.assessment, Assessment::Completed);
-    assert_eq!(told(&status, "Healthy"), (False, "NodesDegraded"));
+    assert_eq!(condition_of(&status, "Healthy"), (False, "NodesDegraded"));
 }
 
 #[test]
-fn one_degraded_node_makes_an_outdated_pool_degraded_also_when_it_is_paused() {
+fn one_degraded_node_makes_an_outdated_pool_degraded_even_if_paused() {
     let nodes = [degraded("a", Phase::Updating), node(Phase::Paused)];
     let status = status(&paused(view(nodes)));
     assert_eq!(status.assessment, Assessment::Degraded);
@@ -80,12 +80,12 @@ fn a_paused_pool_with_outdated_nodes_is_excluded() {
     let view = paused(of(&[(2, Phase::Paused), (1, Phase::Completed)]));
     let status = status(&view);
     assert_eq!(status.assessment, Assessment::Excluded);
-    assert_eq!(told(&status, "Updating"), (False, "Paused"));
+    assert_eq!(condition_of(&status, "Updating"), (False, "Paused"));
     assert!(message(&status, "Updating").contains("2 of 3"));
 }
 
 #[test]
-fn a_pool_is_pending_only_while_all_of_it_is() {
+fn a_pool_is_pending_only_while_all_nodes_are() {
     assert_eq!(
         status(&of(&[(3, Phase::Pending)])).assessment,
         Assessment::Pending
@@ -104,7 +104,7 @@ fn a_pool_is_pending_only_while_all_of_it_is() {
 fn a_partly_updated_pool_between_two_batches_is_progressing() {
     let status = status(&of(&[(2, Phase::Completed), (2, Phase::Pending)]));
     assert_eq!(status.assessment, Assessment::Progressing);
-    assert_eq!(told(&status, "Updating"), (True, "Progressing"));
+    assert_eq!(condition_of(&status, "Updating"), (True, "Progressing"));
     assert_eq!(count(&status, SummaryType::Progressing), 0);
 }
 
@@ -127,7 +127,7 @@ fn percentages_come_from_counts_and_are_rounded_down() {
 }
 
 #[test]
-fn three_thousand_nodes_are_counted_right() {
+fn three_thousand_nodes_are_counted_correctly() {
     let mut view = of(&[
         (1000, Phase::Completed),
         (500, Phase::Pending),
@@ -168,10 +168,10 @@ fn the_condition_names_the_first_five_degraded_nodes_in_order_and_counts_the_res
 }
 
 #[test]
-fn the_conditions_for_kstatus_say_done_going_on_or_stuck() {
+fn the_kstatus_conditions_are_ready_reconciling_or_stalled() {
     let kstatus = |view: &PoolView| {
         let status = status(view);
-        ["Ready", "Reconciling", "Stalled"].map(|type_| told(&status, type_).0)
+        ["Ready", "Reconciling", "Stalled"].map(|type_| condition_of(&status, type_).0)
     };
     assert_eq!(kstatus(&of(&[(1, Phase::Completed)])), [True, False, False]);
     let going_on = of(&[(1, Phase::Completed), (1, Phase::Updating)]);
@@ -190,7 +190,7 @@ fn the_conditions_for_kstatus_say_done_going_on_or_stuck() {
 }
 
 #[test]
-fn the_version_is_that_of_most_outdated_nodes_and_of_all_when_none_is_outdated() {
+fn the_version_is_the_most_common_of_the_outdated_nodes_else_of_all() {
     let running = |version: &str, phase| NodeState {
         version: Some(version.into()),
         ..node(phase)
@@ -214,7 +214,7 @@ fn the_version_is_that_of_most_outdated_nodes_and_of_all_when_none_is_outdated()
 }
 
 #[test]
-fn what_the_pool_itself_wants_goes_before_what_its_nodes_want() {
+fn the_desired_version_of_the_pool_precedes_those_of_its_nodes() {
     let own = with(of(&[(2, Phase::Pending)]), |facts| {
         facts.desired = Some(desired("4.16.0"));
     });
@@ -240,7 +240,7 @@ fn what_the_pool_itself_wants_goes_before_what_its_nodes_want() {
 }
 
 #[test]
-fn a_pool_of_control_plane_nodes_serves_the_control_plane() {
+fn a_pool_of_control_plane_nodes_has_the_control_plane_scope() {
     let master = || NodeState {
         scope: Scope::ControlPlane,
         ..node(Phase::Completed)

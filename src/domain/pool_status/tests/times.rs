@@ -1,4 +1,4 @@
-//! Since when a condition of a pool holds.
+//! Transition times of a pool's conditions.
 
 use super::*;
 
@@ -14,7 +14,7 @@ fn since(status: &PoolProgressInsightStatus) -> Vec<(String, i64)> {
 }
 
 #[test]
-fn the_same_pool_later_has_the_same_status_with_the_same_times() {
+fn an_unchanged_pool_keeps_its_status_and_times() {
     let pool = of(&[(2, Phase::Completed), (2, Phase::Pending)]);
     let first = project(&pool, None, 1, at(0));
     assert_eq!(project(&pool, Some(&first), 1, at(900)), first);

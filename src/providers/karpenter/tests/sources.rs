@@ -1,9 +1,9 @@
-//! What contradicts itself, is missing or cannot be read.
+//! Conflicting, missing and unreadable sources.
 
 use super::*;
 
 #[test]
-fn two_of_one_machine_are_a_contradiction_and_none_is_said() {
+fn two_claims_or_nodes_of_one_machine_are_a_conflict_and_a_missing_claim_is_reported() {
     let both = Cluster::new(&[claim(&[]), claim(&[])], &node_pool());
     let state = both.state_of(joined());
     assert_eq!(
@@ -27,7 +27,7 @@ fn two_of_one_machine_are_a_contradiction_and_none_is_said() {
 }
 
 #[test]
-fn without_the_permission_for_nodeclaims_what_the_node_shows_remains_and_the_rest_says_why() {
+fn without_permission_for_nodeclaims_the_evidence_on_the_node_is_used() {
     let mut cluster = Cluster::new(&[claim(&[DRIFTED])], &node_pool());
     let place = cluster.place("nodeclaims");
     let rejected = Availability::Rejected("forbidden".into());
@@ -48,12 +48,12 @@ fn without_the_permission_for_nodeclaims_what_the_node_shows_remains_and_the_res
     );
     assert!(state.updating.message.contains("forbidden"));
     assert_eq!(cluster.state_of(joined().deleting()).phase, Phase::Draining);
-    // The pool is known by the label all the same.
+    // The pool is still known by the label.
     assert_eq!(state.pool_name().as_deref(), Some("default.nodepool"));
 }
 
 #[test]
-fn a_node_of_karpenter_may_be_labelled_by_its_cloud_and_not_by_another_updater() {
+fn labels_of_the_cloud_coexist_with_karpenter_and_labels_of_another_updater_conflict() {
     let cluster = Cluster::new(&[claim(&[])], &node_pool());
     let providers = &cluster.providers;
     let view = cluster.table.facts.view();
@@ -81,7 +81,7 @@ fn a_node_of_karpenter_may_be_labelled_by_its_cloud_and_not_by_another_updater()
 }
 
 #[test]
-fn a_claim_of_no_pool_is_standalone() {
+fn a_claim_without_a_pool_is_standalone() {
     let standalone = node("n").evidence(|shown: &mut KarpenterNode| {
         shown.provider_id = ID.into();
         shown.owner = Some("mine".into());
@@ -92,7 +92,7 @@ fn a_claim_of_no_pool_is_standalone() {
 }
 
 #[test]
-fn what_is_no_claim_is_unreadable_and_junk_in_one_is_no_panic() {
+fn an_invalid_claim_is_unreadable_and_junk_causes_no_panic() {
     let meta = Meta::default();
     for json in ["7", r#"{"spec": 1}"#, r#"{"status": {"conditions": [1]}}"#] {
         let parsed = NodeClaim::parse(&Object::new(&meta, json));

@@ -35,7 +35,7 @@ fn the_first_pool_label_in_the_order_of_the_list_names_the_pool() {
 }
 
 #[test]
-fn the_reference_of_a_pool_says_label_and_value_as_they_are() {
+fn the_reference_of_a_pool_has_the_unchanged_label_and_value() {
     let pool = pool_of(
         &plain(),
         node("n").label("cloud.google.com/gke-nodepool", "Pool_1"),
@@ -83,15 +83,15 @@ fn a_labelled_control_plane_node_serves_the_control_plane() {
 }
 
 #[test]
-fn pools_of_two_labels_with_the_same_name_are_told_apart_by_the_prefix() {
-    let rules = Kubernetes::new(&["a.example/pool".into(), "b.example/pool".into()], None);
-    let a = pool_of(&rules, node("n").label("a.example/pool", "x"));
-    let b = pool_of(&rules, node("n").label("b.example/pool", "x"));
+fn pools_of_two_labels_with_the_same_name_differ_by_the_prefix() {
+    let kubernetes = Kubernetes::new(&["a.example/pool".into(), "b.example/pool".into()], None);
+    let a = pool_of(&kubernetes, node("n").label("a.example/pool", "x"));
+    let b = pool_of(&kubernetes, node("n").label("b.example/pool", "x"));
     assert_eq!(&*a.name, "x.pool.a.example");
     assert_eq!(&*b.name, "x.pool.b.example");
 }
 
-/// A DNS-1123 subdomain, as the API server wants the name of an object.
+/// Whether a text is a DNS-1123 subdomain, as the API server requires for object names.
 fn is_object_name(name: &str) -> bool {
     let alphanumeric = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     (1..=253).contains(&name.len())
@@ -114,13 +114,13 @@ fn a_label_value_with_a_dot_beside_a_dash_gives_a_valid_object_name() {
 /// The names of the pools that two nodes with these labels are in.
 fn names(keys: &[&str], a: (&str, &str), b: (&str, &str)) -> (Arc<str>, Arc<str>) {
     let keys: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
-    let rules = Kubernetes::new(&keys, None);
-    let name = |(key, value)| pool_of(&rules, node("n").label(key, value)).name;
+    let kubernetes = Kubernetes::new(&keys, None);
+    let name = |(key, value)| pool_of(&kubernetes, node("n").label(key, value)).name;
     (name(a), name(b))
 }
 
 #[test]
-fn what_a_pool_is_called_cannot_be_made_to_look_like_another_ones_name() {
+fn a_pool_name_cannot_be_forged_by_another_pool() {
     const NODEGROUP: &str = "eks.amazonaws.com/nodegroup";
     let mangled = names(&[NODEGROUP], (NODEGROUP, "Big_Pool"), (NODEGROUP, "x")).0;
     let (mangled, _) = mangled.rsplit_once('.').unwrap();
@@ -131,13 +131,13 @@ fn what_a_pool_is_called_cannot_be_made_to_look_like_another_ones_name() {
             (NODEGROUP, "big-pool-5752abc0"),
         ),
         (&[NODEGROUP], (NODEGROUP, "Big_Pool"), (NODEGROUP, mangled)),
-        // A role whose name is that of a label's pool.
+        // A role named like the pool of a label.
         (
             &[NODEGROUP],
             (NODEGROUP, "blue"),
             ("node-role.kubernetes.io/blue.nodegroup", ""),
         ),
-        // Two keys that differ in what a name cannot have.
+        // Two keys that differ only in characters that are invalid in names.
         (
             &["x/My_Key", "y/my-key"],
             ("x/My_Key", "a"),
@@ -160,7 +160,7 @@ fn what_a_pool_is_called_cannot_be_made_to_look_like_another_ones_name() {
     }
 }
 
-/// Texts that may be labels, and others that try to look like the name of another pool.
+/// Texts that may be labels, and texts that imitate names of other pools.
 fn hostile() -> BoxedStrategy<String> {
     prop_oneof![
         "[aA](\\.|-|_)?[bB]?(\\.pool|-pool|\\.b)?",
@@ -175,18 +175,18 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn two_pools_have_two_names_and_each_is_one_of_an_object(
+    fn pool_names_are_unique_and_valid_object_names(
         keys in prop::sample::subsequence(
             vec!["x/pool", "y/pool", "b/pool", "x/b.pool", "x/My_Key", "y/my-key", "pool", "y/b", "c.y/b"], 1..=4
         ),
         texts in prop::collection::vec((any::<prop::sample::Index>(), hostile(), any::<bool>()), 2..12),
     ) {
         let owned: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
-        let rules = Kubernetes::new(&owned, None);
+        let kubernetes = Kubernetes::new(&owned, None);
         let mut seen: Vec<PoolId> = Vec::new();
         for (key, text, is_role) in texts {
             let node = if is_role { node("n").role(&text) } else { node("n").label(key.get::<&str>(&keys), &text) };
-            let pool = pool_of(&rules, node);
+            let pool = pool_of(&kubernetes, node);
             prop_assert!(is_object_name(&pool.name), "{}", pool.name);
             for other in &seen {
                 prop_assert_eq!(other.name == pool.name, other.reference == pool.reference, "{:?} {:?}", other, &pool);

@@ -1,4 +1,4 @@
-//! Which phase a node is in, and what is no update.
+//! The phase of a node, and what is no update.
 
 use super::*;
 use crate::domain::fixtures::{NodeBuilder, condition, node};
@@ -17,7 +17,7 @@ fn running(version: &str) -> NodeBuilder {
     node("n").kubelet(version).boot("first")
 }
 
-/// Phase, kind and reason of each moment.
+/// Phase, kind and reason of each state.
 fn steps(seen: &[NodeBuilder]) -> Vec<(Phase, Option<UpdateKind>, &'static str)> {
     let seen: Vec<NodeFacts> = seen.iter().cloned().map(NodeBuilder::build).collect();
     history(&plain(), &cluster(), &seen)
@@ -100,7 +100,7 @@ fn a_node_that_only_stops_reporting_is_not_being_updated() {
 }
 
 #[test]
-fn a_node_that_does_not_say_whether_it_is_ready_does_not_restart() {
+fn a_node_without_a_ready_condition_does_not_restart() {
     let silent = running(OLD)
         .cordoned()
         .with(|conditions| conditions.ready = None);
@@ -155,7 +155,7 @@ fn a_restart_is_remembered_when_the_node_registers_before_it_is_ready() {
 }
 
 #[test]
-fn a_restart_of_long_ago_says_nothing_of_the_next_one() {
+fn an_old_restart_does_not_affect_the_next_one() {
     let again = || running(NEW).boot("second");
     assert_eq!(
         last(&[running(NEW), again(), again().cordoned().not_ready(0)]),
@@ -164,7 +164,7 @@ fn a_restart_of_long_ago_says_nothing_of_the_next_one() {
 }
 
 #[test]
-fn a_node_that_no_longer_says_its_boot_was_not_restarted() {
+fn a_node_that_no_longer_reports_its_boot_id_was_not_restarted() {
     let mut silent = running(NEW).build();
     silent.boot_id = None;
     let states = history(&plain(), &cluster(), &[running(NEW).build(), silent]);
@@ -184,7 +184,7 @@ fn an_outdated_node_that_is_deleted_is_being_replaced() {
 }
 
 #[test]
-fn the_deletion_of_an_up_to_date_node_is_no_update_and_says_so() {
+fn the_deletion_of_an_up_to_date_node_is_reported_as_no_update() {
     let state = first_state(&plain(), running(NEW).deleting().build(), &cluster());
     assert_eq!((state.phase, state.kind), (Phase::Completed, None));
     assert_eq!(state.updating.reason, "BeingDeleted");
@@ -192,7 +192,7 @@ fn the_deletion_of_an_up_to_date_node_is_no_update_and_says_so() {
 }
 
 #[test]
-fn an_outdated_node_that_the_autoscaler_removes_stays_outdated_until_it_is_gone() {
+fn an_outdated_node_that_the_autoscaler_removes_stays_outdated_until_it_is_deleted() {
     let node = running(OLD).removed_by_autoscaler();
     assert_eq!(
         last(std::slice::from_ref(&node)),
@@ -205,7 +205,7 @@ fn an_outdated_node_that_the_autoscaler_removes_stays_outdated_until_it_is_gone(
 }
 
 #[test]
-fn what_the_autoscaler_removes_is_not_being_updated() {
+fn a_node_that_the_autoscaler_removes_is_not_being_updated() {
     for node in [
         running(NEW).cordoned().removed_by_autoscaler(),
         running(OLD).cordoned().removed_by_autoscaler(),
@@ -232,7 +232,7 @@ fn with_condition(version: &str, name: &str) -> NodeBuilder {
 }
 
 #[test]
-fn the_maintenance_conditions_of_the_node_say_the_step() {
+fn the_maintenance_conditions_decide_the_step() {
     for (name, version, phase, kind) in [
         ("DrainInProgress", OLD, Phase::Draining, VERSION),
         ("DrainInProgress", NEW, Phase::Draining, REBOOT),
@@ -254,12 +254,12 @@ fn the_maintenance_conditions_of_the_node_say_the_step() {
 }
 
 #[test]
-fn a_drained_node_that_is_neither_outdated_nor_planned_for_is_no_update() {
+fn a_drained_node_that_is_current_and_has_no_planned_maintenance_is_completed() {
     assert_eq!(last(&[with_condition(NEW, "Drained")]).0, Phase::Completed);
 }
 
 #[test]
-fn planned_maintenance_of_an_outdated_node_is_pending_and_says_so() {
+fn planned_maintenance_of_an_outdated_node_is_pending_and_in_the_message() {
     let state = first_state(
         &plain(),
         with_condition(OLD, "MaintenancePlanned").build(),
@@ -274,7 +274,7 @@ fn planned_maintenance_of_an_outdated_node_is_pending_and_says_so() {
 }
 
 #[test]
-fn a_maintenance_condition_that_is_false_or_unknown_says_nothing() {
+fn a_maintenance_condition_that_is_false_or_unknown_is_ignored() {
     for status in [ConditionStatus::False, ConditionStatus::Unknown] {
         let node = running(NEW).with(|conditions| {
             conditions.drain_in_progress = Some(condition(status, "", 0));
@@ -286,7 +286,7 @@ fn a_maintenance_condition_that_is_false_or_unknown_says_nothing() {
 }
 
 #[test]
-fn the_kind_of_an_update_under_maintenance_stays_when_the_node_has_the_new_version() {
+fn the_kind_of_an_update_in_maintenance_stays_when_the_node_has_the_new_version() {
     let maintained = |version| with_condition(version, "MaintenanceInProgress");
     assert_eq!(
         steps(&[maintained(OLD), maintained(NEW), running(NEW)]),

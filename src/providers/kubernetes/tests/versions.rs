@@ -1,4 +1,4 @@
-//! Which version a node shall run, and who says so.
+//! The desired version of a node, and its source.
 
 use super::*;
 use crate::domain::fixtures::node;
@@ -31,7 +31,7 @@ fn desired(
 }
 
 #[test]
-fn the_users_target_is_desired_before_everything_else() {
+fn the_users_target_takes_precedence() {
     let cluster = cluster(Some("v1.33.0"), Some("v1.32.0"));
     assert_eq!(
         desired(&targeting("v1.31.5"), "v1.31.2", &cluster),
@@ -55,7 +55,7 @@ fn the_newest_in_the_pool_is_desired_when_it_is_newer_than_the_node() {
 }
 
 #[test]
-fn the_newest_node_of_a_pool_is_measured_by_the_api_server() {
+fn the_newest_node_of_a_pool_is_compared_with_the_api_server() {
     assert_eq!(
         desired(
             &plain(),
@@ -79,7 +79,7 @@ fn the_newest_node_of_a_pool_is_measured_by_the_api_server() {
 }
 
 #[test]
-fn without_any_evidence_nothing_is_desired_and_nothing_is_outdated() {
+fn without_a_source_there_is_no_desired_version_and_no_outdated_node() {
     assert_eq!(
         desired(&plain(), "v1.31.2", &cluster(None, None)),
         (None, Phase::Completed)
@@ -95,7 +95,7 @@ fn a_node_newer_than_the_api_server_is_not_outdated() {
 }
 
 #[test]
-fn the_users_target_has_to_be_met_downwards_too() {
+fn the_users_target_may_be_a_downgrade() {
     let cluster = cluster(Some("v1.33.0"), None);
     let phase = |target, kubelet| desired(&targeting(target), kubelet, &cluster).1;
     assert_eq!(phase("v1.31.2", "v1.31.5"), Phase::Pending);
@@ -104,7 +104,7 @@ fn the_users_target_has_to_be_met_downwards_too() {
 }
 
 #[test]
-fn a_target_that_is_no_version_is_met_by_the_same_text_only() {
+fn an_invalid_target_version_is_met_by_the_same_text_only() {
     let phase = |kubelet| desired(&targeting("nightly"), kubelet, &cluster(None, None)).1;
     assert_eq!(phase("nightly"), Phase::Completed);
     assert_eq!(phase("v1.31.2"), Phase::Pending);
@@ -117,7 +117,7 @@ fn another_build_of_the_same_version_in_the_pool_is_newer() {
 }
 
 #[test]
-fn a_node_that_does_not_say_its_version_is_unknown() {
+fn a_node_that_does_not_report_its_version_is_unknown() {
     let state = first_state(
         &plain(),
         node("n").build(),
@@ -129,7 +129,7 @@ fn a_node_that_does_not_say_its_version_is_unknown() {
 }
 
 #[test]
-fn the_users_target_is_met_by_every_build_of_it_and_a_build_by_a_kubelet_that_says_none() {
+fn a_missing_build_in_target_or_kubelet_version_matches_any_build() {
     let cluster = cluster(None, None);
     let phase = |target, kubelet| desired(&targeting(target), kubelet, &cluster).1;
     for (target, kubelet, expected) in [

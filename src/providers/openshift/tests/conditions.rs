@@ -20,7 +20,7 @@ fn available(node: NodeBuilder) -> NodeStateCondition {
 // Degraded.
 
 #[test]
-fn a_degraded_node_says_why_in_full_in_the_condition_and_in_one_line_in_the_message() {
+fn the_condition_has_the_full_reason_and_the_message_has_one_line() {
     let line = "failed to drain node: cannot evict pod, would violate the budget – wörtlich";
     let reason = [line; 27].join("\n");
     let reason: String = reason.chars().take(2_000).collect();
@@ -69,7 +69,7 @@ fn a_failed_daemon_without_a_desired_config_is_not_degraded() {
 }
 
 #[test]
-fn a_reason_that_stayed_behind_on_a_working_daemon_is_not_degraded() {
+fn a_stale_reason_of_a_working_daemon_is_not_degraded() {
     for daemon in [
         DaemonState::Done,
         DaemonState::Working,
@@ -96,7 +96,7 @@ fn a_degraded_node_without_a_readable_reason_still_has_a_message() {
 }
 
 #[test]
-fn a_reason_beyond_the_limit_of_a_condition_is_cut_to_it() {
+fn a_reason_is_truncated_to_the_limit_of_a_condition() {
     let state = state_of(
         worker(OLD, NEW)
             .daemon(DaemonState::Degraded)
@@ -132,13 +132,13 @@ fn a_node_is_unavailable_when_ready_is_anything_but_true() {
 }
 
 #[test]
-fn a_node_that_does_not_say_whether_it_is_ready_counts_as_ready() {
+fn a_node_without_a_ready_condition_counts_as_ready() {
     let node = worker(NEW, NEW).with(|conditions| *conditions = <_>::default());
     assert_eq!(available(node).status, ConditionStatus::True);
 }
 
 #[test]
-fn disk_pressure_and_an_unavailable_network_count_also_when_they_are_unknown() {
+fn unknown_disk_pressure_and_network_make_a_node_unavailable() {
     for status in [ConditionStatus::True, ConditionStatus::Unknown] {
         let disk = worker(NEW, NEW)
             .with(|conditions| conditions.disk_pressure = Some(condition(status, "", -30)));
@@ -160,7 +160,7 @@ fn a_cordoned_draining_node_is_not_available() {
 }
 
 #[test]
-fn several_reasons_are_joined_and_the_time_is_the_earliest_of_them() {
+fn several_reasons_are_joined_with_the_earliest_time() {
     let node = worker(OLD, NEW)
         .daemon(DaemonState::Rebooting)
         .not_ready(-20)
@@ -186,7 +186,7 @@ fn reasons_without_a_time_do_not_hide_the_time_of_the_others() {
 }
 
 #[test]
-fn a_node_at_which_the_daemon_works_is_unavailable_because_of_that() {
+fn a_node_is_unavailable_while_the_daemon_works_on_it() {
     for (daemon, current) in [
         (DaemonState::Working, OLD),
         (DaemonState::Rebooting, OLD),
@@ -203,7 +203,7 @@ fn a_node_at_which_the_daemon_works_is_unavailable_because_of_that() {
 }
 
 #[test]
-fn a_node_whose_daemon_gave_up_is_not_unavailable_because_of_that() {
+fn a_failed_daemon_does_not_make_a_node_unavailable() {
     for daemon in [DaemonState::Degraded, DaemonState::Unreconcilable] {
         let condition = available(worker(OLD, NEW).daemon(daemon));
         assert_eq!(condition.status, ConditionStatus::True, "{daemon:?}");
@@ -223,12 +223,12 @@ fn a_node_that_has_no_current_config_yet_is_being_processed() {
 }
 
 #[test]
-fn processing_is_not_named_when_there_is_a_reason_of_the_node_itself() {
+fn processing_is_not_reported_if_the_node_has_its_own_reason() {
     let condition = available(worker(OLD, NEW).daemon(DaemonState::Working).cordoned());
     assert_eq!(&*condition.message, "Node is marked unschedulable");
 }
 
-// What the user reads in one line.
+// The one-line message.
 
 #[test]
 fn the_message_names_the_failure_before_the_step_and_the_step_before_unavailability() {

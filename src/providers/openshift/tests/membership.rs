@@ -96,7 +96,7 @@ fn a_windows_node_is_in_no_pool_whatever_its_roles() {
 }
 
 #[test]
-fn a_node_without_a_pool_is_unknown_and_the_condition_says_so() {
+fn a_node_without_a_pool_is_unknown_and_the_condition_has_the_reason() {
     let state = first_state(&node("n").build(), &with_pools(&["master", "worker"]));
     assert_eq!((state.pool, state.phase), (None, Phase::Unknown));
     assert_eq!(state.updating.status, ConditionStatus::Unknown);
@@ -142,7 +142,7 @@ fn nodes(roles: &[Vec<&'static str>]) -> Vec<NodeFacts> {
 
 proptest! {
     #[test]
-    fn membership_is_what_the_precedence_says_for_every_set_of_pools_and_roles(
+    fn membership_follows_the_precedence_for_every_set_of_pools_and_roles(
         pools in prop::sample::subsequence(ROLES.to_vec(), 0..=5),
         roles in prop::sample::subsequence(ROLES.to_vec(), 0..=5),
     ) {

@@ -1,4 +1,4 @@
-//! Updated, updating, waiting, or not to be told.
+//! Updated, updating, waiting, or unknown.
 
 use super::*;
 use crate::domain::fixtures::{NodeBuilder, node};
@@ -9,7 +9,7 @@ use crate::providers::fixtures::{
 const LAYERED: &str = "quay.io/os@sha256:new";
 const PLAIN: &str = "quay.io/os@sha256:old";
 
-/// Pool `worker` wants [`NEW`], the cluster wants its version.
+/// Pool `worker` and the cluster have the desired config [`NEW`] and its version.
 fn updating_cluster() -> ClusterFacts {
     openshift([pool("worker", NEW)])
 }
@@ -24,10 +24,10 @@ fn seen(node: NodeBuilder, cluster: &ClusterFacts) -> (Phase, &'static str, Opti
     (state.phase, state.updating.reason, state.kind)
 }
 
-// 1. It cannot be told.
+// 1. It is unknown.
 
 #[test]
-fn a_node_without_current_and_desired_config_cannot_be_first_state() {
+fn a_node_without_current_and_desired_config_is_unknown() {
     let joining = node("n").role("worker");
     assert_eq!(
         seen(joining, &updating_cluster()),
@@ -36,14 +36,14 @@ fn a_node_without_current_and_desired_config_cannot_be_first_state() {
 }
 
 #[test]
-fn a_node_on_the_pools_config_whose_version_is_not_known_cannot_be_first_state() {
+fn a_node_on_the_pools_config_of_unknown_version_is_unknown() {
     let mut cluster = updating_cluster();
     cluster.release_versions.remove(NEW);
     assert_eq!(
         seen(worker(NEW, NEW), &cluster),
         (Phase::Unknown, "VersionUnknown", None)
     );
-    // Nor while it is told to run something else: the first rule that holds decides.
+    // Also with another desired config: the first case that applies decides.
     assert_eq!(
         seen(worker(NEW, OLD).daemon(DaemonState::Working), &cluster).0,
         Phase::Unknown
@@ -51,7 +51,7 @@ fn a_node_on_the_pools_config_whose_version_is_not_known_cannot_be_first_state()
 }
 
 #[test]
-fn without_a_target_version_a_node_on_its_pools_config_cannot_be_first_state() {
+fn without_a_target_version_a_node_on_its_pools_config_is_unknown() {
     let mut cluster = updating_cluster();
     cluster.cluster_version = None;
     assert_eq!(
@@ -76,13 +76,13 @@ fn a_node_on_the_target_version_and_the_pools_config_is_updated() {
 }
 
 #[test]
-fn an_updated_node_stays_completed_when_it_is_told_to_leave_the_pools_config() {
+fn an_updated_node_with_another_desired_config_stays_completed() {
     let leaving = worker(NEW, OLD).daemon(DaemonState::Working);
     assert_eq!(seen(leaving, &updating_cluster()).0, Phase::Completed);
 }
 
 #[test]
-fn a_node_without_a_desired_config_is_judged_by_version_alone() {
+fn a_node_without_a_desired_config_is_evaluated_by_version_only() {
     let mut cluster = updating_cluster();
     cluster
         .release_versions
@@ -111,7 +111,7 @@ fn in_image_mode_a_node_is_updated_only_when_it_runs_the_desired_image_too() {
 }
 
 #[test]
-fn a_node_that_enters_image_mode_has_no_current_image_and_is_being_updated() {
+fn a_node_that_enters_image_mode_without_a_current_image_is_being_updated() {
     let node = worker(NEW, NEW)
         .daemon(DaemonState::Working)
         .machine_config(|facts| facts.desired_image = Some(LAYERED.into()));
@@ -137,7 +137,7 @@ fn a_retargeted_node_is_draining_until_the_daemon_has_begun() {
 }
 
 #[test]
-fn a_requested_drain_is_draining_whatever_the_daemon_says() {
+fn a_requested_drain_is_draining_in_every_daemon_state() {
     for daemon in [
         DaemonState::Done,
         DaemonState::Working,
@@ -155,7 +155,7 @@ fn a_requested_drain_is_draining_whatever_the_daemon_says() {
 }
 
 #[test]
-fn after_the_drain_the_daemons_state_says_the_step() {
+fn after_the_drain_the_daemon_state_decides_the_step() {
     for (daemon, phase) in [
         (DaemonState::Working, Phase::Updating),
         (DaemonState::Rebooting, Phase::Rebooting),
@@ -169,7 +169,7 @@ fn after_the_drain_the_daemons_state_says_the_step() {
 }
 
 #[test]
-fn a_retargeted_node_whose_old_machine_config_is_gone_is_still_being_updated() {
+fn a_retargeted_node_whose_old_machine_config_is_deleted_is_still_being_updated() {
     let mut cluster = updating_cluster();
     cluster.release_versions.remove(OLD);
     let state = first_state(
@@ -180,7 +180,7 @@ fn a_retargeted_node_whose_old_machine_config_is_gone_is_still_being_updated() {
 }
 
 #[test]
-fn a_node_on_its_way_counts_when_the_pool_has_moved_on_to_a_newer_config() {
+fn a_retargeted_node_is_being_updated_when_the_pool_has_a_newer_config() {
     let cluster = openshift([pool("worker", "rendered-worker-newest")]);
     let node = worker(OLD, NEW).daemon(DaemonState::Working);
     assert_eq!(
@@ -255,7 +255,7 @@ fn a_node_at_the_target_version_that_is_not_on_the_pools_config_is_pending_for_i
 
 #[test]
 fn in_a_multi_arch_migration_nodes_that_are_not_retargeted_yet_are_pending() {
-    // The same version twice in the history, another image: the pool wants another config of it.
+    // The same version twice in the history, with another image: the pool has another config of that version.
     let mut cluster = openshift([pool("worker", "rendered-worker-multi")]);
     cluster
         .release_versions

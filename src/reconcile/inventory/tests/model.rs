@@ -1,5 +1,5 @@
-//! Evaluating again only who has read what changed gives what evaluating everybody from scratch gives, in clusters of
-//! all providers at once.
+//! Evaluating only the nodes and pools that have read what changed gives the same states as evaluating everything from
+//! scratch, in clusters with all providers at once.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -30,11 +30,11 @@ enum Operation {
     Target(Option<&'static str>),
     ApiServer(Option<&'static str>),
     Availability(usize, Availability),
-    /// Of all objects of a kind, a complete list has only every second one.
+    /// A relist of a kind returns only every second object.
     Relisted(usize),
 }
 
-/// What an inventory is told, one way or the other.
+/// Applies an operation to an inventory.
 fn apply(inventory: &Inventory, operation: Operation) -> Affected {
     match operation {
         Operation::Node(facts) => inventory.apply_node(*facts),
@@ -72,7 +72,7 @@ fn apply(inventory: &Inventory, operation: Operation) -> Affected {
     }
 }
 
-/// Everything that the operations so far led to, by the newest operation about each thing.
+/// All operations so far, and the states after the last one.
 #[derive(Default)]
 struct Model {
     operations: Vec<Operation>,
@@ -80,7 +80,7 @@ struct Model {
 }
 
 impl Model {
-    /// Everybody is evaluated, in an inventory that is told everything before anybody looks.
+    /// Evaluates everything in a new inventory, after all operations are applied.
     fn evaluate(&mut self, now: Timestamp) -> BTreeMap<Arc<str>, Found<PoolState>> {
         let inventory = Inventory::new(providers());
         for operation in &self.operations {
@@ -104,7 +104,7 @@ impl Model {
     }
 }
 
-/// What the program does: only who is affected is evaluated again.
+/// Evaluates only affected nodes and pools, as the program does.
 struct Subject {
     inventory: Inventory,
     states: BTreeMap<Arc<str>, NodeState>,
@@ -143,7 +143,7 @@ impl Subject {
         for name in affected.pools {
             match self.inventory.describe(&name, now) {
                 Found::Gone => self.pools.remove(&name),
-                // What was known of it stays.
+                // The last known state stays.
                 Found::Unknown => None,
                 here @ Found::Here(_) => self.pools.insert(name, here),
             };
@@ -222,7 +222,7 @@ fn a_node() -> BoxedStrategy<Operation> {
         .boxed()
 }
 
-/// A node of Karpenter, sometimes one that is labelled by another updater as well.
+/// A node of Karpenter, sometimes also labelled by another provider.
 fn a_node_of_karpenter() -> BoxedStrategy<Operation> {
     (
         (0..3u8, 0..3u8, one_of(&KUBELETS)),
@@ -364,7 +364,7 @@ fn operation() -> BoxedStrategy<Operation> {
     .boxed()
 }
 
-/// Most clusters have everything that is served.
+/// Every kind is ready, as in most clusters.
 fn beginning() -> Vec<Operation> {
     let kinds = providers().kinds().len();
     (0..kinds)
@@ -372,7 +372,7 @@ fn beginning() -> Vec<Operation> {
         .collect()
 }
 
-/// Runs both, one operation a minute; how many evaluations the program made, and how many changed nothing.
+/// Runs both, one operation a minute; returns how many evaluations the program made, and how many changed nothing.
 fn compare(operations: &[Operation]) -> Result<(usize, usize), TestCaseError> {
     let (mut model, mut subject) = (Model::default(), Subject::new());
     for (minute, operation) in (0..).zip(operations) {
@@ -382,7 +382,7 @@ fn compare(operations: &[Operation]) -> Result<(usize, usize), TestCaseError> {
         let pools = model.evaluate(now);
         prop_assert_eq!(&subject.states, &model.states, "after {:?}", operation);
         for (name, pool) in pools {
-            // What cannot be described is as it was described last.
+            // A pool that cannot be described keeps its last state.
             if let Found::Here(_) = pool {
                 prop_assert_eq!(
                     subject.pools.get(&name),
@@ -398,7 +398,7 @@ fn compare(operations: &[Operation]) -> Result<(usize, usize), TestCaseError> {
 
 proptest! {
     #[test]
-    fn evaluating_those_who_read_what_changed_is_evaluating_all(
+    fn evaluating_only_what_is_affected_equals_evaluating_everything(
         operations in prop::collection::vec(operation(), 1..40),
         is_complete in prop::bool::weighted(0.8),
     ) {
@@ -408,7 +408,7 @@ proptest! {
     }
 
     #[test]
-    fn whoever_goes_leaves_nothing_behind(
+    fn deleted_nodes_and_objects_leave_nothing_behind(
         operations in prop::collection::vec(operation(), 1..40),
     ) {
         let mut subject = Subject::new();
@@ -429,7 +429,7 @@ proptest! {
 }
 
 #[test]
-fn a_read_that_is_not_recorded_is_noticed() {
+fn an_unrecorded_read_is_detected() {
     use proptest::strategy::ValueTree;
     use proptest::test_runner::TestRunner;
 
@@ -444,12 +444,12 @@ fn a_read_that_is_not_recorded_is_noticed() {
         Inventory::place::<KuredDaemonSet>,
     ] {
         let _blind = crate::domain::facts::blind::to(kind(&Inventory::new(providers())));
-        let is_noticed = (0..200).any(|_| {
+        let is_detected = (0..200).any(|_| {
             let mut operations = beginning();
             operations.extend(strategy.new_tree(&mut runner).unwrap().current());
             compare(&operations).is_err()
         });
-        assert!(is_noticed);
+        assert!(is_detected);
     }
 }
 

@@ -1,4 +1,4 @@
-//! Which pool a node belongs to, whatever the order in which nodes and pools come, or both at once.
+//! Pool membership does not depend on the order in which nodes and pools arrive.
 
 use std::thread;
 
@@ -26,7 +26,7 @@ fn nodes_with(roles: &[Vec<&'static str>]) -> Vec<NodeFacts> {
     roles.iter().enumerate().map(with).collect()
 }
 
-/// Pools of the nodes.
+/// The pools of the nodes.
 fn pools_of(inventory: &Inventory, nodes: &[NodeFacts]) -> Vec<(Option<String>, String)> {
     let of = |node: &NodeFacts| {
         let state = inventory.evaluate(&node.name, None, None, at(0)).unwrap();
@@ -36,7 +36,7 @@ fn pools_of(inventory: &Inventory, nodes: &[NodeFacts]) -> Vec<(Option<String>, 
     nodes.iter().map(of).collect()
 }
 
-/// Pools of the nodes after all steps were taken in this order.
+/// The pools of the nodes after all steps in this order.
 fn pools_after(steps: &[Step], nodes: &[NodeFacts]) -> Vec<(Option<String>, String)> {
     let inventory = Inventory::of(OpenShift::chosen());
     for step in steps {
@@ -50,7 +50,7 @@ fn pools_after(steps: &[Step], nodes: &[NodeFacts]) -> Vec<(Option<String>, Stri
 
 proptest! {
     #[test]
-    fn membership_does_not_depend_on_the_order_in_which_pools_and_nodes_come(
+    fn membership_does_not_depend_on_the_order_in_which_pools_and_nodes_arrive(
         pools in prop::sample::subsequence(ROLES.to_vec(), 0..=5),
         roles in prop::collection::vec(prop::sample::subsequence(ROLES.to_vec(), 0..=5), 1..6),
         orders in prop::collection::vec(any::<u64>(), 11),
@@ -67,7 +67,7 @@ proptest! {
 }
 
 #[test]
-fn a_node_and_a_pool_that_come_at_once_find_each_other_and_the_node_is_named_by_one_of_them() {
+fn a_node_and_its_pool_that_arrive_at_once_are_matched_and_the_node_is_affected() {
     for round in 0..2_000 {
         let inventory = Inventory::of(OpenShift::chosen());
         inventory.apply_pool(pool("worker", NEW));
@@ -76,8 +76,12 @@ fn a_node_and_a_pool_that_come_at_once_find_each_other_and_the_node_is_named_by_
         thread::scope(|scope| {
             let pools = scope.spawn(|| inventory.apply_pool(pool("infra", NEW)));
             let nodes = scope.spawn(|| inventory.apply_node(infra));
-            let named = [pools.join().unwrap(), nodes.join().unwrap()];
-            assert!(named.iter().any(|affected| affected.nodes.contains(&name)));
+            let affected = [pools.join().unwrap(), nodes.join().unwrap()];
+            assert!(
+                affected
+                    .iter()
+                    .any(|affected| affected.nodes.contains(&name))
+            );
         });
         let pool = inventory
             .evaluate(&name, None, None, at(0))

@@ -1,4 +1,4 @@
-//! Pace, retries and obstacles.
+//! Pacing, retries, and failures of the API server.
 
 use super::*;
 
@@ -14,16 +14,16 @@ async fn the_first_change_runs_at_once_then_one_a_second_and_the_last_always() {
         bench.until(60 * SECOND).await;
         let starts = bench.starts(1);
         assert_eq!(starts.len(), 4, "{starts:?}");
-        assert_eq!(starts[0], 500, "the first at once");
+        assert_eq!(starts[0], 500, "the first change runs at once");
         assert!(starts.windows(2).all(|pair| pair[1] - pair[0] >= 1000));
-        assert!(starts[3] >= 3400, "the last change is in: {starts:?}");
-        assert!(starts[3] <= 3600, "and soon: {starts:?}");
+        assert!(starts[3] >= 3400, "the last change runs: {starts:?}");
+        assert!(starts[3] <= 3600, "it runs soon: {starts:?}");
     })
     .await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rest_without_a_change_runs_nothing_and_ends() {
+async fn a_paced_key_without_a_change_does_not_run_again() {
     local(async {
         let bench = Bench::start(8, |_, _| (Duration::ZERO, Outcome::DoneFor(SECOND)));
         bench.mark(1);
@@ -37,7 +37,7 @@ async fn a_rest_without_a_change_runs_nothing_and_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_change_during_the_run_waits_for_the_end_of_the_rest() {
+async fn a_change_during_a_run_waits_for_the_end_of_the_pacing_interval() {
     local(async {
         let bench = Bench::start(8, |_, _| (300 * MS, Outcome::DoneFor(SECOND)));
         bench.mark(1);
@@ -52,7 +52,7 @@ async fn a_change_during_the_run_waits_for_the_end_of_the_rest() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_rest_of_one_key_does_not_hold_up_another() {
+async fn the_pacing_of_one_key_delays_no_other() {
     local(async {
         let bench = Bench::start(1, |_, _| (Duration::ZERO, Outcome::DoneFor(SECOND)));
         for key in 0..5 {
@@ -65,7 +65,7 @@ async fn the_rest_of_one_key_does_not_hold_up_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failing_key_is_tried_again_after_ever_longer_delays() {
+async fn a_failing_key_is_retried_with_exponential_backoff() {
     local(async {
         let bench = Bench::start(8, |_, attempt| {
             let outcome = if attempt < 7 {
@@ -78,7 +78,7 @@ async fn a_failing_key_is_tried_again_after_ever_longer_delays() {
         bench.mark(1);
         bench.until(100 * SECOND).await;
         let starts = bench.starts(1);
-        assert_eq!(starts.len(), 8, "after success it is left alone");
+        assert_eq!(starts.len(), 8, "after a success it is not retried");
         let gaps: Vec<u128> = starts.windows(2).map(|pair| pair[1] - pair[0]).collect();
         for (gap, least) in gaps
             .iter()
@@ -91,9 +91,9 @@ async fn a_failing_key_is_tried_again_after_ever_longer_delays() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_success_the_delays_begin_anew() {
+async fn a_success_resets_the_backoff() {
     local(async {
-        // Fails three times, works, fails once, works.
+        // Fails three times, succeeds, fails once, succeeds.
         let bench = Bench::start(8, |_, attempt| {
             let outcome = match attempt {
                 3 | 5 => Outcome::Done,
@@ -113,7 +113,7 @@ async fn after_a_success_the_delays_begin_anew() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failing_key_does_not_hold_up_the_others() {
+async fn a_failing_key_delays_no_other() {
     local(async {
         let bench = Bench::start(1, |key, _| match key {
             1 => (Duration::ZERO, Outcome::Retry),
@@ -129,15 +129,15 @@ async fn a_failing_key_does_not_hold_up_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_obstacle_pauses_every_key_and_then_all_of_them_run() {
+async fn a_failure_of_the_api_server_pauses_every_key_and_then_all_run() {
     local(async {
-        // Nothing works in the first five seconds.
+        // Every run fails in the first five seconds.
         let begin = Instant::now();
         let bench = Bench::start(2, move |_, _| {
-            let blocked = begin.elapsed() < 5 * SECOND;
+            let is_failing = begin.elapsed() < 5 * SECOND;
             (
                 MS,
-                if blocked {
+                if is_failing {
                     Outcome::Failing(None)
                 } else {
                     Outcome::Done
@@ -159,7 +159,7 @@ async fn an_obstacle_pauses_every_key_and_then_all_of_them_run() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_new_change_of_a_key_that_fails_is_tried_a_second_after_the_failure() {
+async fn a_new_change_of_a_failing_key_is_tried_a_second_after_the_failure() {
     local(async {
         let bench = Bench::start(8, |_, _| (Duration::ZERO, Outcome::Retry));
         bench.mark(1);
@@ -184,7 +184,7 @@ async fn a_new_change_of_a_key_that_fails_is_tried_a_second_after_the_failure() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_that_failed_and_works_again_brings_all_that_failed_back_at_once() {
+async fn when_a_failing_key_succeeds_all_failing_keys_are_retried_at_once() {
     local(async {
         // All fail until 100 s have passed.
         let begin = Instant::now();
@@ -212,7 +212,7 @@ async fn a_key_that_failed_and_works_again_brings_all_that_failed_back_at_once()
 }
 
 #[tokio::test(start_paused = true)]
-async fn everybody_can_see_how_much_waits_for_what() {
+async fn the_status_counts_keys_by_what_they_wait_for() {
     local(async {
         let bench = Bench::start(1, |key, _| match key {
             1 => (Duration::ZERO, Outcome::DoneFor(100 * SECOND)),
@@ -240,10 +240,10 @@ async fn everybody_can_see_how_much_waits_for_what() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn keys_that_are_refused_hold_up_nobody_and_are_tried_ever_later() {
+async fn rejected_keys_delay_no_other_and_are_retried_with_backoff() {
     local(async {
         let bench = Bench::start(8, |key, _| match key {
-            0..20 => (MS, Outcome::Refused),
+            0..20 => (MS, Outcome::Rejected),
             _ => (MS, Outcome::Done),
         });
         for key in 0..20 {
@@ -259,14 +259,14 @@ async fn keys_that_are_refused_hold_up_nobody_and_are_tried_ever_later() {
             assert!(waited <= 10, "{waited} ms at {change}");
         }
         let tries = (0..20).map(|key| bench.starts(key).len()).max().unwrap();
-        // Delays of 0.2 s that double, and up to the same again; with 20 of them each at least 2 s.
+        // Backoff from 0.2 s, doubling, with up to 100 % jitter; at least 2 s each with 20 rejected keys.
         assert!((4..=15).contains(&tries), "{tries} in a minute");
     })
     .await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn thousands_that_are_refused_are_tried_ten_a_second_and_all_at_once_when_one_works() {
+async fn thousands_of_rejected_keys_are_retried_ten_a_second_and_all_at_once_after_a_success() {
     local(async {
         let begin = Instant::now();
         let bench = Bench::start(8, move |_, _| {
@@ -276,7 +276,7 @@ async fn thousands_that_are_refused_are_tried_ten_a_second_and_all_at_once_when_
                 if works {
                     Outcome::Done
                 } else {
-                    Outcome::Refused
+                    Outcome::Rejected
                 },
             )
         });
@@ -289,13 +289,17 @@ async fn thousands_that_are_refused_are_tried_ten_a_second_and_all_at_once_when_
         let rate = (bench.runs().len() - before) / 100;
         assert!((3..=20).contains(&rate), "{rate} a second");
         bench.until(305 * SECOND).await;
-        assert_eq!(*bench.status.borrow(), QueueStatus::default(), "soon done");
+        assert_eq!(
+            *bench.status.borrow(),
+            QueueStatus::default(),
+            "all are done within 5 s"
+        );
     })
     .await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_key_that_the_api_server_fails_at_holds_up_nobody() {
+async fn a_single_key_whose_writes_fail_delays_no_other() {
     local(async {
         let bench = Bench::start(8, |key, _| match key {
             0 => (MS, Outcome::Failing(None)),
@@ -312,19 +316,19 @@ async fn one_key_that_the_api_server_fails_at_holds_up_nobody() {
             let waited = bench.starts(change)[0] - u128::from(change) * 100;
             assert!(waited <= 10, "{waited} ms at {change}");
         }
-        assert!(bench.starts(0).len() > 10, "it is tried again every 5 s");
+        assert!(bench.starts(0).len() > 10, "it is retried every 5 s");
     })
     .await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_asked_to_wait_by_the_api_server_waits_with_every_key() {
+async fn a_retry_after_from_the_api_server_delays_every_key() {
     local(async {
         let begin = Instant::now();
         let bench = Bench::start(8, move |_, _| {
             let is_over = begin.elapsed() >= 7 * SECOND;
-            let refused = Outcome::Failing(Some(7 * SECOND));
-            (MS, if is_over { Outcome::Done } else { refused })
+            let retry_after = Outcome::Failing(Some(7 * SECOND));
+            (MS, if is_over { Outcome::Done } else { retry_after })
         });
         bench.mark(1);
         bench.until(SECOND).await;
@@ -337,7 +341,7 @@ async fn who_is_asked_to_wait_by_the_api_server_waits_with_every_key() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_change_that_comes_while_a_try_fails_is_tried_a_second_later() {
+async fn a_change_during_a_failing_run_is_tried_a_second_later() {
     local(async {
         let bench = Bench::start(8, |_, _| (100 * MS, Outcome::Retry));
         bench.mark(1);

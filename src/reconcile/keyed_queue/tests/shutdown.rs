@@ -1,4 +1,4 @@
-//! What is still done when the end is near.
+//! What the queue still runs when it shuts down.
 
 use super::*;
 
@@ -14,7 +14,7 @@ async fn an_idle_queue_ends_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_waits_for_its_time_runs_at_once_when_the_queue_ends() {
+async fn a_paced_change_runs_at_once_when_the_queue_ends() {
     local(async {
         let bench = Bench::start(8, |_, _| (MS, Outcome::DoneFor(60 * SECOND)));
         bench.mark(1);
@@ -26,7 +26,7 @@ async fn what_waits_for_its_time_runs_at_once_when_the_queue_ends() {
         let (took, runs) = bench.stop().await;
         assert!(took < 10 * MS, "{took:?}");
         let keys: Vec<u32> = runs.iter().map(|run| run.key).collect();
-        assert_eq!(keys, [1, 2, 1], "only what changed runs");
+        assert_eq!(keys, [1, 2, 1], "only the changed key runs again");
     })
     .await;
 }
@@ -44,13 +44,16 @@ async fn everything_in_the_inbox_and_in_flight_is_finished_before_the_queue_ends
         let mut keys: Vec<u32> = runs.iter().map(|run| run.key).collect();
         keys.sort_unstable();
         let expected: Vec<u32> = std::iter::once(0).chain(0..20).collect();
-        assert_eq!(keys, expected, "the one that changed while it ran twice");
+        assert_eq!(
+            keys, expected,
+            "the key that changed while it ran runs twice"
+        );
     })
     .await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_change_that_comes_while_the_queue_ends_is_not_lost() {
+async fn a_change_during_shutdown_is_not_lost() {
     local(async {
         let bench = Bench::start(2, |_, _| (100 * MS, Outcome::Done));
         bench.mark(1);
@@ -66,9 +69,9 @@ async fn a_change_that_comes_while_the_queue_ends_is_not_lost() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_fails_while_the_queue_ends_is_given_up() {
+async fn a_key_that_fails_during_shutdown_is_given_up() {
     local(async {
-        for outcome in [Outcome::Retry, Outcome::Refused, Outcome::Failing(None)] {
+        for outcome in [Outcome::Retry, Outcome::Rejected, Outcome::Failing(None)] {
             let bench = Bench::start(8, move |_, _| (MS, outcome));
             bench.mark(1);
             bench.until(50 * MS).await;

@@ -1,9 +1,9 @@
-//! A replica that does not write.
+//! A standby replica, which writes no insights.
 
 use super::*;
 
 #[tokio::test]
-async fn of_nodes_that_come_and_go_a_replica_that_does_not_write_keeps_nothing() {
+async fn a_standby_keeps_no_state_for_deleted_nodes() {
     on_every_backend(async |backends| {
         let mut bench = Bench::standby(backends.clone(), 0);
         for index in 0..50 {
@@ -13,17 +13,17 @@ async fn of_nodes_that_come_and_go_a_replica_that_does_not_write_keeps_nothing()
             bench.remove(&name);
             bench.settle(2 * index + 2).await;
             let name: Arc<str> = name.into();
-            assert!(bench.centre.departure(&name).is_none());
+            assert!(bench.controller.pending_deletion(&name).is_none());
             assert!(backends.nodes.metadata(&name).unwrap().is_none());
         }
         assert_eq!(backends.nodes.counter().count(), 0);
         assert_eq!(backends.pools.counter().count(), 0);
-        assert_eq!(bench.centre.dirty(), 0);
-        assert_eq!(bench.centre.keys().unwrap(), []);
-        // Whoever consumes from now on is told of what there is.
+        assert_eq!(bench.controller.dirty(), 0);
+        assert_eq!(bench.controller.keys().unwrap(), []);
+        // A consumer that attaches now is notified of every existing key.
         bench.apply(member("last", "blue"));
         bench.settle(101).await;
-        let mut inbox = bench.centre.attach("late", |_| true).unwrap();
+        let mut inbox = bench.controller.attach("late", |_| true).unwrap();
         assert_eq!(read(&mut inbox), ["blue.pool", "last"]);
         bench.finish().await;
     })

@@ -1,8 +1,8 @@
-//! What a backend takes and what it refuses: keys and metadata.
+//! Valid and invalid keys and metadata.
 
 use super::*;
 
-/// What every operation that takes a key says of this one.
+/// Returns the error of every operation that takes a key.
 fn answers(backend: &Backend, key: &Arc<str>) -> Vec<Option<BackendError>> {
     vec![
         backend.register(key, (1, 1)).err(),
@@ -22,7 +22,7 @@ fn a_key_has_1_to_253_bytes() {
                 assert_eq!(answer, None, "{length} bytes");
             }
         }
-        // The last is of 127 characters, and of 254 bytes.
+        // The last one has 127 characters and 254 bytes.
         for invalid in ["", &"k".repeat(MAX_KEY + 1), &"ü".repeat(127)] {
             for answer in answers(&backend, &key(invalid)) {
                 assert_eq!(answer.unwrap().category(), "invalid_key", "{invalid:?}");
@@ -72,17 +72,17 @@ fn metadata_belongs_to_a_registered_key() {
         assert_eq!(
             backend.metadata(&a),
             Ok(Some(bytes(b""))),
-            "none of it is not the same as no metadata"
+            "empty metadata differs from none"
         );
         backend.unregister(&a).unwrap();
         assert_eq!(backend.metadata(&a), Ok(None));
         backend.register(&a, (1, 1)).unwrap();
-        assert_eq!(backend.metadata(&a), Ok(None), "it is another one now");
+        assert_eq!(backend.metadata(&a), Ok(None), "it was registered again");
     });
 }
 
 #[test]
-fn too_much_metadata_is_refused_and_the_old_stays() {
+fn too_much_metadata_is_rejected_and_the_old_stays() {
     with_each(|backend| {
         let a = key("a");
         backend.register(&a, (1, 1)).unwrap();
@@ -101,7 +101,7 @@ fn too_much_metadata_is_refused_and_the_old_stays() {
         );
         assert_eq!(
             error.to_string(),
-            "the metadata of \"a\" has 65537 bytes, 65536 are the most"
+            "the metadata of \"a\" has 65537 bytes, at most 65536 are allowed"
         );
         assert_eq!(backend.metadata(&a), Ok(Some(most)));
     });

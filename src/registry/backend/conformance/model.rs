@@ -1,4 +1,4 @@
-//! A backend against plain maps: whatever is done to it, it answers as they do.
+//! Compares a backend with plain maps under random operations.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ pub(in super::super) enum Operation {
     Update(usize, Value),
     UpdateMetadata(usize, Vec<u8>),
     Unregister(usize),
-    /// Of every value with this second half.
+    /// Evicts every value with this second half.
     Evict(u64),
     ForgetUnregistered,
 }
@@ -34,7 +34,7 @@ pub(in super::super) fn operation() -> impl Strategy<Value = Operation> {
     ]
 }
 
-/// The maps.
+/// The expected values and metadata.
 #[derive(Debug, Default)]
 pub(in super::super) struct Model {
     values: BTreeMap<&'static str, Value>,
@@ -42,7 +42,7 @@ pub(in super::super) struct Model {
 }
 
 impl Model {
-    /// Does the same to both, and compares what they say.
+    /// Applies an operation to both, and compares the results.
     pub(in super::super) fn apply(
         &mut self,
         backend: &Backend,
@@ -111,7 +111,7 @@ impl Model {
         self.check(backend)
     }
 
-    /// The process ends: what is not durable is forgotten.
+    /// Simulates a process restart: values are lost.
     pub(in super::super) fn restart(&mut self) {
         self.values.clear();
     }
@@ -159,11 +159,11 @@ impl Model {
 }
 
 proptest! {
-    // A file is made for each case.
+    // Each case creates a file.
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn a_backend_is_two_maps(operations in prop::collection::vec(operation(), 0..60)) {
+    fn a_backend_behaves_like_two_maps(operations in prop::collection::vec(operation(), 0..60)) {
         for (name, make) in BACKENDS {
             eprintln!("backend: {name}");
             let folder = tempfile::tempdir().unwrap();

@@ -1,8 +1,9 @@
-//! What is in memory and not yet on the disk, and how writing goes.
+//! Changes that are in memory but not yet on the disk, and the writer's health.
 //!
-//! Keys, never metadata: whoever writes reads the newest, so a key that changes often is written once.
-//! A key is clean once a commit that began after its last mark has succeeded; a commit that fails makes
-//! its keys dirty again. The lock is a leaf and is held for moments: nobody waits for the disk with it.
+//! Stores keys, not metadata: the writer reads the newest metadata, so a key that changes often is
+//! written once. A key is clean once a commit that began after its last mark has succeeded; a failed
+//! commit makes its keys dirty again. The lock is a leaf, held only briefly and never while waiting for
+//! the disk.
 
 use std::collections::BTreeSet;
 use std::mem;
@@ -16,19 +17,19 @@ use super::super::memory::MetadataStore;
 use super::disk::Rows;
 use crate::registry::lock_order::{Held, Rank};
 
-/// How fast the file follows.
+/// Delays and timeouts of the writer.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pace {
-    /// How long keys are gathered before they are written: what a kill loses at most, beside one
-    /// commit. A commit waits for the disk for some 10 ms, whatever its size: 1 % of the time.
+    /// How long keys are gathered before a commit: with the commit itself, the most that a kill loses.
+    /// A commit takes about 10 ms of disk time, whatever its size: 1 % of the time.
     pub(super) gather: Duration,
-    /// The first delay after a commit that failed; each further one is twice as long.
+    /// The delay after the first failed commit; it doubles with each further one.
     pub(super) first_retry: Duration,
-    /// The longest delay: how long a disk that has room again goes unnoticed.
+    /// The longest delay: how long freed disk space may go unnoticed.
     pub(super) last_retry: Duration,
-    /// How long a commit may take until health says that it hangs: far more than a busy disk needs.
+    /// How long a commit may take before health reports a hang: far more than a busy disk needs.
     pub(super) stalled: Duration,
-    /// How long dropping the last handle waits for the last commit. Who cares for more calls `flush`.
+    /// How long dropping the last handle waits for the last commit. Call `flush` to wait longer.
     pub(super) close: Duration,
 }
 
@@ -44,7 +45,7 @@ impl Default for Pace {
     }
 }
 
-/// What is not yet on the disk.
+/// The unwritten changes.
 pub(super) struct Backlog {
     path: PathBuf,
     pace: Pace,
@@ -55,27 +56,27 @@ pub(super) struct Backlog {
 #[derive(Default)]
 struct State {
     tables: Vec<Table>,
-    /// Marks so far.
+    /// Number of marks so far.
     marked: u64,
-    /// Of these, the first so many are on the disk.
+    /// Number of marks that are on the disk.
     durable: u64,
-    /// When the first key became dirty that is still so.
+    /// When the oldest dirty key became dirty.
     since: Option<Instant>,
-    /// Somebody waits for the next commit.
+    /// A caller waits for the next commit.
     is_urgent: bool,
-    /// Since when the disk is busy.
+    /// When the current disk access began.
     busy: Option<Instant>,
     failure: Option<Failure>,
     failures: u64,
     is_stopping: bool,
-    /// A writer is there.
+    /// The writer runs.
     is_running: bool,
 }
 
 struct Table {
     name: &'static str,
     metadata: MetadataStore,
-    /// In their order, in which the file takes them several times faster.
+    /// Ordered by key: the file takes ordered keys several times faster.
     dirty: BTreeSet<Arc<str>>,
 }
 
@@ -88,16 +89,16 @@ struct Failure {
 /// Keys that are being written.
 pub(super) struct Batch {
     up_to: u64,
-    /// Of each table, in their order.
+    /// By table, ordered by key.
     keys: Vec<BTreeSet<Arc<str>>>,
 }
 
-/// Which table a key is of.
+/// Identifies the table of a key.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TableId(usize);
 
 impl Backlog {
-    /// With nothing in it; `path` is for messages.
+    /// Creates an empty backlog; `path` is for messages.
     pub(super) fn new(path: PathBuf, pace: Pace) -> Self {
         Self {
             path,
@@ -107,7 +108,7 @@ impl Backlog {
         }
     }
 
-    /// Adds a table, whose metadata is read from there when it is written.
+    /// Adds a table; its metadata is read from `metadata` when it is written.
     pub(super) fn add_table(&self, name: &'static str, metadata: MetadataStore) -> TableId {
         let mut state = self.lock();
         state.tables.push(Table {
@@ -118,7 +119,7 @@ impl Backlog {
         TableId(state.tables.len() - 1)
     }
 
-    /// The metadata of a key is not what is on the disk any more.
+    /// Marks a key whose metadata differs from the disk.
     pub(super) fn mark(&self, table: TableId, key: &Arc<str>) {
         let mut state = self.lock();
         state.tables[table.0].dirty.insert(Arc::clone(key));
@@ -126,7 +127,7 @@ impl Backlog {
         self.wake_for(&mut state);
     }
 
-    /// The disk has nothing of what is in memory.
+    /// Marks every key.
     pub(super) fn mark_everything(&self) {
         let tables = self.tables().into_iter();
         let keys: Vec<_> = tables.map(|(_, metadata)| metadata.keys()).collect();
@@ -145,8 +146,8 @@ impl Backlog {
         }
     }
 
-    /// Waits until it is time to write; the disk counts as busy from then on. `false` when there is
-    /// nothing more to do.
+    /// Waits until a write is due, and marks the disk as busy. Returns `false` when nothing is left to
+    /// do.
     pub(super) fn wait_until_due(&self) -> bool {
         let mut state = self.lock();
         loop {
@@ -169,7 +170,7 @@ impl Backlog {
         }
     }
 
-    /// Takes what is dirty.
+    /// Takes the dirty keys.
     pub(super) fn take(&self) -> Batch {
         let mut state = self.lock();
         state.since = None;
@@ -184,7 +185,7 @@ impl Backlog {
         }
     }
 
-    /// The newest metadata of what was taken.
+    /// Returns the newest metadata of a batch.
     pub(super) fn rows(&self, batch: &Batch) -> Vec<(&'static str, Rows)> {
         let tables = self.tables().into_iter().zip(&batch.keys);
         let rows = tables.map(|((name, metadata), keys)| {
@@ -195,7 +196,7 @@ impl Backlog {
         rows.collect()
     }
 
-    /// What was taken is durable.
+    /// Records that a batch is durable.
     pub(super) fn succeeded(&self, batch: &Batch) {
         let mut state = self.lock();
         state.busy = None;
@@ -204,8 +205,8 @@ impl Backlog {
         self.changed.notify_all();
     }
 
-    /// The disk cannot be written now; what was taken, if anything, is dirty again. `false` when there
-    /// is no time for another attempt.
+    /// Records a failure, and marks the batch, if any, as dirty again. Returns `false` when there is no
+    /// time for another attempt.
     pub(super) fn failed(&self, batch: Option<Batch>, error: BackendError) -> bool {
         let mut state = self.lock();
         let now = Instant::now();
@@ -235,7 +236,7 @@ impl Backlog {
         !state.is_stopping
     }
 
-    /// Waits until everything that was marked before is durable.
+    /// Waits until everything marked before is durable.
     pub(super) fn flush(&self, within: Duration) -> Result<(), BackendError> {
         let begin = Instant::now();
         let mut state = self.lock();
@@ -253,7 +254,7 @@ impl Backlog {
             if left.is_zero() {
                 return Err(self.timeout(within));
             }
-            // Not each time, else two that wait would wake each other for ever.
+            // Only once, or two waiting callers would wake each other forever.
             if !mem::replace(&mut state.is_urgent, true) {
                 self.changed.notify_all();
             }
@@ -262,7 +263,7 @@ impl Backlog {
         Ok(())
     }
 
-    /// Whether what is in memory gets to the disk.
+    /// Checks that changes reach the disk.
     pub(super) fn health(&self) -> Result<(), BackendError> {
         let state = self.lock();
         if !state.is_running {
@@ -280,18 +281,18 @@ impl Backlog {
         }
     }
 
-    /// A writer begins.
+    /// Records that the writer has started.
     pub(super) fn begin(&self) {
         self.lock().is_running = true;
     }
 
-    /// The writer is at its end.
+    /// Records that the writer has ended.
     pub(super) fn end(&self) {
         self.lock().is_running = false;
         self.changed.notify_all();
     }
 
-    /// Tells the writer to write what is dirty, once, and to end; whether it did in time.
+    /// Requests one last write and the end of the writer. Returns whether it ended in time.
     pub(super) fn stop(&self) -> bool {
         let begin = Instant::now();
         let mut state = self.lock();
@@ -324,7 +325,7 @@ impl Backlog {
 
     fn no_writer(&self) -> BackendError {
         BackendError::Unavailable {
-            why: format!("nobody writes {} any more", self.path.display()),
+            why: format!("{} is no longer written", self.path.display()),
         }
     }
 
@@ -346,7 +347,7 @@ impl Backlog {
     }
 }
 
-/// The state, locked: what an ordered mutex gives, but for waiting.
+/// The locked state: like an ordered mutex guard, but can wait on a condition.
 struct Locked<'a> {
     guard: MutexGuard<'a, State>,
     held: Held,

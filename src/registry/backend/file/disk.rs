@@ -1,13 +1,13 @@
-//! The state file itself: opening, judging, reading and writing it.
+//! Opens, checks, reads and writes the state file.
 //!
-//! Owns the open database. Every page is checked against its checksum before anything of the file is
-//! believed. Damage, also a panic of the database's code over a file that makes no sense, leads to
-//! another file; what a user can mend leads to an error that says how, and the file stays as it is.
-//! There is one writer at a time, also across processes: the file is locked while it is open.
+//! Owns the open database. Every page is checked against its checksum before the file is trusted.
+//! Damage, including a panic of the database code on invalid content, leads to a new file. A problem
+//! that the user can fix leads to an error with the remedy, and the file is not touched. There is one
+//! writer at a time, also across processes: the file is locked while it is open.
 //!
-//! Not told from damage: a file whose making was cut short is set aside, and held nothing. Not found:
-//! damage in the very last commit of a process that was killed looks like a commit that was cut short,
-//! and is taken back.
+//! A file whose creation was interrupted counts as damaged and is quarantined; it held nothing. Not
+//! detected: damage in the last commit of a killed process looks like an interrupted commit, and is
+//! rolled back.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
@@ -23,25 +23,25 @@ use redb::{
     TableDefinition, TableHandle as _,
 };
 
-use super::super::{BackendError, Metadata, SetAside, check_key};
+use super::super::{BackendError, Metadata, Quarantined, check_key};
 
-/// What this version writes, and the only one that it reads. To be raised when an older version could
-/// not read what is written, with a way from each older one in `Location::read`.
+/// The only format that this version reads and writes. Raise it when older versions could not read what
+/// is written, and add a migration from each older one to `Location::read`.
 pub(super) const FORMAT: u64 = 1;
 
-/// The table that says what the others hold.
+/// The table that describes the others.
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const FORMAT_KEY: &str = "format";
 
-/// Memory for pages. All that is kept is in memory already, so this only has to hold what one commit
-/// touches; more is written a little earlier.
+/// Memory for pages. All metadata is in memory already, so this only has to hold what one commit
+/// touches; anything beyond it is written a little earlier.
 const CACHE: usize = 1024 * 1024;
 
-/// Makes a database of an open file.
+/// Creates a database from an open file.
 pub(super) type Create =
     Box<dyn Fn(&Builder, File) -> Result<Database, DatabaseError> + Send + Sync>;
 
-/// A change of one table: keys with their new metadata, or none any more.
+/// A change of one table: keys with their new metadata, or `None` if it was removed.
 pub(super) type Rows = Vec<(Arc<str>, Option<Metadata>)>;
 
 /// Where the file is, and how it is opened.
@@ -50,15 +50,15 @@ pub(super) struct Location {
     create: Create,
 }
 
-/// What a table holds.
+/// The content of a table.
 pub(super) type Table = Vec<(Arc<str>, Metadata)>;
 
-/// An open file, and what was found in it.
+/// An open file and its content.
 pub(super) struct Found {
     pub(super) disk: Disk,
     /// By name.
     pub(super) tables: HashMap<String, Table>,
-    /// Nothing was there.
+    /// The file was just created.
     pub(super) is_fresh: bool,
 }
 
@@ -68,9 +68,9 @@ pub(super) struct Disk(Database);
 /// Why a file was not opened.
 #[derive(Debug)]
 pub(super) enum OpenError {
-    /// The user has to do something, or to wait; the file is as it was.
-    Refused(BackendError),
-    /// What is in the file cannot be trusted.
+    /// The user has to act or wait; the file is unchanged.
+    Rejected(BackendError),
+    /// The content of the file cannot be trusted.
     Damaged(String),
 }
 
@@ -83,7 +83,7 @@ impl Location {
         )
     }
 
-    /// A file at this path that is read and written in another way.
+    /// A file at this path, opened by `create`.
     pub(super) fn with(path: PathBuf, create: Create) -> Self {
         Self { path, create }
     }
@@ -92,25 +92,25 @@ impl Location {
         &self.path
     }
 
-    /// Opens the file, or makes one. One that is damaged is set aside, and a fresh one takes its place.
-    pub(super) fn open_or_set_aside(&self) -> Result<(Found, Option<SetAside>), BackendError> {
+    /// Opens or creates the file. Quarantines a damaged one and creates a new one in its place.
+    pub(super) fn open_or_quarantine(&self) -> Result<(Found, Option<Quarantined>), BackendError> {
         let why = match self.open() {
             Ok(found) => return Ok((found, None)),
-            Err(OpenError::Refused(error)) => return Err(error),
+            Err(OpenError::Rejected(error)) => return Err(error),
             Err(OpenError::Damaged(why)) => why,
         };
-        let path = self.set_aside().map_err(|error| BackendError::Corrupt {
+        let path = self.quarantine().map_err(|error| BackendError::Corrupt {
             path: self.path.clone(),
             why: why.clone(),
             remedy: format!("it could not be renamed ({error}), so move it away"),
         })?;
-        let aside = SetAside { path, why };
+        let aside = Quarantined { path, why };
         match self.open() {
             Ok(found) => Ok((found, Some(aside))),
-            // The next attempt finds no damaged file, so what became of it is said here.
+            // The next attempt finds no damaged file, so this error has to report it.
             Err(error) => Err(BackendError::Unavailable {
                 why: format!(
-                    "{} (a damaged file was there, which is now {}: {})",
+                    "{} (the damaged file there was renamed to {}: {})",
                     error.while_running(&self.path),
                     aside.path.display(),
                     aside.why
@@ -119,16 +119,16 @@ impl Location {
         }
     }
 
-    /// Opens the file, or makes one.
+    /// Opens or creates the file.
     pub(super) fn open(&self) -> Result<Found, OpenError> {
         let file = self.open_file()?;
         let mut builder = Builder::new();
         builder.set_cache_size(CACHE);
-        // Else a page is believed as it is read: a flipped bit would be a fact.
+        // Otherwise pages are not verified when they are read, and flipped bits go unnoticed.
         builder.set_check_integrity_on_open(true);
         let database = caught(|| (self.create)(&builder, file))
             .map_err(OpenError::Damaged)?
-            .map_err(|error| self.judge(error.into()))?;
+            .map_err(|error| self.classify(error.into()))?;
         let read = caught(|| self.read(&database)).map_err(OpenError::Damaged);
         match read.flatten() {
             Ok(tables) => Ok(Found {
@@ -150,22 +150,22 @@ impl Location {
             .create(true)
             .truncate(false)
             .open(&self.path)
-            .map_err(|error| self.refused(&error))?;
-        let metadata = file.metadata().map_err(|error| self.refused(&error))?;
+            .map_err(|error| self.io_error(&error))?;
+        let metadata = file.metadata().map_err(|error| self.io_error(&error))?;
         if metadata.is_file() {
             return Ok(file);
         }
-        Err(OpenError::Refused(self.inaccessible(
-            "it is no regular file".to_owned(),
+        Err(OpenError::Rejected(self.inaccessible(
+            "it is not a regular file".to_owned(),
             "give the path of a file",
         )))
     }
 
-    /// What the database holds; `None` if it was made just now.
+    /// Reads the database; returns `None` if it is new.
     fn read(&self, database: &Database) -> Result<Option<HashMap<String, Table>>, OpenError> {
         match self.format(database)? {
             None => {
-                self.begin(database).map_err(|error| self.judge(error))?;
+                self.begin(database).map_err(|error| self.classify(error))?;
                 Ok(None)
             }
             Some(FORMAT) => self.tables(database).map(Some),
@@ -173,7 +173,7 @@ impl Location {
         }
     }
 
-    /// The format of what is in the database; `None` if nothing is.
+    /// Returns the format of the database; `None` if it is empty.
     fn format(&self, database: &Database) -> Result<Option<u64>, OpenError> {
         let format = || -> Result<Option<u64>, Error> {
             let transaction = database.begin_read()?;
@@ -189,10 +189,10 @@ impl Location {
                 .ok_or_else(missing)
                 .map(Some)
         };
-        format().map_err(|error| self.judge(error))
+        format().map_err(|error| self.classify(error))
     }
 
-    /// Makes an empty database one of ours.
+    /// Initializes an empty database.
     fn begin(&self, database: &Database) -> Result<(), Error> {
         let transaction = database.begin_write()?;
         transaction
@@ -200,7 +200,7 @@ impl Location {
             .insert(FORMAT_KEY, FORMAT)
             .map(drop)?;
         transaction.commit()?;
-        // Without this the file's name may be gone after a power cut.
+        // Otherwise the file's directory entry may be lost in a power failure.
         if let Some(folder) = self.path.parent() {
             let folder = if folder.as_os_str().is_empty() {
                 Path::new(".")
@@ -231,14 +231,14 @@ impl Location {
             }
             Ok(tables)
         };
-        read().map_err(|error| self.judge(error))
+        read().map_err(|error| self.classify(error))
     }
 
-    /// What an error means for the file.
-    fn judge(&self, error: Error) -> OpenError {
+    /// Classifies a database error by its effect on the file.
+    fn classify(&self, error: Error) -> OpenError {
         match error {
             Error::DatabaseAlreadyOpen | Error::LockProtocolMismatch => {
-                OpenError::Refused(BackendError::InUse {
+                OpenError::Rejected(BackendError::InUse {
                     path: self.path.clone(),
                 })
             }
@@ -257,30 +257,30 @@ impl Location {
             {
                 OpenError::Damaged(error.to_string())
             }
-            Error::Io(error) => self.refused(&error),
-            other => OpenError::Refused(BackendError::Unavailable {
+            Error::Io(error) => self.io_error(&error),
+            other => OpenError::Rejected(BackendError::Unavailable {
                 why: format!("{} cannot be opened: {other}", self.path.display()),
             }),
         }
     }
 
-    fn refused(&self, error: &io::Error) -> OpenError {
+    fn io_error(&self, error: &io::Error) -> OpenError {
         let remedy = match error.kind() {
-            ErrorKind::NotFound => "make its folder first",
-            ErrorKind::NotADirectory => "give a path that leads through folders",
+            ErrorKind::NotFound => "create its directory first",
+            ErrorKind::NotADirectory => "give a path whose parents are directories",
             ErrorKind::IsADirectory => "give the path of a file",
             ErrorKind::PermissionDenied => {
-                "let the user that this runs as read and write it and its folder"
+                "let the user that this runs as read and write it and its directory"
             }
-            ErrorKind::ReadOnlyFilesystem => "mount its file system so that it can be written",
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "make room for it",
+            ErrorKind::ReadOnlyFilesystem => "mount its file system writable",
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "free some disk space",
             _ => {
-                return OpenError::Refused(BackendError::Unavailable {
+                return OpenError::Rejected(BackendError::Unavailable {
                     why: format!("{} cannot be opened: {error}", self.path.display()),
                 });
             }
         };
-        OpenError::Refused(self.inaccessible(error.to_string(), remedy))
+        OpenError::Rejected(self.inaccessible(error.to_string(), remedy))
     }
 
     fn inaccessible(&self, why: String, remedy: &'static str) -> BackendError {
@@ -292,15 +292,15 @@ impl Location {
     }
 
     fn unknown(&self, found: String) -> OpenError {
-        OpenError::Refused(BackendError::UnknownFormat {
+        OpenError::Rejected(BackendError::UnknownFormat {
             path: self.path.clone(),
             found,
             ours: FORMAT,
         })
     }
 
-    /// Renames the file; its new path, which was nobody's.
-    fn set_aside(&self) -> io::Result<PathBuf> {
+    /// Renames the file to an unused path and returns that.
+    fn quarantine(&self) -> io::Result<PathBuf> {
         let seconds = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs());
@@ -320,24 +320,24 @@ impl Location {
 }
 
 impl OpenError {
-    /// The error for a file that is left where it is. While the program runs, a disk that damages every
-    /// file would else be filled with them.
+    /// Returns the error for a file that is not quarantined. While the program runs, a disk that
+    /// damages every file would otherwise fill up with them.
     pub(super) fn while_running(self, path: &Path) -> BackendError {
         match self {
-            Self::Refused(error) => BackendError::Unavailable {
+            Self::Rejected(error) => BackendError::Unavailable {
                 why: error.to_string(),
             },
             Self::Damaged(why) => BackendError::Corrupt {
                 path: path.to_owned(),
                 why,
-                remedy: "restart, which sets it aside and begins a fresh one".to_owned(),
+                remedy: "restart, which quarantines it and creates a new one".to_owned(),
             },
         }
     }
 }
 
 impl Disk {
-    /// Writes all of it, or nothing. After an error the file is closed: it has to be opened anew.
+    /// Commits all changes or none. After an error the file is closed and has to be reopened.
     pub(super) fn write(self, changes: &[(&'static str, Rows)]) -> Result<Self, String> {
         match caught(|| self.try_write(changes)).flatten() {
             Ok(()) => Ok(self),
@@ -375,20 +375,20 @@ fn corrupted(error: &BackendError) -> Error {
     Error::Corrupted(error.to_string())
 }
 
-/// Runs code of the database, which may take a damaged file for a mistake of its own, and panic. What
-/// it works on is to be closed then, but not while the panic goes on: one more would end the process.
+/// Runs database code, which may panic on a damaged file. The database must be closed after a panic,
+/// but not while unwinding: a second panic would abort the process.
 fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
         panic
             .downcast_ref::<&str>()
             .map(|message| (*message).to_owned())
             .or_else(|| panic.downcast_ref::<String>().cloned())
-            .unwrap_or_else(|| "it makes no sense".to_owned())
+            .unwrap_or_else(|| "its content is invalid".to_owned())
     })
 }
 
-/// Closes a database that is of no use any more.
+/// Closes a database that is no longer needed.
 fn close(database: Database) {
-    // Whatever it says, nothing follows from it.
+    // Errors and panics do not matter here.
     let _ = caught(move || drop(database));
 }

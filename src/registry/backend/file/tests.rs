@@ -1,4 +1,4 @@
-//! The file backend: what is there after a restart, and what it does to be so.
+//! The file backend: what a restart restores, and how.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,13 +20,13 @@ mod kill;
 mod refusals;
 mod storage;
 
-/// Longer than any disk takes.
+/// Longer than any disk access takes.
 const LONG: Duration = Duration::from_secs(30);
 
-/// How often something is looked at of which nothing tells.
+/// Poll interval for conditions without a notification.
 const GLANCE: Duration = Duration::from_millis(1);
 
-/// Short times, for what waits for them.
+/// Short delays and timeouts.
 const HURRY: Pace = Pace {
     gather: Duration::from_millis(5),
     first_retry: Duration::from_millis(5),
@@ -35,14 +35,15 @@ const HURRY: Pace = Pace {
     close: Duration::from_millis(50),
 };
 
-/// A place for a state file; goes away with it.
+/// A temporary directory for a state file.
 struct Place {
     folder: tempfile::TempDir,
 }
 
 impl Place {
     fn new() -> Self {
-        // In memory where that can be had: a kill leaves the same behind, and nobody waits for the disk.
+        // In memory if possible: a kill leaves the same content behind, and tests do not wait for a
+        // disk.
         let memory = Path::new("/dev/shm");
         let folder = if memory.is_dir() {
             tempfile::tempdir_in(memory)
@@ -58,7 +59,7 @@ impl Place {
         self.folder.path().join("state")
     }
 
-    /// The names in the folder.
+    /// Returns the names in the directory.
     fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(self.folder.path()).unwrap();
         let mut names: Vec<String> = entries
@@ -73,15 +74,15 @@ fn nodes(database: &Database) -> Backend {
     Arc::new(database.table("nodes", index_of))
 }
 
-/// The nodes of a file that is there or not, opened.
+/// Opens the nodes of a file, which may exist already.
 fn open(path: &Path) -> (Backend, Opened) {
     let backend = nodes(&Database::new(path));
     let opened = once_free(&backend).unwrap();
     (backend, opened)
 }
 
-/// Opens a file, for which it may have to wait: until a writer has ended that was given little time,
-/// or a process begins that another test forked while the file was open.
+/// Opens a file that may still be locked: by a writer that got little time to end, or by a process that
+/// another test forked while the file was open.
 fn once_free(backend: &Backend) -> Result<Opened, BackendError> {
     let begin = Instant::now();
     loop {
@@ -95,12 +96,12 @@ fn once_free(backend: &Backend) -> Result<Opened, BackendError> {
 fn restored(restored: usize) -> Opened {
     Opened {
         restored,
-        set_aside: None,
+        quarantined: None,
     }
 }
 
-/// Registers a key, and gives it metadata.
-fn keep(backend: &Backend, name: &str, metadata: &str) {
+/// Registers a key with metadata.
+fn put(backend: &Backend, name: &str, metadata: &str) {
     if backend.lookup(&key(name)).unwrap().is_none() {
         backend.register(&key(name), (1, 1)).unwrap();
     }
@@ -109,51 +110,51 @@ fn keep(backend: &Backend, name: &str, metadata: &str) {
         .unwrap();
 }
 
-/// What metadata a key has, which is text.
-fn kept(backend: &Backend, name: &str) -> Option<String> {
+/// Returns the metadata of a key, as text.
+fn get(backend: &Backend, name: &str) -> Option<String> {
     let metadata = backend.metadata(&key(name)).unwrap()?;
     Some(String::from_utf8(metadata.bytes().to_vec()).unwrap())
 }
 
-/// Looks until it is so; for what nothing tells.
+/// Polls until the condition holds.
 fn eventually(what: &str, is_so: impl Fn() -> bool) {
     let begin = Instant::now();
     while !is_so() {
-        assert!(begin.elapsed() < LONG, "not so after {LONG:?}: {what}");
+        assert!(begin.elapsed() < LONG, "not within {LONG:?}: {what}");
         thread::sleep(GLANCE);
     }
 }
 
 #[test]
-fn metadata_is_there_again_and_values_are_not() {
+fn a_restart_restores_metadata_but_not_values() {
     let place = Place::new();
     let (backend, opened) = open(&place.path());
     assert_eq!(opened, restored(0));
-    keep(&backend, "a", "first");
-    keep(&backend, "b", "second");
-    keep(&backend, "a", "third");
-    keep(&backend, "gone", "x");
+    put(&backend, "a", "first");
+    put(&backend, "b", "second");
+    put(&backend, "a", "third");
+    put(&backend, "gone", "x");
     backend.unregister(&key("gone")).unwrap();
     backend.flush(LONG).unwrap();
     drop(backend);
 
     let (backend, opened) = open(&place.path());
     assert_eq!(opened, restored(2));
-    assert_eq!(backend.counter().count(), 0, "values are evaluated anew");
-    assert_eq!(kept(&backend, "a").as_deref(), Some("third"));
-    assert_eq!(kept(&backend, "b").as_deref(), Some("second"));
-    assert_eq!(kept(&backend, "gone"), None);
+    assert_eq!(backend.counter().count(), 0, "values are evaluated again");
+    assert_eq!(get(&backend, "a").as_deref(), Some("third"));
+    assert_eq!(get(&backend, "b").as_deref(), Some("second"));
+    assert_eq!(get(&backend, "gone"), None);
     backend.register(&key("a"), (1, 1)).unwrap();
-    assert_eq!(kept(&backend, "a").as_deref(), Some("third"));
+    assert_eq!(get(&backend, "a").as_deref(), Some("third"));
     assert_eq!(place.names(), ["state"]);
 }
 
 #[test]
-fn what_is_not_registered_after_a_listing_is_forgotten_also_on_the_disk() {
+fn forgetting_unregistered_keys_also_removes_them_from_the_disk() {
     let place = Place::new();
     let (backend, _) = open(&place.path());
     for name in ["a", "b", "c"] {
-        keep(&backend, name, "x");
+        put(&backend, name, "x");
     }
     drop(backend);
 
@@ -168,16 +169,16 @@ fn what_is_not_registered_after_a_listing_is_forgotten_also_on_the_disk() {
         "not_found"
     );
     assert_eq!(backend.forget_unregistered(), Ok(2));
-    assert_eq!(kept(&backend, "a"), None);
+    assert_eq!(get(&backend, "a"), None);
     drop(backend);
 
     let (backend, opened) = open(&place.path());
     assert_eq!(opened, restored(1));
-    assert_eq!(kept(&backend, "b").as_deref(), Some("x"));
+    assert_eq!(get(&backend, "b").as_deref(), Some("x"));
 }
 
 #[test]
-fn tables_of_one_file_do_not_see_each_other() {
+fn tables_of_one_file_are_independent() {
     let place = Place::new();
     let pools = |database: &Database| -> Backend { Arc::new(database.table("pools", index_of)) };
     {
@@ -185,78 +186,78 @@ fn tables_of_one_file_do_not_see_each_other() {
         let (nodes, pools) = (nodes(&database), pools(&database));
         assert_eq!(nodes.init(), Ok(restored(0)));
         assert_eq!(pools.init(), Ok(restored(0)));
-        keep(&nodes, "a", "node");
-        keep(&pools, "a", "pool");
-        keep(&pools, "b", "pool");
+        put(&nodes, "a", "node");
+        put(&pools, "a", "pool");
+        put(&pools, "b", "pool");
         nodes.unregister(&key("a")).unwrap();
         nodes.flush(LONG).unwrap();
     }
     let database = Database::new(place.path());
     let (nodes, pools) = (nodes(&database), pools(&database));
     assert_eq!(pools.init(), Ok(restored(2)));
-    keep(&pools, "c", "pool");
+    put(&pools, "c", "pool");
     pools.flush(LONG).unwrap();
     assert_eq!(
         nodes.init(),
         Ok(restored(0)),
-        "opened later, from the same file"
+        "opened later from the same file"
     );
-    assert_eq!(kept(&pools, "a").as_deref(), Some("pool"));
-    assert_eq!(kept(&nodes, "a"), None);
+    assert_eq!(get(&pools, "a").as_deref(), Some("pool"));
+    assert_eq!(get(&nodes, "a"), None);
 }
 
 #[test]
-fn the_largest_of_everything_is_there_again() {
+fn the_largest_keys_and_metadata_survive_a_restart() {
     let place = Place::new();
     let (backend, _) = open(&place.path());
     let (long, most) = ("k".repeat(253), "m".repeat(64 * 1024));
-    keep(&backend, &long, &most);
-    keep(&backend, "empty", "");
-    keep(&backend, "\u{0}\n🙈", "odd");
+    put(&backend, &long, &most);
+    put(&backend, "empty", "");
+    put(&backend, "\u{0}\n🙈", "odd");
     drop(backend);
     let (backend, opened) = open(&place.path());
     assert_eq!(opened, restored(3));
-    assert_eq!(kept(&backend, &long), Some(most));
-    assert_eq!(kept(&backend, "empty").as_deref(), Some(""));
-    assert_eq!(kept(&backend, "\u{0}\n🙈").as_deref(), Some("odd"));
+    assert_eq!(get(&backend, &long), Some(most));
+    assert_eq!(get(&backend, "empty").as_deref(), Some(""));
+    assert_eq!(get(&backend, "\u{0}\n🙈").as_deref(), Some("odd"));
 }
 
 #[test]
-fn metadata_gets_to_the_disk_after_a_second_without_being_asked_for() {
+fn metadata_is_written_within_about_a_second_without_a_flush() {
     let place = Place::new();
     let control = Control::new();
     let backend = nodes(&Database::with(control.file(place.path()), Pace::default()));
     backend.init().unwrap();
     control.forget_events();
     let begin = Instant::now();
-    keep(&backend, "a", "x");
+    put(&backend, "a", "x");
     loop {
         control.next_sync(LONG);
-        // As a kill just now would leave it.
+        // The state after a kill at this moment.
         let copy = Place::new();
         fs::copy(place.path(), copy.path()).unwrap();
-        if kept(&open(&copy.path()).0, "a").is_some() {
+        if get(&open(&copy.path()).0, "a").is_some() {
             break;
         }
     }
     let elapsed = begin.elapsed();
     let gathered = Duration::from_millis(900);
     assert!(elapsed > gathered, "{elapsed:?}: nothing was gathered");
-    // Two on a machine with nothing else to do.
+    // Takes two on an idle machine.
     assert!(elapsed < LONG / 3, "{elapsed:?}");
 }
 
 #[test]
-fn what_is_equal_is_not_written() {
+fn unchanged_metadata_is_not_written() {
     let place = Place::new();
     let control = Control::new();
     let backend = nodes(&Database::with(control.file(place.path()), HURRY));
     backend.init().unwrap();
-    keep(&backend, "a", "x");
+    put(&backend, "a", "x");
     backend.flush(LONG).unwrap();
     let before = control.operations();
     for _ in 0..10 {
-        keep(&backend, "a", "x");
+        put(&backend, "a", "x");
         backend.update(&key("a"), (2, 2)).unwrap();
         backend.update(&key("a"), (1, 1)).unwrap();
         backend.flush(LONG).unwrap();
@@ -265,7 +266,7 @@ fn what_is_equal_is_not_written() {
 }
 
 #[test]
-fn two_who_flush_at_once_both_come_back() {
+fn concurrent_flushes_both_return() {
     let place = Place::new();
     let (backend, _) = open(&place.path());
     thread::scope(|scope| {
@@ -273,7 +274,7 @@ fn two_who_flush_at_once_both_come_back() {
             let backend = &backend;
             scope.spawn(move || {
                 for number in 0..10 {
-                    keep(backend, name, &number.to_string());
+                    put(backend, name, &number.to_string());
                     backend.flush(LONG).unwrap();
                 }
             });
@@ -282,7 +283,7 @@ fn two_who_flush_at_once_both_come_back() {
     drop(backend);
     let (backend, _) = open(&place.path());
     for name in ["a", "b", "c", "d"] {
-        assert_eq!(kept(&backend, name).as_deref(), Some("9"));
+        assert_eq!(get(&backend, name).as_deref(), Some("9"));
     }
 }
 
@@ -291,7 +292,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
-    fn after_a_restart_the_metadata_is_as_it_was(
+    fn random_metadata_survives_restarts(
         lives in prop::collection::vec(prop::collection::vec(operation(), 0..20), 1..4),
     ) {
         let place = Place::new();

@@ -1,7 +1,7 @@
-//! The one thread that writes the file.
+//! The only thread that writes the file.
 //!
-//! It waits for the disk so that nobody else has to. What it cannot write it tries again, for ever;
-//! after an error the file is opened anew, since the database trusts its own view no longer.
+//! It waits for the disk so that callers do not have to. Failed writes are retried forever. After an
+//! error the file is reopened, since the database no longer trusts its own view.
 
 use std::io;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ pub(super) fn start(
         })
 }
 
-/// Says that the writer has ended, however it did.
+/// Reports that the writer has ended, also after a panic.
 struct End(Arc<Backlog>);
 
 impl Drop for End {
@@ -63,7 +63,7 @@ fn reopen(location: &Location, backlog: &Backlog) -> Result<Disk, BackendError> 
         .open()
         .map_err(|error| error.while_running(location.path()))?;
     if found.is_fresh {
-        // The file is gone: somebody took it away while it was closed.
+        // The file was removed while it was closed.
         backlog.mark_everything();
     }
     Ok(found.disk)
@@ -72,7 +72,7 @@ fn reopen(location: &Location, backlog: &Backlog) -> Result<Disk, BackendError> 
 fn cannot_write(location: &Location, why: &str) -> BackendError {
     BackendError::Unavailable {
         why: format!(
-            "writing {} failed: {why}; it is tried again, and what is not written stays in memory",
+            "writing {} failed: {why}; it is retried, and unwritten data stays in memory",
             location.path().display()
         ),
     }

@@ -1,16 +1,16 @@
-//! Replicas whose leases last differently long, and leases that say something else than they last.
+//! Replicas with different lease durations, and leases whose duration was edited.
 
 use super::*;
 
 const DURATIONS: [u64; 3] = [3, 15, 600];
 
-/// Every pair of lengths.
+/// Every pair of durations.
 fn pairs() -> impl Iterator<Item = (Duration, Duration)> {
     let all = || DURATIONS.into_iter().map(Duration::from_secs);
     all().flat_map(move |one| all().map(move |other| (one, other)))
 }
 
-/// `a` leads, and `b` stands by.
+/// `a` leads and `b` stands by.
 async fn two_of(a: Duration, b: Duration) -> (Arc<Server>, Replica, Replica) {
     let server = Arc::new(Server::default());
     let a = Replica::with(&server, "a", a, clock(0));
@@ -25,10 +25,10 @@ fn edit(server: &Server, edit: impl FnOnce(&mut Record)) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_leader_that_is_cut_off_ends_before_another_one_leads_whatever_their_leases_are() {
+async fn a_disconnected_leader_ends_before_another_leads_for_any_lease_durations() {
     for (its, others) in pairs() {
         let (_, a, b) = two_of(its, others).await;
-        a.line.is_cut.store(true, Ordering::Relaxed);
+        a.line.is_disconnected.store(true, Ordering::Relaxed);
         let lost = until(|| !a.holds(), || assert!(!b.holds(), "{its:?}, {others:?}")).await;
         assert!(lost <= its * 7 / 10, "{its:?}, {others:?}: {lost:?}");
         let after = until(|| b.holds(), || assert!(!a.holds())).await;
@@ -41,7 +41,7 @@ async fn a_leader_that_is_cut_off_ends_before_another_one_leads_whatever_their_l
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_that_was_released_is_taken_within_3_seconds_however_long_it_is() {
+async fn a_released_lease_of_any_duration_is_taken_within_3_seconds() {
     for (its, others) in pairs() {
         let (_, a, b) = two_of(its, others).await;
         a.release().await;
@@ -55,14 +55,14 @@ async fn a_lease_that_is_shortened_or_given_away_by_hand_is_not_free_before_its_
     let edits: [fn(&mut Record); 5] = [
         |record| record.duration = SECOND,
         |record| (record.duration, record.renewed) = (SECOND, Some(Timestamp::MAX)),
-        |record| (record.duration, record.holder) = (SECOND, Some("nobody".to_owned())),
+        |record| (record.duration, record.holder) = (SECOND, Some("stranger".to_owned())),
         |record| (record.duration, record.holder) = (SECOND, Some("b".to_owned())),
         |record| (record.duration, record.holder) = (SECOND, None),
     ];
     for (its, others) in pairs() {
         for change in edits {
             let (server, a, b) = two_of(its, others).await;
-            a.line.is_cut.store(true, Ordering::Relaxed);
+            a.line.is_disconnected.store(true, Ordering::Relaxed);
             edit(&server, change);
             until(|| !a.holds(), || assert!(!b.holds(), "{its:?}, {others:?}")).await;
             until(|| b.holds(), || assert!(!a.holds())).await;
@@ -71,8 +71,7 @@ async fn a_lease_that_is_shortened_or_given_away_by_hand_is_not_free_before_its_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_leader_that_is_not_cut_off_keeps_a_lease_that_is_shortened_by_hand_also_from_who_starts()
-{
+async fn a_connected_leader_holds_a_lease_shortened_by_hand_also_against_new_replicas() {
     for (its, others) in pairs() {
         let (server, a, b) = two_of(its, others).await;
         edit(&server, |record| record.duration = SECOND);
@@ -87,7 +86,7 @@ async fn a_leader_that_is_not_cut_off_keeps_a_lease_that_is_shortened_by_hand_al
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_that_was_just_deleted_is_not_for_who_starts() {
+async fn a_just_deleted_lease_is_not_taken_by_a_new_replica() {
     for its in DURATIONS.map(Duration::from_secs) {
         let (server, a, _b) = two_of(its, its).await;
         for _ in 0..10 {
@@ -103,7 +102,7 @@ async fn a_lease_that_was_just_deleted_is_not_for_who_starts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_that_names_an_absurd_time_is_reported_and_not_shortened() {
+async fn an_absurd_lease_duration_is_reported_and_not_shortened() {
     let (server, a, b) = two().await;
     let absurd = Duration::from_secs(u64::from(i32::MAX.unsigned_abs()));
     a.task.abort();
@@ -117,11 +116,11 @@ async fn a_lease_that_names_an_absurd_time_is_reported_and_not_shortened() {
     assert_eq!(reported(), Some(expected));
     sleep(Duration::from_hours(24)).await;
     assert!(!b.holds());
-    // One that has just started knows no more.
+    // A replica that has just started knows no more.
     let c = Replica::start(&server, "c", 0);
     sleep(Duration::from_hours(1)).await;
     assert!(!b.holds() && !c.holds());
-    // What is told to do helps, and nothing is reported any more.
+    // The documented remedy works, and the error is cleared.
     server.edit(|record| *record = None);
     let took = until(|| b.holds() || c.holds(), || ()).await;
     assert!(took <= 2 * SECOND, "{took:?}");
@@ -130,9 +129,9 @@ async fn a_lease_that_names_an_absurd_time_is_reported_and_not_shortened() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_absurd_time_is_over_when_the_lease_names_another_one_and_what_was_seen_before_is_not() {
+async fn an_absurd_duration_ends_when_it_is_replaced_but_earlier_claims_do_not() {
     let (server, a, b) = two_of(600 * SECOND, 3 * SECOND).await;
-    a.line.is_cut.store(true, Ordering::Relaxed);
+    a.line.is_disconnected.store(true, Ordering::Relaxed);
     edit(&server, |record| {
         record.duration = Duration::from_hours(1000);
     });
@@ -145,7 +144,7 @@ async fn an_absurd_time_is_over_when_the_lease_names_another_one_and_what_was_se
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_leader_whose_wall_clock_stands_still_or_goes_back_keeps_its_lease() {
+async fn a_leader_whose_wall_clock_stands_still_or_goes_back_holds_its_lease() {
     for step in [0, -1, -3600] {
         let server = Arc::new(Server::default());
         let time = AtomicI64::new(1_700_000_000);

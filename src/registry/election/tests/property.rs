@@ -1,42 +1,41 @@
-//! Never two at a time, whatever happens in whatever order: lengths of leases, wall clocks, faults and edits by
-//! hand are random.
+//! Never two leaders at once: lease durations, wall clocks, faults and edits by hand are random.
 //!
-//! What is promised depends on what happens together, so there is a property for each: faults and starts
-//! without edits; edits and faults of the leader, before others who saw its lease; edits and starts where the
-//! leader can reach its lease. Not promised, and so not tried: a lease that is edited while its holder is cut
-//! off, and then seen for the first time; and one that is deleted again and again, so quickly that who starts
-//! meanwhile never sees what its holder makes of it.
+//! The guarantee depends on what is combined, so there are three properties: faults and starts without
+//! edits; edits and faults of the leader, with standbys that have seen its lease; edits and starts
+//! where the leader can reach its lease. Not guaranteed, and not tested: a lease that is edited while
+//! its holder is disconnected and then read by a new replica; and one deleted repeatedly, so fast that
+//! a new replica never sees what its holder writes.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// How often is looked who leads.
+/// Poll interval of the leader check.
 const GLANCE: Duration = Duration::from_millis(250);
-/// Everybody has looked at the lease meanwhile.
+/// Within this time every replica has read the lease.
 const SEEN: Duration = Duration::from_secs(4);
 
-/// What is done. A number says to whom: of those that are there, counted round.
+/// One action. A number selects a replica, modulo those that exist.
 #[derive(Debug, Clone)]
 enum Step {
     Wait(Duration),
     Start { lease: Duration, hours: i64 },
     Crash(usize),
     Release(usize),
-    Cut(usize),
-    CutLeader,
+    Disconnect(usize),
+    DisconnectLeader,
     OneWay(usize),
     Slow(usize, u64),
-    Mend,
+    Repair,
     Edit(Edit),
 }
 
-/// What somebody does to the lease by hand.
+/// An edit of the lease by hand.
 #[derive(Debug, Clone)]
 enum Edit {
     Delete,
     Change {
-        /// Empty: nobody.
+        /// Empty: no holder.
         holder: Option<String>,
         duration: Option<Duration>,
         renewed: Option<Timestamp>,
@@ -51,7 +50,7 @@ struct World {
 }
 
 impl World {
-    /// With one that leads, and others that stand by.
+    /// Starts a leader and standbys.
     async fn with(leases: &[(Duration, i64)]) -> Self {
         let mut world = Self {
             server: Arc::default(),
@@ -72,7 +71,7 @@ impl World {
         self.replicas.push(replica);
     }
 
-    /// Time passes, and at no time do two lead.
+    /// Lets time pass, asserting that two never lead at once.
     async fn pass(&self, time: Duration) {
         let end = Instant::now() + time;
         loop {
@@ -86,7 +85,7 @@ impl World {
         }
     }
 
-    /// Waits until everybody has seen who leads.
+    /// Waits until every replica has seen the leader.
     async fn settle(&self) {
         let mut last = None;
         loop {
@@ -122,14 +121,14 @@ impl World {
                     self.replicas.swap_remove(index).release().await;
                 }
             }
-            Step::Cut(number) => {
+            Step::Disconnect(number) => {
                 if let Some(line) = self.line(*number) {
-                    set(&line.is_cut);
+                    set(&line.is_disconnected);
                 }
             }
-            Step::CutLeader => {
+            Step::DisconnectLeader => {
                 if let Some(leader) = self.replicas.iter().find(|replica| replica.holds()) {
-                    set(&leader.line.is_cut);
+                    set(&leader.line.is_disconnected);
                 }
             }
             Step::OneWay(number) => {
@@ -142,9 +141,9 @@ impl World {
                     line.delay.store(*millis, Ordering::Relaxed);
                 }
             }
-            Step::Mend => {
+            Step::Repair => {
                 for replica in &self.replicas {
-                    replica.line.is_cut.store(false, Ordering::Relaxed);
+                    replica.line.is_disconnected.store(false, Ordering::Relaxed);
                     replica.line.is_one_way.store(false, Ordering::Relaxed);
                     replica.line.delay.store(0, Ordering::Relaxed);
                 }
@@ -205,7 +204,7 @@ fn start() -> impl Strategy<Value = Step> {
 fn edit() -> impl Strategy<Value = Edit> {
     let holder = prop_oneof![
         Just(String::new()),
-        Just("nobody".to_owned()),
+        Just("stranger".to_owned()),
         (0..4).prop_map(|number| format!("r{number}")),
     ];
     let duration = prop_oneof![
@@ -239,11 +238,11 @@ proptest! {
                 2 => start(),
                 1 => (0..9_usize).prop_map(Step::Crash),
                 1 => (0..9_usize).prop_map(Step::Release),
-                1 => (0..9_usize).prop_map(Step::Cut),
-                2 => Just(Step::CutLeader),
+                1 => (0..9_usize).prop_map(Step::Disconnect),
+                2 => Just(Step::DisconnectLeader),
                 1 => (0..9_usize).prop_map(Step::OneWay),
-                1 => (0..9_usize, 0..6000_u64).prop_map(|(who, millis)| Step::Slow(who, millis)),
-                1 => Just(Step::Mend),
+                1 => (0..9_usize, 0..6000_u64).prop_map(|(index, millis)| Step::Slow(index, millis)),
+                1 => Just(Step::Repair),
             ],
             1..20,
         ),
@@ -263,9 +262,9 @@ proptest! {
         steps in proptest::collection::vec(
             prop_oneof![
                 2 => wait(),
-                2 => Just(Step::CutLeader),
+                2 => Just(Step::DisconnectLeader),
                 4 => edit().prop_map(Step::Edit),
-                1 => Just(Step::Mend),
+                1 => Just(Step::Repair),
             ],
             1..12,
         ),
@@ -273,7 +272,7 @@ proptest! {
         run(async {
             let mut world = World::with(&first).await;
             for step in &steps {
-                if matches!(step, Step::CutLeader) {
+                if matches!(step, Step::DisconnectLeader) {
                     world.settle().await;
                 }
                 world.step(step).await;
@@ -290,7 +289,7 @@ proptest! {
                 2 => wait(),
                 2 => start(),
                 4 => edit().prop_map(Step::Edit),
-                1 => (0..9_usize, 0..150_u64).prop_map(|(who, millis)| Step::Slow(who, millis)),
+                1 => (0..9_usize, 0..150_u64).prop_map(|(index, millis)| Step::Slow(index, millis)),
             ],
             1..20,
         ),

@@ -1,5 +1,4 @@
-//! Random operations on the store and on a plain map: what they answer and what is there afterwards
-//! is the same.
+//! Random operations on the store and on a plain map, with equal results and content.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,12 +30,12 @@ fn operation() -> impl Strategy<Value = Operation> {
 
 type Model = BTreeMap<u8, Value>;
 
-/// What an update makes of a value: the other half stays.
+/// The result of an update: the other half stays.
 fn merge(value: Value, new: Value) -> Value {
     (new.0, value.1)
 }
 
-/// Does it to both; whether that was a change.
+/// Runs it on both; returns whether that was a change.
 fn run(
     operation: Operation,
     store: &Store<u8, Value, u8>,
@@ -106,7 +105,7 @@ fn change(before: Option<Value>, after: Value) -> Change<Value> {
     }
 }
 
-/// Everything that can be read, compared with what the model says.
+/// Compares everything that can be read with the model.
 fn check(store: &Store<u8, Value, u8>, model: &Model) -> Result<(), TestCaseError> {
     for key in 0..8 {
         let value = store.get(&key);
@@ -149,7 +148,7 @@ fn check(store: &Store<u8, Value, u8>, model: &Model) -> Result<(), TestCaseErro
 
 proptest! {
     #[test]
-    fn a_store_is_a_map_whose_generation_rises_with_every_change_and_only_then(
+    fn a_store_is_a_map_whose_generation_rises_exactly_with_changes(
         operations in prop::collection::vec(operation(), 0..40),
     ) {
         let (store, mut model) = (store(), Model::new());

@@ -1,4 +1,4 @@
-//! Keeping the status: in order, beside the syncs, and of no harm when it fails.
+//! Persisting the status: in order, in parallel with syncs, and harmless when it fails.
 
 use super::*;
 
@@ -28,17 +28,17 @@ fn slow(takes: Duration) -> Memory {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_status_is_kept_at_the_beginning_and_at_the_end_of_a_sync() {
+async fn the_status_is_saved_at_the_beginning_and_end_of_a_sync() {
     let bench = Bench::start([Step::Take(SECOND)]);
     bench.until(SECOND / 2).await;
-    assert_eq!(bench.kept(), [SyncPhase::Syncing]);
+    assert_eq!(bench.saved(), [SyncPhase::Syncing]);
     bench.until(SECOND).await;
-    assert_eq!(bench.kept(), [SyncPhase::Syncing, SyncPhase::Complete]);
-    assert_eq!(bench.memory.kept.lock().unwrap()[1], bench.status());
+    assert_eq!(bench.saved(), [SyncPhase::Syncing, SyncPhase::Complete]);
+    assert_eq!(bench.memory.saved.lock().unwrap()[1], bench.status());
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_restart_the_last_status_is_shown_at_once() {
+async fn the_last_status_is_shown_immediately_after_a_restart() {
     let last = status(SyncPhase::Complete);
     let memory = found(Ok(last.clone()));
     let steps = [Step::Fail(SECOND)];
@@ -48,12 +48,15 @@ async fn after_a_restart_the_last_status_is_shown_at_once() {
     bench.until(11 * SECOND).await;
     let status = bench.status();
     assert_eq!(status.phase, SyncPhase::Failed);
-    assert_eq!(status.last_success, last.last_success, "known from then");
+    assert_eq!(
+        status.last_success, last.last_success,
+        "known from the last process"
+    );
     assert_eq!(status.nodes_compared, 59);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_sync_that_the_end_of_the_last_process_interrupted_is_not_shown_as_running() {
+async fn a_sync_interrupted_by_the_last_shutdown_is_not_shown_as_running() {
     let memory = found(Ok(status(SyncPhase::Syncing)));
     let steps = [Step::Take(SECOND)];
     let bench = Bench::start_with(steps, INTERVAL, memory, sleep(10 * SECOND));
@@ -66,7 +69,7 @@ async fn a_sync_that_the_end_of_the_last_process_interrupted_is_not_shown_as_run
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_cannot_be_read_is_told_and_taken_for_nothing() {
+async fn an_unreadable_status_is_reported_and_ignored() {
     let memory = found(Err(StoreError::Unreadable("not JSON".to_owned())));
     let steps = [Step::Take(SECOND)];
     let bench = Bench::start_with(steps, INTERVAL, memory, async {});
@@ -74,11 +77,11 @@ async fn what_cannot_be_read_is_told_and_taken_for_nothing() {
     let expected = ["not JSON", "started start", "complete in 1s"];
     assert_eq!(bench.notes(), expected);
     assert_eq!(bench.status().attempts, 1);
-    assert_eq!(bench.kept().len(), 2, "and overwritten");
+    assert_eq!(bench.saved().len(), 2, "it is overwritten");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_status_that_cannot_be_kept_stops_no_sync_and_is_told_each_time() {
+async fn a_failed_save_stops_no_sync_and_is_reported_each_time() {
     let bench = Bench::start([Step::Take(SECOND)]);
     bench.memory.broken.store(true, Ordering::Relaxed);
     bench.until(2 * SECOND).await;
@@ -96,11 +99,11 @@ async fn a_status_that_cannot_be_kept_stops_no_sync_and_is_told_each_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn keeping_that_hangs_is_given_up_and_holds_up_neither_sync_nor_status() {
+async fn a_hanging_save_times_out_and_delays_neither_sync_nor_status() {
     let hour = Duration::from_hours(1);
     let steps = [Step::Take(SECOND)];
     let bench = Bench::start_with(steps, INTERVAL, slow(hour), async {});
-    // Finding the last one is given up first.
+    // Loading the last status times out first.
     bench.until(6 * SECOND).await;
     assert_eq!(bench.begun(), [(SyncReason::Start, 5000)]);
     assert_eq!(bench.status().phase, SyncPhase::Complete);
@@ -112,32 +115,32 @@ async fn keeping_that_hangs_is_given_up_and_holds_up_neither_sync_nor_status() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn keeping_that_is_slow_keeps_the_newest_in_order() {
+async fn slow_saves_store_the_newest_statuses_in_order() {
     let bench = Bench::start_with([Step::Take(SECOND)], INTERVAL, slow(2 * SECOND), async {});
     bench.until(3 * SECOND).await;
     for _ in 0..3 {
         bench.handle.sync_now(SyncReason::AskedFor).await.unwrap();
     }
     bench.until(60 * SECOND).await;
-    let kept = bench.memory.kept.lock().unwrap();
-    assert_eq!(kept.last(), bench.handle.status().as_ref());
-    assert!(kept.len() < 8, "not every one: {}", kept.len());
-    assert!(kept.is_sorted_by_key(|status| (status.last_attempt, status.phase as u8)));
+    let saved = bench.memory.saved.lock().unwrap();
+    assert_eq!(saved.last(), bench.handle.status().as_ref());
+    assert!(saved.len() < 8, "some are skipped: {}", saved.len());
+    assert!(saved.is_sorted_by_key(|status| (status.last_attempt, status.phase as u8)));
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_last_status_is_kept_when_the_operator_stops() {
+async fn the_last_status_is_saved_when_the_operator_stops() {
     let bench = Bench::start_with([Step::Hang], INTERVAL, slow(SECOND), async {});
     bench.until(10 * SECOND).await;
     bench.stop.cancel();
     bench.task.await.unwrap();
-    let kept = bench.memory.kept.lock().unwrap();
-    let message = kept.last().unwrap().message.as_deref().unwrap();
+    let saved = bench.memory.saved.lock().unwrap();
+    let message = saved.last().unwrap().message.as_deref().unwrap();
     assert!(message.contains("operator stopped"), "{message}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_hangs_does_not_hold_up_the_end() {
+async fn a_hanging_store_does_not_delay_shutdown() {
     let bench = Bench::start_with([Step::Hang], INTERVAL, slow(60 * SECOND), async {});
     bench.until(10 * SECOND).await;
     bench.stop.cancel();

@@ -1,9 +1,9 @@
-//! Requests: which are taken together, which wait, and what who waits is told.
+//! Requests: which share a sync, which wait, and what waiting callers get.
 
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn requests_before_a_sync_begins_share_it_and_the_strongest_names_it() {
+async fn requests_before_a_sync_share_it_and_the_strongest_reason_names_it() {
     let bench = Bench::start([Step::Take(SECOND)]);
     bench.until(2 * SECOND).await;
     for reason in [
@@ -20,7 +20,7 @@ async fn requests_before_a_sync_begins_share_it_and_the_strongest_names_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn many_watches_that_restart_together_lead_to_one_sync_and_one_more() {
+async fn simultaneous_watch_restarts_trigger_two_syncs() {
     let bench = Bench::start([Step::Take(SECOND)]);
     for second in 60..66 {
         bench.until(second * SECOND).await;
@@ -36,7 +36,7 @@ async fn many_watches_that_restart_together_lead_to_one_sync_and_one_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn requests_during_a_sync_lead_to_one_more_right_afterwards() {
+async fn requests_during_a_sync_trigger_one_more_right_afterwards() {
     let bench = Bench::start([Step::Take(5 * SECOND)]);
     for second in [1, 2, 3] {
         bench.until(second * SECOND).await;
@@ -57,7 +57,7 @@ async fn a_request_after_a_failure_does_not_wait_for_the_next_tick() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_asks_during_a_sync_waits_for_one_that_begins_afterwards() {
+async fn a_request_during_a_sync_waits_for_the_next_one() {
     let bench = Bench::start([Step::Take(5 * SECOND)]);
     bench.until(2 * SECOND).await;
     let status = bench.handle.sync_now(SyncReason::AskedFor).await.unwrap();
@@ -67,7 +67,7 @@ async fn who_asks_during_a_sync_waits_for_one_that_begins_afterwards() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_asks_before_the_first_sync_waits_for_that() {
+async fn a_request_before_the_first_sync_waits_for_it() {
     let steps = [Step::Take(SECOND)];
     let bench = Bench::start_with(steps, INTERVAL, Memory::default(), sleep(SECOND));
     let status = bench.handle.sync_now(SyncReason::AskedFor).await.unwrap();
@@ -77,14 +77,14 @@ async fn who_asks_before_the_first_sync_waits_for_that() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_is_told_of_the_failure() {
+async fn a_waiting_caller_gets_the_failure() {
     let bench = Bench::start([Step::Fail(SECOND)]);
     let error = bench.handle.sync_now(SyncReason::AskedFor).await;
     assert_eq!(error, Err(SyncError::Failed("no answer".to_owned())));
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_when_the_operator_stops_is_told_so_and_who_asks_then_too() {
+async fn waiting_and_later_callers_get_an_error_when_the_operator_stops() {
     let bench = Bench::start([Step::Hang]);
     let waiting = tokio::spawn({
         let handle = bench.handle.clone();
@@ -98,7 +98,7 @@ async fn who_waits_when_the_operator_stops_is_told_so_and_who_asks_then_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_sync_that_is_cancelled_stops_within_a_second_and_the_next_tick_comes() {
+async fn a_cancelled_sync_stops_within_a_second_and_the_next_tick_comes() {
     let bench = Bench::start([Step::Take(SECOND), Step::Hang, Step::Take(SECOND)]);
     bench.until(5 * SECOND).await;
     let ticket = bench.handle.request(SyncReason::AskedFor);
@@ -109,18 +109,25 @@ async fn a_sync_that_is_cancelled_stops_within_a_second_and_the_next_tick_comes(
     bench.until(7 * SECOND).await;
     assert_eq!(bench.status().phase, SyncPhase::Failed);
     assert_eq!(bench.script.running.load(Ordering::Relaxed), 0);
-    let told = other.finished().now_or_never().unwrap();
-    assert_eq!(told, Err(SyncError::Failed("Cancelled on request".into())));
+    let result = other.finished().now_or_never().unwrap();
+    assert_eq!(
+        result,
+        Err(SyncError::Failed("Cancelled on request".into()))
+    );
     bench.until(12 * Duration::from_mins(1)).await;
     assert_eq!(bench.status().phase, SyncPhase::Complete);
 }
 
 #[tokio::test(start_paused = true)]
-async fn cancelling_leaves_a_sync_alone_that_began_before_the_request() {
+async fn cancelling_does_not_affect_a_sync_begun_before_the_request() {
     let bench = Bench::start([Step::Take(5 * SECOND)]);
     bench.until(SECOND).await;
     bench.handle.request(SyncReason::AskedFor).cancel();
     bench.until(60 * SECOND).await;
     assert_eq!(bench.status().phase, SyncPhase::Complete);
-    assert_eq!(bench.begun(), [(SyncReason::Start, 0)], "and took it back");
+    assert_eq!(
+        bench.begun(),
+        [(SyncReason::Start, 0)],
+        "the request was withdrawn"
+    );
 }

@@ -68,7 +68,7 @@ pub async fn load(client: &Client, plan: &Plan) -> Result<()> {
     nodes.annotate(HELD, &[(ANNOTATION, Some("true"))]).await
 }
 
-/// Plays the rollout; returns when every drifted node is replaced, the held one after it was let go.
+/// Plays the rollout; returns when every drifted node is replaced, the held one after its release.
 ///
 /// # Errors
 /// When the server does not answer.

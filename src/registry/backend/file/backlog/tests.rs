@@ -1,4 +1,4 @@
-//! The books of what is to be written, without a disk.
+//! The backlog, without a disk.
 
 use super::*;
 use crate::registry::backend::Metadata;
@@ -28,7 +28,7 @@ fn change(backlog: &Backlog, metadata: &MetadataStore, table: TableId, name: &st
     backlog.mark(table, &key(name));
 }
 
-/// What would be written, in order.
+/// Returns what would be written, in order.
 fn written(backlog: &Backlog, batch: &Batch) -> Vec<(String, Option<String>)> {
     let text = |metadata: Metadata| String::from_utf8(metadata.bytes().to_vec()).unwrap();
     let mut rows: Vec<_> = backlog
@@ -48,7 +48,7 @@ fn error(why: &str) -> BackendError {
 }
 
 #[test]
-fn what_changes_again_while_it_is_gathered_is_written_once_and_as_it_is_then() {
+fn repeated_changes_are_written_once_with_the_newest_metadata() {
     let (backlog, metadata, table) = backlog();
     let begin = Instant::now();
     for number in 0..100 {
@@ -89,7 +89,7 @@ fn a_key_that_changes_while_it_is_written_is_written_again() {
 }
 
 #[test]
-fn what_failed_is_tried_again_after_delays_that_double_up_to_the_longest() {
+fn failed_writes_are_retried_with_doubling_delays_up_to_the_longest() {
     let (backlog, metadata, table) = backlog();
     change(&backlog, &metadata, table, "a", "1");
     let delay = || {
@@ -114,17 +114,17 @@ fn what_failed_is_tried_again_after_delays_that_double_up_to_the_longest() {
     change(&backlog, &metadata, table, "a", "2");
     let batch = backlog.take();
     backlog.failed(Some(batch), error("again"));
-    assert_eq!(delay(), 1, "from the beginning");
+    assert_eq!(delay(), 1, "the delay starts over");
 }
 
 #[test]
-fn what_is_dirty_at_the_end_is_tried_once() {
+fn dirty_keys_are_tried_once_at_the_end() {
     let (backlog, metadata, table) = backlog();
     change(&backlog, &metadata, table, "a", "1");
     backlog.lock().is_stopping = true;
     let begin = Instant::now();
     assert!(backlog.wait_until_due());
-    assert!(begin.elapsed() < PACE.gather, "at once");
+    assert!(begin.elapsed() < PACE.gather, "immediately");
     let batch = backlog.take();
     assert!(!backlog.failed(Some(batch), error("full")));
     let batch = backlog.take();
@@ -133,11 +133,14 @@ fn what_is_dirty_at_the_end_is_tried_once() {
 }
 
 #[test]
-fn without_a_writer_nothing_is_well() {
+fn without_a_writer_health_and_flush_fail() {
     let (backlog, metadata, table) = backlog();
     change(&backlog, &metadata, table, "a", "1");
     backlog.end();
     let message = backlog.health().unwrap_err().to_string();
-    assert_eq!(message, "nobody writes state any more");
-    assert!(backlog.flush(Duration::from_mins(1)).is_err(), "at once");
+    assert_eq!(message, "state is no longer written");
+    assert!(
+        backlog.flush(Duration::from_mins(1)).is_err(),
+        "immediately"
+    );
 }

@@ -1,4 +1,4 @@
-//! kill -9 at any point: what was flushed is there.
+//! kill -9 at any point: flushed data survives.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _, stdin, stdout};
@@ -7,12 +7,12 @@ use std::process::{Child, Command, Stdio};
 use super::storage::{Control, Health};
 use super::*;
 
-/// Where the child has its file; without it the test is no child.
+/// The path of the child's file; set only in the child.
 const PATH: &str = "NODE_INSIGHTS_TEST_STATE_FILE";
 const KEYS: usize = 20;
 const ROUNDS: usize = 20;
 
-/// This program again, in the role of this test.
+/// Runs this program again, as the child for this test.
 fn child(test: &str, path: &Path) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "--nocapture", &format!("{MODULE}::{test}")])
@@ -26,7 +26,7 @@ fn child(test: &str, path: &Path) -> Child {
 
 const MODULE: &str = "registry::backend::file::tests::kill";
 
-fn say(line: &str) {
+fn print(line: &str) {
     println!("{line}");
     stdout().flush().unwrap();
 }
@@ -37,18 +37,18 @@ fn a_child_that_writes_until_it_is_killed() {
         return;
     };
     let (backend, _) = open(Path::new(&path));
-    let first = kept(&backend, "0").map_or(0, |number| number.parse().unwrap());
+    let first = get(&backend, "0").map_or(0, |number| number.parse().unwrap());
     for number in first + 1.. {
         for name in 0..KEYS {
-            keep(&backend, &name.to_string(), &u64::to_string(&number));
+            put(&backend, &name.to_string(), &u64::to_string(&number));
         }
         backend.flush(LONG).unwrap();
-        say(&format!("durable {number}"));
+        print(&format!("durable {number}"));
     }
 }
 
 #[test]
-fn what_was_flushed_survives_kill_9_at_any_moment() {
+fn flushed_data_survives_kill_9_at_any_moment() {
     let place = Place::new();
     let mut durable = 0;
     let mut progress = 0;
@@ -56,7 +56,7 @@ fn what_was_flushed_survives_kill_9_at_any_moment() {
         let mut child = child("a_child_that_writes_until_it_is_killed", &place.path());
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut last = None;
-        // Some are killed while they open the file, but the first, which makes it.
+        // Some are killed while they open the file, except the first one, which creates it.
         if round == 0 || !round.is_multiple_of(3) {
             last = lines.find_map(|line| number(&line.unwrap()));
         }
@@ -76,14 +76,14 @@ fn what_was_flushed_survives_kill_9_at_any_moment() {
         let (backend, opened) = open(&place.path());
         assert_eq!(opened, restored(KEYS), "in round {round}");
         for name in 0..KEYS {
-            let found: u64 = kept(&backend, &name.to_string()).unwrap().parse().unwrap();
+            let found: u64 = get(&backend, &name.to_string()).unwrap().parse().unwrap();
             assert!(
                 (durable..=durable + 1).contains(&found),
                 "in round {round}: {found} instead of {durable}"
             );
         }
-        // What was committed and not said any more counts from here on.
-        durable = kept(&backend, "0").unwrap().parse().unwrap();
+        // A commit that the child did not report any more counts from here on.
+        durable = get(&backend, "0").unwrap().parse().unwrap();
     }
     assert!(progress > ROUNDS / 2, "{progress} children came to write");
     assert_eq!(place.names(), ["state"]);
@@ -99,12 +99,12 @@ fn a_child_that_has_the_file_open() {
         return;
     };
     let (_backend, _) = open(Path::new(&path));
-    say("open");
+    print("open");
     let _ = stdin().read(&mut [0]);
 }
 
 #[test]
-fn a_file_that_another_process_has_open_is_refused_until_it_is_free() {
+fn a_file_open_in_another_process_is_rejected_until_it_is_closed() {
     let place = Place::new();
     let mut child = child("a_child_that_has_the_file_open", &place.path());
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -124,8 +124,8 @@ fn a_file_that_another_process_has_open_is_refused_until_it_is_free() {
     assert_eq!(once_free(&backend), Ok(restored(0)));
 }
 
-/// Two lives of a file on a disk that ends at this operation; what was flushed by then, and how many
-/// operations there were.
+/// Writes twice to a file on a disk that fails at operation `end`. Returns what was flushed by then,
+/// and the number of operations.
 fn live_until(end: u64, path: &Path) -> (u64, u64) {
     let control = Control::new();
     control.set(Health::Ends(end));
@@ -138,7 +138,7 @@ fn live_until(end: u64, path: &Path) -> (u64, u64) {
         for number in life * 10 + 1..life * 10 + 3 {
             for name in 0..KEYS {
                 let much = format!("{number} ").repeat(100 * name);
-                keep(&backend, &name.to_string(), &format!("{number} {much}"));
+                put(&backend, &name.to_string(), &format!("{number} {much}"));
             }
             if backend.flush(LONG).is_err() {
                 break 'lives;
@@ -150,7 +150,7 @@ fn live_until(end: u64, path: &Path) -> (u64, u64) {
 }
 
 #[test]
-fn what_was_flushed_survives_an_end_after_each_single_write() {
+fn flushed_data_survives_an_end_after_every_single_write() {
     let place = Place::new();
     let (flushed, operations) = live_until(u64::MAX, &place.path());
     assert_eq!(flushed, 12);
@@ -164,7 +164,7 @@ fn what_was_flushed_survives_an_end_after_each_single_write() {
         }
         assert_eq!(opened, restored(KEYS), "after {end} writes");
         let first = |name: usize| -> u64 {
-            let metadata = kept(&backend, &name.to_string()).unwrap();
+            let metadata = get(&backend, &name.to_string()).unwrap();
             metadata.split(' ').next().unwrap().parse().unwrap()
         };
         let found: Vec<u64> = (0..KEYS).map(first).collect();

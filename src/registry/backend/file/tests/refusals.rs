@@ -1,4 +1,4 @@
-//! What only the user can mend: it is refused, the message says how, and no file is touched.
+//! Problems that only the user can fix: the error contains the remedy, and no file is touched.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,8 +10,8 @@ use super::*;
 pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 pub(super) const NODES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("nodes");
 
-/// What opening a file at this path says.
-fn refusal(path: &Path) -> BackendError {
+/// Returns the error of opening a file at this path.
+fn open_error(path: &Path) -> BackendError {
     let backend = nodes(&Database::new(path));
     let error = backend.init().unwrap_err();
     assert_eq!(
@@ -22,7 +22,7 @@ fn refusal(path: &Path) -> BackendError {
     error
 }
 
-/// A database that another version or program has written.
+/// Creates a database as another version or program would.
 pub(super) fn foreign(path: &Path, write: impl FnOnce(&redb::WriteTransaction)) {
     let database = redb::Database::create(path).unwrap();
     let transaction = database.begin_write().unwrap();
@@ -31,7 +31,7 @@ pub(super) fn foreign(path: &Path, write: impl FnOnce(&redb::WriteTransaction)) 
 }
 
 #[test]
-fn another_format_is_refused_and_stays_as_it_was() {
+fn an_unknown_format_is_rejected_and_the_file_unchanged() {
     for (format, remedy) in [(0, "format 0"), (2, "format 2"), (u64::MAX, "format 184")] {
         let place = Place::new();
         foreign(&place.path(), |transaction| {
@@ -40,7 +40,7 @@ fn another_format_is_refused_and_stays_as_it_was() {
             let mut nodes = transaction.open_table(NODES).unwrap();
             nodes.insert("a", &b"theirs"[..]).unwrap();
         });
-        let error = refusal(&place.path());
+        let error = open_error(&place.path());
         assert_eq!(error.category(), "unknown_format");
         let message = error.to_string();
         for part in [remedy, "this version reads format 1", "remove or rename"] {
@@ -55,7 +55,7 @@ fn another_format_is_refused_and_stays_as_it_was() {
 }
 
 #[test]
-fn a_database_of_another_program_is_refused() {
+fn a_database_of_another_program_is_rejected() {
     type Write = fn(&redb::WriteTransaction);
     let writes: [Write; 4] = [
         |transaction| drop(transaction.open_table(NODES).unwrap()),
@@ -74,24 +74,24 @@ fn a_database_of_another_program_is_refused() {
     for write in writes {
         let place = Place::new();
         foreign(&place.path(), write);
-        let message = refusal(&place.path()).to_string();
+        let message = open_error(&place.path()).to_string();
         assert!(message.contains("tables of another program"), "{message}");
         assert_eq!(place.names(), ["state"]);
     }
 }
 
 #[test]
-fn an_older_file_format_of_the_database_is_refused_untouched() {
+fn an_older_database_format_is_rejected_and_the_file_unchanged() {
     let place = Place::new();
-    keep(&open(&place.path()).0, "a", "x");
+    put(&open(&place.path()).0, "a", "x");
     let mut content = fs::read(place.path()).unwrap();
-    // Where each of the two headers says its version.
+    // The version fields of the two headers.
     for offset in [64, 192] {
         assert_eq!(content[offset], 3);
         content[offset] = 2;
     }
     fs::write(place.path(), &content).unwrap();
-    let error = refusal(&place.path());
+    let error = open_error(&place.path());
     assert_eq!(error.category(), "unknown_format");
     assert!(
         error.to_string().contains("a database of file format 2"),
@@ -102,18 +102,21 @@ fn an_older_file_format_of_the_database_is_refused_untouched() {
 }
 
 #[test]
-fn a_path_that_cannot_be_a_file_is_refused_with_the_remedy() {
+fn a_path_that_cannot_be_a_file_is_rejected_with_a_remedy() {
     let place = Place::new();
     let folder = place.folder.path();
     let file = folder.join("file");
     fs::write(&file, "text").unwrap();
     for (path, remedy) in [
         (folder.to_owned(), "give the path of a file"),
-        (folder.join("none/state"), "make its folder first"),
-        (file.join("state"), "give a path that leads through folders"),
+        (folder.join("none/state"), "create its directory first"),
+        (
+            file.join("state"),
+            "give a path whose parents are directories",
+        ),
         ("/dev/null".into(), "give the path of a file"),
     ] {
-        let error = refusal(&path);
+        let error = open_error(&path);
         assert_eq!(error.category(), "inaccessible", "{error}");
         let message = error.to_string();
         assert!(message.ends_with(&format!(": {remedy}")), "{message}");
@@ -124,13 +127,13 @@ fn a_path_that_cannot_be_a_file_is_refused_with_the_remedy() {
 }
 
 #[test]
-fn a_file_without_permission_is_refused_with_the_remedy() {
+fn a_file_without_permission_is_rejected_with_a_remedy() {
     let place = Place::new();
     let (backend, _) = open(&place.path());
-    keep(&backend, "a", "x");
+    put(&backend, "a", "x");
     drop(backend);
     fs::set_permissions(place.path(), Permissions::from_mode(0o400)).unwrap();
-    // Root may do everything, but not make a file among the kernel's.
+    // Root may do everything except create a file in sysfs.
     let is_root = fs::OpenOptions::new()
         .write(true)
         .open(place.path())
@@ -140,7 +143,7 @@ fn a_file_without_permission_is_refused_with_the_remedy() {
     } else {
         place.path()
     };
-    let error = refusal(&path);
+    let error = open_error(&path);
     if is_root && !error.to_string().contains("ermission denied") {
         eprintln!("SKIPPED: root may write everywhere here: {error}");
         return;
@@ -149,7 +152,7 @@ fn a_file_without_permission_is_refused_with_the_remedy() {
     assert!(
         error
             .to_string()
-            .ends_with(": let the user that this runs as read and write it and its folder"),
+            .ends_with(": let the user that this runs as read and write it and its directory"),
         "{error}"
     );
     fs::set_permissions(place.path(), Permissions::from_mode(0o600)).unwrap();
@@ -158,11 +161,11 @@ fn a_file_without_permission_is_refused_with_the_remedy() {
 }
 
 #[test]
-fn a_file_that_is_open_is_refused_also_in_the_same_process() {
+fn an_open_file_is_rejected_also_in_the_same_process() {
     let place = Place::new();
     let (backend, _) = open(&place.path());
-    keep(&backend, "a", "x");
-    let error = refusal(&place.path());
+    put(&backend, "a", "x");
+    let error = open_error(&place.path());
     assert_eq!(error.category(), "in_use");
     drop(backend);
     assert_eq!(open(&place.path()).1, restored(1));

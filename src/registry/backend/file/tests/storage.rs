@@ -1,4 +1,4 @@
-//! A disk that fails when it is told to.
+//! A disk that fails on request.
 
 use std::io::{Error, ErrorKind, Result};
 use std::ops::Bound;
@@ -13,20 +13,20 @@ use redb::{BackendError, StorageBackend};
 
 use super::super::disk::Location;
 
-/// How the disk is.
+/// The health of the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Health {
     Well,
     /// Nothing can be written.
     Full,
-    /// Nothing can be written, and what is read is not what was written.
+    /// Nothing can be written, and reads return garbage.
     Garbled,
-    /// Writing does not come back.
+    /// Writes hang.
     Hangs,
-    /// From this operation on, counted from the beginning, nothing is written: as if the process had
+    /// Nothing is written from this operation on, counted from the beginning, as if the process had
     /// been killed there.
     Ends(u64),
-    /// Writing is a mistake in the program.
+    /// Writes panic.
     Panics,
 }
 
@@ -34,14 +34,14 @@ pub(super) enum Health {
 pub(super) struct Control {
     health: Mutex<Health>,
     changed: Condvar,
-    /// How often something was written, or was to be.
+    /// Number of attempted writes.
     operations: AtomicU64,
     synced: Sender<()>,
     events: Mutex<Receiver<()>>,
 }
 
 impl Control {
-    /// Of a disk that is well.
+    /// A healthy disk.
     pub(super) fn new() -> Arc<Self> {
         let (synced, events) = channel();
         Arc::new(Self {
@@ -81,7 +81,7 @@ impl Control {
         while events.try_recv().is_ok() {}
     }
 
-    /// Waits until something was made durable.
+    /// Waits for the next sync to disk.
     pub(super) fn next_sync(&self, most: Duration) {
         self.events.lock().unwrap().recv_timeout(most).unwrap();
     }
@@ -98,7 +98,7 @@ impl Control {
             Health::Ends(end) if number < end => Ok(()),
             Health::Full | Health::Garbled => Err(ErrorKind::StorageFull.into()),
             Health::Ends(_) => Err(Error::other("the end")),
-            Health::Panics => panic!("as it was told to"),
+            Health::Panics => panic!("on purpose"),
         }
     }
 }
@@ -132,7 +132,7 @@ impl StorageBackend for Faulty {
     fn sync_data(&self) -> Result<()> {
         self.control.before_writing()?;
         self.file.sync_data()?;
-        // Nobody has to listen.
+        // The receiver may be gone.
         let _ = self.control.synced.send(());
         Ok(())
     }

@@ -1,8 +1,7 @@
-//! Gauges that ask when they are scraped: nothing has to tell them, and they know nobody.
+//! Gauges whose values are computed at each scrape.
 //!
-//! Whoever has the figure registers a closure, as often as there is somebody new to ask; the last one
-//! counts. A gauge that nobody answers has no series. Closures run on the thread that scrapes, so
-//! they have to be quick; none of the locks here is held while they do.
+//! The owner of a value registers a closure; a later registration replaces it. A gauge without a closure has no
+//! series. Closures run on the thread that scrapes, so they have to be quick; no lock is held meanwhile.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,7 +13,7 @@ use super::Metrics;
 use super::maker::Maker;
 use crate::api::types::Phase;
 
-/// A gauge that asks for its figure.
+/// A gauge that is computed at each scrape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gauge {
     /// How many nodes have a state.
@@ -23,40 +22,40 @@ pub enum Gauge {
     OperationsRunning,
 }
 
-type AskCount = dyn Fn() -> usize + Send + Sync;
-type AskPhase = dyn Fn(Phase) -> Option<i64> + Send + Sync;
+type Count = dyn Fn() -> usize + Send + Sync;
+type PhaseStart = dyn Fn(Phase) -> Option<i64> + Send + Sync;
 
-/// Whom to ask, if anybody.
-type Whom<A> = Arc<Mutex<Option<Arc<A>>>>;
+/// The registered closure, if any.
+type Source<A> = Arc<Mutex<Option<Arc<A>>>>;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// All gauges that ask.
-pub(super) struct AskedMetrics {
-    node_states: AskedGauge,
+/// All gauges that are computed at each scrape.
+pub(super) struct ScrapedMetrics {
+    node_states: ScrapedGauge,
     oldest: OldestInPhase,
-    operations_running: AskedGauge,
+    operations_running: ScrapedGauge,
 }
 
-impl AskedMetrics {
+impl ScrapedMetrics {
     pub(super) fn new(make: &Maker<'_>) -> Result<Self> {
-        let gauge = |name: &str, help: &str| make.keep("gauge", AskedGauge::new(name, help)?);
+        let gauge = |name: &str, help: &str| make.register("gauge", ScrapedGauge::new(name, help)?);
         Ok(Self {
             node_states: gauge(
                 "node_insights_node_states",
-                "Nodes that the operator knows the state of.",
+                "Nodes whose state the operator knows.",
             )?,
-            oldest: make.keep("gauge", OldestInPhase::new()?)?,
+            oldest: make.register("gauge", OldestInPhase::new()?)?,
             operations_running: gauge(
                 "node_insights_operations_running",
-                "Long operations, such as a full compare, that run at this moment. Alert when it is never 0 for an hour.",
+                "Running long operations, such as a full compare. Alert when it is never 0 for an hour.",
             )?,
         })
     }
 
-    fn of(&self, gauge: Gauge) -> &AskedGauge {
+    fn of(&self, gauge: Gauge) -> &ScrapedGauge {
         match gauge {
             Gauge::NodeStates => &self.node_states,
             Gauge::OperationsRunning => &self.operations_running,
@@ -65,44 +64,44 @@ impl AskedMetrics {
 }
 
 impl Metrics {
-    /// Asks `count` for this gauge from now on, whenever it is scraped.
+    /// Calls `count` for this gauge at each scrape from now on.
     pub fn register_gauge(&self, gauge: Gauge, count: impl Fn() -> usize + Send + Sync + 'static) {
-        *lock(&self.asked.of(gauge).whom) = Some(Arc::new(count));
+        *lock(&self.scraped.of(gauge).source) = Some(Arc::new(count));
     }
 
-    /// Asks `start` from now on, whenever it is scraped, for the unix time at which the node that is
-    /// longest in a phase entered it; `None` when no node is in it.
+    /// Calls `start` at each scrape from now on. It returns the unix time at which the node that is longest in a
+    /// phase entered it; `None` when no node is in it.
     pub fn register_oldest_phase_start(
         &self,
         start: impl Fn(Phase) -> Option<i64> + Send + Sync + 'static,
     ) {
-        *lock(&self.asked.oldest.whom) = Some(Arc::new(start));
+        *lock(&self.scraped.oldest.source) = Some(Arc::new(start));
     }
 }
 
-/// One figure.
+/// A gauge without labels.
 #[derive(Clone)]
-struct AskedGauge {
+struct ScrapedGauge {
     gauge: IntGauge,
-    whom: Whom<AskCount>,
+    source: Source<Count>,
 }
 
-impl AskedGauge {
+impl ScrapedGauge {
     fn new(name: &str, help: &str) -> Result<Self> {
         Ok(Self {
             gauge: IntGauge::new(name, help)?,
-            whom: Whom::default(),
+            source: Source::default(),
         })
     }
 }
 
-impl Collector for AskedGauge {
+impl Collector for ScrapedGauge {
     fn desc(&self) -> Vec<&Desc> {
         self.gauge.desc()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let Some(count) = lock(&self.whom).clone() else {
+        let Some(count) = lock(&self.source).clone() else {
             return Vec::new();
         };
         self.gauge.set(i64::try_from(count()).unwrap_or(i64::MAX));
@@ -110,25 +109,25 @@ impl Collector for AskedGauge {
     }
 }
 
-/// Since when the node that is longest in a phase is in it.
+/// For each phase, when the node that is longest in it entered it.
 #[derive(Clone)]
 struct OldestInPhase {
-    /// Locked while a scrape fills and reads it: another one at the same time would find it half full.
+    /// Locked while a scrape fills and reads the gauges, so that a concurrent one does not see them half full.
     filling: Arc<Mutex<()>>,
     gauges: IntGaugeVec,
-    whom: Whom<AskPhase>,
+    source: Source<PhaseStart>,
 }
 
 impl OldestInPhase {
     fn new() -> Result<Self> {
         let options = Opts::new(
             "node_insights_oldest_phase_start_timestamp_seconds",
-            "Unix time at which the node that is longest in this phase entered it; absent when no node is in it, and for Completed. Alert on time() - it > 7200 for Draining, Updating and Rebooting.",
+            "Unix time at which the node that is longest in this phase entered it; absent without such a node, and for Completed. Alert on time() - it > 7200 for Draining, Updating and Rebooting.",
         );
         Ok(Self {
             filling: Arc::default(),
             gauges: IntGaugeVec::new(options, &["phase"])?,
-            whom: Whom::default(),
+            source: Source::default(),
         })
     }
 }
@@ -139,7 +138,7 @@ impl Collector for OldestInPhase {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let Some(start) = lock(&self.whom).clone() else {
+        let Some(start) = lock(&self.source).clone() else {
             return Vec::new();
         };
         let phases = Phase::ALL

@@ -1,7 +1,7 @@
-//! What a backend keeps across restarts, as bytes.
+//! Encodes the data that a backend persists across restarts.
 //!
-//! Of a node the last phases, of a pool how long its nodes were in each phase. Bytes that this
-//! version cannot read count as none: what is lost is history, which comes again.
+//! For a node, the last phases; for a pool, how long its nodes were in each phase. Bytes that this
+//! version cannot read count as empty: only history is lost, and it builds up again.
 
 use std::collections::BTreeMap;
 
@@ -11,38 +11,37 @@ use serde::{Deserialize, Serialize};
 use crate::api::node::TimelineEntry;
 use crate::api::types::Phase;
 
-/// Durations of a phase that are remembered of a pool: enough for a median that a few odd nodes do
-/// not move, and 160 bytes.
-const DURATIONS_KEPT: usize = 32;
+/// Durations stored per phase of a pool: enough for a median that a few outliers do not move, in 160 bytes.
+const DURATIONS_LIMIT: usize = 32;
 
 /// The last phases of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct KeptTimeline {
+struct PersistedTimeline {
     uid: Box<str>,
     /// Phase, by its place in [`Phase::ALL`], and unix seconds.
     phases: Vec<(u8, i64)>,
 }
 
-/// The timeline of the node with this UID as bytes.
+/// Encodes the timeline of the node with this UID.
 #[must_use]
 pub fn encode_timeline(uid: &str, timeline: &[TimelineEntry]) -> Vec<u8> {
     let phases = timeline
         .iter()
         .map(|entry| (number(entry.phase), entry.start_time.as_second()))
         .collect();
-    encode(&KeptTimeline {
+    encode(&PersistedTimeline {
         uid: uid.into(),
         phases,
     })
 }
 
-/// The timeline of the node with this UID; empty when the bytes are not of it.
+/// Decodes the timeline of the node with this UID; empty when the bytes belong to another node.
 #[must_use]
 pub fn decode_timeline(bytes: &[u8], uid: &str) -> Vec<TimelineEntry> {
-    let Ok(kept) = postcard::from_bytes::<KeptTimeline>(bytes) else {
+    let Ok(persisted) = postcard::from_bytes::<PersistedTimeline>(bytes) else {
         return Vec::new();
     };
-    if &*kept.uid != uid {
+    if &*persisted.uid != uid {
         return Vec::new();
     }
     let entry = |(phase, second): (u8, i64)| {
@@ -51,7 +50,7 @@ pub fn decode_timeline(bytes: &[u8], uid: &str) -> Vec<TimelineEntry> {
             start_time: Timestamp::from_second(second).ok()?,
         })
     };
-    kept.phases.into_iter().filter_map(entry).collect()
+    persisted.phases.into_iter().filter_map(entry).collect()
 }
 
 /// How long the nodes of a pool were in each phase, in seconds, the newest last.
@@ -59,28 +58,28 @@ pub fn decode_timeline(bytes: &[u8], uid: &str) -> Vec<TimelineEntry> {
 pub struct PhaseDurations(BTreeMap<u8, Vec<u32>>);
 
 impl PhaseDurations {
-    /// From what was kept.
+    /// Decodes persisted durations.
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Self {
         postcard::from_bytes(bytes).unwrap_or_default()
     }
 
-    /// As bytes.
+    /// Encodes the durations.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         encode(self)
     }
 
-    /// A node was in this phase for so long.
+    /// Records how long a node was in this phase.
     pub fn learn(&mut self, phase: Phase, seconds: u32) {
         let durations = self.0.entry(number(phase)).or_default();
-        if durations.len() == DURATIONS_KEPT {
+        if durations.len() == DURATIONS_LIMIT {
             durations.remove(0);
         }
         durations.push(seconds);
     }
 
-    /// How often each phase was seen to end, and the median of its durations in seconds.
+    /// Each phase with the number of its stored durations and their median in seconds.
     #[must_use]
     pub fn medians(&self) -> Vec<(Phase, usize, u32)> {
         let median = |(number, durations): (&u8, &Vec<u32>)| {
@@ -94,7 +93,7 @@ impl PhaseDurations {
     }
 }
 
-/// The place in [`Phase::ALL`], which is not to change.
+/// The index in [`Phase::ALL`], whose order must not change.
 fn number(phase: Phase) -> u8 {
     let place = Phase::ALL.iter().position(|each| *each == phase);
     place
@@ -102,7 +101,7 @@ fn number(phase: Phase) -> u8 {
         .unwrap_or(u8::MAX)
 }
 
-/// Numbers and text always have a form in bytes, so there is no error to speak of.
+/// Encoding numbers and text cannot fail.
 fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     postcard::to_allocvec(value).unwrap_or_default()
 }
@@ -119,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timeline_comes_back_for_the_same_node_only() {
+    fn a_timeline_is_decoded_only_for_the_same_node() {
         let timeline: Vec<TimelineEntry> = (0..)
             .zip(Phase::ALL)
             .map(|(second, phase)| entry(phase, 1_790_000_000 + second))
@@ -130,23 +129,23 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_no_history() {
+    fn unreadable_bytes_decode_as_empty() {
         assert_eq!(decode_timeline(b"\xff\xff\xff", "uid"), []);
         assert_eq!(PhaseDurations::decode(b"\xff"), PhaseDurations::default());
     }
 
     #[test]
-    fn the_last_durations_of_each_phase_are_kept_and_their_median_is_known() {
+    fn the_last_durations_of_each_phase_and_their_median_survive_encoding() {
         let mut durations = PhaseDurations::default();
         for seconds in 0..100 {
             durations.learn(Phase::Draining, seconds);
         }
         durations.learn(Phase::Rebooting, 7);
-        let kept = PhaseDurations::decode(&durations.encode());
+        let decoded = PhaseDurations::decode(&durations.encode());
         assert_eq!(
-            kept.medians(),
+            decoded.medians(),
             [(Phase::Draining, 32, 84), (Phase::Rebooting, 1, 7)]
         );
-        assert!(kept.encode().len() < 200);
+        assert!(decoded.encode().len() < 200);
     }
 }

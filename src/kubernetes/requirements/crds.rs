@@ -1,4 +1,4 @@
-//! Whether the definitions in the cluster have what this version writes. Newer ones do: fields are only
+//! Checks that the CRDs in the cluster have every field that this version writes. Newer CRDs do: fields are only
 //! ever added.
 
 use std::collections::BTreeSet;
@@ -14,7 +14,7 @@ use crate::api::crd;
 use crate::api::insight::VERSION;
 use crate::kubernetes::diagnosis::Attempt;
 
-/// So many fields that are missing are named.
+/// Maximum number of missing fields that are named.
 const NAMED: usize = 5;
 const REMEDY: &str = "install those of this version: helm upgrade, or kubectl apply -f crds/";
 const ATTEMPT: Attempt = Attempt {
@@ -23,9 +23,9 @@ const ATTEMPT: Attempt = Attempt {
     group: "apiextensions.k8s.io",
 };
 
-/// A question for each definition.
-pub(super) fn definitions(client: &Client) -> Vec<Question<'_>> {
-    // A test makes all of them.
+/// One check per CRD.
+pub(super) fn crds(client: &Client) -> Vec<Question<'_>> {
+    // A test generates all of them.
     let ours = crd::all().into_iter().flatten();
     ours.map(|(_, ours)| ask(client, ours).boxed()).collect()
 }
@@ -35,11 +35,11 @@ async fn ask(client: &Client, ours: CustomResourceDefinition) -> Finding {
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
     let outcome = match within(ATTEMPT, api.get_opt(&name)).await {
         Ok(Some(theirs)) => compare(&ours, &theirs),
-        Ok(None) => failed("it is not there".to_owned()),
+        Ok(None) => failed("it does not exist".to_owned()),
         Err(diagnosis) => Outcome::unknown(diagnosis),
     };
     Finding {
-        check: format!("definition: {name}"),
+        check: format!("CRD: {name}"),
         outcome,
     }
 }
@@ -51,7 +51,7 @@ fn failed(what: String) -> Outcome {
     }
 }
 
-/// Whether theirs has everything that ours has.
+/// Whether their CRD has everything that ours has.
 fn compare(ours: &CustomResourceDefinition, theirs: &CustomResourceDefinition) -> Outcome {
     let Some(served) = schema(theirs) else {
         return failed(format!("it does not serve {VERSION}"));
@@ -66,7 +66,7 @@ fn compare(ours: &CustomResourceDefinition, theirs: &CustomResourceDefinition) -
     let named: Vec<&str> = missing.iter().take(NAMED).map(String::as_str).collect();
     let others = match missing.len() - named.len() {
         0 => String::new(),
-        others => format!(" and {others} others"),
+        others => format!(" and {others} more"),
     };
     failed(format!(
         "it is too old: it has no {}{others}",
@@ -74,14 +74,14 @@ fn compare(ours: &CustomResourceDefinition, theirs: &CustomResourceDefinition) -
     ))
 }
 
-/// What the version that we write is checked against, if it is served.
-fn schema(definition: &CustomResourceDefinition) -> Option<&JSONSchemaProps> {
-    let versions = definition.spec.versions.iter();
+/// The schema of our version, if it is served.
+fn schema(crd: &CustomResourceDefinition) -> Option<&JSONSchemaProps> {
+    let versions = crd.spec.versions.iter();
     let mut served = versions.filter(|version| version.name == VERSION && version.served);
     served.next()?.schema.as_ref()?.open_api_v3_schema.as_ref()
 }
 
-/// What ours has and theirs has not, below `path`.
+/// Collects what ours has below `path` and theirs lacks.
 fn collect(
     ours: &JSONSchemaProps,
     theirs: &JSONSchemaProps,
@@ -120,13 +120,13 @@ fn collect(
 mod tests {
     use super::*;
 
-    fn definition() -> CustomResourceDefinition {
+    fn our_crd() -> CustomResourceDefinition {
         let [(_, nodes), _] = crd::all().unwrap();
         nodes
     }
 
     fn edited(edit: impl FnOnce(&mut JSONSchemaProps)) -> CustomResourceDefinition {
-        let mut theirs = definition();
+        let mut theirs = our_crd();
         let schema = theirs.spec.versions[0].schema.as_mut().unwrap();
         let properties = schema
             .open_api_v3_schema
@@ -139,21 +139,21 @@ mod tests {
     }
 
     #[test]
-    fn the_definition_of_this_version_has_everything() {
-        assert!(compare(&definition(), &definition()).is_ok());
+    fn the_crd_of_this_version_has_every_field() {
+        assert!(compare(&our_crd(), &our_crd()).is_ok());
     }
 
     #[test]
-    fn a_newer_definition_has_everything_too() {
+    fn a_newer_crd_has_every_field() {
         let newer = edited(|status| {
             let field = ("other".to_owned(), JSONSchemaProps::default());
             status.properties.get_or_insert_default().extend([field]);
         });
-        assert!(compare(&definition(), &newer).is_ok());
+        assert!(compare(&our_crd(), &newer).is_ok());
     }
 
     #[test]
-    fn what_an_older_definition_has_not_is_named() {
+    fn fields_that_an_older_crd_lacks_are_named() {
         let older = edited(|status| {
             let properties = status.properties.get_or_insert_default();
             properties.remove("timeline");
@@ -166,8 +166,8 @@ mod tests {
             let pool = properties.get_mut("poolRef").unwrap();
             pool.properties.get_or_insert_default().remove("group");
         });
-        let Outcome::Failed { what, remedy } = compare(&definition(), &older) else {
-            panic!("it has everything");
+        let Outcome::Failed { what, remedy } = compare(&our_crd(), &older) else {
+            panic!("no missing field was reported");
         };
         assert_eq!(
             what,
@@ -177,10 +177,10 @@ mod tests {
     }
 
     #[test]
-    fn a_definition_that_does_not_serve_this_version_is_of_no_use() {
-        let mut theirs = definition();
+    fn a_crd_that_does_not_serve_this_version_fails() {
+        let mut theirs = our_crd();
         theirs.spec.versions[0].served = false;
-        let outcome = compare(&definition(), &theirs);
+        let outcome = compare(&our_crd(), &theirs);
         assert_eq!(outcome, failed("it does not serve v1alpha1".to_owned()));
     }
 }
