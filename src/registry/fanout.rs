@@ -5,10 +5,11 @@
 //! values: consumers look up the newest value.
 
 use std::hash::Hash;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::dirty::{Marked, Marker, Reader, dirty_set};
-use super::store::Store;
+use super::lock_order::{OrderedMutex, Rank};
 
 /// One consumer's inbox; the tag is when a key became dirty.
 pub type Inbox<K> = Reader<K, Instant>;
@@ -25,22 +26,17 @@ impl<K: Clone + Eq + Hash> Consumer<K> {
     }
 }
 
-/// Consumers never compare equal.
-impl<K> PartialEq for Consumer<K> {
-    fn eq(&self, _: &Self) -> bool {
-        false
-    }
-}
+type Consumers<K> = Arc<[Arc<Consumer<K>>]>;
 
 /// Notifies every consumer of changed keys.
 pub struct Fanout<K> {
-    consumers: Store<&'static str, Consumer<K>>,
+    consumers: OrderedMutex<Consumers<K>>,
 }
 
-impl<K: Clone + Eq + Hash> Default for Fanout<K> {
+impl<K> Default for Fanout<K> {
     fn default() -> Self {
         Self {
-            consumers: Store::new(),
+            consumers: OrderedMutex::new(Rank::LEAF, Arc::new([])),
         }
     }
 }
@@ -55,14 +51,16 @@ impl<K: Clone + Eq + Hash> Fanout<K> {
             wants,
             marker,
         };
-        self.consumers.upsert(name, consumer);
+        let mut consumers = self.consumers.lock();
+        let others = consumers.iter().filter(|other| other.name != name);
+        *consumers = others.cloned().chain([Arc::new(consumer)]).collect();
         inbox
     }
 
     /// Notifies every consumer that wants `key`, and calls `notified` with the name of each and the
     /// outcome of the event.
     pub fn notify(&self, key: &K, mut notified: impl FnMut(&'static str, Marked)) {
-        for consumer in self.consumers.snapshot().values {
+        for consumer in &*self.consumers() {
             if let Some(marked) = consumer.notify(key) {
                 notified(consumer.name, marked);
             }
@@ -71,15 +69,18 @@ impl<K: Clone + Eq + Hash> Fanout<K> {
 
     /// Returns whether a consumer was notified of `key` and has not read it yet.
     pub fn is_pending(&self, key: &K) -> bool {
-        let consumers = self.consumers.snapshot().values;
-        consumers
-            .iter()
-            .any(|consumer| consumer.marker.contains(key))
+        let is_pending = |consumer: &Arc<Consumer<K>>| consumer.marker.contains(key);
+        self.consumers().iter().any(is_pending)
     }
 
     /// Notifies one consumer of `key`, if it exists and wants it.
     pub fn notify_consumer(&self, name: &'static str, key: &K) -> Option<Marked> {
-        self.consumers.get(&name)?.notify(key)
+        let consumers = self.consumers();
+        consumers.iter().find(|each| each.name == name)?.notify(key)
+    }
+
+    fn consumers(&self) -> Consumers<K> {
+        Arc::clone(&self.consumers.lock())
     }
 }
 

@@ -74,8 +74,6 @@ struct Inner {
     ended: AtomicU64,
     /// Notified whenever one ends.
     changed: watch::Sender<()>,
-    /// Cancels every operation, permanently.
-    cancel_all: CancellationToken,
     limits: Limits,
     clock: Clock,
 }
@@ -134,7 +132,6 @@ impl Operations {
             begun: OrderedMutex::new(BEGIN, 0),
             ended: AtomicU64::new(0),
             changed: watch::Sender::new(()),
-            cancel_all: CancellationToken::new(),
             limits,
             clock,
         }))
@@ -152,7 +149,7 @@ impl Operations {
         *begun += 1;
         let started_at = (self.0.clock)();
         let id = OperationId::new(kind, started_at, *begun);
-        let cancel = self.0.cancel_all.child_token();
+        let cancel = CancellationToken::new();
         let (kind, target) = exclusive;
         let entry = Entry {
             operation: Operation {
@@ -232,11 +229,6 @@ impl Operations {
         }
         entry.cancel.cancel();
         Ok(entry.show())
-    }
-
-    /// Cancels every operation, including those that begin later. For shutdown.
-    pub fn cancel_all(&self) {
-        self.0.cancel_all.cancel();
     }
 
     /// Waits until an operation has ended. Cancel-safe.

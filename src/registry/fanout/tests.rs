@@ -61,6 +61,17 @@ fn a_dropped_consumer_does_not_affect_the_others() {
 }
 
 #[test]
+fn a_consumer_that_is_added_again_replaces_the_first_of_its_name() {
+    let fanout = Fanout::default();
+    let mut first = fanout.add("one", EVERYTHING);
+    let mut second = fanout.add("one", EVEN);
+    assert_eq!(notify(&fanout, 2), [("one", Marked::New)]);
+    assert_eq!(notify(&fanout, 3), []);
+    assert_eq!(fanout.notify_consumer("one", &4), Some(Marked::New));
+    assert_eq!((read(&mut first), read(&mut second)), (vec![], vec![2, 4]));
+}
+
+#[test]
 fn without_consumers_notify_does_nothing() {
     assert_eq!(notify(&Fanout::default(), 1), []);
 }

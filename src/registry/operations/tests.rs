@@ -250,15 +250,6 @@ async fn an_operation_that_panics_has_failed_even_if_it_was_cancelled() {
     assert_eq!(bench.show(&id).state, OperationState::Failed);
 }
 
-#[test]
-fn shutdown_cancels_current_and_later_operations() {
-    let bench = bench();
-    let before = bench.start("resync");
-    bench.operations.cancel_all();
-    assert!(before.is_cancelled());
-    assert!(bench.start("export").is_cancelled());
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_waiting_caller_is_woken_only_when_the_operation_ends() {
     let bench = bench();
