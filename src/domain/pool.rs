@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::facts::Unavailable;
 use super::pool_name::{self, LabelKey};
 use super::state::Desired;
 use crate::api::types::{PoolRef, ProviderName, Scope};
@@ -72,8 +73,22 @@ pub struct PoolFacts {
     pub desired: Option<Desired>,
     /// Version of the pool's configuration, if it has one; an empty pool is evaluated by it.
     pub configured_version: Option<Arc<str>>,
-    /// The object behind the pool, if any: it owns the pool's insight.
-    pub owner: Option<Owner>,
+    /// What owns the pool's insight.
+    pub owner: PoolOwner,
+    /// A kind that the provider cannot read; the conditions report it.
+    pub missing: Option<Unavailable>,
+}
+
+/// What owns the insight of a pool.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum PoolOwner {
+    /// Nothing: no object stands for the pool.
+    #[default]
+    None,
+    /// The object of the pool.
+    Object(Owner),
+    /// The object cannot be read, so an existing insight retains its owner.
+    Unknown,
 }
 
 /// An object that owns an insight.

@@ -194,7 +194,7 @@ fn conditions(
         Assessment::Progressing => (true, "Progressing"),
         Assessment::Degraded => (counts.progressing > 0, "NodesDegraded"),
     };
-    let message = match assessment {
+    let mut message = match assessment {
         Assessment::Completed if empty => {
             "The pool has no nodes, and its configuration is current".to_owned()
         }
@@ -202,7 +202,7 @@ fn conditions(
             "The pool has no nodes, and its configuration is not current yet".to_owned()
         }
         Assessment::Excluded if view.facts().paused => format!(
-            "The pool is paused: {} of {} nodes stay outdated until somebody resumes it",
+            "The pool is paused: {} of {} nodes stay outdated until it is resumed",
             counts.outdated, counts.total
         ),
         Assessment::Excluded => format!(
@@ -219,6 +219,10 @@ fn conditions(
             )
         }
     };
+    if let Some(missing) = &view.facts().missing {
+        message.push_str(" | ");
+        message.push_str(&text::summary(&missing.to_string()));
+    }
     let healthy = counts.degraded == 0;
     let unhealthy = degraded_nodes(&view.nodes, counts.degraded);
     let (ready, stalled) = (

@@ -1,6 +1,7 @@
 //! The state of a node: an evaluation with the times of its conditions.
 
 use std::borrow::Cow;
+use std::fmt::Display;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -78,6 +79,31 @@ impl Finding {
             message: message.into(),
             since: None,
         }
+    }
+
+    /// The Updating condition of a node in this phase.
+    pub fn updating(
+        phase: Phase,
+        reason: &'static str,
+        message: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        let status = match phase {
+            Phase::Unknown => ConditionStatus::Unknown,
+            phase => phase.is_in_progress().into(),
+        };
+        Self::new(status, reason, message)
+    }
+
+    /// The same, with more in the message.
+    #[must_use]
+    pub fn and(mut self, more: impl Display) -> Self {
+        self.message = if self.message.is_empty() {
+            more.to_string()
+        } else {
+            format!("{} | {more}", self.message)
+        }
+        .into();
+        self
     }
 
     /// A finding with the reason `AsExpected`.

@@ -8,7 +8,6 @@
 //! Sources: kubernetes-sigs/karpenter `pkg/controllers/{disruption,node/termination,nodeclaim}`,
 //! aws/karpenter-provider-aws and Azure/karpenter-provider-azure `pkg/cloudprovider/drift.go`.
 
-use std::cmp::Ordering;
 use std::sync::Arc;
 
 use self::evidence::KarpenterNode;
@@ -19,10 +18,9 @@ use crate::api::types::{DesiredVersionSource, PoolRef, ProviderName, Scope};
 use crate::domain::fact::{Keys, Kind};
 use crate::domain::facts::{Unavailable, View};
 use crate::domain::node::{Evidence, NodeFacts, NodeObject};
-use crate::domain::pool::{Membership, PoolFacts, PoolId};
+use crate::domain::pool::{Membership, PoolFacts, PoolId, PoolOwner};
 use crate::domain::pool_name::LabelKey;
 use crate::domain::state::{Desired, Evaluation};
-use crate::domain::version;
 use jiff::Timestamp;
 
 pub mod budget;
@@ -139,15 +137,34 @@ impl Provider for Karpenter {
         if !view.serves::<NodePool>() {
             return Ok(PoolFacts::default());
         }
-        let Some(pool) = view.get::<NodePool>(&pool.reference.name)? else {
-            return Ok(PoolFacts::default());
+        // Without the NodePool or its class, the nodes are still counted.
+        let pool = match view.get::<NodePool>(&pool.reference.name) {
+            Ok(Some(pool)) => pool,
+            Ok(None) => return Ok(PoolFacts::default()),
+            Err(error) => {
+                return Ok(PoolFacts {
+                    owner: PoolOwner::Unknown,
+                    missing: Some(error),
+                    ..PoolFacts::default()
+                });
+            }
         };
+        let (desired, missing) = split(target(pool.node_class.as_ref(), view));
         Ok(PoolFacts {
             paused: budget::blocked(&pool.budgets, now).is_blocked,
-            desired: target(pool.node_class.as_ref(), view)?,
+            desired,
             configured_version: None,
-            owner: Some(pool.owner()),
+            owner: PoolOwner::Object(pool.owner()),
+            missing,
         })
+    }
+}
+
+/// What was read, and why it could not be.
+fn split<T>(read: Result<Option<T>, Unavailable>) -> (Option<T>, Option<Unavailable>) {
+    match read {
+        Ok(found) => (found, None),
+        Err(error) => (None, Some(error)),
     }
 }
 
@@ -167,17 +184,6 @@ fn target(
         version: Arc::clone(&class.version),
         source: DesiredVersionSource::Provider,
     }))
-}
-
-/// The version of the API server if the node is behind it: an upper bound for a replacement.
-fn upper_bound(own: Option<&str>, view: &View<'_>) -> Option<Desired> {
-    let api_server = view.api_server_version()?;
-    let is_behind =
-        own.is_none_or(|own| version::compare(own, api_server) != Some(Ordering::Greater));
-    is_behind.then(|| Desired {
-        version: Arc::clone(api_server),
-        source: DesiredVersionSource::ApiServer,
-    })
 }
 
 #[cfg(test)]

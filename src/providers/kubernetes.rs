@@ -79,11 +79,19 @@ impl Kubernetes {
         if let Some(newest) = own.and_then(|own| view.newer_in_pool(&pool.name, own)) {
             return Some(desired(newest, DesiredVersionSource::NewestInPool));
         }
-        let api_server = view.api_server_version()?;
-        let is_ahead =
-            own.is_some_and(|own| version::compare(own, api_server) == Some(Ordering::Greater));
-        (!is_ahead).then(|| desired(Arc::clone(api_server), DesiredVersionSource::ApiServer))
+        upper_bound(own, view)
     }
+}
+
+/// The version of the API server, if the node is not ahead of it.
+pub(super) fn upper_bound(own: Option<&str>, view: &View<'_>) -> Option<Desired> {
+    let api_server = view.api_server_version()?;
+    let is_ahead =
+        own.is_some_and(|own| version::compare(own, api_server) == Some(Ordering::Greater));
+    (!is_ahead).then(|| Desired {
+        version: Arc::clone(api_server),
+        source: DesiredVersionSource::ApiServer,
+    })
 }
 
 impl Provider for Kubernetes {
@@ -124,14 +132,7 @@ impl Provider for Kubernetes {
             kind: step.kind,
             version: facts.kubelet_version.clone(),
             desired,
-            updating: Finding::new(
-                match step.phase {
-                    Phase::Unknown => ConditionStatus::Unknown,
-                    phase => phase.is_in_progress().into(),
-                },
-                step.reason,
-                step.message,
-            ),
+            updating: Finding::updating(step.phase, step.reason, step.message),
             available: availability(facts).unwrap_or_else(|| Finding::as_expected(true)),
             degraded: Finding::as_expected(false),
             again_at: None,
@@ -178,8 +179,9 @@ fn step(node: &NodeFacts, desired: Option<&Desired>, past: Option<&History>) -> 
             phase: Phase::Unknown,
             kind: None,
             reason: "VersionUnknown",
-            message: "The node does not say its kubelet version: it has not joined the cluster yet"
-                .to_owned(),
+            message:
+                "The node does not report its kubelet version: it has not joined the cluster yet"
+                    .to_owned(),
         };
     };
     let outdated = desired.is_some_and(|desired| is_outdated(version, desired));

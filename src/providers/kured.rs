@@ -112,7 +112,7 @@ fn reboot(node: &Subject<'_>, lock: &Lock, until_now: &Evaluation) -> Evaluation
     Evaluation {
         phase,
         kind: Some(UpdateKind::Reboot),
-        updating: Finding::new(true, reason, message),
+        updating: Finding::updating(phase, reason, message),
         again_at: earlier(until_now.again_at, lock.over_at()),
         is_inferred: false,
         ..until_now.clone()
@@ -152,16 +152,12 @@ fn ready_since(node: &NodeFacts) -> Option<Timestamp> {
 }
 
 fn waiting(until_now: &Evaluation) -> Evaluation {
-    let what = "The node asks for a reboot and waits for the lock of kured";
-    let message = if until_now.updating.message.is_empty() {
-        what.to_owned()
-    } else {
-        format!("{} | {what}", until_now.updating.message)
-    };
+    let before = until_now.updating.message.clone();
+    let what = "The node requests a reboot and waits for the lock of kured";
     Evaluation {
         phase: Phase::Pending,
         kind: until_now.kind.or(Some(UpdateKind::Reboot)),
-        updating: Finding::new(false, "RebootNeeded", message),
+        updating: Finding::updating(Phase::Pending, "RebootNeeded", before).and(what),
         ..until_now.clone()
     }
 }

@@ -17,7 +17,7 @@ use crate::domain::availability::availability;
 use crate::domain::fact::{Kind, Need};
 use crate::domain::facts::{Unavailable, View};
 use crate::domain::node::{Evidence, NodeFacts, NodeObject};
-use crate::domain::pool::{Membership, PoolFacts, PoolId};
+use crate::domain::pool::{Membership, PoolFacts, PoolId, PoolOwner};
 use crate::domain::state::{Desired, Evaluation, Finding};
 use crate::domain::text;
 
@@ -170,7 +170,8 @@ impl Provider for OpenShift {
                 Some(config) => release_version(config, view)?,
                 None => None,
             },
-            owner: Some(pool.owner()),
+            owner: PoolOwner::Object(pool.owner()),
+            missing: None,
         })
     }
 }
@@ -228,7 +229,7 @@ impl Context<'_> {
             return unknown(
                 "VersionUnknown",
                 format!(
-                    "MachineConfig {config}, which the node runs, is not there or does not say its release version"
+                    "MachineConfig {config}, which the node runs, is not there or has no release version"
                 ),
             );
         }
@@ -239,7 +240,10 @@ impl Context<'_> {
             return self.step();
         }
         if self.target.is_none() {
-            return unknown("TargetVersionUnknown", "ClusterVersion 'version' does not say to which version the cluster is to be updated".to_owned());
+            return unknown(
+                "TargetVersionUnknown",
+                "ClusterVersion 'version' has no desired version".to_owned(),
+            );
         }
         if self.paused {
             (
@@ -247,7 +251,7 @@ impl Context<'_> {
                 Finding::new(
                     false,
                     "Paused",
-                    "The pool is paused: the node is not updated until somebody resumes the pool",
+                    "The pool is paused: the node is not updated until the pool is resumed",
                 ),
             )
         } else {

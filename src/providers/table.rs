@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::kubernetes::Kubernetes;
 use super::{Claim, Identity, Options, OverlayList, ProviderList, Subject, built_in};
-use crate::api::types::{ConditionStatus, Phase, ProviderName, Scope};
+use crate::api::types::{Phase, ProviderName, Scope};
 use crate::domain::availability::{availability, runs_control_plane};
 use crate::domain::fact::{Keys, Kind};
 use crate::domain::facts::{Unavailable, View};
@@ -259,13 +259,7 @@ impl Providers {
                 }
                 Err(error) => {
                     // The evaluation holds without the overlay; the message reports what is missing.
-                    let before = &evaluation.updating.message;
-                    let message = if before.is_empty() {
-                        error.to_string()
-                    } else {
-                        format!("{before} | {error}")
-                    };
-                    evaluation.updating.message = message.into();
+                    evaluation.updating = evaluation.updating.and(error);
                     names.push(overlay.name());
                 }
             }
@@ -324,7 +318,7 @@ fn conflict_message(claims: &[(ProviderName, &'static str)]) -> String {
         .map(|(name, shown)| format!("{name} ({shown})"))
         .collect();
     if named.is_empty() {
-        "Nobody claims the node".to_owned()
+        "No provider claims the node".to_owned()
     } else {
         format!(
             "The node shows several updaters that exclude each other: {}",
@@ -344,7 +338,7 @@ fn undetermined(node: &NodeFacts, reason: &'static str, message: String) -> Eval
         kind: None,
         version: None,
         desired: None,
-        updating: Finding::new(ConditionStatus::Unknown, reason, message),
+        updating: Finding::updating(Phase::Unknown, reason, message),
         available: availability(node).unwrap_or_else(|| Finding::as_expected(true)),
         degraded: Finding::as_expected(false),
         again_at: None,

@@ -29,9 +29,36 @@ mod trouble;
 /// Desired state of an insight.
 pub struct Target<S> {
     /// Its owner.
-    pub owner: Option<OwnerReference>,
+    pub owner: Ownership,
     /// Its status, given the generation of the object.
     pub status: Box<dyn Fn(i64) -> S + Send + Sync>,
+}
+
+/// The owner of an insight.
+pub enum Ownership {
+    /// This object, or none.
+    Known(Option<OwnerReference>),
+    /// Unknown: an existing insight retains its owner.
+    Unknown,
+}
+
+impl Ownership {
+    /// The reference of a new insight.
+    fn reference(&self) -> Option<&OwnerReference> {
+        match self {
+            Self::Known(owner) => owner.as_ref(),
+            Self::Unknown => None,
+        }
+    }
+
+    /// Whether an insight with this owner can stay.
+    #[must_use]
+    pub fn allows(&self, uid: Option<&str>) -> bool {
+        match self {
+            Self::Known(owner) => owner.as_ref().map(|owner| owner.uid.as_str()) == uid,
+            Self::Unknown => true,
+        }
+    }
 }
 
 /// Result of an apply.
@@ -137,17 +164,16 @@ impl<S: InsightStatus + Hash + Serialize + DeserializeOwned> Applier<S> {
         base: Option<Arc<Base>>,
         target: &Target<S>,
     ) -> Result<Applied, WriteError> {
-        let owner_uid = target.owner.as_ref().map(|owner| owner.uid.as_str());
         let mut is_foreign = false;
         let base = match base {
             // It belongs to an earlier node or pool of the same name.
-            Some(base) if base.owner_uid.as_deref() != owner_uid => {
+            Some(base) if !target.owner.allows(base.owner_uid.as_deref()) => {
                 is_foreign = base.is_foreign();
                 self.delete(name, &base).await?;
-                self.create(name, target.owner.as_ref()).await?
+                self.create(name, target.owner.reference()).await?
             }
             Some(base) => base,
-            None => self.create(name, target.owner.as_ref()).await?,
+            None => self.create(name, target.owner.reference()).await?,
         };
         let status = (target.status)(base.generation);
         if base.holds(&status) {

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
-use super::applier::{Applied, Applier, Target};
+use super::applier::{Applied, Applier, Ownership, Target};
 use super::compare::Insights;
 use super::events::Events;
 use super::insight_cache::{InsightCache, digest};
@@ -227,7 +227,7 @@ impl Insights for NodeInsights {
 fn target(evaluated: &Evaluated) -> Target<NodeProgressInsightStatus> {
     let state = Arc::clone(&evaluated.state);
     Target {
-        owner: Some(owner(&state.name, &state.uid)),
+        owner: Ownership::Known(Some(owner(&state.name, &state.uid))),
         status: Box::new(move |_| project(&state)),
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
-use super::applier::{Applied, Applier, Target};
+use super::applier::{Applied, Applier, Ownership, Target};
 use super::compare::Insights;
 use super::insight_cache::{InsightCache, digest};
 use super::insight_key::InsightKey;
@@ -17,7 +17,7 @@ use super::inventory::Found;
 use super::keyed_queue::Outcome;
 use super::node_state::NodeStateController;
 use crate::api::PoolProgressInsightStatus;
-use crate::domain::pool::Owner;
+use crate::domain::pool::PoolOwner;
 use crate::domain::pool_status::{PoolView, project};
 use crate::registry::Clock;
 use crate::registry::backend::BackendError;
@@ -89,7 +89,7 @@ impl PoolInsights {
             .or_else(|| self.cache.take_history(&name));
         let status = self.project(&view, past.as_deref());
         let target = Target {
-            owner: view.state.facts.owner.as_ref().map(owner),
+            owner: owner(&view.state.facts.owner),
             status,
         };
         match self.applier.apply(&name, Some(target), cause).await {
@@ -175,9 +175,9 @@ impl Insights for PoolInsights {
         let generation = base.as_ref().map_or(0, |base| base.generation);
         let past = self.last.get(name);
         let status = project(&view, past.as_deref(), generation, (self.clock)());
-        let uid = view.state.facts.owner.as_ref().map(|owner| &owner.uid);
+        let owner = owner(&view.state.facts.owner);
         let is_held =
-            base.is_some_and(|base| base.owner_uid.as_ref() == uid && base.holds(&status));
+            base.is_some_and(|base| owner.allows(base.owner_uid.as_deref()) && base.holds(&status));
         Ok((!is_held).then(|| digest(&status)))
     }
 
@@ -187,12 +187,17 @@ impl Insights for PoolInsights {
 }
 
 /// Lets the garbage collector delete the insight with its pool, even while the operator is down.
-fn owner(owner: &Owner) -> OwnerReference {
-    OwnerReference {
+fn owner(owner: &PoolOwner) -> Ownership {
+    let owner = match owner {
+        PoolOwner::None => return Ownership::Known(None),
+        PoolOwner::Unknown => return Ownership::Unknown,
+        PoolOwner::Object(owner) => owner,
+    };
+    Ownership::Known(Some(OwnerReference {
         api_version: owner.api_version.to_string(),
         kind: owner.kind.to_string(),
         name: owner.name.to_string(),
         uid: owner.uid.to_string(),
         ..OwnerReference::default()
-    }
+    }))
 }

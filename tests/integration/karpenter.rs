@@ -1,8 +1,10 @@
 //! Nodes that Karpenter replaces, beside nodes of another provider.
 
-use anyhow::Result;
+use anyhow::{Error, Result};
+use kube::ResourceExt as _;
+use node_insights::api::PoolProgressInsightStatus;
 use node_insights::api::pool::Assessment;
-use node_insights::api::types::{Phase, UpdateKind};
+use node_insights::api::types::{Condition, Phase, UpdateKind};
 use node_insights_harness::eventually;
 use node_insights_harness::karpenter::{Karpenter, Machine, install};
 use node_insights_harness::kubernetes::Cluster;
@@ -166,16 +168,70 @@ async fn karpenter_that_comes_later_is_watched_without_a_restart_and_nobody_else
     Ok(())
 }
 
+/// The permissions of the operator.
+async fn cluster_role(world: &World) -> Result<Value> {
+    let role = "clusterrole/node-insights";
+    let json = world.plane.kubectl(&["get", role, "-o", "json"]).await?;
+    let mut role: Value = serde_json::from_str(&json)?;
+    role["metadata"] = json!({"name": "node-insights"});
+    Ok(role)
+}
+
+#[tokio::test]
+async fn without_the_permission_for_nodepools_their_insights_say_so_and_count_on() -> Result<()> {
+    let world = world().await?;
+    let karpenter = pool_of_two(&world).await?;
+    karpenter.drift("k-0", "AMIDrift").await?;
+    let operator = world.operator(&[]).await?;
+    operator.ready().await?;
+    let pool = "default.nodepool";
+    let is_half = |pool: &PoolProgressInsightStatus| pool.progress == "1/2";
+    world.pool_becomes(pool, "1 of 2", is_half).await?;
+    let uid = async || Ok::<_, Error>(world.pool_insight(pool).await?.unwrap().uid());
+    let before = uid().await?;
+
+    let granted = cluster_role(&world).await?;
+    let mut role = granted.clone();
+    for rule in role["rules"].as_array_mut().unwrap() {
+        if rule["apiGroups"] == json!(["karpenter.sh"]) {
+            rule["resources"] = json!(["nodeclaims"]);
+        }
+    }
+    world.plane.apply_yaml(&role.to_string()).await?;
+    // A running watch goes on until it ends; a new operator has none.
+    operator.stop().await?;
+    let operator = world.operator(&[]).await?;
+    operator.ready().await?;
+    let says_so = |conditions: &[Condition]| {
+        let message = &condition(conditions, "Updating").message;
+        message.contains("nodepools cannot be read")
+    };
+    world
+        .pool_becomes(pool, "says so", |pool| says_so(&pool.conditions))
+        .await?;
+    world
+        .node_becomes("k-0", "says so", |node| says_so(&node.conditions))
+        .await?;
+    karpenter.drift("k-1", "AMIDrift").await?;
+    world
+        .pool_becomes(pool, "0 of 2", |pool| pool.progress == "0/2")
+        .await?;
+
+    world.plane.apply_yaml(&granted.to_string()).await?;
+    world
+        .pool_becomes(pool, "complete", |pool| !says_so(&pool.conditions))
+        .await?;
+    assert_eq!(uid().await?, before, "the insight was made again");
+    Ok(())
+}
+
 #[tokio::test]
 async fn without_the_permission_for_nodeclaims_their_nodes_say_so_and_the_others_go_on()
 -> Result<()> {
     let world = world().await?;
     pool_of_two(&world).await?;
-    let role = "clusterrole/node-insights";
-    let rules = world.plane.kubectl(&["get", role, "-o", "json"]).await?;
-    let mut role: Value = serde_json::from_str(&rules)?;
-    role["metadata"] = json!({"name": "node-insights"});
-    let granted = role.clone();
+    let granted = cluster_role(&world).await?;
+    let mut role = granted.clone();
     let rules = role["rules"].as_array_mut().unwrap();
     rules.retain(|rule| rule["apiGroups"] != json!(["karpenter.sh"]));
     world.plane.apply_yaml(&role.to_string()).await?;

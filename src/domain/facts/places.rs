@@ -1,6 +1,7 @@
 //! Places that are added with their first reader and removed with their last.
 
-use std::collections::BTreeSet;
+use std::borrow::Borrow;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Facts, IndexEntry, NodesEntry, ObjectEntry, Owner, Place, PoolEntry};
 use crate::domain::pool_versions::PoolVersions;
@@ -64,58 +65,38 @@ impl Facts {
             let Some(owner) = self.owners.get(&place) else {
                 continue;
             };
-            let is_empty = match owner {
+            let is_removed = match owner {
                 Owner::Object(kind, name) => {
-                    let table = self.kinds.get_mut(*kind);
-                    table.is_some_and(|table| {
-                        let is_empty = table
-                            .objects
-                            .get(name)
-                            .is_some_and(|entry| entry.fact.is_none());
-                        if is_empty {
-                            table.objects.remove(name);
-                        }
-                        is_empty
-                    })
+                    let objects = self.kinds.get_mut(*kind).map(|table| &mut table.objects);
+                    remove_if(objects, name, |entry| entry.fact.is_none())
                 }
                 Owner::Index(kind, index, key) => {
                     let table = self.kinds.get_mut(*kind);
                     let entries = table.and_then(|table| table.indexes.get_mut(index));
-                    entries.is_some_and(|entries| {
-                        let is_empty = entries
-                            .get(key)
-                            .is_some_and(|entry| entry.objects.is_empty());
-                        if is_empty {
-                            entries.remove(key);
-                        }
-                        is_empty
-                    })
+                    remove_if(entries, key, |entry| entry.objects.is_empty())
                 }
-                Owner::Pool(pool) => {
-                    let is_empty = self
-                        .pools
-                        .get(pool)
-                        .is_some_and(|entry| entry.versions.is_empty());
-                    if is_empty {
-                        self.pools.remove(pool);
-                    }
-                    is_empty
-                }
+                Owner::Pool(pool) => remove_if(Some(&mut self.pools), pool, |entry| {
+                    entry.versions.is_empty()
+                }),
                 Owner::Nodes(index, key) => {
-                    let entries = self.nodes.get_mut(index);
-                    entries.is_some_and(|entries| {
-                        let is_empty = entries.get(key).is_some_and(|entry| entry.count == 0);
-                        if is_empty {
-                            entries.remove(key);
-                        }
-                        is_empty
-                    })
+                    remove_if(self.nodes.get_mut(index), key, |entry| entry.count == 0)
                 }
             };
-            if is_empty {
+            if is_removed {
                 self.owners.remove(&place);
                 self.readers.remove_place(place);
             }
         }
     }
+}
+
+/// Removes an empty entry; returns whether it did.
+fn remove_if<K: Borrow<str> + Ord, V>(
+    entries: Option<&mut BTreeMap<K, V>>,
+    key: &str,
+    is_empty: impl FnOnce(&V) -> bool,
+) -> bool {
+    entries.is_some_and(|entries| {
+        entries.get(key).is_some_and(is_empty) && entries.remove(key).is_some()
+    })
 }

@@ -5,13 +5,14 @@ use jiff::Timestamp;
 use super::budget::{self, Blocked};
 use super::evidence::KarpenterNode;
 use super::kinds::{NodeClaim, NodePool, PROVIDER_ID, Signal};
-use super::{target, upper_bound};
+use super::{split, target};
 use crate::api::types::{ConditionStatus, Phase, UpdateKind};
 use crate::domain::availability::availability;
 use crate::domain::facts::{Unavailable, View};
 use crate::domain::state::{Desired, Evaluation, Finding};
 use crate::domain::version::{self, Version};
 use crate::providers::Subject;
+use crate::providers::kubernetes::upper_bound;
 
 /// The step of a node, and why.
 struct Step {
@@ -20,6 +21,8 @@ struct Step {
     reason: &'static str,
     message: String,
     again_at: Option<Timestamp>,
+    /// Why a detail of the step is unknown.
+    missing: Option<Unavailable>,
 }
 
 impl Step {
@@ -35,6 +38,7 @@ impl Step {
             reason,
             message: message.into(),
             again_at: None,
+            missing: None,
         }
     }
 }
@@ -43,10 +47,12 @@ impl Step {
 struct Context<'a> {
     node: &'a KarpenterNode,
     claim: &'a NodeClaim,
-    pool: Option<&'a NodePool>,
+    /// The name of the NodePool.
+    pool: &'a str,
     /// The version of a replacement, if known.
     target: Option<Desired>,
     version: Option<&'a str>,
+    view: &'a View<'a>,
     now: Timestamp,
 }
 
@@ -54,24 +60,21 @@ pub(super) fn evaluate(node: &Subject<'_>, view: &View<'_>) -> Result<Evaluation
     let nothing = KarpenterNode::default();
     let shown = node.facts.evidence::<KarpenterNode>().unwrap_or(&nothing);
     let version = node.facts.kubelet_version.as_deref();
+    let mut no_target = None;
     let (step, target) = match claim_of(shown, view) {
         Ok(Claimed::One(claim)) => {
-            let pool = if view.serves::<NodePool>() {
-                view.get::<NodePool>(&node.pool.reference.name)
-                    .unwrap_or(None)
-            } else {
-                None
-            };
+            let (target, missing) = split(target(claim.node_class.as_ref(), view));
+            no_target = missing;
             let context = Context {
                 node: shown,
                 claim,
-                pool,
-                target: target(claim.node_class.as_ref(), view).unwrap_or(None),
+                pool: &node.pool.reference.name,
+                target,
                 version,
+                view,
                 now: node.now,
             };
-            let step = context.step(&|| upper_bound(version, view));
-            (step, context.target)
+            (context.step(), context.target)
         }
         Ok(Claimed::None) => (without_claim(node), None),
         Ok(Claimed::Several(message)) => {
@@ -85,19 +88,14 @@ pub(super) fn evaluate(node: &Subject<'_>, view: &View<'_>) -> Result<Evaluation
         },
     };
     let desired = desired(&step, target, version, view);
+    let updating = Finding::updating(step.phase, step.reason, step.message);
+    let missing = step.missing.into_iter().chain(no_target);
     Ok(Evaluation {
         phase: step.phase,
         kind: step.kind,
         version: node.facts.kubelet_version.clone(),
         desired,
-        updating: Finding::new(
-            match step.phase {
-                Phase::Unknown => ConditionStatus::Unknown,
-                phase => phase.is_in_progress().into(),
-            },
-            step.reason,
-            step.message,
-        ),
+        updating: missing.fold(updating, Finding::and),
         available: availability(node.facts)
             .or_else(|| disrupted(shown))
             .unwrap_or_else(|| Finding::as_expected(true)),
@@ -191,14 +189,14 @@ fn without_source(node: &Subject<'_>, shown: &KarpenterNode, error: &Unavailable
 
 impl Context<'_> {
     /// The first step that applies.
-    fn step(&self, bound: &dyn Fn() -> Option<Desired>) -> Step {
+    fn step(&self) -> Step {
         let conditions = &self.claim.conditions;
         let is_true = |signal: &Option<Signal>| Signal::is_true(signal.as_ref());
         let is_new = self.node.is_unregistered
             || !is_true(&conditions.registered)
             || !is_true(&conditions.initialized);
         if self.claim.deleting.is_some() {
-            return self.deletion(bound);
+            return self.deletion();
         }
         if is_new {
             let message = "The node is joining: its NodeClaim is not initialized yet";
@@ -209,65 +207,79 @@ impl Context<'_> {
         match why.map(|signal| &*signal.reason) {
             Some("Drifted") => Step::new(
                 Phase::Updating,
-                Some(self.kind(bound)),
+                Some(self.kind()),
                 "WaitingForReplacement",
                 "Waiting for the replacement of the node to be initialized; nothing is evicted yet",
             ),
-            Some(reason) => self.removal(&format!("Karpenter disrupts the node ({reason})"), bound),
-            None if is_true(&conditions.drifted) => self.waiting(bound),
+            Some(reason) => self.removal(&format!("Karpenter disrupts the node ({reason})")),
+            None if is_true(&conditions.drifted) => self.waiting(),
             None => Step::new(Phase::Completed, None, "Updated", ""),
         }
     }
 
     /// The node has drifted and is not being replaced yet.
-    fn waiting(&self, bound: &dyn Fn() -> Option<Desired>) -> Step {
-        let kind = Some(self.kind(bound));
+    fn waiting(&self) -> Step {
+        let kind = Some(self.kind());
         let drift = self.drift();
-        let budgets = self.pool.map(|pool| pool.budgets.as_slice());
+        if self.node.do_not_disrupt || self.claim.do_not_disrupt {
+            let message = format!(
+                "The node has drifted ({drift}); its annotation karpenter.sh/do-not-disrupt keeps Karpenter from replacing it"
+            );
+            return Step::new(Phase::Paused, kind, "DoNotDisrupt", message);
+        }
+        let (pool, missing) = split(self.pool());
+        let budgets = pool.map(|pool| pool.budgets.as_slice());
         let Blocked {
             is_blocked,
             again_at,
         } = budget::blocked(budgets.unwrap_or_default(), self.now);
-        let held = self.node.do_not_disrupt || self.claim.do_not_disrupt;
-        let step = if held {
-            let message = format!(
-                "The node has drifted ({drift}); its annotation karpenter.sh/do-not-disrupt keeps Karpenter from replacing it"
-            );
-            Step::new(Phase::Paused, kind, "DoNotDisrupt", message)
-        } else if is_blocked {
+        let step = if is_blocked {
             let message = format!(
                 "The node has drifted ({drift}); a disruption budget of its NodePool allows no replacement now"
             );
             Step::new(Phase::Paused, kind, "DisruptionBudget", message)
         } else {
             let mut message = format!("The node has drifted ({drift}) and waits for its turn");
-            for problem in self.pool.iter().flat_map(|pool| &pool.problems) {
+            for problem in pool.iter().flat_map(|pool| &pool.problems) {
                 message.push_str("; NodePool: ");
                 message.push_str(problem);
             }
             Step::new(Phase::Pending, kind, "Pending", message)
         };
-        Step { again_at, ..step }
+        Step {
+            again_at,
+            missing,
+            ..step
+        }
+    }
+
+    /// The NodePool, if there is one.
+    fn pool(&self) -> Result<Option<&NodePool>, Unavailable> {
+        if self.view.serves::<NodePool>() {
+            self.view.get::<NodePool>(self.pool)
+        } else {
+            Ok(None)
+        }
     }
 
     /// The NodeClaim is being deleted: to be replaced, or to be removed.
-    fn deletion(&self, bound: &dyn Fn() -> Option<Desired>) -> Step {
+    fn deletion(&self) -> Step {
         let conditions = &self.claim.conditions;
         let disruption = conditions.disruption_reason.as_ref();
         let why = disruption.filter(|signal| Signal::is_true(Some(signal)));
         let is_drifted = Signal::is_true(conditions.drifted.as_ref());
         let kind = match why.map(|signal| &*signal.reason) {
-            Some("Drifted") => self.kind(bound),
+            Some("Drifted") => self.kind(),
             Some(reason) => {
-                return self.removal(&format!("Karpenter removes the node ({reason})"), bound);
+                return self.removal(&format!("Karpenter removes the node ({reason})"));
             }
             None if self.is_expired() => UpdateKind::Replacement,
             None if self.is_repair() => {
-                return self.removal("Karpenter repairs the node by removing it", bound);
+                return self.removal("Karpenter repairs the node by removing it");
             }
             // It was deleted by a user, or the machine is gone: the replacement is not outdated.
-            None if is_drifted => self.kind(bound),
-            None => return self.removal("The NodeClaim of the node is being deleted", bound),
+            None if is_drifted => self.kind(),
+            None => return self.removal("The NodeClaim of the node is being deleted"),
         };
         let status = |signal: &Option<Signal>| signal.as_ref().map(|signal| signal.status);
         let (phase, reason, message) = if Signal::is_true(conditions.instance_terminating.as_ref())
@@ -300,15 +312,10 @@ impl Context<'_> {
     }
 
     /// The node is removed, and that is no update.
-    fn removal(&self, what: &str, bound: &dyn Fn() -> Option<Desired>) -> Step {
+    fn removal(&self, what: &str) -> Step {
         let message = format!("{what}; this is no update");
         if Signal::is_true(self.claim.conditions.drifted.as_ref()) {
-            Step::new(
-                Phase::Pending,
-                Some(self.kind(bound)),
-                "BeingRemoved",
-                message,
-            )
+            Step::new(Phase::Pending, Some(self.kind()), "BeingRemoved", message)
         } else {
             Step::new(Phase::Completed, None, "BeingRemoved", message)
         }
@@ -342,10 +349,11 @@ impl Context<'_> {
     }
 
     /// What the replacement changes.
-    fn kind(&self, bound: &dyn Fn() -> Option<Desired>) -> UpdateKind {
+    fn kind(&self) -> UpdateKind {
         match self.drift() {
             "K8sVersionDrift" => UpdateKind::Version,
             "AMIDrift" | "ImageDrift" => {
+                let bound = || upper_bound(self.version, self.view);
                 let target = self.target.clone().or_else(bound);
                 let minor = |text: &str| Version::parse(text).map(|version| version.minor());
                 let own = self.version.and_then(minor);

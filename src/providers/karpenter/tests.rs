@@ -357,7 +357,9 @@ fn a_budget_of_zero_nodes_pauses_the_pool_and_its_drifted_nodes() {
         .describe(state.pool.as_ref().unwrap(), &view, at(0))
         .unwrap();
     assert!(described.paused);
-    let owner = described.owner.unwrap();
+    let PoolOwner::Object(owner) = described.owner else {
+        panic!("{:?}", described.owner);
+    };
     assert_eq!(
         (&*owner.kind, &*owner.name, &*owner.uid),
         ("NodePool", "default", "pool")

@@ -54,7 +54,7 @@ async fn a_change_releases_its_span_once_it_is_written() {
     let (applier, cause) = (applier(), Cause::new(Trigger::Node, "7"));
     cause.open();
     let target = Target {
-        owner: None,
+        owner: Ownership::Known(None),
         status: Box::new(|_| panic!("the API server is unreachable")),
     };
     let name = "worker-0".into();

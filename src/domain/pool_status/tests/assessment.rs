@@ -1,10 +1,34 @@
 //! The assessment of a pool, and its counts.
 
 use super::*;
+use crate::domain::facts::{Availability, Unavailable};
 use ConditionStatus::{False, True};
 
 fn paused(view: PoolView) -> PoolView {
     with(view, |facts| facts.paused = true)
+}
+
+#[test]
+fn a_kind_that_cannot_be_read_is_reported_in_the_conditions_and_changes_no_count() {
+    let complete = of(&[(1, Phase::Completed), (2, Phase::Pending)]);
+    let partial = with(complete.clone(), |facts| {
+        facts.missing = Some(Unavailable {
+            kind: "nodepools",
+            availability: Availability::Rejected("forbidden".into()),
+        });
+    });
+    let (complete, partial) = (status(&complete), status(&partial));
+    for type_ in ["Updating", "Ready", "Reconciling"] {
+        assert_eq!(
+            message(&partial, type_),
+            format!(
+                "{} | nodepools cannot be read: forbidden",
+                message(&complete, type_)
+            )
+        );
+    }
+    assert_eq!(partial.progress, complete.progress);
+    assert_eq!(partial.assessment, complete.assessment);
 }
 
 #[test]

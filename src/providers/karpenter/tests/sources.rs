@@ -53,6 +53,58 @@ fn without_permission_for_nodeclaims_the_evidence_on_the_node_is_used() {
 }
 
 #[test]
+fn without_permission_for_nodepools_waiting_nodes_and_their_pool_report_it_and_are_evaluated() {
+    let mut cluster = Cluster::new(&[claim(&[DRIFTED])], &node_pool());
+    let place = cluster.place("nodepools");
+    let rejected = Availability::Rejected("forbidden".into());
+    cluster.facts().set_availability(place, rejected);
+    let state = cluster.state_of(joined());
+    assert_eq!(state.phase, Phase::Pending);
+    let message = &*state.updating.message;
+    assert!(
+        message.ends_with("waits for its turn | nodepools cannot be read: forbidden"),
+        "{message}"
+    );
+    let view = cluster.table.facts.view();
+    let described = Karpenter::new(&[])
+        .describe(state.pool.as_ref().unwrap(), &view, at(0))
+        .unwrap();
+    assert_eq!(described.missing.unwrap().kind, "nodepools");
+    assert_eq!(described.owner, PoolOwner::Unknown);
+    // The pool matters only to a node that waits for its turn.
+    cluster
+        .table
+        .put("claim-0", parsed::<NodeClaim>(&claim(&[])));
+    assert_eq!(&*cluster.state_of(joined()).updating.message, "");
+}
+
+#[test]
+fn without_permission_for_aksnodeclasses_nodes_and_pools_report_it_and_use_the_api_server() {
+    let class = json!({"kind": "AKSNodeClass", "name": "default"});
+    let mut outdated = claim(&[("Drifted", "True", "K8sVersionDrift")]);
+    outdated["spec"]["nodeClassRef"] = class.clone();
+    let mut pool = node_pool();
+    pool["spec"]["template"]["spec"]["nodeClassRef"] = class;
+    let mut cluster = Cluster::new(&[outdated], &pool);
+    let place = cluster.place("aksnodeclasses");
+    let rejected = Availability::Rejected("forbidden".into());
+    cluster.facts().set_availability(place, rejected);
+    let state = cluster.state_of(joined());
+    assert_eq!(&*state.desired.unwrap().version, API_SERVER);
+    let message = &*state.updating.message;
+    assert!(
+        message.ends_with(" | aksnodeclasses cannot be read: forbidden"),
+        "{message}"
+    );
+    let view = cluster.table.facts.view();
+    let described = Karpenter::new(&[])
+        .describe(state.pool.as_ref().unwrap(), &view, at(0))
+        .unwrap();
+    assert_eq!(described.missing.unwrap().kind, "aksnodeclasses");
+    assert!(matches!(described.owner, PoolOwner::Object(_)));
+}
+
+#[test]
 fn labels_of_the_cloud_coexist_with_karpenter_and_labels_of_another_updater_conflict() {
     let cluster = Cluster::new(&[claim(&[])], &node_pool());
     let providers = &cluster.providers;
