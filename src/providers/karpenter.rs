@@ -92,10 +92,12 @@ impl Provider for Karpenter {
     }
 
     fn claim(&self, node: &NodeFacts, _: &View<'_>) -> Claim {
-        if node.evidence::<KarpenterNode>().is_some() {
+        if node.evidence::<KarpenterNode>().is_none() {
+            Claim::None
+        } else if node.labels.contains(NODE_POOL_LABEL) {
             Claim::Evidence("label karpenter.sh/nodepool")
         } else {
-            Claim::None
+            Claim::Evidence("owner NodeClaim")
         }
     }
 

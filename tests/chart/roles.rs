@@ -91,7 +91,8 @@ async fn viewers_of_the_cluster_can_read_insights_and_cannot_write_them() -> Res
 }
 
 #[test]
-fn the_operator_may_list_and_watch_exactly_what_the_table_of_kinds_names() -> Result<()> {
+fn the_operator_may_list_and_watch_exactly_what_the_table_of_kinds_and_security_md_name()
+-> Result<()> {
     let rendered = Helm::offline(Major::Four)?.template(&[])?;
     let objects = objects(&rendered)?;
     let role = one(&objects, "ClusterRole", "node-insights");
@@ -111,6 +112,16 @@ fn the_operator_may_list_and_watch_exactly_what_the_table_of_kinds_names() -> Re
         .collect();
     read.insert((String::new(), "nodes".to_owned()));
     assert_eq!(granted, read);
+    let security = include_str!("../../SECURITY.md");
+    let is_listed = |resource: &str| {
+        let mut rows = security.lines().filter(|line| line.starts_with("| "));
+        rows.any(|row| {
+            row.split([' ', ',', '|']).any(|word| word == resource)
+                && row.contains("| list, watch |")
+        })
+    };
+    let missing: Vec<_> = read.iter().filter(|(_, name)| !is_listed(name)).collect();
+    assert!(missing.is_empty(), "SECURITY.md does not list {missing:?}");
     Ok(())
 }
 

@@ -144,6 +144,19 @@ fn a_claim_without_a_pool_is_standalone() {
 }
 
 #[test]
+fn a_conflict_names_the_evidence_that_the_node_has() {
+    let standalone = node("n")
+        .label("eks.amazonaws.com/nodegroup", "blue")
+        .evidence(|shown: &mut KarpenterNode| shown.owner = Some("mine".into()));
+    let state = state(standalone, &claim(&[]));
+    assert_eq!(
+        &*state.updating.message,
+        "The node shows several updaters that exclude each other: Karpenter (owner NodeClaim), \
+         Kubernetes (label eks.amazonaws.com/nodegroup)"
+    );
+}
+
+#[test]
 fn an_invalid_claim_is_unreadable_and_junk_causes_no_panic() {
     let meta = Meta::default();
     for json in ["7", r#"{"spec": 1}"#, r#"{"status": {"conditions": [1]}}"#] {
