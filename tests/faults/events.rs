@@ -39,7 +39,7 @@ async fn changes_that_no_event_reported_are_found_by_the_next_compare() -> Resul
     editor.cordon(NODE, true).await?;
     editor.delete_node("worker-1").await?;
     editor.add_node("late", "worker", OLD).await?;
-    // Somebody edits an insight by hand.
+    // A user edits an insight by hand.
     damage(&scene.world.client, "worker-2").await?;
     // While events are lost all the time.
     scene.reported_as_available(NODE, "worker", false).await?;
