@@ -12,7 +12,7 @@ use super::erased::Erased;
 use super::fact::{Keys, Kind};
 use super::pool_versions::{PoolVersion, PoolVersions};
 use readers::Readers;
-pub use readers::{Place, Reader};
+pub use readers::{Place, Reader, reserve};
 pub use view::{Reads, View};
 
 mod places;

@@ -19,11 +19,11 @@ pub struct PoolId {
 }
 
 impl PoolId {
-    /// A pool that is an object of the cluster.
+    /// A pool that is an object of the cluster, with the name of that object.
     #[must_use]
-    pub fn object(name: Arc<str>, reference: PoolRef, scope: Scope) -> Self {
+    pub fn object(reference: PoolRef, scope: Scope) -> Self {
         Self {
-            name,
+            name: pool_name::bare("object", &reference).into(),
             reference,
             scope,
         }
@@ -38,7 +38,7 @@ impl PoolId {
             name: role.into(),
         };
         Self {
-            name: pool_name::of_role(&reference).into(),
+            name: pool_name::bare("role", &reference).into(),
             scope: if role == "control-plane" {
                 Scope::ControlPlane
             } else {
@@ -123,7 +123,7 @@ pub enum Membership {
     /// None: no selector matches, or the node cannot be in a pool.
     None,
     /// Several pools that exclude each other; their names, sorted.
-    Conflict(Vec<Arc<str>>),
+    Conflict(Box<[Arc<str>]>),
 }
 
 impl Membership {

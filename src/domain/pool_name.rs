@@ -1,9 +1,9 @@
-//! Names of pool insights outside OpenShift, where a pool is a role or a label value.
+//! Names of pool insights. A pool is a MachineConfigPool, a role or a label value.
 //!
-//! Names are unique for any roles and labels. There are two disjoint forms:
+//! Names are unique for any of them. There are two disjoint forms:
 //!
-//! - Plain, in nearly all cases: a role without a dot (`worker`), or label value, dot and label name
-//!   (`blue.nodegroup`).
+//! - Plain, in nearly all cases: a MachineConfigPool or role without a dot (`worker`), or label value, dot and label
+//!   name (`blue.nodegroup`).
 //! - Hashed, for texts without a valid plain name: the first part ends with a dash and a hash of [`HASH_LENGTH`]
 //!   digits, as in `big-pool-3f…c1.nodegroup`. The first part of a plain name never ends like that.
 //!
@@ -94,13 +94,14 @@ impl LabelKey {
     }
 }
 
-/// The role itself.
-pub(super) fn of_role(pool: &PoolRef) -> String {
-    let role = pool.name.as_str();
-    if !role.contains('.') && is_plain(role) {
-        role.to_owned()
+/// The name of a role or a MachineConfigPool itself. They never meet: where there are MachineConfigPools, no node is
+/// without a provider.
+pub(super) fn bare(kind: &str, pool: &PoolRef) -> String {
+    let name = pool.name.as_str();
+    if !name.contains('.') && is_plain(name) {
+        name.to_owned()
     } else {
-        hashed("role", pool, "")
+        hashed(kind, pool, "")
     }
 }
 
@@ -229,6 +230,22 @@ mod tests {
         for role in ["worker", "control-plane", "gpu"] {
             assert_eq!(&*PoolId::role(role).name, role);
         }
+    }
+
+    #[test]
+    fn an_object_whose_name_looks_like_a_label_value_and_its_label_gets_another_name() {
+        let config_pool = |name: &str| {
+            let reference = PoolRef {
+                group: "machineconfiguration.openshift.io".into(),
+                resource: "machineconfigpools".into(),
+                name: name.into(),
+            };
+            PoolId::object(reference, crate::api::types::Scope::WorkerPool).name
+        };
+        assert_eq!(&*config_pool("infra"), "infra");
+        let dotted = config_pool("default.nodepool");
+        assert_ne!(*dotted, *name("karpenter.sh/nodepool", "default"));
+        assert!(is_object_name(&dotted) && dotted.starts_with("default-nodepool-"));
     }
 
     #[test]

@@ -52,8 +52,11 @@ impl Karpenter {
             resource: NodeClaim::PLURAL.into(),
             name: "-".into(),
         };
-        let standalone =
-            PoolId::object("standalone.nodeclaims".into(), reference, Scope::WorkerPool);
+        let standalone = PoolId {
+            name: "standalone.nodeclaims".into(),
+            reference,
+            scope: Scope::WorkerPool,
+        };
         Self {
             label: LabelKey::all(&labels).swap_remove(0),
             standalone: Arc::new(standalone),

@@ -99,7 +99,7 @@ impl Provider for OpenShift {
         let mut custom = Vec::new();
         for pool in view.all::<MachineConfigPool>()?.filter(selects) {
             let id = Arc::clone(&pool.id);
-            match &*id.name {
+            match id.reference.name.as_str() {
                 MASTER => return Ok(Membership::Pool(id)),
                 WORKER => worker = Some(id),
                 _ => custom.push(id),
@@ -118,7 +118,7 @@ impl Provider for OpenShift {
     fn evaluate(&self, node: &Subject<'_>, view: &View<'_>) -> Result<Evaluation, Unavailable> {
         let nothing = MachineConfigFacts::default();
         let facts = node.facts.evidence().unwrap_or(&nothing);
-        let pool = view.get::<MachineConfigPool>(&node.pool.name)?;
+        let pool = view.get::<MachineConfigPool>(&node.pool.reference.name)?;
         let context = Context {
             facts,
             configuration: pool.and_then(|pool| pool.configuration.as_deref()),
@@ -160,7 +160,7 @@ impl Provider for OpenShift {
         view: &View<'_>,
         _: Timestamp,
     ) -> Result<PoolFacts, Unavailable> {
-        let Some(pool) = view.get::<MachineConfigPool>(&pool.name)? else {
+        let Some(pool) = view.get::<MachineConfigPool>(&pool.reference.name)? else {
             return Ok(PoolFacts::default());
         };
         Ok(PoolFacts {

@@ -44,9 +44,9 @@ impl fmt::Debug for Providers {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Assignment {
     /// The provider, by its index, and the pool.
-    Provider(usize, Result<Membership, Unavailable>),
+    Provider(usize, Result<Membership, Box<Unavailable>>),
     /// Several providers claim the node and exclude each other: name and evidence of each; empty if no provider does.
-    Conflict(Vec<(ProviderName, &'static str)>),
+    Conflict(Box<[(ProviderName, &'static str)]>),
 }
 
 impl Assignment {
@@ -165,12 +165,13 @@ impl Providers {
         match (first, otherwise) {
             (Some((place, shown)), _) if !others.is_empty() => {
                 others.insert(0, (self.in_order[place].name(), shown));
-                Assignment::Conflict(others)
+                Assignment::Conflict(others.into_boxed_slice())
             }
             (Some((place, _)), _) | (None, Some(place)) => {
-                Assignment::Provider(place, self.in_order[place].pool(node, view))
+                let pool = self.in_order[place].pool(node, view);
+                Assignment::Provider(place, pool.map_err(Box::new))
             }
-            (None, None) => Assignment::Conflict(Vec::new()),
+            (None, None) => Assignment::Conflict(Box::default()),
         }
     }
 

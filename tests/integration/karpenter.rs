@@ -1,5 +1,7 @@
 //! Nodes that Karpenter replaces, beside nodes of another provider.
 
+use std::time::Duration;
+
 use anyhow::{Error, Result};
 use kube::ResourceExt as _;
 use node_insights::api::PoolProgressInsightStatus;
@@ -12,6 +14,8 @@ use serde_json::{Value, json};
 
 use crate::support::{SOON, World, condition, count, project};
 
+/// Three intervals of the discovery, and as much for a busy machine.
+const UNDISCOVERED: Duration = Duration::from_secs(180);
 const OLD: &str = "v1.35.4";
 const NEW: &str = "v1.36.3";
 
@@ -165,6 +169,61 @@ async fn karpenter_that_comes_later_is_watched_without_a_restart_and_nobody_else
     let of_blue = writes.iter().filter(|write| write.name.starts_with("blue"));
     assert_eq!(of_blue.count(), 0, "{writes:#?}");
     assert!(count(&writes, "update", "nodeprogressinsights", "status") >= 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn karpenter_that_is_removed_is_no_longer_watched_and_its_nodes_say_so_until_it_is_back()
+-> Result<()> {
+    let world = world().await?;
+    let karpenter = pool_of_two(&world).await?;
+    let operator = world.operator(&[]).await?;
+    operator.ready().await?;
+    world.all_reported(4).await?;
+    let mark = world.plane.audit().mark()?;
+    let free = r#"--patch={"metadata": {"finalizers": null}}"#;
+    for claim in ["nodeclaim/k-0", "nodeclaim/k-1"] {
+        let patch = ["patch", claim, "--type=merge", free];
+        world.plane.kubectl(&patch).await?;
+    }
+    let crds = ["nodeclaims.karpenter.sh", "nodepools.karpenter.sh"];
+    world
+        .plane
+        .kubectl(&["delete", "crd", "--wait", crds[0], crds[1]])
+        .await?;
+    // Three polls in a row have to find that it is gone.
+    eventually("its nodes say so", UNDISCOVERED, async || {
+        let node = world
+            .node_insight("k-0")
+            .await?
+            .and_then(|node| node.status);
+        let message = node.map(|node| condition(&node.conditions, "Updating").message.clone());
+        let says_so = message.is_some_and(|text| text.contains("does not serve nodeclaims"));
+        Ok(says_so.then_some(()))
+    })
+    .await?;
+    let kinds = ["kind=\"nodeclaims\""];
+    eventually("it is not watched", SOON, async || {
+        let synced = operator.metric("node_insights_watch_synced", &kinds);
+        Ok((synced.await? == 0).then_some(()))
+    })
+    .await?;
+    // It is gone, not missing.
+    operator.ready().await?;
+
+    install(&world.client).await?;
+    karpenter
+        .launch(&Machine::new("k-0", "default", OLD))
+        .await?;
+    for registered in ["Registered", "Initialized"] {
+        karpenter
+            .condition("k-0", registered, "True", registered)
+            .await?;
+    }
+    world.node_reaches("k-0", Phase::Completed).await?;
+    let writes = world.operator_writes(mark)?;
+    let of_blue = writes.iter().filter(|write| write.name.starts_with("blue"));
+    assert_eq!(of_blue.count(), 0, "{writes:#?}");
     Ok(())
 }
 

@@ -3,7 +3,12 @@
 //! A place is anything that can be read; a reader is evaluated again when one of its places changes. Both are
 //! numbers, so that 100,000 nodes with six places each take a few megabytes.
 
+use std::collections::VecDeque;
 use std::mem::replace;
+use std::sync::Arc;
+
+/// Recent lists of places that are shared: the nodes of one pool mostly read the same places.
+const RECENT: usize = 16;
 
 /// Something that can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -13,13 +18,22 @@ pub struct Place(u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Reader(u32);
 
+impl Reader {
+    /// Its number. Numbers are dense, and reused after a reader is removed.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// The readers of each place.
 #[derive(Debug, Default)]
 pub(super) struct Readers {
     /// The sorted readers of each place.
     places: Table<Vec<Reader>>,
     /// The sorted places of each reader's last evaluation.
-    readers: Table<Box<[Place]>>,
+    reads: Table<Arc<[Place]>>,
+    recent: VecDeque<Arc<[Place]>>,
 }
 
 impl Readers {
@@ -35,13 +49,14 @@ impl Readers {
 
     /// Adds a reader without reads.
     pub(super) fn add_reader(&mut self) -> Reader {
-        Reader(self.readers.add(Box::default()))
+        let nothing = self.shared(&[]);
+        Reader(self.reads.add(nothing))
     }
 
     /// Removes a reader; returns the places that have no readers any more.
     pub(super) fn remove_reader(&mut self, reader: Reader) -> Vec<Place> {
         let left = self.record(reader, Vec::new());
-        self.readers.remove(reader.0);
+        self.reads.remove(reader.0);
         left
     }
 
@@ -49,18 +64,24 @@ impl Readers {
     pub(super) fn record(&mut self, reader: Reader, mut read: Vec<Place>) -> Vec<Place> {
         read.sort_unstable();
         read.dedup();
-        let Some(before) = self.readers.get_mut(reader.0) else {
-            return Vec::new();
-        };
-        if **before == *read {
+        if self
+            .reads
+            .get(reader.0)
+            .is_none_or(|before| **before == *read)
+        {
             return Vec::new();
         }
-        let before = replace(before, read.clone().into_boxed_slice());
+        let read = self.shared(&read);
+        let Some(before) = self.reads.get_mut(reader.0) else {
+            return Vec::new();
+        };
+        let before = replace(before, Arc::clone(&read));
         let mut left = Vec::new();
         for place in read.iter().filter(|place| !is_in(&before, **place)) {
             if let Some(readers) = self.places.get_mut(place.0)
                 && let Err(at) = readers.binary_search(&reader)
             {
+                reserve(readers);
                 readers.insert(at, reader);
             }
         }
@@ -77,6 +98,17 @@ impl Readers {
         left
     }
 
+    /// The list, in the allocation of an equal recent one.
+    fn shared(&mut self, places: &[Place]) -> Arc<[Place]> {
+        if let Some(known) = self.recent.iter().find(|known| ***known == *places) {
+            return Arc::clone(known);
+        }
+        let new: Arc<[Place]> = places.into();
+        self.recent.truncate(RECENT - 1);
+        self.recent.push_front(Arc::clone(&new));
+        new
+    }
+
     /// The sorted readers of the place.
     pub(super) fn of(&self, place: Place) -> &[Reader] {
         self.places.get(place.0).map_or(&[], Vec::as_slice)
@@ -85,7 +117,15 @@ impl Readers {
     /// Number of places and of readers.
     #[cfg(test)]
     pub(super) fn counts(&self) -> (usize, usize) {
-        (self.places.count(), self.readers.count())
+        (self.places.count(), self.reads.count())
+    }
+}
+
+/// Makes room for one more value. The lists are as long as the cluster has nodes, so they grow by an eighth, not to the
+/// double.
+pub fn reserve<T>(list: &mut Vec<T>) {
+    if list.len() == list.capacity() {
+        list.reserve_exact(list.len() / 8 + 4);
     }
 }
 
@@ -117,6 +157,7 @@ impl<T> Table<T> {
             *slot = Some(value);
             return number;
         }
+        reserve(&mut self.values);
         self.values.push(Some(value));
         u32::try_from(self.values.len() - 1).unwrap_or(u32::MAX)
     }

@@ -42,11 +42,7 @@ fn pool() -> Arc<PoolId> {
         resource: "machineconfigpools".into(),
         name: "worker".into(),
     };
-    Arc::new(PoolId::object(
-        "worker".into(),
-        reference,
-        Scope::WorkerPool,
-    ))
+    Arc::new(PoolId::object(reference, Scope::WorkerPool))
 }
 
 /// The same pool with changed facts of its provider.

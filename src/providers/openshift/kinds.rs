@@ -53,7 +53,7 @@ impl MachineConfigPool {
         } else {
             Scope::WorkerPool
         };
-        PoolId::object(name.into(), reference, scope)
+        PoolId::object(reference, scope)
     }
 
     /// The owner of the pool's insight.
@@ -62,7 +62,7 @@ impl MachineConfigPool {
         Owner {
             api_version: format!("{GROUP}/v1").into(),
             kind: Self::KIND.kind.into(),
-            name: (*self.id.name).into(),
+            name: self.id.reference.name.as_str().into(),
             uid: Arc::clone(&self.uid),
         }
     }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::{Affected, Found, distinct};
 use crate::domain::erased::Erased;
 use crate::domain::fact::Keys;
-use crate::domain::facts::{Availability, Facts, Reader, Unavailable};
+use crate::domain::facts::{Availability, Facts, Reader, Unavailable, reserve};
 use crate::domain::node::NodeFacts;
 use crate::domain::pool::{PoolId, PoolState};
 use crate::domain::pool_versions::PoolVersion;
@@ -72,7 +72,8 @@ pub(super) struct World {
     nodes: BTreeMap<Arc<str>, Node>,
     pools: BTreeMap<Arc<str>, Pool>,
     object_pools: Vec<ObjectPools>,
-    readers: BTreeMap<Reader, Purpose>,
+    /// By the number of the reader.
+    readers: Vec<Option<Purpose>>,
     is_open: bool,
 }
 
@@ -85,16 +86,27 @@ impl World {
                 unavailable: None,
             })
             .collect();
-        let readers = object_pools.iter().map(|pools| pools.reader);
-        let readers = readers.zip((0..).map(Purpose::Pools)).collect();
-        Self {
+        let readers: Vec<Reader> = object_pools.iter().map(|pools| pools.reader).collect();
+        let mut world = Self {
             facts,
             nodes: BTreeMap::new(),
             pools: BTreeMap::new(),
             object_pools,
-            readers,
+            readers: Vec::new(),
             is_open: false,
+        };
+        for (provider, reader) in readers.into_iter().enumerate() {
+            world.set_purpose(reader, Some(Purpose::Pools(provider)));
         }
+        world
+    }
+
+    fn set_purpose(&mut self, reader: Reader, purpose: Option<Purpose>) {
+        while self.readers.len() <= reader.index() {
+            reserve(&mut self.readers);
+            self.readers.push(None);
+        }
+        self.readers[reader.index()] = purpose;
     }
 
     pub(super) fn open(&mut self, providers: &Providers) -> Affected {
@@ -130,7 +142,7 @@ impl World {
         (
             self.nodes.len(),
             self.pools.len(),
-            self.readers.len(),
+            self.readers.iter().flatten().count(),
             facts,
         )
     }
@@ -193,10 +205,8 @@ impl World {
             None => {
                 let (assigned_by, evaluated_by) =
                     (self.facts.add_reader(), self.facts.add_reader());
-                self.readers
-                    .insert(assigned_by, Purpose::Assignment(Arc::clone(&name)));
-                self.readers
-                    .insert(evaluated_by, Purpose::Evaluation(Arc::clone(&name)));
+                self.set_purpose(assigned_by, Some(Purpose::Assignment(Arc::clone(&name))));
+                self.set_purpose(evaluated_by, Some(Purpose::Evaluation(Arc::clone(&name))));
                 let node = Node {
                     facts,
                     assignment: None,
@@ -220,7 +230,7 @@ impl World {
         };
         for reader in [node.assigned_by, node.evaluated_by] {
             self.facts.remove_reader(reader);
-            self.readers.remove(&reader);
+            self.set_purpose(reader, None);
         }
         let keys = providers.node_keys(&node.facts);
         let readers = self.facts.count_node(&keys, &Keys::default());
@@ -277,8 +287,10 @@ impl World {
     }
 
     fn purposes(&self, readers: &[Reader]) -> Vec<Purpose> {
-        let purposes = readers.iter().filter_map(|reader| self.readers.get(reader));
-        purposes.cloned().collect()
+        let purposes = readers
+            .iter()
+            .filter_map(|reader| self.readers.get(reader.index()));
+        purposes.flatten().cloned().collect()
     }
 
     /// Repeats the affected assignments and listings of pools, and returns the nodes and pools to evaluate.
@@ -391,8 +403,7 @@ impl World {
 
     fn add_pool(&mut self, provider: usize, id: &Arc<PoolId>, is_object: bool, nodes: usize) {
         let reader = self.facts.add_reader();
-        self.readers
-            .insert(reader, Purpose::Pool(Arc::clone(&id.name)));
+        self.set_purpose(reader, Some(Purpose::Pool(Arc::clone(&id.name))));
         let pool = Pool {
             id: Arc::clone(id),
             provider,
@@ -410,7 +421,7 @@ impl World {
         }
         let reader = pool.reader;
         self.facts.remove_reader(reader);
-        self.readers.remove(&reader);
+        self.set_purpose(reader, None);
         self.pools.remove(name);
         Some(Purpose::Pool(Arc::clone(name)))
     }

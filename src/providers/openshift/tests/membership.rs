@@ -65,7 +65,7 @@ fn two_custom_pools_are_a_conflict_that_names_both_in_order_and_the_node_is_unkn
     let both = node("n").role("worker").role("infra").role("gpu").build();
     assert_eq!(
         membership(&OpenShift::chosen(), &both, &cluster),
-        Membership::Conflict(vec!["gpu".into(), "infra".into()])
+        Membership::Conflict(["gpu".into(), "infra".into()].into())
     );
     let state = first_state(&both, &cluster);
     assert_eq!((state.pool, state.phase), (None, Phase::Unknown));
