@@ -35,7 +35,7 @@ help: ## Print this
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: ## Watch a simulated cluster being updated; PLATFORM=openshift|kubernetes|karpenter, KEEP=1 leaves it running
+demo: ## Watch a simulated cluster being updated; PLATFORM=openshift|kubernetes|karpenter|eks|cluster-api|k3s|hypershift, KEEP=1 leaves it running
 	@hack/demo.sh "$(PLATFORM)" "$(KEEP)"
 
 .PHONY: test

@@ -11,13 +11,13 @@ use anyhow::{Context as _, bail};
 use clap::Parser as _;
 use node_insights::api::types::{DesiredVersionSource, Phase, ProviderName, UpdateKind};
 use node_insights::app::{self, config};
-use node_insights::domain::availability::availability;
 use node_insights::domain::fact::{Fact, Kind, KindSpec, Object, Parsed};
 use node_insights::domain::facts::{Unavailable, View};
 use node_insights::domain::node::NodeFacts;
 use node_insights::domain::pool::{Membership, PoolId};
 use node_insights::domain::pool_name::LabelKey;
-use node_insights::domain::state::{Desired, Evaluation, Finding};
+use node_insights::domain::state::{Desired, Evaluation};
+use node_insights::providers::step::Step as UpdateStep;
 use node_insights::providers::{Claim, Provider, Providers, Subject, built_in};
 use node_insights::telemetry::logging;
 use serde::Deserialize;
@@ -103,20 +103,12 @@ impl Provider for Acme {
             Step::Installing => (Phase::Updating, "Installing", "Acme updates the node"),
             Step::Done => (Phase::Completed, "Updated", ""),
         };
-        Ok(Evaluation {
-            phase,
-            kind: (phase != Phase::Completed).then_some(UpdateKind::Version),
-            version: node.facts.kubelet_version.clone(),
-            desired: rollout.map(|rollout| Desired {
-                version: Arc::clone(&rollout.version),
-                source: DesiredVersionSource::Provider,
-            }),
-            updating: Finding::new(phase.is_in_progress(), reason, message),
-            available: availability(node.facts).unwrap_or_else(|| Finding::as_expected(true)),
-            degraded: Finding::as_expected(false),
-            again_at: None,
-            is_inferred: false,
-        })
+        let kind = (phase != Phase::Completed).then_some(UpdateKind::Version);
+        let desired = rollout.map(|rollout| Desired {
+            version: Arc::clone(&rollout.version),
+            source: DesiredVersionSource::Provider,
+        });
+        Ok(UpdateStep::new(phase, kind, reason, message).evaluation(node.facts, desired))
     }
 }
 

@@ -81,7 +81,11 @@ async fn play(arguments: Arguments) -> Result<()> {
             };
             kubernetes::rollout::play(&client, &plan).await?;
         }
-        Platform::Karpenter => {
+        Platform::Karpenter
+        | Platform::Eks
+        | Platform::ClusterApi
+        | Platform::K3s
+        | Platform::HyperShift => {
             let version = client.apiserver_version().await?.git_version;
             Scenario::new(arguments.platform, &version, pace)?
                 .play(&client)

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # Builds what the demo needs, and runs it: `make demo`.
 #
-#   hack/demo.sh openshift|kubernetes|karpenter [KEEP]
+#   hack/demo.sh openshift|kubernetes|karpenter|eks|cluster-api|k3s|hypershift [KEEP]
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 platform=${1:-openshift} keep=${2:-}
 case $platform in
-  openshift | kubernetes | karpenter) ;;
+  openshift | kubernetes | karpenter | eks | cluster-api | k3s | hypershift) ;;
   # Check this before the build, which takes minutes.
-  *) echo "demo: PLATFORM is openshift, kubernetes or karpenter, not '$platform'" >&2; exit 2 ;;
+  *) echo "demo: PLATFORM is openshift, kubernetes, karpenter, eks, cluster-api, k3s or hypershift, not '$platform'" >&2; exit 2 ;;
 esac
 
 hack/prerequisites.sh

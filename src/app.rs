@@ -15,6 +15,7 @@ mod leading;
 mod lease;
 mod notes;
 mod parts;
+mod policy;
 mod ports;
 mod requirements;
 pub mod supervisor;
@@ -156,6 +157,7 @@ async fn operate(
         leadership: &leadership,
         operations: &operations,
         events: &events,
+        notes: &notes,
         metrics,
         health,
     };

@@ -9,20 +9,25 @@
 //! total: hostile input yields `Unknown` with a reason, never a panic.
 
 pub mod availability;
+pub mod cordon;
 pub mod erased;
 pub mod fact;
 pub mod facts;
 #[cfg(test)]
 pub(crate) mod fixtures;
+pub mod interruption;
 pub mod labels;
 pub mod milestones;
 pub mod node;
 pub mod node_status;
+pub mod policy;
 pub mod pool;
+pub mod pool_generations;
 pub mod pool_name;
 pub mod pool_status;
-pub mod pool_versions;
+pub mod rollout;
 pub mod rows;
+pub mod skew;
 pub mod state;
 pub mod text;
 pub mod version;

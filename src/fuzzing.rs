@@ -93,8 +93,10 @@ fn evaluate(inventory: &Inventory, node: NodeObject) {
             let view = PoolView {
                 state: Arc::new(pool),
                 nodes: vec![Arc::new(state)],
+                awaited: 0,
+                removed: 0,
             };
-            let status = pool_status::project(&view, None, 1, now);
+            let status = pool_status::project(&view, None, 0, 1, now);
             conditions_fit(&status.conditions);
         }
     }

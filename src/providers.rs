@@ -6,17 +6,41 @@
 //!
 //! To add one: a folder here with a type that implements one of the traits, and a line in [`built_in`].
 
+pub mod aks;
+pub mod bottlerocket;
+pub mod cluster_api;
+pub mod distributions;
+pub mod eks;
 #[cfg(test)]
 pub(crate) mod fixtures;
+pub mod flatcar;
+pub mod gardener;
+pub mod gke;
+pub mod hypershift;
+pub mod inferred;
 pub mod karpenter;
+pub mod kops;
+pub mod kubeadm;
 pub mod kubernetes;
 pub mod kured;
+pub mod lifecycle;
+pub mod microshift;
+pub mod node_maintenance;
 pub mod openshift;
+pub mod plans;
+pub mod profile;
+mod reboot;
+pub mod serverless;
+pub mod settings;
+pub mod step;
 mod table;
+pub mod tuppr;
 
 pub use table::{Assignment, ProviderError, Providers};
 
 use std::any::Any;
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -29,10 +53,22 @@ use crate::domain::node::{Evidence, NodeFacts, NodeObject};
 use crate::domain::pool::{Membership, PoolFacts, PoolId};
 use crate::domain::state::{Evaluation, History};
 
+use self::bottlerocket::Bottlerocket;
+use self::cluster_api::ClusterApi;
+use self::flatcar::Flatcar;
+use self::hypershift::HyperShift;
 use self::karpenter::Karpenter;
+use self::kubeadm::Kubeadm;
 use self::kubernetes::Kubernetes;
 use self::kured::Kured;
+use self::lifecycle::Lifecycle;
+use self::node_maintenance::NodeMaintenance;
 use self::openshift::OpenShift;
+use self::plans::Plans;
+use self::profile::{Profile, Profiled};
+use self::serverless::Serverless;
+use self::settings::Settings;
+use self::tuppr::Tuppr;
 
 /// Evaluates the nodes of one updater.
 pub trait Provider: Send + Sync {
@@ -72,6 +108,11 @@ pub trait Provider: Send + Sync {
     /// When a required kind cannot be read.
     fn evaluate(&self, node: &Subject<'_>, view: &View<'_>) -> Result<Evaluation, Unavailable>;
 
+    /// What identifies the machine image of a node, in addition to its kubelet version.
+    fn image<'a>(&self, _: &'a NodeFacts) -> Option<Cow<'a, str>> {
+        None
+    }
+
     /// The pools that exist without nodes, because they are objects.
     ///
     /// # Errors
@@ -86,6 +127,11 @@ pub trait Provider: Send + Sync {
     /// When the kind cannot be read.
     fn describe(&self, _: &PoolId, _: &View<'_>, _: Timestamp) -> Result<PoolFacts, Unavailable> {
         Ok(PoolFacts::default())
+    }
+
+    /// Whether nodes are replaced by others, not updated in place.
+    fn replaces(&self) -> bool {
+        false
     }
 
     /// What identifies a node across its update.
@@ -174,8 +220,10 @@ pub struct Options {
     pub platform: Platform,
     /// Plain Kubernetes: labels whose value names a node's pool, first match wins.
     pub pool_label_keys: Vec<String>,
-    /// Plain Kubernetes: the desired version of every node.
+    /// The desired version of every node whose provider does not report one.
     pub target_version: Option<String>,
+    /// Keys of the providers and overlays that are not used; see [`key`].
+    pub disabled: BTreeSet<String>,
 }
 
 /// Providers in order of precedence.
@@ -187,21 +235,69 @@ pub type OverlayList = Vec<Box<dyn Overlay>>;
 /// [`Providers::new`].
 #[must_use]
 pub fn built_in(options: &Options) -> (ProviderList, OverlayList) {
-    let target = options.target_version.as_deref();
-    let kubernetes = Kubernetes::new(&options.pool_label_keys, target);
-    let providers: ProviderList = match options.platform {
-        Platform::OpenShift => vec![Box::new(OpenShift::chosen())],
-        Platform::Any => vec![
-            Box::new(OpenShift::default()),
-            Box::new(Karpenter::new(&options.pool_label_keys)),
-            Box::new(kubernetes),
-        ],
-        Platform::Kubernetes => vec![
-            Box::new(Karpenter::new(&options.pool_label_keys)),
-            Box::new(kubernetes),
-        ],
+    let settings = Settings::new(options);
+    let (open_shift, others) = match options.platform {
+        Platform::OpenShift => (Some(OpenShift::chosen()), false),
+        Platform::Any => (Some(OpenShift::default()), true),
+        Platform::Kubernetes => (None, true),
     };
-    (providers, vec![Box::new(Kured)])
+    let mut providers: ProviderList = Vec::new();
+    if others {
+        providers.push(Box::new(HyperShift::new(&settings)));
+    }
+    if let Some(provider) = open_shift {
+        providers.push(Box::new(provider));
+    }
+    if others {
+        let profiled = |profile: &'static Profile| Box::new(Profiled::new(profile, &settings));
+        providers.push(Box::new(Karpenter::new(&options.pool_label_keys)));
+        providers.push(Box::new(Serverless));
+        providers.push(profiled(&eks::EKS));
+        providers.push(profiled(&aks::AKS));
+        providers.push(profiled(&gke::GKE));
+        providers.push(Box::new(ClusterApi::new(&settings)));
+        providers.push(profiled(&gardener::GARDENER));
+        providers.push(profiled(&kops::KOPS));
+        providers.push(profiled(&eks::EKSCTL));
+        providers.push(profiled(&distributions::TALOS));
+        providers.push(profiled(&distributions::K3S));
+        providers.push(profiled(&distributions::RKE2));
+        providers.push(profiled(&microshift::MICROSHIFT));
+        providers.push(Box::new(Kubeadm::new(&settings)));
+        providers.push(Box::new(Kubernetes::new(settings)));
+    }
+    let mut overlays: OverlayList = vec![
+        Box::new(Kured),
+        Box::new(Plans),
+        Box::new(Bottlerocket),
+        Box::new(Flatcar),
+        Box::new(NodeMaintenance),
+        Box::new(Lifecycle),
+        Box::new(Tuppr),
+    ];
+    let is_enabled = |name: &ProviderName| !options.disabled.contains(&key(name));
+    providers.retain(|each| is_enabled(&each.name()) || each.name() == Kubernetes::NAME);
+    overlays.retain(|each| is_enabled(&each.name()));
+    (providers, overlays)
+}
+
+/// The name of a provider or an overlay in flags and in values of the chart: letters and digits in lower case.
+#[must_use]
+pub fn key(name: &ProviderName) -> String {
+    let letters = name.as_str().chars().filter(char::is_ascii_alphanumeric);
+    letters.map(|letter| letter.to_ascii_lowercase()).collect()
+}
+
+/// The keys of all built-in providers and overlays that can be disabled; plain Kubernetes cannot.
+#[must_use]
+pub fn keys() -> Vec<String> {
+    let (providers, overlays) = built_in(&Options::default());
+    let of_providers = providers.iter().map(|each| each.name());
+    let names = of_providers.chain(overlays.iter().map(|each| each.name()));
+    names
+        .filter(|name| *name != Kubernetes::NAME)
+        .map(|name| key(&name))
+        .collect()
 }
 
 /// Converts what a provider reads from a Node to evidence.

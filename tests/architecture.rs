@@ -80,6 +80,8 @@ const LAYERS: [Layer; 12] = [
             "ring::digest",
             "serde",
             "serde_json",
+            // The policy of the user.
+            "serde_saphyr",
             "thiserror",
         ]),
         reason: "domain is pure: no client, no runtime, no log",
@@ -96,6 +98,8 @@ const LAYERS: [Layer; 12] = [
             "k8s_openapi",
             "serde",
             "serde_json",
+            // YAML in a ConfigMap of kubeadm.
+            "serde_saphyr",
             "thiserror",
         ]),
         reason: "providers are pure: they see facts, and no client, runtime or log",

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use node_insights::domain::fact::Parsed;
 use node_insights::domain::facts::Availability;
 use node_insights::kubernetes::objects::{WatchedNode, WatchedObject};
-use node_insights::providers::kubernetes::WELL_KNOWN_POOL_LABELS;
+use node_insights::providers::settings::WELL_KNOWN_POOL_LABELS;
 use node_insights::providers::{Options, Platform, Providers};
 use node_insights::reconcile::inventory::Inventory;
 use node_insights_harness::openshift::{PREFIX, node};
@@ -78,6 +78,7 @@ fn only(platform: Platform) -> Providers {
         platform,
         pool_label_keys: WELL_KNOWN_POOL_LABELS.map(str::to_owned).to_vec(),
         target_version: None,
+        ..Options::default()
     };
     Providers::standard(&options).expect("the providers can be combined")
 }

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::insight::{Column, Insight, InsightStatus, Reported, desired_version_has_a_source};
 use super::types::{
-    Condition, ConditionStatus, DesiredVersionSource, Phase, PoolRef, ProviderName, Scope,
-    UpdateKind,
+    Condition, ConditionStatus, CordonerKind, DesiredVersionSource, Phase, PoolRef, ProviderName,
+    Scope, UpdateKind,
 };
 
 /// How far the update of one node is.
@@ -62,6 +62,9 @@ pub struct NodeProgressInsightStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 200))]
     pub message: Option<String>,
+    /// Who cordoned the node; absent when it is not cordoned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cordoned_by: Option<CordonedBy>,
     /// Boot that this status belongs to, from the node's `status.nodeInfo.bootID`; another value is a
     /// reboot.
     #[serde(rename = "bootID", skip_serializing_if = "Option::is_none")]
@@ -73,6 +76,23 @@ pub struct NodeProgressInsightStatus {
     /// The last phases, oldest first; the last one is the current phase.
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "atomic"))]
     pub timeline: Vec<TimelineEntry>,
+}
+
+/// Who cordoned a node.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CordonedBy {
+    /// What it is.
+    pub kind: CordonerKind,
+    /// Its name, as a tool names itself or as the API server recorded it; absent when it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub name: Option<String>,
+    /// Since when, as far as the Node shows it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// Whether the cordon is no part of the update.
+    pub foreign: bool,
 }
 
 /// A phase that the node entered.

@@ -1,5 +1,6 @@
 //! `PoolProgressInsight` (ppi): one object per pool.
 
+use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -25,10 +26,10 @@ pub struct PoolProgressInsightStatus {
     pub scope: Scope,
     /// The pool in one word.
     pub assessment: Assessment,
-    /// Updated nodes of all nodes, as in `22/59`.
+    /// Updated nodes of all nodes, as in `22/59`; during a rollout, of the nodes that it began with.
     #[schemars(length(min = 3, max = 41), regex(pattern = r"^[0-9]+/[0-9]+$"))]
     pub progress: String,
-    /// Updated nodes in percent of all, rounded down: 100 only when every node is updated.
+    /// The same in percent, rounded down: 100 only when every node is updated.
     #[schemars(range(min = 0, max = 100))]
     pub completion_percent: i32,
     /// Counts of nodes.
@@ -46,12 +47,90 @@ pub struct PoolProgressInsightStatus {
     /// Where the desired version was read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub desired_version_source: Option<DesiredVersionSource>,
+    /// The rollout in progress; absent when there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
+    /// The last rollout that ended, as far as it was observed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_rollout: Option<EndedRollout>,
+    /// How far the kubelets of the pool are behind the API server; absent when it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version_skew: Option<VersionSkew>,
     /// Generation of this object that the status belongs to; for tools that wait for an object.
     #[schemars(range(min = 0))]
     pub observed_generation: i64,
     /// Updating and Healthy; Ready, Reconciling and Stalled for tools that wait for an object.
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+}
+
+/// An update of the pool's nodes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Rollout {
+    /// When it began, as far as was observed.
+    pub start_time: Timestamp,
+    /// Version that most nodes ran; absent when it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub from_version: Option<String>,
+    /// Desired version; absent when it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub to_version: Option<String>,
+    /// How many nodes it began with, without those that were removed meanwhile.
+    #[schemars(range(min = 0))]
+    pub nodes: i32,
+    /// How many of them are updated or replaced.
+    #[schemars(range(min = 0))]
+    pub done: i32,
+    /// Nodes that are being updated or replaced.
+    #[schemars(range(min = 0))]
+    pub in_progress: i32,
+    /// Outdated nodes that wait.
+    #[schemars(range(min = 0))]
+    pub waiting: i32,
+}
+
+/// An update of the pool's nodes that ended.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EndedRollout {
+    /// When it began, as far as was observed.
+    pub start_time: Timestamp,
+    /// When no node was outdated any more.
+    pub end_time: Timestamp,
+    /// Version that most nodes ran; absent when it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub from_version: Option<String>,
+    /// Desired version; absent when it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub to_version: Option<String>,
+    /// How many nodes it began with.
+    #[schemars(range(min = 0))]
+    pub nodes: i32,
+}
+
+/// How far kubelets are behind the API server. Kubernetes supports kubelets that are up to three minor versions older
+/// than the API server, and none that is newer.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VersionSkew {
+    /// The oldest kubelet.
+    #[schemars(length(min = 1, max = 253))]
+    pub oldest_kubelet: String,
+    /// How many minor versions it is behind the API server; negative when it is newer.
+    pub minors_behind: i32,
+    /// Whether Kubernetes supports every kubelet of the pool with this API server.
+    pub supported: bool,
+    /// Whether it would still do so after the next minor version of the API server.
+    pub supported_after_next_minor: bool,
+    /// The newest kubelet, where one is newer than the API server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub newer_kubelet: Option<String>,
 }
 
 /// A pool in one word.

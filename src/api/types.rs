@@ -148,6 +148,21 @@ pub enum UpdateKind {
     Replacement,
 }
 
+/// What cordoned a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum CordonerKind {
+    /// A tool that updates nodes.
+    Updater,
+    /// A tool that adds and removes nodes.
+    Autoscaler,
+    /// A user, by a command or a web console; a script or a tool that runs kubectl looks the same.
+    Person,
+    /// Another program.
+    Controller,
+    /// It is not known.
+    Unknown,
+}
+
 /// Where the desired version was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum DesiredVersionSource {

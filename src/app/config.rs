@@ -10,8 +10,9 @@ use jiff::SignedDuration;
 pub use self::choices::{
     LeaseChoice, Output, Platform, StateBackendChoice, SyncStatusPlace, TlsChoice,
 };
-use crate::providers::kubernetes::WELL_KNOWN_POOL_LABELS;
-use crate::providers::{Options, ProviderError, Providers};
+use crate::domain::policy;
+use crate::providers::settings::WELL_KNOWN_POOL_LABELS;
+use crate::providers::{self, Options, ProviderError, Providers};
 use crate::registry::election::Timing;
 use crate::telemetry::logging::{LogFormat, parse_filter};
 
@@ -66,6 +67,14 @@ pub struct NeedsConfig {
     /// What may update the nodes: with `auto`, each Node is evaluated by the provider that claims it
     #[arg(long, env = "NODE_INSIGHTS_PLATFORM", value_enum, default_value_t = Platform::Auto)]
     pub platform: Platform,
+
+    /// Providers and overlays that are not used, and whose kinds are not read, as in `karpenter,kured`; their nodes are
+    /// evaluated by the other providers
+    #[arg(
+        long, env = "NODE_INSIGHTS_DISABLED_PROVIDERS", value_name = "NAME,…", value_delimiter = ',',
+        value_parser = parse_provider
+    )]
+    pub disabled_providers: Vec<String>,
 
     /// Lease for the election of the replica that writes: `NAMESPACE/NAME`; `off` for a single replica; or
     /// `auto`: in a pod `node-insights` in its namespace, else off
@@ -203,14 +212,19 @@ pub struct RunConfig {
     /// grouped by role
     #[arg(
         long, env = "NODE_INSIGHTS_POOL_LABEL_KEYS", value_name = "KEY,…", value_delimiter = ',',
-        default_values_t = WELL_KNOWN_POOL_LABELS.map(str::to_owned), value_parser = parse_label_key
+        default_values_t = WELL_KNOWN_POOL_LABELS.map(str::to_owned), value_parser = policy::parse_label_key
     )]
     pub pool_label_keys: Vec<String>,
 
     /// Kubernetes: desired kubelet version of every node, as in v1.36.3; without it, the newest
     /// in the pool or the API server's
-    #[arg(long, env = "NODE_INSIGHTS_TARGET_VERSION", value_name = "VERSION", value_parser = parse_version)]
+    #[arg(long, env = "NODE_INSIGHTS_TARGET_VERSION", value_name = "VERSION", value_parser = policy::parse_version)]
     pub target_version: Option<String>,
+
+    /// File with a policy: a desired version of all nodes or of one pool, and labels that name pools, as YAML. It is read
+    /// again when it changes; while it is invalid, the last valid one applies
+    #[arg(long, env = "NODE_INSIGHTS_POLICY_FILE", value_name = "PATH")]
+    pub policy_file: Option<PathBuf>,
 
     /// Address of another HTTP port with /debug, which shows every state without authentication; a port
     /// alone, as in :6060, is on 127.0.0.1. Off by default
@@ -269,10 +283,32 @@ impl RunConfig {
     #[must_use]
     pub fn provider_options(&self) -> Options {
         Options {
-            platform: self.needs.platform.into(),
             pool_label_keys: self.pool_label_keys.clone(),
             target_version: self.target_version.clone(),
+            ..self.needs.provider_options()
         }
+    }
+}
+
+impl NeedsConfig {
+    /// The options for providers that determine which kinds are read.
+    #[must_use]
+    pub fn provider_options(&self) -> Options {
+        Options {
+            platform: self.platform.into(),
+            disabled: self.disabled_providers.iter().cloned().collect(),
+            ..Options::default()
+        }
+    }
+}
+
+/// The name of a provider or an overlay.
+fn parse_provider(text: &str) -> Result<String, String> {
+    let known = providers::keys();
+    if known.iter().any(|key| key == text) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("it is one of {}", known.join(", ")))
     }
 }
 
@@ -299,29 +335,6 @@ fn address(text: &str, default: &str) -> Option<SocketAddr> {
     full.parse().ok()
 }
 
-/// A label key in the format of Kubernetes: an optional DNS prefix, then a name.
-fn parse_label_key(text: &str) -> Result<String, String> {
-    let (prefix, name) = text
-        .split_once('/')
-        .map_or((None, text), |(prefix, name)| (Some(prefix), name));
-    let is_word = |text: &str, limit: usize, extra: &[char]| {
-        !text.is_empty()
-            && text.len() <= limit
-            && text
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || extra.contains(&c))
-            && text.starts_with(|c: char| c.is_ascii_alphanumeric())
-            && text.ends_with(|c: char| c.is_ascii_alphanumeric())
-    };
-    if is_word(name, 63, &['-', '_', '.'])
-        && prefix.is_none_or(|prefix| is_word(prefix, 253, &['-', '.']))
-    {
-        Ok(text.to_owned())
-    } else {
-        Err("a label key is a name of up to 63 letters, digits, '-', '_' and '.', with an optional DNS prefix before a '/', as in example.com/pool".to_owned())
-    }
-}
-
 /// A duration with units, as in 1h30m.
 fn parse_duration(text: &str) -> Option<Duration> {
     Duration::try_from(text.parse::<SignedDuration>().ok()?).ok()
@@ -342,13 +355,6 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| {
             "a duration has units and is a second or more, as in 90s, 10m or 1h30m".to_owned()
         })
-}
-
-fn parse_version(text: &str) -> Result<String, String> {
-    match crate::domain::version::Version::parse(text) {
-        Some(_) => Ok(text.to_owned()),
-        None => Err("a version has three numbers, as in v1.36.3".to_owned()),
-    }
 }
 
 #[cfg(test)]

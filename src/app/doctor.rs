@@ -13,7 +13,7 @@ use super::config::{DoctorConfig, Output};
 use super::requirements;
 use crate::kubernetes::client;
 use crate::kubernetes::requirements::{Finding, Outcome, Requirements};
-use crate::providers::{Options, Providers};
+use crate::providers::Providers;
 
 /// Runs the checks and prints the findings.
 ///
@@ -21,11 +21,8 @@ use crate::providers::{Options, Providers};
 /// When there is no kubeconfig and no service account, and when stdout cannot be written to.
 pub async fn run(config: &DoctorConfig) -> anyhow::Result<ExitCode> {
     let client = client::connect().await?.client;
-    let options = Options {
-        platform: config.needs.platform.into(),
-        ..Options::default()
-    };
-    let kinds = Providers::standard(&options)?.kinds().to_vec();
+    let providers = Providers::standard(&config.needs.provider_options())?;
+    let kinds = providers.kinds().to_vec();
     let scope = requirements::scope(&config.needs, kinds);
     let findings = Requirements::new(client, scope).all().await;
     let text = match config.output {

@@ -14,7 +14,9 @@ use super::backend;
 use super::config::RunConfig;
 use super::engine::RunningEngine;
 use super::leading::{Writes, gained, lead, stand_by};
+use super::notes::Notes;
 use super::parts::Parts;
+use super::policy::{self, PolicyFile};
 use super::sync;
 use crate::api::{InsightStatus, NodeProgressInsightStatus, PoolProgressInsightStatus};
 use crate::domain::fact::{Kind, Need};
@@ -58,6 +60,7 @@ pub(super) struct Surroundings<'a> {
     pub(super) leadership: &'a Leadership,
     pub(super) operations: &'a Operations,
     pub(super) events: &'a Events,
+    pub(super) notes: &'a Notes,
     pub(super) metrics: &'a Arc<Metrics>,
     pub(super) health: &'a Arc<Health>,
 }
@@ -66,6 +69,44 @@ pub(super) struct Surroundings<'a> {
 pub(super) struct Started {
     pub(super) engine: Arc<RunningEngine>,
     pub(super) kinds: Vec<Kind>,
+}
+
+/// Applies the policy of the user, if there is one, before anything is evaluated.
+fn follow_policy(
+    surroundings: &Surroundings<'_>,
+    controller: &Arc<NodeStateController>,
+    parts: &mut Parts,
+) {
+    let Some(path) = &surroundings.config.policy_file else {
+        return;
+    };
+    let file = PolicyFile {
+        path: path.clone(),
+        pool_labels: surroundings.config.pool_label_keys.clone(),
+    };
+    let (controller, health) = (Arc::clone(controller), Arc::clone(surroundings.health));
+    let following = policy::follow(file, controller, health, surroundings.notes.clone());
+    parts.watches.spawn_until_stopped("policy", following);
+}
+
+/// What every watch needs; `restarted` is notified when one had to relist.
+fn watching(
+    surroundings: &Surroundings<'_>,
+    controller: &Arc<NodeStateController>,
+    gate: &Arc<SyncGate>,
+    relist: &Arc<Relist>,
+    restarted: watch::Sender<()>,
+) -> Watches {
+    Watches {
+        controller: Arc::clone(controller),
+        gate: Arc::clone(gate),
+        relist: Arc::clone(relist),
+        restarted: Arc::new(move || {
+            restarted.send_replace(());
+        }),
+        health: Arc::clone(surroundings.health),
+        metrics: Arc::clone(surroundings.metrics),
+    }
 }
 
 /// Starts the configured parts.
@@ -82,6 +123,7 @@ pub(super) fn start(
         events,
         metrics,
         health,
+        ..
     } = surroundings;
     let kinds = providers.kinds().to_vec();
     let node_cache = config.enable_node_insights.then(Arc::default);
@@ -99,20 +141,13 @@ pub(super) fn start(
         Arc::clone(&clock),
     );
 
+    follow_policy(surroundings, &controller, parts);
+
     let gate = gate(&kinds, config, metrics, health);
     let relist = Arc::new(Relist::default());
     let (restarted, restarts) = watch::channel(());
     let (discovery, served) = Discovery::new(&kinds, Arc::clone(&gate), Arc::clone(health));
-    let watching = Watches {
-        controller: Arc::clone(&controller),
-        gate: Arc::clone(&gate),
-        relist: Arc::clone(&relist),
-        restarted: Arc::new(move || {
-            restarted.send_replace(());
-        }),
-        health: Arc::clone(health),
-        metrics: Arc::clone(metrics),
-    };
+    let watching = watching(surroundings, &controller, &gate, &relist, restarted);
     let (leads, writes) = watch::channel(false);
     let mut wiring = Wiring {
         config,
@@ -131,8 +166,7 @@ pub(super) fn start(
         wiring.node_insights(cache);
     }
     if let Some(cache) = &pool_cache {
-        let (controller, clock) = (Arc::clone(&controller), Arc::clone(&clock));
-        wiring.pool_insights(controller, cache, clock);
+        wiring.pool_insights(Arc::clone(&controller), cache, Arc::clone(&clock));
     }
     wiring.watch_cluster(discovery, &served, &kinds, node_cache.clone());
     let Wiring {
@@ -150,7 +184,6 @@ pub(super) fn start(
         Leadership::clone(leadership),
         Arc::clone(metrics),
     );
-    let engine = Arc::new(engine);
     engine.wire_gauges(metrics);
     parts.work.spawn("operations", |stop| jobs.run(stop));
     let standing_by = stand_by(compare, config.sync_interval, writes.clone());
@@ -165,17 +198,18 @@ pub(super) fn start(
         leads,
     );
     parts.controller.spawn_until_stopped("leader", leading);
-    let watches = &mut parts.watches;
-    watches.spawn_until_stopped("watch restarts", request_syncs(restarts, handle));
-    let backend_checks = check_backend(Arc::clone(&controller));
+    let asking = request_syncs(restarts, handle);
+    parts.watches.spawn_until_stopped("watch restarts", asking);
+    let checks = check_backend(Arc::clone(&controller));
     parts
         .controller
-        .spawn_until_stopped("state backend", backend_checks);
+        .spawn_until_stopped("state backend", checks);
     parts
         .controller
         .spawn("node_state", move |stop| async move {
             controller.run(dirty, &gate, stop).await;
         });
+    let engine = Arc::new(engine);
     Ok(Started { engine, kinds })
 }
 
@@ -230,7 +264,7 @@ fn gate(kinds: &[Kind], config: &RunConfig, metrics: &Metrics, health: &Health) 
         checks.push(check::POOL_INSIGHTS);
     }
     let always = kinds.iter().filter(|kind| kind.spec.need == Need::Always);
-    checks.extend(always.map(|kind| kind.spec.plural));
+    checks.extend(always.map(|kind| kind.spec.label()));
     for check in &checks {
         health.not_ready(check, "not listed yet");
         if *check != check::DISCOVERY {
@@ -399,7 +433,7 @@ impl Wiring<'_> {
         parts.spawn_until_stopped("discovery", discovering);
         for (place, kind) in kinds.iter().enumerate() {
             let watch = watches::kind(watching(), client(), place, *kind, served.clone());
-            parts.spawn_until_stopped(kind.spec.plural, watch);
+            parts.spawn_until_stopped(kind.spec.label(), watch);
         }
     }
 }

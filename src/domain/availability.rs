@@ -8,11 +8,17 @@ use super::state::Finding;
 use super::text;
 use crate::api::types::ConditionStatus;
 
+/// Labels of control-plane nodes: of Kubernetes, of its earlier releases, and of Rancher.
+const CONTROL_PLANE_ROLES: [&str; 3] = [
+    "node-role.kubernetes.io/control-plane",
+    "node-role.kubernetes.io/master",
+    "node-role.kubernetes.io/controlplane",
+];
+
 /// Whether the node runs the control plane, by its labels.
 #[must_use]
 pub fn runs_control_plane(labels: &Labels) -> bool {
-    labels.contains("node-role.kubernetes.io/control-plane")
-        || labels.contains("node-role.kubernetes.io/master")
+    CONTROL_PLANE_ROLES.iter().any(|role| labels.contains(role))
 }
 
 /// Whether the condition exists and has this status.
@@ -68,7 +74,7 @@ pub fn availability(node: &NodeFacts) -> Option<Finding> {
         };
         problems.push((reason, message, condition.since));
     }
-    if let Some(cordon) = node.cordoned {
+    if let Some(cordon) = &node.cordoned {
         problems.push((
             "Unschedulable",
             "Node is marked unschedulable".to_owned(),

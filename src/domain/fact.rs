@@ -59,8 +59,10 @@ pub struct KindSpec {
     pub versions: &'static [&'static str],
     /// Kind, in CamelCase.
     pub kind: &'static str,
-    /// Plural name, as in URLs, RBAC rules, `/readyz` and metrics.
+    /// Plural name, as in URLs and RBAC rules.
     pub plural: &'static str,
+    /// Name in `/readyz` and metrics, where the plural name says too little.
+    pub alias: Option<&'static str>,
     /// Whether the objects are namespaced.
     pub namespaced: bool,
     /// How much of an object is read.
@@ -71,6 +73,8 @@ pub struct KindSpec {
     pub need: Need,
     /// The kind is served on every cluster, and counts as served only where one of its objects is a fact.
     pub only_where_found: bool,
+    /// The kind is served on every cluster, and counts as served only beside this kind; its full name.
+    pub only_beside: Option<&'static str>,
 }
 
 /// How much of an object is read.
@@ -89,6 +93,13 @@ pub enum Select {
     All,
     /// The objects of this name.
     Named(&'static str),
+    /// One object.
+    Object {
+        /// Its namespace.
+        namespace: &'static str,
+        /// Its name.
+        name: &'static str,
+    },
     /// The objects that match this label selector.
     Labelled(&'static str),
 }
@@ -118,11 +129,13 @@ impl KindSpec {
             versions,
             kind,
             plural,
+            alias: None,
             namespaced: false,
             read: Read::Whole,
             select: Select::All,
             need: Need::WhereServed,
             only_where_found: false,
+            only_beside: None,
         }
     }
 
@@ -150,6 +163,24 @@ impl KindSpec {
         Self { select, ..self }
     }
 
+    /// The same, with another name in `/readyz` and metrics.
+    #[must_use]
+    pub const fn named(self, alias: &'static str) -> Self {
+        Self {
+            alias: Some(alias),
+            ..self
+        }
+    }
+
+    /// Name in `/readyz` and metrics.
+    #[must_use]
+    pub const fn label(&self) -> &'static str {
+        match self.alias {
+            Some(alias) => alias,
+            None => self.plural,
+        }
+    }
+
     /// The same, with another [`Need`].
     #[must_use]
     pub const fn need(self, need: Need) -> Self {
@@ -161,6 +192,15 @@ impl KindSpec {
     pub const fn only_where_found(self) -> Self {
         Self {
             only_where_found: true,
+            ..self
+        }
+    }
+
+    /// The same, but watched only where this other kind is served.
+    #[must_use]
+    pub const fn only_beside(self, full_name: &'static str) -> Self {
+        Self {
+            only_beside: Some(full_name),
             ..self
         }
     }

@@ -10,7 +10,9 @@ use std::sync::Arc;
 
 use super::erased::Erased;
 use super::fact::{Keys, Kind};
-use super::pool_versions::{PoolVersion, PoolVersions};
+use super::policy::Policy;
+use super::pool_generations::{Member, PoolGenerations};
+use super::version::Version;
 use readers::Readers;
 pub use readers::{Place, Reader, reserve};
 pub use view::{Reads, View};
@@ -35,7 +37,7 @@ pub enum Availability {
 /// The objects of a kind cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct Unavailable {
-    /// Plural name of the kind.
+    /// Name of the kind, as in `/readyz`.
     pub kind: &'static str,
     /// Why.
     pub availability: Availability,
@@ -63,6 +65,8 @@ pub struct Facts {
     nodes: BTreeMap<&'static str, BTreeMap<Box<str>, NodesEntry>>,
     api_server: Option<Arc<str>>,
     api_server_place: Place,
+    policy: Arc<Policy>,
+    policy_place: Place,
     readers: Readers,
     /// The owner of each place that is removed with its last reader.
     owners: BTreeMap<Place, Owner>,
@@ -95,7 +99,7 @@ struct IndexEntry {
 
 #[derive(Debug)]
 struct PoolEntry {
-    versions: PoolVersions,
+    generations: PoolGenerations,
     place: Place,
 }
 
@@ -119,7 +123,7 @@ impl Facts {
     #[must_use]
     pub fn new(kinds: &[Kind]) -> Self {
         let mut readers = Readers::default();
-        let api_server_place = readers.add_place();
+        let (api_server_place, policy_place) = (readers.add_place(), readers.add_place());
         let kinds = kinds
             .iter()
             .map(|kind| KindTable {
@@ -137,6 +141,8 @@ impl Facts {
             nodes: BTreeMap::new(),
             api_server: None,
             api_server_place,
+            policy: Arc::default(),
+            policy_place,
             readers,
             owners: BTreeMap::new(),
         }
@@ -268,7 +274,25 @@ impl Facts {
             return Vec::new();
         }
         self.api_server = version;
-        self.readers.of(self.api_server_place).to_vec()
+        let limit = self.api_server.as_deref().and_then(Version::parse);
+        let mut readers = self.readers.of(self.api_server_place).to_vec();
+        for entry in self.pools.values_mut() {
+            if entry.generations.set_api_server(limit.as_ref()) {
+                readers.extend(self.readers.of(entry.place));
+            }
+        }
+        readers.sort_unstable();
+        readers.dedup();
+        readers
+    }
+
+    /// Sets the policy of the user; returns the readers to evaluate.
+    pub fn set_policy(&mut self, policy: Arc<Policy>) -> Vec<Reader> {
+        if self.policy == policy {
+            return Vec::new();
+        }
+        self.policy = policy;
+        self.readers.of(self.policy_place).to_vec()
     }
 
     /// Counts a node that was added, removed or has new keys; returns the readers to evaluate.
@@ -297,19 +321,20 @@ impl Facts {
         readers
     }
 
-    /// Changes the versions in a pool; returns the readers to evaluate if the newest versions changed.
-    pub fn change_versions(
+    /// Replaces a member of a pool; returns the readers to evaluate if the generation that the pool is updated to
+    /// changed.
+    pub fn change_member(
         &mut self,
         pool: &Arc<str>,
-        change: impl FnOnce(&mut PoolVersions),
+        before: Option<&Member>,
+        after: Option<&Member>,
     ) -> Vec<Reader> {
         let place = self.place_of(Owner::Pool(Arc::clone(pool)));
+        let limit = self.api_server.as_deref().and_then(Version::parse);
         let Some(entry) = self.pools.get_mut(pool) else {
             return Vec::new();
         };
-        let before: Vec<PoolVersion> = entry.versions.decisive();
-        change(&mut entry.versions);
-        let is_changed = before != entry.versions.decisive();
+        let is_changed = entry.generations.change(before, after, limit.as_ref());
         let readers = if is_changed {
             self.readers.of(place).to_vec()
         } else {

@@ -8,9 +8,12 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::cordon::{Cordon, Cordoner};
 use super::erased::{Erased, downcast};
+use super::interruption::Interruption;
 use super::labels::Labels;
-use super::node::{Cordon, NodeCondition, NodeConditions, NodeFacts, Removal};
+use super::node::{NodeCondition, NodeConditions, NodeFacts};
+use super::pool_generations::{Flavour, Member, PoolVersion};
 use crate::api::types::ConditionStatus;
 
 /// The time `seconds` after the epoch of the tests.
@@ -24,6 +27,22 @@ pub(crate) fn condition(status: ConditionStatus, message: &str, since: i64) -> N
         status,
         since: Some(at(since)),
         message: message.into(),
+    }
+}
+
+/// A ready node of a pool.
+pub(crate) fn member(version: &str, (os, arch): (&str, &str)) -> Member {
+    Member {
+        flavour: Flavour {
+            os: os.into(),
+            arch: arch.into(),
+        },
+        version: PoolVersion::parse(&version.into()).unwrap(),
+        image: None,
+        created: Some(at(0)),
+        name: version.into(),
+        is_ready: true,
+        is_staying: true,
     }
 }
 
@@ -42,6 +61,7 @@ pub(crate) fn node(name: &str) -> NodeBuilder {
             name: name.into(),
             uid: format!("uid-{name}").into(),
             labels: Labels::default(),
+            created: Some(at(-100_000)),
             deleting: false,
             cordoned: None,
             kubelet_version: None,
@@ -52,7 +72,7 @@ pub(crate) fn node(name: &str) -> NodeBuilder {
                 network_unavailable: Some(condition(ConditionStatus::False, "", -1000)),
                 ..NodeConditions::default()
             },
-            removal: None,
+            interruption: None,
             evidence: Box::default(),
         },
     }
@@ -104,14 +124,25 @@ impl NodeBuilder {
     }
 
     pub(crate) fn cordoned(mut self) -> Self {
-        self.facts.cordoned = Some(Cordon { since: None });
+        self.facts.cordoned = Some(Cordon {
+            since: None,
+            by: Cordoner::UNKNOWN,
+        });
         self
     }
 
-    pub(crate) fn cordoned_since(mut self, since: i64) -> Self {
-        self.facts.cordoned = Some(Cordon {
-            since: Some(at(since)),
-        });
+    pub(crate) fn cordoned_since(self, since: i64) -> Self {
+        self.cordoned_by(Cordoner::UNKNOWN, since)
+    }
+
+    pub(crate) fn cordoned_by(mut self, by: Cordoner, since: i64) -> Self {
+        let since = Some(at(since));
+        self.facts.cordoned = Some(Cordon { since, by });
+        self
+    }
+
+    pub(crate) fn created(mut self, seconds: i64) -> Self {
+        self.facts.created = Some(at(seconds));
         self
     }
 
@@ -120,9 +151,13 @@ impl NodeBuilder {
         self
     }
 
-    pub(crate) fn removed_by_autoscaler(mut self) -> Self {
-        self.facts.removal = Some(Removal::ClusterAutoscaler);
+    pub(crate) fn interrupted(mut self, by: Interruption) -> Self {
+        self.facts.interruption = Some(by);
         self
+    }
+
+    pub(crate) fn removed_by_autoscaler(self) -> Self {
+        self.interrupted(Interruption::ClusterAutoscaler)
     }
 
     pub(crate) fn not_ready(self, since: i64) -> Self {

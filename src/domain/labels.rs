@@ -60,11 +60,23 @@ pub struct SelectorError {
 
 impl Selector {
     /// Parses a selector. Returns `None` for a nil or empty selector, which matches nothing in the Machine Config
-    /// Operator (elsewhere in Kubernetes an empty selector matches everything).
+    /// Operator (elsewhere in Kubernetes an empty selector matches everything: [`Selector::standard`]).
     ///
     /// # Errors
     /// When an expression has an unknown operator.
     pub fn parse(selector: Option<&LabelSelector>) -> Result<Option<Self>, SelectorError> {
+        let selector = Self::standard(selector).map_err(|(error, _)| error)?;
+        Ok(selector.filter(|selector| !selector.0.is_empty()))
+    }
+
+    /// Parses a selector as Kubernetes defines it: without a selector nothing matches (`None`), and an empty selector
+    /// matches everything.
+    ///
+    /// # Errors
+    /// When expressions have unknown operators: the first error, and the selector without these expressions.
+    pub fn standard(
+        selector: Option<&LabelSelector>,
+    ) -> Result<Option<Self>, (SelectorError, Self)> {
         let Some(LabelSelector {
             match_expressions,
             match_labels,
@@ -73,6 +85,7 @@ impl Selector {
             return Ok(None);
         };
         let mut requirements = Vec::new();
+        let mut first_error = None;
         for (key, value) in match_labels.iter().flatten() {
             requirements.push(Requirement::In(key.clone(), vec![value.clone()]));
         }
@@ -85,14 +98,27 @@ impl Selector {
                 "Exists" => Requirement::Exists(key),
                 "DoesNotExist" => Requirement::DoesNotExist(key),
                 operator => {
-                    return Err(SelectorError {
-                        key,
-                        operator: operator.to_owned(),
-                    });
+                    let operator = operator.to_owned();
+                    first_error.get_or_insert(SelectorError { key, operator });
+                    continue;
                 }
             });
         }
-        Ok((!requirements.is_empty()).then_some(Self(requirements)))
+        match first_error {
+            None => Ok(Some(Self(requirements))),
+            Some(error) => Err((error, Self(requirements))),
+        }
+    }
+
+    /// The key of a label that every matching node has, if the selector requires one. Labels that all nodes have come
+    /// last.
+    #[must_use]
+    pub fn required_label(&self) -> Option<&str> {
+        let keys = self.0.iter().filter_map(|requirement| match requirement {
+            Requirement::In(key, _) | Requirement::Exists(key) => Some(key.as_str()),
+            Requirement::NotIn(..) | Requirement::DoesNotExist(_) => None,
+        });
+        keys.min_by_key(|key| key.starts_with("kubernetes.io/"))
     }
 
     /// Whether `labels` meet every requirement.
@@ -169,5 +195,45 @@ mod tests {
     fn an_unknown_operator_is_an_error_that_names_it() {
         let error = Selector::parse(Some(&expression("zone", "Near", &[]))).unwrap_err();
         assert!(error.to_string().contains("'Near'") && error.to_string().contains("'zone'"));
+    }
+
+    #[test]
+    fn a_standard_selector_matches_nothing_without_a_selector_and_everything_if_it_is_empty() {
+        assert_eq!(Selector::standard(None), Ok(None));
+        let everything = Selector::standard(Some(&LabelSelector::default()));
+        assert!(everything.unwrap().unwrap().matches(&Labels::default()));
+        let some = Selector::standard(Some(&expression("zone", "In", &["a"])));
+        let some = some.unwrap().unwrap();
+        assert!(some.matches(&Labels::new([("zone", "a")])));
+        assert!(!some.matches(&Labels::default()));
+    }
+
+    #[test]
+    fn what_can_be_read_of_a_selector_with_an_unknown_operator_still_selects() {
+        let mut selector = expression("zone", "Near", &["a"]);
+        selector.match_labels = Some([("os".to_owned(), "linux".to_owned())].into());
+        let (error, rest) = Selector::standard(Some(&selector)).unwrap_err();
+        assert!(error.to_string().contains("'Near'"), "{error}");
+        assert!(rest.matches(&Labels::new([("os", "linux")])));
+        assert!(!rest.matches(&Labels::new([("zone", "a")])));
+    }
+
+    #[test]
+    fn the_required_label_is_one_that_every_matching_node_has() {
+        let required = |key, operator, values: &[&str]| {
+            let mut selector = expression(key, operator, values);
+            selector.match_labels = Some([("kubernetes.io/os".to_owned(), "linux".into())].into());
+            let selector = Selector::standard(Some(&selector)).unwrap().unwrap();
+            selector.required_label().map(str::to_owned)
+        };
+        assert_eq!(required("zone", "In", &["a", "b"]).as_deref(), Some("zone"));
+        assert_eq!(required("zone", "Exists", &[]).as_deref(), Some("zone"));
+        for negative in ["NotIn", "DoesNotExist"] {
+            let found = required("zone", negative, &["a"]);
+            assert_eq!(found.as_deref(), Some("kubernetes.io/os"), "{negative}");
+        }
+        let only_negative = expression("zone", "DoesNotExist", &[]);
+        let selector = Selector::standard(Some(&only_negative)).unwrap().unwrap();
+        assert_eq!(selector.required_label(), None);
     }
 }

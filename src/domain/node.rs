@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::cordon::Cordon;
 use super::erased::{Erased, downcast};
+use super::interruption::Interruption;
 use super::labels::Labels;
 use super::rows::Rows;
 use super::text;
@@ -18,8 +20,6 @@ use crate::api::types::ConditionStatus;
 const NAME_LIMIT: usize = 512;
 /// Longest boot ID that is stored. A status can hold it, so it compares equal after a restart of the operator.
 const BOOT_ID_LIMIT: usize = 253;
-const UNSCHEDULABLE_TAINT: &str = "node.kubernetes.io/unschedulable";
-const AUTOSCALER_TAINT: &str = "ToBeDeletedByClusterAutoscaler";
 
 /// A Node without the parts that never matter: images, volumes, managed fields, addresses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,8 +34,14 @@ pub struct NodeObject {
     pub annotations: Labels,
     /// `metadata.ownerReferences`: API version, kind and name of each.
     pub owners: Rows<3>,
+    /// `metadata.creationTimestamp`.
+    pub created: Option<Timestamp>,
     /// `metadata.deletionTimestamp` is set.
     pub deleting: bool,
+    /// The field manager of `spec.unschedulable` in `metadata.managedFields`; empty when there is none.
+    pub cordon_manager: Box<str>,
+    /// When that field manager last wrote to the Node; empty when there is none.
+    pub cordon_time: Box<str>,
     /// `spec.providerID`; empty when there is none.
     pub provider_id: Box<str>,
     /// `spec.unschedulable`.
@@ -46,6 +52,8 @@ pub struct NodeObject {
     pub kubelet_version: Box<str>,
     /// `status.nodeInfo.bootID`; empty when there is none.
     pub boot_id: Box<str>,
+    /// `status.nodeInfo.osImage`; empty when there is none.
+    pub os_image: Box<str>,
     /// `status.conditions`: type, status, reason, transition time and message of each.
     pub conditions: Rows<5>,
 }
@@ -72,9 +80,11 @@ pub struct NodeFacts {
     pub uid: Arc<str>,
     /// `metadata.labels`.
     pub labels: Labels,
+    /// `metadata.creationTimestamp`.
+    pub created: Option<Timestamp>,
     /// `metadata.deletionTimestamp` is set.
     pub deleting: bool,
-    /// `spec.unschedulable`, with the time of its taint if known.
+    /// `spec.unschedulable`, since when and by whom.
     pub cordoned: Option<Cordon>,
     /// `status.nodeInfo.kubeletVersion`.
     pub kubelet_version: Option<Arc<str>>,
@@ -82,8 +92,8 @@ pub struct NodeFacts {
     pub boot_id: Option<Arc<str>>,
     /// The conditions that matter.
     pub conditions: NodeConditions,
-    /// Set when the node is removed for another reason than an update.
-    pub removal: Option<Removal>,
+    /// What else than an update acts on the node.
+    pub interruption: Option<Interruption>,
     /// What providers read from the Node, each in its own type.
     pub evidence: Box<[Evidence]>,
 }
@@ -92,22 +102,33 @@ impl NodeFacts {
     /// The facts of a Node, with the evidence of the providers.
     #[must_use]
     pub fn new(node: NodeObject, evidence: Vec<Evidence>) -> Self {
-        let taint = |key: &str| node.taints.find(key);
-        let since = |[_, _, _, since]: [&str; 4]| since.parse().ok();
         Self {
+            created: node.created,
             deleting: node.deleting,
-            cordoned: node.unschedulable.then(|| Cordon {
-                since: taint(UNSCHEDULABLE_TAINT).and_then(since),
-            }),
+            cordoned: Cordon::of(&node),
             kubelet_version: text::word(&node.kubelet_version, NAME_LIMIT).map(Arc::from),
             boot_id: text::word(&node.boot_id, BOOT_ID_LIMIT).map(Arc::from),
             conditions: NodeConditions::of(&node.conditions),
-            removal: taint(AUTOSCALER_TAINT).map(|_| Removal::ClusterAutoscaler),
+            interruption: Interruption::of(&node),
             evidence: evidence.into_boxed_slice(),
             name: node.name,
             uid: node.uid,
             labels: node.labels,
         }
+    }
+
+    /// Whether the node is ready. A node without the condition counts as ready.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        let ready = self.conditions.ready.as_ref();
+        ready.is_none_or(|ready| ready.status == ConditionStatus::True)
+    }
+
+    /// Since when the node has not been ready, if it is not.
+    #[must_use]
+    pub fn unready_since(&self) -> Option<Timestamp> {
+        let ready = self.conditions.ready.as_ref()?;
+        (ready.status != ConditionStatus::True).then_some(ready.since?)
     }
 
     /// The evidence of one provider, by its type.
@@ -123,34 +144,29 @@ impl PartialEq for NodeFacts {
             name,
             uid,
             labels,
+            created,
             deleting,
             cordoned,
             kubelet_version,
             boot_id,
             conditions,
-            removal,
+            interruption,
             evidence,
         } = self;
         let is_same = |(a, b): (&Evidence, &Evidence)| a.is_same(&**b);
         *name == other.name
             && *uid == other.uid
             && *labels == other.labels
+            && *created == other.created
             && *deleting == other.deleting
             && *cordoned == other.cordoned
             && *kubelet_version == other.kubelet_version
             && *boot_id == other.boot_id
             && *conditions == other.conditions
-            && *removal == other.removal
+            && *interruption == other.interruption
             && evidence.len() == other.evidence.len()
             && evidence.iter().zip(&other.evidence).all(is_same)
     }
-}
-
-/// The node is cordoned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cordon {
-    /// Since when, if known.
-    pub since: Option<Timestamp>,
 }
 
 /// A condition of the node.
@@ -181,16 +197,40 @@ pub struct NodeConditions {
     pub disk_pressure: Option<NodeCondition>,
     /// The network is not set up.
     pub network_unavailable: Option<NodeCondition>,
-    /// KEP-5683: pods are being evicted.
-    pub drain_in_progress: Option<NodeCondition>,
-    /// KEP-5683: pods were evicted.
-    pub drained: Option<NodeCondition>,
-    /// KEP-5683: maintenance is planned.
-    pub maintenance_planned: Option<NodeCondition>,
-    /// KEP-5683: maintenance is in progress.
-    pub maintenance_in_progress: Option<NodeCondition>,
-    /// KEP-5683: the machine is shutting down.
-    pub graceful_shutdown_in_progress: Option<NodeCondition>,
+    /// The conditions of KEP-5683.
+    pub lifecycle: LifecycleConditions,
+}
+
+/// The conditions of KEP-5683 that are True.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "five conditions of a Node, each of which is True or not"
+)]
+pub struct LifecycleConditions {
+    /// Pods are being evicted.
+    pub drain_in_progress: bool,
+    /// Pods were evicted.
+    pub drained: bool,
+    /// Maintenance is planned.
+    pub maintenance_planned: bool,
+    /// Maintenance is in progress.
+    pub maintenance_in_progress: bool,
+    /// The machine is shutting down.
+    pub graceful_shutdown_in_progress: bool,
+}
+
+impl LifecycleConditions {
+    fn get_mut(&mut self, name: &str) -> Option<&mut bool> {
+        match name {
+            "DrainInProgress" => Some(&mut self.drain_in_progress),
+            "Drained" => Some(&mut self.drained),
+            "MaintenancePlanned" => Some(&mut self.maintenance_planned),
+            "MaintenanceInProgress" => Some(&mut self.maintenance_in_progress),
+            "GracefulNodeShutdownInProgress" => Some(&mut self.graceful_shutdown_in_progress),
+            _ => None,
+        }
+    }
 }
 
 impl NodeConditions {
@@ -198,15 +238,13 @@ impl NodeConditions {
     fn of(rows: &Rows<5>) -> Self {
         let mut conditions = Self::default();
         for [type_, status, _, since, message] in rows.iter() {
+            if let Some(is_true) = conditions.lifecycle.get_mut(type_) {
+                *is_true = status == "True";
+            }
             let slot = match type_ {
                 "Ready" => &mut conditions.ready,
                 "DiskPressure" => &mut conditions.disk_pressure,
                 "NetworkUnavailable" => &mut conditions.network_unavailable,
-                "DrainInProgress" => &mut conditions.drain_in_progress,
-                "Drained" => &mut conditions.drained,
-                "MaintenancePlanned" => &mut conditions.maintenance_planned,
-                "MaintenanceInProgress" => &mut conditions.maintenance_in_progress,
-                "GracefulNodeShutdownInProgress" => &mut conditions.graceful_shutdown_in_progress,
                 _ => continue,
             };
             let status = match status {
@@ -229,11 +267,4 @@ impl NodeConditions {
         }
         conditions
     }
-}
-
-/// Why the node is removed, other than by an update.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Removal {
-    /// The cluster autoscaler scales down: taint `ToBeDeletedByClusterAutoscaler`.
-    ClusterAutoscaler,
 }

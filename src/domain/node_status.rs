@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::state::{NodeState, NodeStateCondition};
 use super::text;
-use crate::api::node::{NodeProgressInsightStatus, condition};
+use crate::api::node::{CordonedBy, NodeProgressInsightStatus, condition};
 use crate::api::types::{Condition, ConditionStatus, Phase, TIMELINE_LIMIT};
 
 /// The insight status for `state`.
@@ -27,6 +27,12 @@ pub fn project(state: &NodeState) -> NodeProgressInsightStatus {
             .and_then(|desired| word(&desired.version)),
         desired_version_source: state.desired.as_ref().map(|desired| desired.source),
         message: message(state),
+        cordoned_by: state.cordoned_by.as_deref().map(|cordon| CordonedBy {
+            kind: cordon.by.kind,
+            name: word(&cordon.by.name),
+            since: cordon.since,
+            foreign: cordon.is_foreign,
+        }),
         boot_id: state.boot_id.as_deref().and_then(word),
         conditions: vec![
             api_condition(condition::UPDATING, &state.updating),

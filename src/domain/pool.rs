@@ -29,6 +29,17 @@ impl PoolId {
         }
     }
 
+    /// A pool that is an object whose name other objects and labels may share: its insight has the singular of its
+    /// resource as a suffix.
+    #[must_use]
+    pub fn named(reference: PoolRef, scope: Scope) -> Self {
+        Self {
+            name: pool_name::of_object(&reference).into(),
+            reference,
+            scope,
+        }
+    }
+
     /// The pool of all nodes with a role.
     #[must_use]
     pub fn role(role: &str) -> Self {
@@ -113,6 +124,12 @@ pub struct PoolState {
     pub provider: ProviderName,
     /// What the provider reports.
     pub facts: PoolFacts,
+    /// Its nodes are replaced, not updated in place.
+    pub replaces: bool,
+    /// A replaced node registers again under its name.
+    pub reuses_names: bool,
+    /// The version of the API server, if known.
+    pub api_server: Option<Arc<str>>,
 }
 
 /// The pool that a node belongs to.
@@ -122,6 +139,8 @@ pub enum Membership {
     Pool(Arc<PoolId>),
     /// None: no selector matches, or the node cannot be in a pool.
     None,
+    /// None: the node is never updated, and its provider says so.
+    Excluded,
     /// Several pools that exclude each other; their names, sorted.
     Conflict(Box<[Arc<str>]>),
 }
@@ -132,7 +151,7 @@ impl Membership {
     pub fn pool(&self) -> Option<&Arc<PoolId>> {
         match self {
             Self::Pool(pool) => Some(pool),
-            Self::None | Self::Conflict(_) => None,
+            Self::None | Self::Excluded | Self::Conflict(_) => None,
         }
     }
 }

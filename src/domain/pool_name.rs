@@ -105,6 +105,16 @@ pub(super) fn bare(kind: &str, pool: &PoolRef) -> String {
     }
 }
 
+/// Name and resource of an object. The resource is plural, so that it differs from the name of a label.
+pub(super) fn of_object(pool: &PoolRef) -> String {
+    let plain = format!("{}.{}", pool.name, pool.resource);
+    if !pool.name.contains('.') && is_plain(&plain) {
+        plain
+    } else {
+        hashed("object", pool, &pool.resource)
+    }
+}
+
 /// Prefix and name of a label's key.
 fn split(key: &str) -> (&str, &str) {
     key.split_once('/').unwrap_or(("", key))

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::pool::{PoolFacts, PoolState};
+use super::rollout::{Rollouts, rollouts};
+use super::skew::skew;
 use super::state::{Desired, NodeState};
 use super::text;
 use crate::api::pool::{Assessment, PoolProgressInsightStatus, Summary, SummaryType, condition};
@@ -24,6 +26,10 @@ pub struct PoolView {
     pub state: Arc<PoolState>,
     /// All nodes of the pool, from one moment.
     pub nodes: Vec<Arc<NodeState>>,
+    /// Nodes that were deleted during their update and are expected to register again.
+    pub awaited: usize,
+    /// How many nodes have left the pool since the start of the process, other than by being updated or replaced.
+    pub removed: usize,
 }
 
 impl PoolView {
@@ -44,6 +50,8 @@ struct Counts {
     excluded: usize,
     degraded: usize,
     pending: usize,
+    /// Nodes that have not been ready yet.
+    joining: usize,
 }
 
 impl Counts {
@@ -61,17 +69,14 @@ impl Counts {
             counts.excluded += usize::from(node.phase == Phase::Paused);
             counts.degraded += usize::from(node.degraded.status == ConditionStatus::True);
             counts.pending += usize::from(node.phase == Phase::Pending);
+            counts.joining += usize::from(node.is_joining());
         }
         counts
     }
 
-    /// Rounded down, so that 100 means all.
-    fn percent(&self, assessment: Assessment) -> i32 {
-        match (self.total, assessment) {
-            (0, Assessment::Completed) => 100,
-            (0, _) => 0,
-            (total, _) => small(self.updated * 100 / total),
-        }
+    /// Nodes whose update counts.
+    fn counted(&self) -> usize {
+        self.total - self.joining
     }
 
     fn summaries(&self) -> Vec<Summary> {
@@ -97,11 +102,13 @@ fn small(count: usize) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }
 
-/// The status of the pool's insight. Conditions whose status is the same as in `past` retain their times.
+/// The status of the pool's insight. Conditions whose status is the same as in `past` retain their times. `removed` is
+/// how many nodes have left the pool since then other than by being updated or replaced.
 #[must_use]
 pub fn project(
     view: &PoolView,
     past: Option<&PoolProgressInsightStatus>,
+    removed: usize,
     observed_generation: i64,
     now: Timestamp,
 ) -> PoolProgressInsightStatus {
@@ -112,7 +119,18 @@ pub fn project(
         .as_ref()
         .or_else(|| common_desired(&view.nodes));
     let assessment = assess(view, &counts);
-    let progress = format!("{}/{}", counts.updated, counts.total);
+    let word = |text: &str| text::word(text, 253).map(Cow::into_owned);
+    let (from, to) = (
+        version(view).as_deref().and_then(word),
+        desired.and_then(|desired| word(&desired.version)),
+    );
+    let versions = (from.as_deref(), to.as_deref());
+    let Rollouts { current, last } = rollouts(view, past, versions, removed, now);
+    let (done, all) = match &current {
+        Some(rollout) => (i64::from(rollout.done), i64::from(rollout.nodes)),
+        None => (small(counts.updated).into(), small(counts.counted()).into()),
+    };
+    let progress = format!("{done}/{all}");
     let conditions = conditions(view, &counts, assessment, &progress)
         .into_iter()
         .map(|(type_, status, reason, message)| {
@@ -133,21 +151,32 @@ pub fn project(
             }
         })
         .collect();
-    let word = |text: &str| text::word(text, 253).map(Cow::into_owned);
     PoolProgressInsightStatus {
         name: view.state.id.reference.name.clone(),
         pool_ref: view.state.id.reference.clone(),
         provider: view.state.provider.clone(),
         scope: scope(view),
         assessment,
-        completion_percent: counts.percent(assessment),
+        completion_percent: percent(done, all, assessment),
         progress,
         summaries: counts.summaries(),
-        version: version(view).as_deref().and_then(word),
-        desired_version: desired.and_then(|desired| word(&desired.version)),
+        version: from,
+        desired_version: to,
         desired_version_source: desired.map(|desired| desired.source),
+        rollout: current,
+        last_rollout: last,
+        version_skew: skew(&view.nodes, view.state.api_server.as_deref()),
         observed_generation,
         conditions,
+    }
+}
+
+/// Rounded down, so that 100 means all.
+fn percent(done: i64, all: i64, assessment: Assessment) -> i32 {
+    match (all, assessment) {
+        (0, Assessment::Completed) => 100,
+        (0, _) => 0,
+        (all, _) => i32::try_from(done * 100 / all).unwrap_or_default(),
     }
 }
 
@@ -165,17 +194,24 @@ fn assess(view: &PoolView, counts: &Counts) -> Assessment {
             (false, false) => Assessment::Pending,
         };
     }
-    if counts.updated == counts.total {
+    if counts.counted() > 0 && counts.updated == counts.counted() && view.awaited == 0 {
         Assessment::Completed
     } else if counts.degraded > 0 {
         Assessment::Degraded
     } else if counts.outdated > 0 && (view.facts().paused || counts.excluded == counts.outdated) {
         Assessment::Excluded
-    } else if counts.pending == counts.total {
+    } else if counts.pending == counts.counted() || is_untouched(view, counts) {
         Assessment::Pending
     } else {
         Assessment::Progressing
     }
+}
+
+/// The only reason to update the nodes is the version of the API server, which orders nothing, and nothing is in
+/// progress.
+fn is_untouched(view: &PoolView, counts: &Counts) -> bool {
+    let mut outdated = view.nodes.iter().filter(|node| node.is_outdated());
+    counts.progressing == 0 && counts.outdated > 0 && outdated.all(|node| node.is_only_behind)
 }
 
 type ConditionDraft = (&'static str, ConditionStatus, &'static str, String);
@@ -344,4 +380,4 @@ fn common_desired(nodes: &[Arc<NodeState>]) -> Option<&Desired> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

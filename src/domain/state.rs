@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::cordon::CordonedBy;
 use super::node::NodeFacts;
 use super::pool::PoolId;
 use super::text;
@@ -20,6 +21,9 @@ pub const TIMELINE_LIMIT: usize = 16;
 /// Reason of the Updating condition after an observed reboot. It stays until something else happens, so that it
 /// survives a restart of the operator.
 pub const REBOOTED: &str = "Rebooted";
+
+/// Reason of the Updating condition of a node that has not been ready yet. It is not counted in its pool.
+pub const JOINING: &str = "Joining";
 
 /// The result of a provider for a node, without times.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +46,10 @@ pub struct Evaluation {
     pub again_at: Option<Timestamp>,
     /// The step is inferred from what any updater does, such as a cordon: overlays may replace it.
     pub is_inferred: bool,
+    /// Who cordoned the node, if it is cordoned.
+    pub cordoned_by: Option<CordonedBy>,
+    /// The node is outdated only because it is behind the API server, which orders nothing.
+    pub is_only_behind: bool,
 }
 
 /// The desired version of a node, and its source.
@@ -164,6 +172,14 @@ pub struct NodeState {
     pub boot_id: Option<Arc<str>>,
     /// When to evaluate the node again if nothing changes.
     pub again_at: Option<Timestamp>,
+    /// Who cordoned the node, if it is cordoned.
+    pub cordoned_by: Option<Box<CordonedBy>>,
+    /// When the Node was created.
+    pub created: Option<Timestamp>,
+    /// Its kubelet.
+    pub kubelet: Option<Arc<str>>,
+    /// It is outdated only because it is behind the API server, which orders nothing.
+    pub is_only_behind: bool,
 }
 
 /// Provider, overlays, pool and scope of a node.
@@ -200,6 +216,8 @@ impl NodeState {
             degraded,
             again_at,
             is_inferred: _,
+            cordoned_by,
+            is_only_behind,
         } = evaluation;
         let Belonging {
             provider,
@@ -234,6 +252,10 @@ impl NodeState {
             ),
             boot_id: node.boot_id.clone(),
             again_at,
+            cordoned_by: cordoned_by.map(Box::new),
+            created: node.created,
+            kubelet: node.kubelet_version.clone(),
+            is_only_behind,
         }
     }
 
@@ -241,6 +263,12 @@ impl NodeState {
     #[must_use]
     pub fn pool_name(&self) -> Option<Arc<str>> {
         self.pool.as_ref().map(|pool| Arc::clone(&pool.name))
+    }
+
+    /// Whether the node has not been ready yet.
+    #[must_use]
+    pub fn is_joining(&self) -> bool {
+        self.phase == Phase::Unknown && self.updating.reason == JOINING
     }
 
     /// Whether the node is known to be outdated.

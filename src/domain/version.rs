@@ -69,6 +69,15 @@ impl Version {
         (self.numbers[0], self.numbers[1])
     }
 
+    /// Whether this version is newer than `other`, as far as `precision` says.
+    #[must_use]
+    pub fn is_ahead(&self, other: &Self, precision: Precision) -> bool {
+        match precision {
+            Precision::Minor => self.minor() > other.minor(),
+            Precision::Full => self > other,
+        }
+    }
+
     /// A total order for sorting that extends the partial one: a newer version is always later, but a later one is
     /// not always newer.
     #[must_use]
@@ -181,25 +190,28 @@ pub fn meets(version: &str, wanted: &str) -> bool {
     }
 }
 
+/// Which part of the API server's version says something about a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precision {
+    /// Major and minor version: patches of nodes and control plane are released independently.
+    Minor,
+    /// The whole version: one tool updates both.
+    Full,
+}
+
 /// Whether a kubelet is behind its API server.
-///
-/// EKS releases patches of control plane and node images independently, so only the minor version counts there: a
-/// node two patches behind may run the newest image.
 #[must_use]
-pub fn is_behind_api_server(kubelet: &str, api_server: &str) -> bool {
+pub fn is_behind(kubelet: &str, api_server: &str, precision: Precision) -> bool {
     match (Version::parse(kubelet), Version::parse(api_server)) {
-        (Some(kubelet_version), Some(api_server_version)) => {
-            if [kubelet, api_server]
-                .iter()
-                .any(|text| text.contains("-eks-"))
-            {
-                kubelet_version.minor() < api_server_version.minor()
-            } else {
-                kubelet_version < api_server_version
-            }
-        }
-        _ => false,
+        (Some(kubelet), Some(api_server)) => api_server.is_ahead(&kubelet, precision),
+        (None, _) | (_, None) => false,
     }
+}
+
+/// Whether a kubelet is ahead of its API server.
+#[must_use]
+pub fn is_ahead(kubelet: &str, api_server: &str, precision: Precision) -> bool {
+    is_behind(api_server, kubelet, precision)
 }
 
 #[cfg(test)]
@@ -294,21 +306,18 @@ mod tests {
         assert_eq!(compare("v1.31.0.1", "v1.31.0.2"), None);
         assert_eq!(compare("latest", "v1.31.0"), None);
         assert_eq!(compare("latest", "latest"), Some(Ordering::Equal));
-        assert!(!is_behind_api_server("latest", "v1.31.0"));
-        assert!(!is_behind_api_server("v1.31.0", ""));
+        assert!(!is_behind("latest", "v1.31.0", Precision::Full));
+        assert!(!is_behind("v1.31.0", "", Precision::Minor));
     }
 
     #[test]
-    fn an_eks_kubelet_is_behind_its_api_server_by_minor_version_only() {
-        assert!(!is_behind_api_server(
-            "v1.31.2-eks-94953ac",
-            "v1.31.5-eks-8cce635"
-        ));
-        assert!(is_behind_api_server(
-            "v1.30.8-eks-94953ac",
-            "v1.31.5-eks-8cce635"
-        ));
-        assert!(!is_behind_api_server("v1.31.2", "v1.31.5-eks-8cce635"));
-        assert!(is_behind_api_server("v1.31.2", "v1.31.5"));
+    fn a_kubelet_is_behind_its_api_server_by_its_minor_or_its_whole_version() {
+        let (old, new) = ("v1.31.2-eks-94953ac", "v1.31.5-eks-8cce635");
+        assert!(!is_behind(old, new, Precision::Minor));
+        assert!(is_behind(old, new, Precision::Full));
+        assert!(is_behind("v1.30.8-eks-94953ac", new, Precision::Minor));
+        assert!(is_ahead("v1.32.0", new, Precision::Minor));
+        assert!(!is_ahead(new, old, Precision::Minor));
+        assert!(is_ahead(new, old, Precision::Full));
     }
 }

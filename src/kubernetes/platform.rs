@@ -7,7 +7,7 @@ use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Api, Client};
 
 use super::objects::WatchedObject;
-use crate::domain::fact::{Kind, KindSpec, Parsed, Read};
+use crate::domain::fact::{Kind, KindSpec, Parsed, Read, Select};
 
 /// Objects per page of a list.
 const PAGE_SIZE: u32 = 100;
@@ -68,14 +68,25 @@ pub async fn served(client: &Client, kinds: &[Kind]) -> kube::Result<Vec<Option<
         }
         found.push(version);
     }
+    let is_served = |name: &str| {
+        let mut all = kinds.iter().zip(&found);
+        all.any(|(kind, version)| kind.spec.full_name() == name && version.is_some())
+    };
+    let is_alone = |kind: &Kind| kind.spec.only_beside.is_some_and(|name| !is_served(name));
+    let alone: Vec<bool> = kinds.iter().map(is_alone).collect();
+    for (version, is_alone) in found.iter_mut().zip(alone) {
+        *version = version.filter(|_| !is_alone);
+    }
     Ok(found)
 }
 
 /// Whether one of the objects is a fact. A missing permission is reported by the watch.
 async fn is_found(client: &Client, kind: &Kind, version: &str) -> kube::Result<bool> {
     let found = match kind.spec.read {
-        Read::Whole => is_found_in(&api::<false>(client, kind, version), kind).await,
-        Read::Metadata => is_found_in(&api::<true>(client, kind, version), kind).await,
+        Read::Whole => is_found_in(&api::<false>(client.clone(), &kind.spec, version), kind).await,
+        Read::Metadata => {
+            is_found_in(&api::<true>(client.clone(), &kind.spec, version), kind).await
+        }
     };
     match found {
         Err(kube::Error::Api(status)) if status.code == 403 => Ok(true),
@@ -83,19 +94,32 @@ async fn is_found(client: &Client, kind: &Kind, version: &str) -> kube::Result<b
     }
 }
 
-fn api<const METADATA: bool>(
-    client: &Client,
-    kind: &Kind,
+/// The objects of a kind, in its namespace if it has one.
+#[must_use]
+pub fn api<const METADATA: bool>(
+    client: Client,
+    kind: &KindSpec,
     version: &str,
 ) -> Api<WatchedObject<METADATA>> {
-    Api::all_with(client.clone(), &resource(&kind.spec, version))
+    let resource = resource(kind, version);
+    match kind.select {
+        Select::Object { namespace, .. } => Api::namespaced_with(client, namespace, &resource),
+        Select::All | Select::Named(_) | Select::Labelled(_) => Api::all_with(client, &resource),
+    }
 }
 
 async fn is_found_in<const METADATA: bool>(
     api: &Api<WatchedObject<METADATA>>,
     kind: &Kind,
 ) -> kube::Result<bool> {
-    let mut params = ListParams::default().limit(PAGE_SIZE);
+    let params = ListParams::default().limit(PAGE_SIZE);
+    let mut params = match kind.spec.select {
+        Select::All => params,
+        Select::Named(name) | Select::Object { name, .. } => {
+            params.fields(&format!("metadata.name={name}"))
+        }
+        Select::Labelled(selector) => params.labels(selector),
+    };
     loop {
         let page = api.list(&params).await?;
         let mut facts = page.items.iter().map(|object| kind.parse(&object.object()));

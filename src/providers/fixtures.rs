@@ -6,19 +6,21 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
+use super::kubernetes::Kubernetes;
 use super::openshift::evidence::{DaemonState, MachineConfigFacts};
 use super::openshift::kinds::{
     CLUSTER_VERSION_NAME, ClusterVersion, MachineConfig, MachineConfigPool,
 };
-use super::{Provider, Providers};
+use super::settings::Settings;
+use super::{Options, Provider, Providers};
 use crate::domain::erased::Erased;
 use crate::domain::fact::{Fact, Kind};
 use crate::domain::facts::{Availability, Facts};
-use crate::domain::fixtures::{NodeBuilder, node};
+use crate::domain::fixtures::{NodeBuilder, member, node};
 use crate::domain::labels::Selector;
 use crate::domain::node::NodeFacts;
 use crate::domain::pool::Membership;
-use crate::domain::pool_versions::PoolVersion;
+use crate::domain::pool_generations::PoolVersion;
 use crate::domain::state::{History, NodeState};
 
 /// The old rendered config of the OpenShift clusters in tests.
@@ -100,8 +102,9 @@ impl ClusterFacts {
         let mut facts = table.facts;
         facts.set_api_server_version(self.api_server_version.clone());
         for (pool, version) in &self.newest_in_pool {
-            if let Some(version) = PoolVersion::parse(version) {
-                facts.change_versions(pool, |all| all.add(version));
+            if PoolVersion::parse(version).is_some() {
+                // As the node builder makes them: without labels.
+                facts.change_member(pool, None, Some(&member(version, ("", ""))));
             }
         }
         facts
@@ -144,6 +147,7 @@ pub(crate) fn pool(name: &str, config: &str) -> MachineConfigPool {
         uid: format!("uid-{name}").into(),
         paused: false,
         configuration: Some(config.into()),
+        image: None,
         selector: selector(&[(&key, "")]),
     }
 }
@@ -182,6 +186,15 @@ pub(crate) fn openshift(pools: impl IntoIterator<Item = MachineConfigPool>) -> C
         cluster_version: Some(NEW_VERSION.into()),
         ..ClusterFacts::default()
     }
+}
+
+/// Plain Kubernetes with these labels that name pools, and this target version.
+pub(crate) fn plain_kubernetes(labels: &[String], target: Option<&str>) -> Kubernetes {
+    Kubernetes::new(Settings::new(&Options {
+        pool_label_keys: labels.to_vec(),
+        target_version: target.map(str::to_owned),
+        ..Options::default()
+    }))
 }
 
 /// Only this provider.

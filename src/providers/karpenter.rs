@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use self::evidence::KarpenterNode;
 use self::kinds::{AksNodeClass, NodeClaim, NodePool, PROVIDER_ID};
-use super::kubernetes::{AKS, GKE, KOPS};
 use super::{Claim, Provider, Subject, evidence};
+use super::{aks, cluster_api, gke, kops};
 use crate::api::types::{DesiredVersionSource, PoolRef, ProviderName, Scope};
 use crate::domain::fact::{Keys, Kind};
 use crate::domain::facts::{Unavailable, View};
@@ -106,7 +106,13 @@ impl Provider for Karpenter {
 
     /// Karpenter runs on clusters of these, which label its nodes as well.
     fn coexists_with(&self) -> &'static [&'static str] {
-        &[KOPS, AKS, GKE]
+        &[
+            kops::MARK,
+            aks::MARK,
+            gke::MARK,
+            cluster_api::MACHINE_MARK,
+            cluster_api::MACHINE_POOL_MARK,
+        ]
     }
 
     /// NodeClaims without a NodePool form their own pool.
@@ -121,6 +127,10 @@ impl Provider for Karpenter {
 
     fn evaluate(&self, node: &Subject<'_>, view: &View<'_>) -> Result<Evaluation, Unavailable> {
         evaluate::evaluate(node, view)
+    }
+
+    fn replaces(&self) -> bool {
+        true
     }
 
     fn pools(&self, view: &View<'_>) -> Result<Vec<Arc<PoolId>>, Unavailable> {

@@ -9,8 +9,10 @@
 use jiff::Timestamp;
 
 use self::kinds::{KuredDaemonSet, Lock};
+use super::step::Step;
 use super::{Overlay, Subject, evidence};
 use crate::api::types::{ConditionStatus, Phase, ProviderName, UpdateKind};
+use crate::domain::cordon::Cordoner;
 use crate::domain::fact::Kind;
 use crate::domain::facts::{Unavailable, View};
 use crate::domain::node::{Evidence, NodeFacts, NodeObject};
@@ -109,14 +111,11 @@ fn reboot(node: &Subject<'_>, lock: &Lock, until_now: &Evaluation) -> Evaluation
         let message = "kured holds its lock for the node and drains it before the reboot";
         (Phase::Draining, "Draining", message)
     };
-    Evaluation {
-        phase,
-        kind: Some(UpdateKind::Reboot),
-        updating: Finding::updating(phase, reason, message),
-        again_at: earlier(until_now.again_at, lock.over_at()),
-        is_inferred: false,
-        ..until_now.clone()
+    let mut step = Step::new(phase, UpdateKind::Reboot, reason, message).again_at(lock.over_at());
+    if !lock.was_unschedulable {
+        step = step.cordoned_by(Cordoner::updater("kured"));
     }
+    step.refine(node.facts, until_now)
 }
 
 /// Whether the node has rebooted since the lock was taken: the boot ID changed, or the node was not ready since.
@@ -159,13 +158,6 @@ fn waiting(until_now: &Evaluation) -> Evaluation {
         kind: until_now.kind.or(Some(UpdateKind::Reboot)),
         updating: Finding::updating(Phase::Pending, "RebootNeeded", before).and(what),
         ..until_now.clone()
-    }
-}
-
-fn earlier(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
     }
 }
 

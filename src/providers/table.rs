@@ -6,6 +6,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::kubernetes::Kubernetes;
+use super::openshift::{self, OpenShift};
+use super::serverless::excluded;
+use super::step::cordoned_by;
 use super::{Claim, Identity, Options, OverlayList, ProviderList, Subject, built_in};
 use crate::api::types::{Phase, ProviderName, Scope};
 use crate::domain::availability::{availability, runs_control_plane};
@@ -13,6 +16,7 @@ use crate::domain::fact::{Keys, Kind};
 use crate::domain::facts::{Unavailable, View};
 use crate::domain::node::{NodeFacts, NodeObject};
 use crate::domain::pool::{Membership, PoolId, PoolState};
+use crate::domain::pool_generations::{Flavour, Member, PoolVersion, flavour};
 use crate::domain::state::{Belonging, Evaluation, Finding, History, NodeState};
 
 /// A conflict between two providers or overlays.
@@ -92,13 +96,13 @@ impl Providers {
             .flat_map(|(name, kinds)| kinds.into_iter().map(move |kind| (name.clone(), kind)))
         {
             let mut before = kinds.iter();
-            match before.find(|(_, known)| known.spec.plural == kind.spec.plural) {
+            match before.find(|(_, known)| known.spec.label() == kind.spec.label()) {
                 None => kinds.push((name.to_string(), kind)),
                 Some((_, known)) if known.is_same_type(&kind) => {}
                 Some((first, _)) => {
                     return Err(ProviderError {
                         what: "resource",
-                        name: kind.spec.plural.to_owned(),
+                        name: kind.spec.label().to_owned(),
                         first: first.clone(),
                         second: name.to_string(),
                     });
@@ -132,6 +136,25 @@ impl Providers {
             provider.node_keys(node, &mut keys);
         }
         keys
+    }
+
+    /// The node as a member of its pool: what it shows of the template of the pool.
+    #[must_use]
+    pub fn member(&self, node: &NodeFacts, assignment: &Assignment) -> Option<Member> {
+        let provider = &self.in_order[assignment.provider()?];
+        let (os, arch) = flavour(&node.labels);
+        Some(Member {
+            flavour: Flavour {
+                os: os.into(),
+                arch: arch.into(),
+            },
+            version: PoolVersion::parse(node.kubelet_version.as_ref()?)?,
+            image: provider.image(node).map(|image| Arc::from(&*image)),
+            created: node.created,
+            name: Arc::clone(&node.name),
+            is_ready: node.is_ready(),
+            is_staying: node.cordoned.is_none() && !node.deleting,
+        })
     }
 
     /// The facts of a Node for all providers and overlays.
@@ -210,8 +233,11 @@ impl Providers {
                 }
             }
             (Assignment::Provider(_, Ok(Membership::None)), _) => {
-                undetermined(node, "NoPool", "The node belongs to no pool".to_owned())
+                let oddity = openshift::without_pool(node).filter(|_| provider == OpenShift::NAME);
+                let message = oddity.unwrap_or("The node belongs to no pool");
+                undetermined(node, "NoPool", message.to_owned())
             }
+            (Assignment::Provider(_, Ok(Membership::Excluded)), _) => excluded(node),
             (Assignment::Provider(_, Ok(Membership::Conflict(pools))), _) => undetermined(
                 node,
                 "PoolConflict",
@@ -248,12 +274,17 @@ impl Providers {
         view: &View<'_>,
         names: &mut Vec<ProviderName>,
     ) -> Evaluation {
+        let is_open = |evaluation: &Evaluation| {
+            matches!(evaluation.phase, Phase::Completed | Phase::Pending) || evaluation.is_inferred
+        };
+        // A tool that acts has precedence over another one that waits or reports nothing.
+        let of_provider = is_open(&evaluation);
         for overlay in &self.overlays {
             match overlay.refine(subject, &evaluation, view) {
                 Ok(None) => {}
                 Ok(Some(refined)) => {
-                    let is_open = matches!(evaluation.phase, Phase::Completed | Phase::Pending);
-                    if is_open || evaluation.is_inferred {
+                    let acts = refined.phase.is_in_progress() && !evaluation.phase.is_in_progress();
+                    if is_open(&evaluation) || (of_provider && acts) {
                         evaluation = refined;
                         names.push(overlay.name());
                     }
@@ -294,6 +325,9 @@ impl Providers {
             id: Arc::clone(pool),
             provider: provider.name(),
             facts: provider.describe(pool, view, now)?,
+            replaces: provider.replaces(),
+            reuses_names: provider.identity() == Identity::Name,
+            api_server: view.api_server_version().cloned(),
         })
     }
 
@@ -344,5 +378,7 @@ fn undetermined(node: &NodeFacts, reason: &'static str, message: String) -> Eval
         degraded: Finding::as_expected(false),
         again_at: None,
         is_inferred: false,
+        cordoned_by: cordoned_by(node, false),
+        is_only_behind: false,
     }
 }

@@ -4,20 +4,23 @@ use std::sync::LazyLock;
 
 use proptest::prelude::*;
 
-use super::fixtures::{ClusterFacts, next_state, only, openshift, paused, pool};
-use super::kubernetes::WELL_KNOWN_POOL_LABELS;
+use super::fixtures::{ClusterFacts, next_state, only, openshift, paused, plain_kubernetes, pool};
 use super::openshift::evidence::{DaemonState, MachineConfigFacts, drain_requested};
+use super::settings::WELL_KNOWN_POOL_LABELS;
 use super::*;
 use crate::api::node::NodeProgressInsightStatus;
 use crate::api::types::{ConditionStatus, Phase};
+use crate::domain::cordon::{Cordon, Cordoner};
 use crate::domain::fixtures::schema::StatusSchema;
 use crate::domain::fixtures::{at, node};
+use crate::domain::interruption::Interruption;
 use crate::domain::labels::Labels;
-use crate::domain::node::{Cordon, NodeCondition, NodeConditions, Removal};
+use crate::domain::node::{LifecycleConditions, NodeCondition, NodeConditions};
 use crate::domain::node_status::project;
 use crate::domain::state::NodeState;
 
 mod availability;
+mod claims;
 mod milestones;
 mod restart;
 mod times;
@@ -68,24 +71,25 @@ fn condition(
 fn conditions<S: Strategy<Value = String> + Clone + 'static>(
     message: S,
 ) -> BoxedStrategy<NodeConditions> {
-    let neutral = || condition(Just(String::new()));
     (
         (
             condition(message.clone()),
             condition(message.clone()),
             condition(message),
         ),
-        (neutral(), neutral(), neutral(), neutral(), neutral()),
+        any::<(bool, bool, bool, bool, bool)>(),
     )
         .prop_map(|((ready, disk, network), (a, b, c, d, e))| NodeConditions {
             ready,
             disk_pressure: disk,
             network_unavailable: network,
-            drain_in_progress: a,
-            drained: b,
-            maintenance_planned: c,
-            maintenance_in_progress: d,
-            graceful_shutdown_in_progress: e,
+            lifecycle: LifecycleConditions {
+                drain_in_progress: a,
+                drained: b,
+                maintenance_planned: c,
+                maintenance_in_progress: d,
+                graceful_shutdown_in_progress: e,
+            },
         })
         .boxed()
 }
@@ -117,6 +121,7 @@ fn machine_config<S: Strategy<Value = String> + Clone>(
                     state,
                     reason: reason.map(Into::into),
                     drain_requested,
+                    ..MachineConfigFacts::default()
                 }
             },
         )
@@ -152,11 +157,14 @@ fn facts<S: Strategy<Value = String> + Clone + 'static>(
                 NodeFacts {
                     labels: Labels::new(labels),
                     deleting,
-                    cordoned: cordoned.map(|since| Cordon { since }),
+                    cordoned: cordoned.map(|since| Cordon {
+                        since,
+                        by: Cordoner::UNKNOWN,
+                    }),
                     kubelet_version: version.map(Into::into),
                     boot_id: boot.map(Into::into),
                     conditions,
-                    removal: removed.then_some(Removal::ClusterAutoscaler),
+                    interruption: removed.then_some(Interruption::ClusterAutoscaler),
                     evidence: vec![Arc::new(machine_config) as Evidence].into_boxed_slice(),
                     ..node("n").build()
                 }
@@ -170,7 +178,7 @@ fn each_alone(target: &str) -> [Providers; 3] {
     let labels = WELL_KNOWN_POOL_LABELS.map(str::to_owned);
     [
         only(OpenShift::chosen()),
-        only(Kubernetes::new(&labels, None)),
-        only(Kubernetes::new(&labels, Some(target))),
+        only(plain_kubernetes(&labels, None)),
+        only(plain_kubernetes(&labels, Some(target))),
     ]
 }

@@ -127,7 +127,7 @@ impl Discovery {
                 *missing = 0;
                 if known.is_none() && kind.spec.need != Need::Always {
                     // Does nothing once the gate is open.
-                    self.gate.expect(kind.spec.plural);
+                    self.gate.expect(kind.spec.label());
                 }
                 *known = *version;
             } else {

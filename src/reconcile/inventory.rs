@@ -17,6 +17,7 @@ use self::world::World;
 use crate::domain::erased::Erased;
 use crate::domain::facts::Availability;
 use crate::domain::node::{NodeFacts, NodeObject};
+use crate::domain::policy::Policy;
 use crate::domain::pool::{PoolId, PoolState};
 use crate::domain::state::{History, NodeState};
 use crate::providers::{Identity, Providers};
@@ -174,6 +175,11 @@ impl Inventory {
     pub fn set_availability(&self, kind: usize, availability: Availability) -> Affected {
         let mut world = self.world.lock();
         world.set_availability(&self.providers, kind, availability)
+    }
+
+    /// Sets the policy of the user.
+    pub fn set_policy(&self, policy: Arc<Policy>) -> Affected {
+        self.world.lock().set_policy(&self.providers, policy)
     }
 
     /// Sets the API server's version; `None` if it is unknown.

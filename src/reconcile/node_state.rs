@@ -9,6 +9,7 @@
 //! Readers get states and never evaluate.
 
 mod again;
+mod announce;
 mod counts;
 mod past;
 mod read;
@@ -26,12 +27,12 @@ use self::counts::Counts;
 use self::past::{Known, Past};
 use super::insight_cache::InsightCache;
 use super::insight_key::InsightKey;
-use super::inventory::{Affected, Found, Inventory};
-use super::states::{Evaluated, EvaluatedPool, States};
+use super::inventory::{Affected, Inventory};
+use super::states::{Evaluated, States};
 use super::sync_gate::SyncGate;
 use crate::api::NodeProgressInsightStatus;
-use crate::domain::state::{History, NodeState};
-use crate::providers::{Identity, Providers};
+use crate::domain::state::NodeState;
+use crate::providers::Providers;
 use crate::registry::Clock;
 use crate::registry::backend::BackendError;
 use crate::registry::dirty::{Marked, Marker, Reader, dirty_set};
@@ -66,6 +67,8 @@ pub struct NodeStateController {
     counts: Counts,
     again: Again,
     past: Past,
+    /// How many nodes have left each pool other than by being updated or replaced.
+    removed: Store<Arc<str>, usize>,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
     clock: Clock,
@@ -99,6 +102,7 @@ impl NodeStateController {
             counts: Counts::new(Arc::clone(&metrics), Arc::clone(&clock)),
             again: Again::default(),
             past: Past::default(),
+            removed: Store::new(),
             metrics,
             health,
             clock,
@@ -250,7 +254,9 @@ impl NodeStateController {
         for evaluated in &gone {
             self.after_removal(&evaluated.state, cause)?;
         }
-        self.past.expire((self.clock)());
+        for pool in self.past.expire((self.clock)()) {
+            self.notify_pool(&pool, cause)?;
+        }
         let pools: HashSet<Arc<str>> = self.inventory.pool_names().into_iter().collect();
         self.states.evict_pools(&|name| !pools.contains(name))?;
         Ok(gone.len())
@@ -361,103 +367,6 @@ impl NodeStateController {
             Change::Inserted | Change::Updated(_) => Committed::Changed(state),
         })
     }
-
-    /// Notifies the consumers of the node and its pools.
-    fn announce(
-        &self,
-        committed: &Committed,
-        before: Option<&Evaluated>,
-        cause: &Cause,
-    ) -> Result<(), BackendError> {
-        match committed {
-            Committed::Unchanged | Committed::Removed(None) => Ok(()),
-            Committed::Removed(Some(gone)) => self.after_removal(&gone.state, cause),
-            Committed::Changed(state) => {
-                log(state, cause, "The state of the node changed");
-                let before = before.map(|before| &*before.state);
-                self.counts.moved(before, Some(state));
-                let left = before
-                    .and_then(NodeState::pool_name)
-                    .filter(|pool| Some(pool) != state.pool_name().as_ref());
-                self.notify_node(&state.name, [left, state.pool_name()], cause)?;
-                self.learn(before, state)
-            }
-        }
-    }
-
-    fn after_removal(&self, gone: &NodeState, cause: &Cause) -> Result<(), BackendError> {
-        log(gone, cause, "The node is gone");
-        self.counts.moved(Some(gone), None);
-        self.again.schedule(Some(gone), None);
-        // A node with the same name may return and continue this update.
-        if self.inventory.providers().identity(&gone.provider) == Identity::Name {
-            let now = (self.clock)();
-            self.past.keep(&gone.name, History::from(gone), now);
-        }
-        // Before notifying: consumers read the cause from here, as the state is gone.
-        self.pending_deletions
-            .upsert(Arc::clone(&gone.name), cause.clone());
-        if !self.notify(&InsightKey::Node(Arc::clone(&gone.name))) {
-            self.deletion_written(&gone.name);
-        }
-        self.notify_pools([gone.pool_name(), None], cause)
-    }
-
-    fn notify_node(
-        &self,
-        name: &Arc<str>,
-        pools: [Option<Arc<str>>; 2],
-        cause: &Cause,
-    ) -> Result<(), BackendError> {
-        if !self.notify(&InsightKey::Node(Arc::clone(name)))
-            && let Some(evaluated) = self.states.node(name)?
-        {
-            evaluated.cause.finish();
-        }
-        self.notify_pools(pools, cause)
-    }
-
-    fn notify_pools(
-        &self,
-        pools: [Option<Arc<str>>; 2],
-        cause: &Cause,
-    ) -> Result<(), BackendError> {
-        for pool in pools.into_iter().flatten() {
-            self.notify_pool(&pool, cause)?;
-        }
-        Ok(())
-    }
-
-    fn notify_pool(&self, name: &Arc<str>, cause: &Cause) -> Result<(), BackendError> {
-        match self.inventory.describe(name, (self.clock)()) {
-            Found::Here(state) => self.states.put_pool(EvaluatedPool {
-                state: Arc::new(state),
-                cause: cause.clone(),
-            })?,
-            Found::Gone => {
-                self.states.remove_pool(name)?;
-                self.counts.forget_pool(name);
-            }
-            // Keep the last known state.
-            Found::Unknown => {}
-        }
-        if !self.notify(&InsightKey::Pool(Arc::clone(name)))
-            && let Some(change) = self.states.pool(name)?
-        {
-            change.cause.finish();
-        }
-        Ok(())
-    }
-
-    /// Notifies every consumer of this key; returns whether there is one.
-    fn notify(&self, key: &InsightKey) -> bool {
-        let mut is_wanted = false;
-        self.fanout.notify(key, |consumer, marked| {
-            is_wanted = true;
-            self.metrics.notified(consumer, marked == Marked::Coalesced);
-        });
-        is_wanted
-    }
 }
 
 /// Result of a commit.
@@ -476,19 +385,6 @@ impl Committed {
             Self::Removed(_) => EvaluationResult::Removed,
         }
     }
-}
-
-fn log(state: &NodeState, cause: &Cause, message: &'static str) {
-    tracing::debug!(
-        reconcile_id = cause.reconcile_id,
-        trigger = %cause.trigger,
-        resource_version = &*cause.resource_version,
-        node = &*state.name,
-        pool = state.pool.as_ref().map(|pool| &*pool.name),
-        phase = %state.phase,
-        reason = state.updating.reason,
-        message
-    );
 }
 
 #[cfg(test)]

@@ -41,10 +41,25 @@ pub struct PoolInsights {
     controller: Arc<NodeStateController>,
     applier: Arc<Applier<PoolProgressInsightStatus>>,
     cache: Arc<InsightCache<PoolProgressInsightStatus>>,
-    /// The last status of each pool, from which unchanged times are carried over.
-    last: Store<Arc<str>, PoolProgressInsightStatus>,
+    /// The last status of each pool, from which unchanged times and the rollout are carried over.
+    last: Store<Arc<str>, Last>,
     metrics: Arc<Metrics>,
     clock: Clock,
+}
+
+/// The last status of a pool.
+#[derive(PartialEq)]
+struct Last {
+    status: PoolProgressInsightStatus,
+    /// [`PoolView::removed`] at that time.
+    removed: usize,
+}
+
+impl Last {
+    /// How many nodes have left the pool since `last` other than by being updated or replaced.
+    fn removed(last: Option<&Self>, view: &PoolView) -> usize {
+        last.map_or(0, |last| view.removed.saturating_sub(last.removed))
+    }
 }
 
 impl PoolInsights {
@@ -83,11 +98,7 @@ impl PoolInsights {
             // The error is counted already and shown in `/readyz`.
             Err(_) => return Outcome::Retry,
         };
-        let past = self
-            .last
-            .get(&name)
-            .or_else(|| self.cache.take_history(&name));
-        let status = self.project(&view, past.as_deref());
+        let status = self.project(&view);
         let target = Target {
             owner: owner(&view.state.facts.owner),
             status,
@@ -107,16 +118,34 @@ impl PoolInsights {
     fn project(
         &self,
         view: &PoolView,
-        past: Option<&PoolProgressInsightStatus>,
     ) -> Box<dyn Fn(i64) -> PoolProgressInsightStatus + Send + Sync> {
-        let status = project(view, past, 0, (self.clock)());
-        self.last
-            .upsert(Arc::clone(&view.state.id.name), status.clone());
+        let name = &view.state.id.name;
+        let last = self.last.get(name);
+        let written = match &last {
+            Some(_) => None,
+            None => self.cache.take_history(name),
+        };
+        let past = last.as_ref().map(|last| &last.status);
+        let removed = Last::removed(last.as_deref(), view);
+        let status = project(
+            view,
+            past.or(written.as_deref()),
+            removed,
+            0,
+            (self.clock)(),
+        );
+        let last = Last {
+            status: status.clone(),
+            removed: view.removed,
+        };
+        self.last.upsert(Arc::clone(name), last);
         self.metrics.pool_is(
             &view.state.id.name,
             status.assessment,
             status.completion_percent,
         );
+        self.metrics
+            .pool_skew_is(&view.state.id.name, status.version_skew.as_ref());
         Box::new(move |generation| PoolProgressInsightStatus {
             observed_generation: generation,
             ..status.clone()
@@ -147,7 +176,8 @@ impl PoolInsights {
             "PoolProgressInsight",
             cause.observed_at.elapsed().as_secs_f64(),
         );
-        let assessment = self.last.get(name).map(|status| status.assessment.as_str());
+        let assessment = self.last.get(name);
+        let assessment = assessment.map(|last| last.status.assessment.as_str());
         tracing::info!(
             reconcile_id = cause.reconcile_id, trigger = %cause.trigger, resource_version = &*cause.resource_version,
             pool = &**name, nodes = view.nodes.len(), assessment, "Wrote the insight of a pool"
@@ -173,8 +203,10 @@ impl Insights for PoolInsights {
             Found::Unknown => return Ok(None),
         };
         let generation = base.as_ref().map_or(0, |base| base.generation);
-        let past = self.last.get(name);
-        let status = project(&view, past.as_deref(), generation, (self.clock)());
+        let last = self.last.get(name);
+        let removed = Last::removed(last.as_deref(), &view);
+        let past = last.as_ref().map(|last| &last.status);
+        let status = project(&view, past, removed, generation, (self.clock)());
         let owner = owner(&view.state.facts.owner);
         let is_held =
             base.is_some_and(|base| owner.allows(base.owner_uid.as_deref()) && base.holds(&status));

@@ -227,11 +227,11 @@ pub async fn kind(watches: Watches, client: Client, place: usize, kind: Kind, mu
                 next = served.other_version(place, now) => version = next,
             }
         }
-        tracing::info!(kind = spec.plural, "No longer watching: it is not served");
+        tracing::info!(kind = spec.label(), "No longer watching: it is not served");
         watch.is_known = false;
         watch.set_availability(Availability::NotServed);
-        watches.health.forget(spec.plural);
-        watches.metrics.forget_watch(spec.plural);
+        watches.health.forget(spec.label());
+        watches.metrics.forget_watch(spec.label());
     }
 }
 
@@ -259,11 +259,12 @@ impl KindWatch<'_> {
 
     async fn follow_as<const METADATA: bool>(&mut self, client: Client, version: &str) {
         let spec = self.spec();
-        let resource = platform::resource(&spec, version);
-        let api: Api<WatchedObject<METADATA>> = Api::all_with(client, &resource);
+        let api = platform::api::<METADATA>(client, &spec, version);
         let config = match spec.select {
             Select::All => watch::config(),
-            Select::Named(name) => watch::config().fields(&format!("metadata.name={name}")),
+            Select::Named(name) | Select::Object { name, .. } => {
+                watch::config().fields(&format!("metadata.name={name}"))
+            }
             Select::Labelled(selector) => watch::config().labels(selector),
         };
         let attempt = Attempt {
@@ -272,7 +273,7 @@ impl KindWatch<'_> {
             group: spec.group,
         };
         let source = Source {
-            check: spec.plural,
+            check: spec.label(),
             need: spec.need,
         };
         let start = || watcher(api.clone(), config.clone());
@@ -301,7 +302,7 @@ impl KindWatch<'_> {
                     return 0;
                 }
                 let affected = self.set_availability(Availability::Rejected(diagnosis.what.into()));
-                self.watches.gate.arrived(self.spec().plural);
+                self.watches.gate.arrived(self.spec().label());
                 affected
             }
         }
@@ -329,7 +330,7 @@ impl KindWatch<'_> {
     fn apply<const METADATA: bool>(&self, object: &WatchedObject<METADATA>) -> usize {
         let unreadable = |error: &str| {
             let name = object.name_any();
-            self.watches.unreadable(self.spec().plural, &name, error);
+            self.watches.unreadable(self.spec().label(), &name, error);
         };
         match self.kind.parse(&object.object()) {
             Parsed::Fact(fact) => self.put(object, Some(fact)),

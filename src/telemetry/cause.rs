@@ -178,6 +178,8 @@ pub enum Trigger {
     Kind(&'static str),
     /// The API server has another version.
     ApiServerVersion,
+    /// The user has another policy.
+    Policy,
     /// The outcome changed with time alone.
     Time,
     /// The full compare evaluates every node again.
@@ -198,6 +200,7 @@ impl Trigger {
             Self::NodeDeleted => "node_deleted",
             Self::Kind(kind) => return Cow::Owned(snake_case(kind)),
             Self::ApiServerVersion => "api_server_version",
+            Self::Policy => "policy",
             Self::Time => "time",
             Self::Sync => "sync",
             Self::Requested => "requested",

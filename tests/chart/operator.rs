@@ -6,8 +6,11 @@ use anyhow::{Context as _, Result};
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
 use kube::Api;
 use kube::api::DeleteParams;
+use node_insights::domain::fact::KindSpec;
+use node_insights::providers::{Options, Providers};
 use node_insights_harness::openshift::{Cluster, Pool};
-use node_insights_harness::{AuditEntry, eventually, karpenter};
+use node_insights_harness::{AuditEntry, eventually};
+use serde_json::{Value, json};
 
 use crate::helm::{Helm, Major, NAME};
 use crate::support::{OPERATOR_USER, SERVING, SOON, World, spawn};
@@ -63,6 +66,45 @@ spec:
     spec: {containers: [{name: kured, image: kured}]}
 ";
 
+/// kubeadm's ConfigMap.
+const KUBEADM: &str = "
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: kubeadm-config, namespace: kube-system}
+data:
+  ClusterConfiguration: |
+    kubernetesVersion: v1.36.3
+";
+
+/// A CRD without a schema; none for kinds of Kubernetes and for those that the simulated cluster has.
+fn stand_in(spec: &KindSpec) -> Option<Value> {
+    let is_there = ["machineconfigpools", "machineconfigs", "clusterversions"];
+    if !spec.group.contains('.') || is_there.contains(&spec.plural) {
+        return None;
+    }
+    let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let name = spec.full_name();
+    Some(json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {
+            "name": name,
+            "annotations": {"api-approved.kubernetes.io": "unapproved, a test"},
+        },
+        "spec": {
+            "group": spec.group,
+            "scope": if spec.namespaced { "Namespaced" } else { "Cluster" },
+            "names": {
+                "kind": spec.kind, "plural": spec.plural,
+                "singular": spec.kind.to_lowercase(), "listKind": format!("{}List", spec.kind),
+            },
+            "versions": [{
+                "name": spec.versions[0], "served": true, "storage": true,
+                "schema": {"openAPIV3Schema": schema},
+            }],
+        },
+    }))
+}
+
 #[tokio::test]
 async fn the_operator_works_with_exactly_what_the_chart_grants() -> Result<()> {
     let world = World::bare().await?;
@@ -74,8 +116,13 @@ async fn the_operator_works_with_exactly_what_the_chart_grants() -> Result<()> {
         .build()?;
     cluster.load(&world.client).await?;
     // What every provider reads is there.
-    karpenter::install(&world.client).await?;
+    for kind in Providers::standard(&Options::default())?.kinds() {
+        if let Some(crd) = stand_in(&kind.spec) {
+            world.plane.apply_yaml(&crd.to_string()).await?;
+        }
+    }
     world.plane.apply_yaml(KURED).await?;
+    world.plane.apply_yaml(KUBEADM).await?;
     let mark = world.plane.audit().mark()?;
     // As in the Deployment, except for the interval; its flags have their own test.
     let operator = world

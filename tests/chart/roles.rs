@@ -6,7 +6,8 @@ use anyhow::Result;
 use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use kube::Api;
 use kube::api::PostParams;
-use node_insights::providers::{Options, Providers};
+use node_insights::domain::fact::Select;
+use node_insights::providers::{Options, Providers, keys};
 use node_insights_harness::{ControlPlane, eventually};
 use serde_json::{Value, json};
 
@@ -93,25 +94,8 @@ async fn viewers_of_the_cluster_can_read_insights_and_cannot_write_them() -> Res
 #[test]
 fn the_operator_may_list_and_watch_exactly_what_the_table_of_kinds_and_security_md_name()
 -> Result<()> {
-    let rendered = Helm::offline(Major::Four)?.template(&[])?;
-    let objects = objects(&rendered)?;
-    let role = one(&objects, "ClusterRole", "node-insights");
-    let mut granted = BTreeSet::new();
-    for rule in role["rules"].as_array().into_iter().flatten() {
-        // Its own objects it writes as well.
-        if rule["verbs"] == json!(["list", "watch"]) {
-            for resource in rule["resources"].as_array().into_iter().flatten() {
-                granted.insert((text(&rule["apiGroups"][0]), text(resource)));
-            }
-        }
-    }
-    let providers = Providers::standard(&Options::default())?;
-    let kinds = providers.kinds().iter();
-    let mut read: BTreeSet<_> = kinds
-        .map(|kind| (kind.spec.group.to_owned(), kind.spec.plural.to_owned()))
-        .collect();
-    read.insert((String::new(), "nodes".to_owned()));
-    assert_eq!(granted, read);
+    let read = read(&Options::default())?;
+    assert_eq!(granted(&[])?, read);
     let security = include_str!("../../SECURITY.md");
     let is_listed = |resource: &str| {
         let mut rows = security.lines().filter(|line| line.starts_with("| "));
@@ -120,9 +104,78 @@ fn the_operator_may_list_and_watch_exactly_what_the_table_of_kinds_and_security_
                 && row.contains("| list, watch |")
         })
     };
-    let missing: Vec<_> = read.iter().filter(|(_, name)| !is_listed(name)).collect();
+    let missing: Vec<_> = read.iter().filter(|kind| !is_listed(&kind.1)).collect();
     assert!(missing.is_empty(), "SECURITY.md does not list {missing:?}");
     Ok(())
+}
+
+#[test]
+fn a_provider_that_is_disabled_takes_its_permissions_and_its_kinds_away() -> Result<()> {
+    let everything = granted(&[])?;
+    let mut taken = BTreeSet::new();
+    for key in keys() {
+        let value = format!("providers.{key}.enabled=false");
+        let granted = granted(&["--set", &value])?;
+        let options = Options {
+            disabled: [key.clone()].into(),
+            ..Options::default()
+        };
+        assert_eq!(granted, read(&options)?, "{key}");
+        taken.extend(everything.difference(&granted).cloned());
+    }
+    // Only Nodes are read whatever is enabled.
+    let nodes = (String::new(), "nodes".to_owned(), String::new());
+    assert_eq!(everything.difference(&taken).collect::<Vec<_>>(), [&nodes]);
+    let operator =
+        Helm::offline(Major::Four)?.template(&["--set", "providers.kured.enabled=false"])?;
+    assert!(
+        operator.contains("--disabled-providers=kured"),
+        "{operator}"
+    );
+    Ok(())
+}
+
+/// API group, resource and name of objects; the name is empty for all of them.
+type Readable = BTreeSet<(String, String, String)>;
+
+/// What the chart lets the operator list and watch.
+fn granted(args: &[&str]) -> Result<Readable> {
+    let rendered = Helm::offline(Major::Four)?.template(args)?;
+    let objects = objects(&rendered)?;
+    let role = one(&objects, "ClusterRole", "node-insights");
+    let mut granted = BTreeSet::new();
+    for rule in role["rules"].as_array().into_iter().flatten() {
+        // Its own objects it writes as well.
+        if rule["verbs"] == json!(["list", "watch"]) {
+            for resource in rule["resources"].as_array().into_iter().flatten() {
+                let (group, name) = (&rule["apiGroups"][0], &rule["resourceNames"][0]);
+                granted.insert((text(group), text(resource), text(name)));
+            }
+        }
+    }
+    Ok(granted)
+}
+
+/// What the operator lists and watches.
+fn read(options: &Options) -> Result<Readable> {
+    let providers = Providers::standard(options)?;
+    let kinds = providers.kinds().iter();
+    let mut read: Readable = kinds
+        .map(|kind| {
+            let name = match kind.spec.select {
+                Select::Object { name, .. } => name,
+                Select::All | Select::Named(_) | Select::Labelled(_) => "",
+            };
+            let spec = &kind.spec;
+            (
+                spec.group.to_owned(),
+                spec.plural.to_owned(),
+                name.to_owned(),
+            )
+        })
+        .collect();
+    read.insert((String::new(), "nodes".to_owned(), String::new()));
+    Ok(read)
 }
 
 fn text(value: &Value) -> String {

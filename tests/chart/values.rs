@@ -13,7 +13,11 @@ use crate::support::project;
 const FOR_OTHER_CHARTS: &str = "enabled";
 
 /// Schemas with properties that are documented as one value.
-const AS_ONE: [&str; 2] = ["#/definitions/alert", "#/definitions/alertWithThreshold"];
+const AS_ONE: [&str; 3] = [
+    "#/definitions/alert",
+    "#/definitions/alertWithThreshold",
+    "#/definitions/policy",
+];
 
 #[test]
 fn values_schema_and_readme_have_the_same_values() -> Result<()> {
@@ -74,6 +78,8 @@ fn every_value_is_used_by_a_template() -> Result<()> {
         // The same lines read both monitors and the rule, and the same loop reads all alerts.
         let field = path.rsplit('.').next().unwrap();
         let is_used = templates.contains(&format!(".Values.{path}"))
+            // One loop reads all providers.
+            || (path.starts_with("providers.") && templates.contains("range $name, $provider"))
             || (path.contains("Monitor.") && templates.contains(&format!(".monitor.{field}")))
             || (path.starts_with("prometheusRule.")
                 && (templates.contains(&format!(".monitor.{field}"))

@@ -48,7 +48,7 @@ async fn while_the_version_of_the_api_server_flips_the_lower_one_changes_nothing
     // A pool is written at most once a second, so its last write may come after those of all nodes.
     scene
         .world
-        .pool_becomes("blue.gke-nodepool", "no node is updated", |pool| {
+        .pool_becomes("blue.node-pool", "no node is updated", |pool| {
             pool.progress == format!("0/{NODES}")
         })
         .await?;

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::support::{SOON, World, condition, count, project};
 
 /// Three intervals of the discovery, and as much for a busy machine.
-const UNDISCOVERED: Duration = Duration::from_secs(180);
+const UNDISCOVERED: Duration = Duration::from_mins(3);
 const OLD: &str = "v1.35.4";
 const NEW: &str = "v1.36.3";
 

@@ -36,9 +36,7 @@ async fn nodes_behind_the_api_server_are_pending_and_grouped_by_label_and_role()
     let world = world(OLD).await?;
     let _operator = operator(&world, &[]).await?;
     let pool = world
-        .pool_becomes("blue.gke-nodepool", "2 nodes", |pool| {
-            pool.progress == "0/2"
-        })
+        .pool_becomes("blue.node-pool", "2 nodes", |pool| pool.progress == "0/2")
         .await?;
     assert_eq!(
         (pool.assessment, pool.provider.as_str()),
@@ -54,7 +52,7 @@ async fn nodes_behind_the_api_server_are_pending_and_grouped_by_label_and_role()
     );
     assert_eq!(
         (pool.pool_ref.group.as_str(), pool.name.as_str()),
-        ("cloud.google.com", "blue")
+        ("doks.digitalocean.com", "blue")
     );
     let control_plane = world
         .pool_becomes("control-plane", "1 node", |pool| pool.progress == "0/1")
@@ -70,13 +68,13 @@ async fn the_configured_target_and_labels_have_priority() -> Result<()> {
         "--target-version",
         OLD,
         "--pool-label-keys",
-        "example.com/none",
+        "kubernetes.io/hostname",
         "--platform",
         "kubernetes",
     ];
     let _operator = operator(&world, &args).await?;
     let pool = world
-        .pool_becomes("worker", "2 nodes", |pool| pool.progress == "2/2")
+        .pool_becomes("blue-0.hostname", "1 node", |pool| pool.progress == "1/1")
         .await?;
     assert_eq!(pool.assessment, Assessment::Completed);
     assert_eq!(
@@ -168,7 +166,7 @@ async fn a_pool_whose_nodes_are_replaced_ends_completed_without_the_old_nodes() 
     };
     tokio::time::timeout(Duration::from_mins(2), rollout::play(&world.client, &plan)).await??;
     let pool = world
-        .pool_becomes("blue.gke-nodepool", "done", |pool| {
+        .pool_becomes("blue.node-pool", "done", |pool| {
             pool.assessment == Assessment::Completed
         })
         .await?;
@@ -202,9 +200,7 @@ async fn a_cluster_that_becomes_openshift_is_evaluated_as_such_without_a_restart
     let world = world(OLD).await?;
     let _operator = operator(&world, &[]).await?;
     world
-        .pool_becomes("blue.gke-nodepool", "2 nodes", |pool| {
-            pool.progress == "0/2"
-        })
+        .pool_becomes("blue.node-pool", "2 nodes", |pool| pool.progress == "0/2")
         .await?;
     let cluster = node_insights_harness::openshift::Cluster::builder("4.19.14").build()?;
     cluster.load(&world.client).await?;
@@ -215,6 +211,6 @@ async fn a_cluster_that_becomes_openshift_is_evaluated_as_such_without_a_restart
         .await?;
     assert_eq!(pool.pool_ref.resource, "machineconfigpools");
     world.all_reported(6).await?;
-    assert!(world.pool_insight("blue.gke-nodepool").await?.is_none());
+    assert!(world.pool_insight("blue.node-pool").await?.is_none());
     Ok(())
 }

@@ -11,9 +11,11 @@
 #![allow(unreachable_pub, reason = "modules of one test program")]
 
 mod backend;
+mod cluster_api;
 mod dumps;
 mod election;
 mod events;
+mod hypershift;
 mod invariants;
 mod karpenter;
 mod kubectl;
@@ -21,12 +23,15 @@ mod kubernetes;
 mod kured;
 mod lifecycle;
 mod link;
+mod managed;
 mod memory;
 mod metrics;
 mod obstacles;
 mod openshift;
 mod operations;
+mod overlays;
 mod own_provider;
+mod plans;
 mod requirements;
 mod scale;
 mod support;

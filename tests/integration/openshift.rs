@@ -3,7 +3,9 @@
 use anyhow::Result;
 use node_insights::api::pool::Assessment;
 use node_insights::api::types::{ConditionStatus, Phase, UpdateKind};
-use node_insights_harness::openshift::{Cluster, Pool};
+use node_insights_harness::kubernetes::{Pace, Ready};
+use node_insights_harness::openshift::rollout::{self, Plan};
+use node_insights_harness::openshift::{Cluster, Pool, kubelet_of};
 use serde_json::json;
 
 use crate::support::{World, condition};
@@ -193,6 +195,69 @@ async fn the_long_reason_of_a_degraded_node_is_reported_in_full_and_as_a_summary
             .message
             .contains("worker-0")
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_node_reboots_from_its_post_config_action_until_its_daemon_is_back() -> Result<()> {
+    let world = World::openshift(&cluster()?).await?;
+    let _operator = world.operator(&[]).await?;
+    world.all_reported(9).await?;
+    world.editor.start_update(NEW).await?;
+    let config = world.editor.render("worker", NEW).await?;
+    let node = "worker-0";
+    world.node_reaches(node, Phase::Pending).await?;
+    let target = [
+        ("desiredConfig", Some(config.as_str())),
+        ("state", Some("Working")),
+    ];
+    world.editor.annotate(node, &target).await?;
+    world.node_reaches(node, Phase::Updating).await?;
+
+    let announced = [("post-config-action", Some("Rebooting"))];
+    world.editor.annotate(node, &announced).await?;
+    let rebooting = world.node_reaches(node, Phase::Rebooting).await?;
+    assert_eq!(rebooting.update_kind, Some(UpdateKind::Version));
+    world.editor.set_ready(node, Ready::Unknown).await?;
+    let kubelet = kubelet_of(NEW);
+    world.editor.nodes().boot(node, &kubelet, "RHCOS").await?;
+    world.editor.set_ready(node, Ready::Yes).await?;
+    let emptied = [("post-config-action", Some(""))];
+    world.editor.annotate(node, &emptied).await?;
+    world.node_reaches(node, Phase::Updating).await?;
+    let done = [
+        ("currentConfig", Some(config.as_str())),
+        ("state", Some("Done")),
+    ];
+    world.editor.annotate(node, &done).await?;
+    let done = world.node_reaches(node, Phase::Completed).await?;
+    let phases: Vec<Phase> = done.timeline.iter().map(|entry| entry.phase).collect();
+    assert!(
+        phases.ends_with(&[
+            Phase::Updating,
+            Phase::Rebooting,
+            Phase::Updating,
+            Phase::Completed
+        ]),
+        "{phases:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_simulated_rollout_shows_the_reboot_of_its_nodes() -> Result<()> {
+    let world = World::openshift(&cluster()?).await?;
+    let _operator = world.operator(&[]).await?;
+    world.all_reported(9).await?;
+    let plan = Plan {
+        pace: Pace::new(0.1),
+        ..Plan::to(NEW)
+    };
+    rollout::play(&world.client, &plan).await?;
+    let done = world.node_reaches("infra-0", Phase::Completed).await?;
+    let rebooted = done.timeline.iter();
+    let mut rebooted = rebooted.filter(|entry| entry.phase == Phase::Rebooting);
+    assert!(rebooted.next().is_some(), "{:?}", done.timeline);
     Ok(())
 }
 

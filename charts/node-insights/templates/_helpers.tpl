@@ -136,6 +136,15 @@ Flags of the operator and of doctor that determine the permissions which the ope
 {{- define "node-insights.needs" -}}
 {{- $fullname := include "node-insights.fullname" . -}}
 - --platform={{ .Values.platform }}
+{{- $disabled := list }}
+{{- range $name, $provider := .Values.providers }}
+{{- if not $provider.enabled }}
+{{- $disabled = append $disabled $name }}
+{{- end }}
+{{- end }}
+{{- with $disabled }}
+- --disabled-providers={{ join "," . }}
+{{- end }}
 - --lease={{ .Values.leaderElection.enabled | ternary (printf "$(POD_NAMESPACE)/%s" $fullname) "off" }}
 - --sync-status=configmap:$(POD_NAMESPACE)/{{ $fullname }}-sync-status
 - --enable-events={{ .Values.events.enabled }}

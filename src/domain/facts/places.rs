@@ -4,7 +4,7 @@ use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Facts, IndexEntry, NodesEntry, ObjectEntry, Owner, Place, PoolEntry};
-use crate::domain::pool_versions::PoolVersions;
+use crate::domain::pool_generations::PoolGenerations;
 
 impl Facts {
     /// The place of `owner`, added if it does not exist.
@@ -45,8 +45,8 @@ impl Facts {
                 }
             }
             Owner::Pool(pool) => {
-                let versions = PoolVersions::default();
-                self.pools.insert(pool, PoolEntry { versions, place });
+                let generations = PoolGenerations::default();
+                self.pools.insert(pool, PoolEntry { generations, place });
             }
             Owner::Nodes(index, key) => {
                 let entries = self.nodes.entry(index).or_default();
@@ -76,7 +76,7 @@ impl Facts {
                     remove_if(entries, key, |entry| entry.objects.is_empty())
                 }
                 Owner::Pool(pool) => remove_if(Some(&mut self.pools), pool, |entry| {
-                    entry.versions.is_empty()
+                    entry.generations.is_empty()
                 }),
                 Owner::Nodes(index, key) => {
                     remove_if(self.nodes.get_mut(index), key, |entry| entry.count == 0)

@@ -4,6 +4,8 @@ use serde::Deserialize;
 
 use super::*;
 use crate::domain::fact::{Fact, Keys, KindSpec, Object, Parsed};
+use crate::domain::fixtures::member;
+use crate::domain::version::Precision;
 
 /// A claim, indexed by its machine.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -138,18 +140,22 @@ fn a_kind_that_is_not_in_the_table_is_never_served() {
 fn a_new_version_affects_readers_of_that_pool_only() {
     let mut facts = listed();
     let (blue, green): (Arc<str>, Arc<str>) = ("blue".into(), "green".into());
-    let version = |text: &str| PoolVersion::parse(&text.into()).unwrap();
+    let flavour = ("linux", "amd64");
     let of_blue = reader(&mut facts, |view| {
-        assert_eq!(view.newer_in_pool(&"blue".into(), "v1.31.0"), None);
+        let target = view.generation(&"blue".into(), flavour, Precision::Full);
+        assert_eq!(target, None);
     });
     let add = |facts: &mut Facts, pool: &Arc<str>, text: &str| {
-        facts.change_versions(pool, |all| all.add(version(text)))
+        facts.change_member(pool, None, Some(&member(text, flavour)))
     };
     assert_eq!(add(&mut facts, &green, "v1.32.0"), []);
     assert_eq!(add(&mut facts, &blue, "v1.32.0"), [of_blue]);
     assert_eq!(add(&mut facts, &blue, "v1.31.0"), []);
-    let newer = facts.view().newer_in_pool(&blue, "v1.31.0");
-    assert_eq!(newer.as_deref(), Some("v1.32.0"));
+    let target = facts.view().generation(&blue, flavour, Precision::Full);
+    assert_eq!(target.map(|target| &*target.version), Some("v1.32.0"));
+    // A target is never newer than the API server.
+    let of_limit = facts.set_api_server_version(Some("v1.31.4".into()));
+    assert_eq!(of_limit, [of_blue]);
 }
 
 #[test]
@@ -160,7 +166,7 @@ fn removed_facts_without_readers_leave_nothing_behind() {
         let reader = reader(&mut facts, |view| {
             let _ = view.get::<Claim>("a");
             let _ = view.find::<Claim>("machine", "m1");
-            let _ = view.newer_in_pool(&"blue".into(), "v1.31.0");
+            let _ = view.generation(&"blue".into(), ("", ""), Precision::Minor);
         });
         apply(&mut facts, "a", claim("m1", 1));
         apply(&mut facts, "b", claim("m2", 1));

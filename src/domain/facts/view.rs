@@ -7,6 +7,9 @@ use std::sync::Arc;
 use super::{Availability, Facts, KindTable, Owner, Place, Unavailable};
 use crate::domain::erased::downcast;
 use crate::domain::fact::Fact;
+use crate::domain::policy::Policy;
+use crate::domain::pool_generations::Generation;
+use crate::domain::version::Precision;
 
 /// The recorded reads.
 #[derive(Debug, Default, Clone)]
@@ -110,6 +113,13 @@ impl<'a> View<'a> {
         entry.count
     }
 
+    /// The policy of the user.
+    #[must_use]
+    pub fn policy(&self) -> &'a Policy {
+        self.record(self.facts.policy_place);
+        &self.facts.policy
+    }
+
     /// Version of the API server, if known.
     #[must_use]
     pub fn api_server_version(&self) -> Option<&'a Arc<str>> {
@@ -117,15 +127,21 @@ impl<'a> View<'a> {
         self.facts.api_server.as_ref()
     }
 
-    /// Newest kubelet version in a pool that is newer than `own`. Pools are named as their insights.
+    /// The generation that the nodes of a pool with this operating system and architecture are updated to, as its
+    /// youngest node shows it. Pools are named as their insights.
     #[must_use]
-    pub fn newer_in_pool(&self, pool: &Arc<str>, own: &str) -> Option<Arc<str>> {
+    pub fn generation(
+        &self,
+        pool: &Arc<str>,
+        flavour: (&str, &str),
+        precision: Precision,
+    ) -> Option<&'a Generation> {
         let Some(entry) = self.facts.pools.get(pool) else {
             self.record_missing(Owner::Pool(Arc::clone(pool)));
             return None;
         };
         self.record(entry.place);
-        entry.versions.newer_than(own)
+        entry.generations.target(flavour, precision)
     }
 
     /// The table of a kind; records a read of its availability.
@@ -145,7 +161,7 @@ impl<'a> View<'a> {
         match (found, availability) {
             (Some(found), Availability::Ready) => Ok(found),
             (_, availability) => Err(Unavailable {
-                kind: F::KIND.plural,
+                kind: F::KIND.label(),
                 availability: availability.clone(),
             }),
         }

@@ -56,7 +56,7 @@ fn with(view: PoolView, change: impl FnOnce(&mut PoolFacts)) -> PoolView {
 }
 
 /// A healthy node in `phase`.
-fn node(phase: Phase) -> NodeState {
+pub(crate) fn node(phase: Phase) -> NodeState {
     NodeState {
         name: "n".into(),
         uid: "uid".into(),
@@ -75,6 +75,10 @@ fn node(phase: Phase) -> NodeState {
         timeline: Box::default(),
         boot_id: None,
         again_at: None,
+        cordoned_by: None,
+        created: Some(at(-1000)),
+        kubelet: None,
+        is_only_behind: false,
     }
 }
 
@@ -87,14 +91,19 @@ fn degraded(name: &str, phase: Phase) -> NodeState {
 }
 
 /// The pool `worker` with these nodes.
-fn view(nodes: impl IntoIterator<Item = NodeState>) -> PoolView {
+pub(crate) fn view(nodes: impl IntoIterator<Item = NodeState>) -> PoolView {
     PoolView {
         state: Arc::new(PoolState {
             id: pool(),
             provider: ProviderName::new("OpenShift"),
             facts: PoolFacts::default(),
+            replaces: false,
+            reuses_names: false,
+            api_server: None,
         }),
         nodes: nodes.into_iter().map(Arc::new).collect(),
+        awaited: 0,
+        removed: 0,
     }
 }
 
@@ -107,7 +116,7 @@ fn of(phases: &[(usize, Phase)]) -> PoolView {
 }
 
 fn status(view: &PoolView) -> PoolProgressInsightStatus {
-    project(view, None, 1, at(0))
+    project(view, None, 0, 1, at(0))
 }
 
 fn count(status: &PoolProgressInsightStatus, type_: SummaryType) -> i32 {

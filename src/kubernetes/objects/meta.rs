@@ -6,6 +6,7 @@ use std::ops::Deref;
 
 use kube::api::ObjectMeta;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 /// Text of the object, borrowed unless it has escapes.
 #[derive(Deserialize, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,7 +40,11 @@ pub(super) struct RawMeta<'a> {
     #[serde(default, borrow)]
     pub(super) annotations: Option<Texts<'a>>,
     #[serde(default, borrow)]
+    pub(super) creation_timestamp: Option<Text<'a>>,
+    #[serde(default, borrow)]
     pub(super) deletion_timestamp: Option<Text<'a>>,
+    #[serde(default, borrow)]
+    pub(super) managed_fields: Option<Vec<RawManager<'a>>>,
     #[serde(default, borrow)]
     pub(super) owner_references: Option<Vec<RawOwner<'a>>>,
 }
@@ -67,4 +72,28 @@ pub(super) struct RawOwner<'a> {
     pub(super) kind: Option<Text<'a>>,
     #[serde(default, borrow)]
     pub(super) name: Option<Text<'a>>,
+}
+
+/// One writer of an object, and the fields that it set, as far as they are needed.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct RawManager<'a> {
+    #[serde(default, borrow)]
+    pub(super) manager: Option<Text<'a>>,
+    #[serde(default, borrow)]
+    pub(super) time: Option<Text<'a>>,
+    #[serde(default)]
+    pub(super) fields_v1: Option<RawFields>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct RawFields {
+    #[serde(default, rename = "f:spec")]
+    pub(super) spec: Option<RawSpecFields>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct RawSpecFields {
+    #[serde(default, rename = "f:unschedulable")]
+    pub(super) unschedulable: Option<IgnoredAny>,
 }

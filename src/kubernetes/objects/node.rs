@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::WatchedNode;
-use super::meta::{RawMeta, Text, Texts};
+use super::meta::{RawManager, RawMeta, Text, Texts};
 use crate::domain::labels::Labels;
 use crate::domain::node::NodeObject;
 use crate::domain::rows::Rows;
@@ -75,6 +75,8 @@ struct RawNodeInfo<'a> {
     kubelet_version: Option<Text<'a>>,
     #[serde(default, borrow, rename = "bootID")]
     boot_id: Option<Text<'a>>,
+    #[serde(default, borrow)]
+    os_image: Option<Text<'a>>,
 }
 
 impl From<RawNode<'_>> for WatchedNode {
@@ -85,6 +87,10 @@ impl From<RawNode<'_>> for WatchedNode {
         let owners = raw.metadata.owner_references.as_deref().unwrap_or_default();
         let taints = spec.taints.as_deref().unwrap_or_default();
         let conditions = status.conditions.as_deref().unwrap_or_default();
+        let is_cordoned = spec.unschedulable == Some(true);
+        let managers = raw.metadata.managed_fields.as_deref();
+        let managers = managers.filter(|_| is_cordoned).unwrap_or_default();
+        let cordon = cordon_manager(managers);
         let node = NodeObject {
             name: Arc::from(&*raw.metadata.name),
             uid: Arc::from(&*raw.metadata.uid),
@@ -97,7 +103,10 @@ impl From<RawNode<'_>> for WatchedNode {
                     text(owner.name.as_ref()),
                 ]
             })),
+            created: text(raw.metadata.creation_timestamp.as_ref()).parse().ok(),
             deleting: raw.metadata.deletion_timestamp.is_some(),
+            cordon_manager: text(cordon.and_then(|cordon| cordon.manager.as_ref())).into(),
+            cordon_time: text(cordon.and_then(|cordon| cordon.time.as_ref())).into(),
             provider_id: text(spec.provider_id.as_ref()).into(),
             unschedulable: spec.unschedulable.unwrap_or_default(),
             taints: Rows::new(taints.iter().map(|taint| {
@@ -116,6 +125,7 @@ impl From<RawNode<'_>> for WatchedNode {
             })),
             kubelet_version: text(info.kubelet_version.as_ref()).into(),
             boot_id: text(info.boot_id.as_ref()).into(),
+            os_image: text(info.os_image.as_ref()).into(),
             conditions: Rows::new(conditions.iter().map(|condition| {
                 let RawCondition {
                     type_,
@@ -131,6 +141,15 @@ impl From<RawNode<'_>> for WatchedNode {
         };
         Self { metadata, node }
     }
+}
+
+/// The writer that set `spec.unschedulable`.
+fn cordon_manager<'a>(managers: &'a [RawManager<'a>]) -> Option<&'a RawManager<'a>> {
+    managers.iter().find(|manager| {
+        let fields = manager.fields_v1.as_ref();
+        let spec = fields.and_then(|fields| fields.spec.as_ref());
+        spec.is_some_and(|spec| spec.unschedulable.is_some())
+    })
 }
 
 fn text<'a>(field: Option<&'a Text<'_>>) -> &'a str {

@@ -7,8 +7,11 @@ use serde_json::{Value, json};
 use super::*;
 use crate::api::node::NodeProgressInsightStatus;
 use crate::api::types::ConditionStatus;
+use crate::api::types::CordonerKind;
+use crate::domain::cordon::{Cordon, Cordoner};
+use crate::domain::interruption::Interruption;
 use crate::domain::labels::Labels;
-use crate::domain::node::{Cordon, NodeCondition, NodeConditions, NodeFacts, Removal};
+use crate::domain::node::{NodeCondition, NodeConditions, NodeFacts};
 
 fn worker() -> Value {
     serde_json::from_str(include_str!("tests/worker.json")).unwrap()
@@ -58,9 +61,11 @@ fn a_node_as_the_api_server_sends_it_is_parsed_into_facts() {
         name: "worker-0.example.com".into(),
         uid: "5f0c3b1e-6f0e-4b8e-9a55-0d8f6f5a9b01".into(),
         labels: facts.labels.clone(),
+        created: Some(moment("2026-09-01T08:00:00Z")),
         deleting: false,
         cordoned: Some(Cordon {
             since: Some(moment("2026-11-21T08:55:00Z")),
+            by: Cordoner::updater("machine-config-operator"),
         }),
         kubelet_version: Some("v1.27.6+f67aeb3".into()),
         boot_id: Some("11111111-2222-4333-8444-555555555555".into()),
@@ -70,7 +75,7 @@ fn a_node_as_the_api_server_sends_it_is_parsed_into_facts() {
             ..NodeConditions::default()
         },
         evidence: Box::default(),
-        removal: None,
+        interruption: None,
     };
     assert_eq!(facts, expected);
 }
@@ -90,12 +95,41 @@ fn a_heartbeat_results_in_equal_facts() {
 }
 
 #[test]
+fn the_writer_of_the_cordon_is_found_among_the_writers_of_the_node() {
+    let writer = |name: &str, fields: Value| {
+        json!({
+            "manager": name, "operation": "Update", "apiVersion": "v1", "fieldsType": "FieldsV1",
+            "time": "2026-11-21T08:50:00Z", "fieldsV1": fields,
+        })
+    };
+    let found = |managers: Value| {
+        let facts = changed(|node| {
+            node["metadata"]["annotations"] = json!({});
+            node["metadata"]["managedFields"] = managers;
+        });
+        facts.cordoned.unwrap().by
+    };
+    let cordons = json!({"f:spec": {"f:unschedulable": {}}});
+    let labels = json!({"f:metadata": {"f:labels": {"f:unschedulable": {}}}});
+    let by = found(json!([
+        writer("kubelet", labels.clone()),
+        writer("kubectl", cordons)
+    ]));
+    assert_eq!((by.kind, &*by.name), (CordonerKind::Person, "kubectl"));
+    assert_eq!(found(json!([writer("kubelet", labels)])), Cordoner::UNKNOWN);
+    assert_eq!(found(Value::Null), Cordoner::UNKNOWN);
+}
+
+#[test]
 fn a_node_without_any_status_is_parsed() {
     let bare = json!({"metadata": {"name": "n", "uid": "u", "resourceVersion": "1"}});
     let nothing = facts(&bare);
     assert_eq!(nothing.labels, Labels::default());
     assert_eq!(nothing.conditions, NodeConditions::default());
-    assert_eq!((nothing.cordoned, nothing.removal), (None, None));
+    assert_eq!(
+        (nothing.cordoned.as_ref(), nothing.interruption),
+        (None, None)
+    );
 
     let null = json!({
         "metadata": {
@@ -156,19 +190,23 @@ fn each_maintenance_condition_is_read_into_its_own_field() {
             node["status"]["conditions"] = json!([{"type": name, "status": "True"}]);
         })
         .conditions;
+        let lifecycle = conditions.lifecycle;
         let slots = [
-            ("DrainInProgress", conditions.drain_in_progress),
-            ("Drained", conditions.drained),
-            ("MaintenancePlanned", conditions.maintenance_planned),
-            ("MaintenanceInProgress", conditions.maintenance_in_progress),
+            ("DrainInProgress", lifecycle.drain_in_progress),
+            ("Drained", lifecycle.drained),
+            ("MaintenancePlanned", lifecycle.maintenance_planned),
+            ("MaintenanceInProgress", lifecycle.maintenance_in_progress),
             (
                 "GracefulNodeShutdownInProgress",
-                conditions.graceful_shutdown_in_progress,
+                lifecycle.graceful_shutdown_in_progress,
             ),
-            ("NetworkUnavailable", conditions.network_unavailable),
+            (
+                "NetworkUnavailable",
+                conditions.network_unavailable.is_some(),
+            ),
         ];
-        for (slot, condition) in slots {
-            assert_eq!(condition.is_some(), slot == name, "{name} in {slot}");
+        for (slot, is_set) in slots {
+            assert_eq!(is_set, slot == name, "{name} in {slot}");
         }
     }
 }
@@ -202,7 +240,7 @@ fn the_autoscalers_taint_and_a_deletion_are_read() {
         }]);
     });
     assert!(facts.deleting);
-    assert_eq!(facts.removal, Some(Removal::ClusterAutoscaler));
+    assert_eq!(facts.interruption, Some(Interruption::ClusterAutoscaler));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use kube::{Api, Client};
 use super::{Finding, Outcome, Question, Scope, within};
 use crate::api::insight::{GROUP, InsightStatus};
 use crate::api::{NodeProgressInsightStatus, PoolProgressInsightStatus};
-use crate::domain::fact::Need;
+use crate::domain::fact::{KindSpec, Need, Select};
 use crate::kubernetes::diagnosis::Attempt;
 use crate::kubernetes::events;
 
@@ -72,7 +72,7 @@ fn needed(scope: &Scope, served: &[Option<&'static str>]) -> Vec<Permission> {
     let specs = scope.kinds.iter().map(|kind| kind.spec);
     for (kind, version) in specs.clone().zip(served) {
         if version.is_some() || kind.need == Need::Always {
-            add(kind.group, kind.plural, "", READ, all);
+            add(kind.group, kind.plural, "", READ, place(&kind));
         }
     }
     for insights in INSIGHTS {
@@ -119,13 +119,23 @@ fn needed(scope: &Scope, served: &[Option<&'static str>]) -> Vec<Permission> {
     }
     let optional = specs.filter(|kind| kind.need == Need::Optional);
     for kind in optional {
-        let of_kind =
-            |each: &&mut Permission| (each.group, each.resource) == (kind.group, kind.plural);
+        let of_kind = |each: &&mut Permission| {
+            (each.group, each.resource) == (kind.group, kind.plural)
+                && (each.namespace.as_str(), each.name.as_str()) == place(&kind)
+        };
         for permission in needed.iter_mut().filter(of_kind) {
             permission.is_optional = true;
         }
     }
     needed
+}
+
+/// Namespace and name of the objects that are read; empty for all.
+const fn place(kind: &KindSpec) -> (&'static str, &'static str) {
+    match kind.select {
+        Select::Object { namespace, name } => (namespace, name),
+        Select::All | Select::Named(_) | Select::Labelled(_) => ("", ""),
+    }
 }
 
 async fn ask(client: &Client, needed: Permission) -> Finding {

@@ -7,41 +7,13 @@ use super::evidence::KarpenterNode;
 use super::kinds::{NodeClaim, NodePool, PROVIDER_ID, Signal};
 use super::{split, target};
 use crate::api::types::{ConditionStatus, Phase, UpdateKind};
-use crate::domain::availability::availability;
+use crate::domain::cordon::{CordonedBy, Cordoner};
 use crate::domain::facts::{Unavailable, View};
-use crate::domain::state::{Desired, Evaluation, Finding};
-use crate::domain::version::{self, Version};
+use crate::domain::state::{Desired, Evaluation, Finding, JOINING};
+use crate::domain::version::{self, Precision, Version};
 use crate::providers::Subject;
-use crate::providers::kubernetes::upper_bound;
-
-/// The step of a node, and why.
-struct Step {
-    phase: Phase,
-    kind: Option<UpdateKind>,
-    reason: &'static str,
-    message: String,
-    again_at: Option<Timestamp>,
-    /// Why a detail of the step is unknown.
-    missing: Option<Unavailable>,
-}
-
-impl Step {
-    fn new(
-        phase: Phase,
-        kind: Option<UpdateKind>,
-        reason: &'static str,
-        message: impl Into<String>,
-    ) -> Self {
-        Self {
-            phase,
-            kind,
-            reason,
-            message: message.into(),
-            again_at: None,
-            missing: None,
-        }
-    }
-}
+use crate::providers::inferred::upper_bound;
+use crate::providers::step::Step;
 
 /// The inputs of the evaluation.
 struct Context<'a> {
@@ -61,7 +33,7 @@ pub(super) fn evaluate(node: &Subject<'_>, view: &View<'_>) -> Result<Evaluation
     let shown = node.facts.evidence::<KarpenterNode>().unwrap_or(&nothing);
     let version = node.facts.kubelet_version.as_deref();
     let mut no_target = None;
-    let (step, target) = match claim_of(shown, view) {
+    let (mut step, target) = match claim_of(shown, view) {
         Ok(Claimed::One(claim)) => {
             let (target, missing) = split(target(claim.node_class.as_ref(), view));
             no_target = missing;
@@ -88,21 +60,18 @@ pub(super) fn evaluate(node: &Subject<'_>, view: &View<'_>) -> Result<Evaluation
         },
     };
     let desired = desired(&step, target, version, view);
-    let updating = Finding::updating(step.phase, step.reason, step.message);
-    let missing = step.missing.into_iter().chain(no_target);
-    Ok(Evaluation {
-        phase: step.phase,
-        kind: step.kind,
-        version: node.facts.kubelet_version.clone(),
-        desired,
-        updating: missing.fold(updating, Finding::and),
-        available: availability(node.facts)
-            .or_else(|| disrupted(shown))
-            .unwrap_or_else(|| Finding::as_expected(true)),
-        degraded: Finding::as_expected(false),
-        again_at: step.again_at,
-        is_inferred: false,
-    })
+    step.missing.extend(no_target);
+    step.unavailable = disrupted(shown);
+    let mut evaluation = step.evaluation(node.facts, desired);
+    if shown.is_disrupted && evaluation.cordoned_by.is_none() {
+        // The taint is Karpenter's cordon.
+        evaluation.cordoned_by = Some(CordonedBy {
+            by: Cordoner::updater("karpenter"),
+            since: shown.disrupted_since,
+            is_foreign: !evaluation.phase.is_in_progress(),
+        });
+    }
+    Ok(evaluation)
 }
 
 /// The desired version. A current node has none that is newer than its own.
@@ -114,7 +83,8 @@ fn desired(
 ) -> Option<Desired> {
     let is_outdated = step.kind.is_some();
     let found = target.or_else(|| upper_bound(version, view))?;
-    let is_current = version.is_some_and(|own| !version::is_behind_api_server(own, &found.version));
+    let is_current =
+        version.is_some_and(|own| !version::is_behind(own, &found.version, Precision::Minor));
     (is_outdated || is_current).then_some(found)
 }
 
@@ -200,7 +170,7 @@ impl Context<'_> {
         }
         if is_new {
             let message = "The node is joining: its NodeClaim is not initialized yet";
-            return Step::new(Phase::Unknown, None, "Joining", message);
+            return Step::unknown(JOINING, message);
         }
         let disruption = conditions.disruption_reason.as_ref();
         let why = disruption.filter(|signal| Signal::is_true(Some(signal)));
@@ -213,7 +183,7 @@ impl Context<'_> {
             ),
             Some(reason) => self.removal(&format!("Karpenter disrupts the node ({reason})")),
             None if is_true(&conditions.drifted) => self.waiting(),
-            None => Step::new(Phase::Completed, None, "Updated", ""),
+            None => Step::completed(),
         }
     }
 
@@ -248,7 +218,7 @@ impl Context<'_> {
         };
         Step {
             again_at,
-            missing,
+            missing: missing.into_iter().collect(),
             ..step
         }
     }

@@ -1,5 +1,7 @@
 //! What Karpenter writes on a Node.
 
+use jiff::Timestamp;
+
 use crate::domain::node::NodeObject;
 
 /// What Karpenter writes on a Node.
@@ -11,6 +13,8 @@ pub struct KarpenterNode {
     pub owner: Option<Box<str>>,
     /// The taint that keeps pods away before the node is disrupted.
     pub is_disrupted: bool,
+    /// Since when, if the API server recorded it.
+    pub disrupted_since: Option<Timestamp>,
     /// The taint of a node that has not registered.
     pub is_unregistered: bool,
     /// The annotation that keeps Karpenter from disrupting the node.
@@ -34,12 +38,17 @@ impl KarpenterNode {
         }
         let (annotation, value) = DO_NOT_DISRUPT;
         // Before version 1 the taint had another key.
-        let before = node.taint("karpenter.sh/disruption", "NoSchedule");
+        let before = node
+            .taint("karpenter.sh/disruption", "NoSchedule")
+            .filter(|(value, _)| *value == "disrupting");
+        let disrupted = node
+            .taint("karpenter.sh/disrupted", "NoSchedule")
+            .or(before);
         Some(Self {
             provider_id: node.provider_id.clone(),
             owner: owner.map(|[_, _, name]| name.into()),
-            is_disrupted: node.taint("karpenter.sh/disrupted", "NoSchedule").is_some()
-                || before.is_some_and(|(value, _)| value == "disrupting"),
+            is_disrupted: disrupted.is_some(),
+            disrupted_since: disrupted.and_then(|(_, since)| since),
             is_unregistered: node
                 .taint("karpenter.sh/unregistered", "NoExecute")
                 .is_some(),

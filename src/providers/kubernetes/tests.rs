@@ -1,21 +1,26 @@
 //! One test for each rule of plain Kubernetes.
 
 use super::*;
+use crate::api::types::{ConditionStatus, DesiredVersionSource, Phase, UpdateKind};
 use crate::domain::fixtures::at;
 use crate::domain::pool::PoolId;
+use crate::domain::pool_name::LabelKey;
+use crate::domain::state::History;
 use crate::domain::state::NodeState;
+use crate::providers::fixtures::plain_kubernetes;
 use crate::providers::fixtures::{ClusterFacts, membership, next_state, only};
+use crate::providers::settings::WELL_KNOWN_POOL_LABELS;
 
 mod pools;
 mod steps;
 mod versions;
 
 fn plain() -> Kubernetes {
-    Kubernetes::new(&WELL_KNOWN_POOL_LABELS.map(str::to_owned), None)
+    plain_kubernetes(&WELL_KNOWN_POOL_LABELS.map(str::to_owned), None)
 }
 
 fn targeting(version: &str) -> Kubernetes {
-    Kubernetes::new(&[], Some(version))
+    plain_kubernetes(&[], Some(version))
 }
 
 /// Successive states of a node, evaluated a minute apart.

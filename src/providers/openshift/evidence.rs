@@ -1,4 +1,12 @@
 //! What the Machine Config Operator writes on a Node.
+//!
+//! The daemon of a node asks for a drain or an uncordon by `desiredDrain`, and the controller copies the annotation to
+//! `lastAppliedDrain` once that is done. `post-config-action` is `Rebooting` from just before the reboot until the
+//! daemon is back, beside the state `Working`; old releases had the state `Rebooting` instead. In hosted clusters
+//! nothing empties it, so it counts only while the configs differ.
+//!
+//! Source: openshift/machine-config-operator `pkg/daemon/constants/constants.go`,
+//! `pkg/daemon/{update,daemon,drain}.go`.
 
 use std::sync::Arc;
 
@@ -7,7 +15,8 @@ use crate::domain::text;
 
 /// Longest annotation that is stored as a name (of a config, an image).
 const NAME_LIMIT: usize = 512;
-const PREFIX: &str = "machineconfiguration.openshift.io/";
+/// Prefix of every annotation of the Machine Config Operator.
+pub const PREFIX: &str = "machineconfiguration.openshift.io/";
 
 /// What the Machine Config Operator wrote on the node. An empty annotation counts as absent.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -26,14 +35,45 @@ pub struct MachineConfigFacts {
     pub reason: Option<Box<str>>,
     /// A drain is requested and not done: see [`drain_requested`].
     pub drain_requested: bool,
+    /// An uncordon is requested and not done.
+    pub uncordon_requested: bool,
+    /// The last request, done or not.
+    pub last_request: Option<DrainRequest>,
+    /// `post-config-action` is `Rebooting`; see [`MachineConfigFacts::is_rebooting`].
+    pub reboot_announced: bool,
+}
+
+/// What the daemon asks the controller to do with the pods of its node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DrainRequest {
+    /// To cordon and drain the node.
+    Drain,
+    /// To uncordon it.
+    Uncordon,
+}
+
+impl DrainRequest {
+    /// Reads `desiredDrain`: the verb before the first dash.
+    fn parse(text: &str) -> Option<Self> {
+        match text.split('-').next() {
+            Some("drain") => Some(Self::Drain),
+            Some("uncordon") => Some(Self::Uncordon),
+            _ => None,
+        }
+    }
 }
 
 /// Whether the Machine Config Operator has requested a drain that is not done. The annotations are `drain-<config>`
 /// or `uncordon-<config>`, and equal once the request is served.
 #[must_use]
 pub fn drain_requested(desired: Option<&str>, last_applied: Option<&str>) -> bool {
+    requested(desired, last_applied) == Some(DrainRequest::Drain)
+}
+
+/// The request that is not done, if there is one.
+fn requested(desired: Option<&str>, last_applied: Option<&str>) -> Option<DrainRequest> {
     let desired = desired.unwrap_or_default();
-    desired != last_applied.unwrap_or_default() && desired.split('-').next() == Some("drain")
+    DrainRequest::parse(desired).filter(|_| desired != last_applied.unwrap_or_default())
 }
 
 /// State of the Machine Config Daemon on the node.
@@ -43,7 +83,7 @@ pub enum DaemonState {
     Done,
     /// Changing the node.
     Working,
-    /// Restarting the machine.
+    /// Restarting the machine; only in old releases.
     Rebooting,
     /// Changing the node failed.
     Degraded,
@@ -94,11 +134,35 @@ impl MachineConfigFacts {
                 }
                 Some("desiredDrain") => desired_drain = Some(value),
                 Some("lastAppliedDrain") => last_applied_drain = Some(value),
+                Some("post-config-action") => facts.reboot_announced = value == "Rebooting",
                 _ => {}
             }
         }
-        facts.drain_requested = drain_requested(desired_drain, last_applied_drain);
+        let open = requested(desired_drain, last_applied_drain);
+        facts.drain_requested = open == Some(DrainRequest::Drain);
+        facts.uncordon_requested = open == Some(DrainRequest::Uncordon);
+        facts.last_request = desired_drain.and_then(DrainRequest::parse);
         (facts != Self::default()).then_some(facts)
+    }
+
+    /// Whether the daemon restarts the machine. Meaningful only while the node is being updated.
+    #[must_use]
+    pub fn is_rebooting(&self) -> bool {
+        self.reboot_announced || self.state == DaemonState::Rebooting
+    }
+
+    /// Whether the desired config or image of the node differs from the current one.
+    #[must_use]
+    pub fn is_retargeted(&self) -> bool {
+        self.current_config.is_some()
+            && ((self.desired_config.is_some() && self.desired_config != self.current_config)
+                || self.desired_image != self.current_image)
+    }
+
+    /// Whether the node runs an image that its pool has built, or is about to.
+    #[must_use]
+    pub fn is_in_image_mode(&self) -> bool {
+        self.current_image.is_some() || self.desired_image.is_some()
     }
 }
 
@@ -157,6 +221,41 @@ mod tests {
         let reason = "line one\nline two ".repeat(110);
         let read = annotated("reason", &reason).reason;
         assert_eq!(read.as_deref(), Some(reason.trim()));
+    }
+
+    #[test]
+    fn a_request_is_open_until_the_controller_has_copied_it() {
+        let read = |desired: &str, last: &str| {
+            let annotations = [("desiredDrain", desired), ("lastAppliedDrain", last)];
+            let keys = annotations.map(|(name, value)| (format!("{PREFIX}{name}"), value));
+            let pairs: Vec<_> = keys.iter().map(|(key, value)| (&**key, *value)).collect();
+            let node = NodeObject {
+                annotations: Labels::new(pairs),
+                ..NodeObject::default()
+            };
+            let facts = MachineConfigFacts::of(&node).unwrap();
+            (
+                facts.last_request,
+                facts.drain_requested,
+                facts.uncordon_requested,
+            )
+        };
+        let (drain, uncordon) = (Some(DrainRequest::Drain), Some(DrainRequest::Uncordon));
+        assert_eq!(read("drain-new", "uncordon-old"), (drain, true, false));
+        assert_eq!(read("drain-new", "drain-new"), (drain, false, false));
+        assert_eq!(read("uncordon-new", "drain-new"), (uncordon, false, true));
+        assert_eq!(
+            read("uncordon-new", "uncordon-new"),
+            (uncordon, false, false)
+        );
+    }
+
+    #[test]
+    fn a_reboot_is_announced_by_the_post_config_action_or_by_the_state_of_old_releases() {
+        assert!(annotated("post-config-action", "Rebooting").is_rebooting());
+        assert!(annotated("state", "Rebooting").is_rebooting());
+        assert!(!annotated("post-config-action", "").is_rebooting());
+        assert!(!annotated("state", "Working").is_rebooting());
     }
 
     #[test]

@@ -4,25 +4,31 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde::Deserialize;
 
 use crate::api::types::{PoolRef, Scope};
-use crate::domain::fact::{Fact, KindSpec, Object, Parsed, Select};
+use crate::domain::fact::{Fact, KindSpec, Meta, Object, Parsed, Select};
 use crate::domain::labels::Selector;
 use crate::domain::pool::{Owner, PoolId};
 use crate::domain::text;
 
 /// API group of the Machine Config Operator.
-const GROUP: &str = "machineconfiguration.openshift.io";
+pub(super) const GROUP: &str = "machineconfiguration.openshift.io";
 /// Resource of [`MachineConfigPool`].
 const MACHINE_CONFIG_POOLS: &str = "machineconfigpools";
 /// The one ClusterVersion of a cluster.
 pub const CLUSTER_VERSION_NAME: &str = "version";
 /// Annotation of a rendered MachineConfig with its release.
 const RELEASE_VERSION: &str = "machineconfiguration.openshift.io/release-image-version";
+/// Label of a pool in image mode, and the annotation with its image, in releases without MachineOSConfigs.
+const LAYERED: &str = "machineconfiguration.openshift.io/layering-enabled";
+const LAYERED_IMAGE: &str = "machineconfiguration.openshift.io/newestImageEquivalentConfig";
 /// Longest version that is stored, as in the API.
 const VERSION_LIMIT: usize = 253;
+/// Longest name of an image, as in the API.
+pub(super) const IMAGE_LIMIT: usize = 512;
 
 /// A MachineConfigPool.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +41,8 @@ pub struct MachineConfigPool {
     pub paused: bool,
     /// `spec.configuration.name`: the desired rendered MachineConfig of the pool.
     pub configuration: Option<Arc<str>>,
+    /// The desired image of the pool, where an annotation has it.
+    pub image: Option<Arc<str>>,
     /// `spec.nodeSelector`; `None` matches nothing.
     pub selector: Option<Selector>,
 }
@@ -107,12 +115,46 @@ impl Fact for MachineConfigPool {
                 .as_deref()
                 .filter(|name| !name.is_empty())
                 .map(Arc::from),
+            image: layered_image(object.meta),
             selector,
         };
         match Selector::parse(spec.node_selector.as_ref()) {
             Ok(selector) => Parsed::Fact(pool(selector)),
             Err(error) => Parsed::Flawed(pool(None), error.to_string()),
         }
+    }
+}
+
+fn layered_image(meta: &Meta) -> Option<Arc<str>> {
+    meta.label(LAYERED)?;
+    text::word(meta.annotation(LAYERED_IMAGE)?, IMAGE_LIMIT).map(Arc::from)
+}
+
+/// A condition of an object, as the API has it.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct RawCondition {
+    #[serde(rename = "type", default)]
+    pub(super) type_: String,
+    #[serde(default)]
+    pub(super) status: String,
+    #[serde(default)]
+    pub(super) message: Option<String>,
+    #[serde(default)]
+    pub(super) last_transition_time: Option<String>,
+}
+
+impl RawCondition {
+    pub(super) fn is_true(&self) -> bool {
+        self.status == "True"
+    }
+
+    pub(super) fn message(&self) -> &str {
+        self.message.as_deref().unwrap_or_default()
+    }
+
+    pub(super) fn since(&self) -> Option<Timestamp> {
+        self.last_transition_time.as_deref()?.parse().ok()
     }
 }
 

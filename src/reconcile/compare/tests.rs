@@ -7,7 +7,7 @@ use super::*;
 use crate::domain::fixtures::{at, node};
 use crate::kubernetes::diagnosis::{Diagnosis, Problem};
 use crate::providers::fixtures::only;
-use crate::providers::kubernetes::Kubernetes;
+use crate::providers::fixtures::plain_kubernetes;
 use crate::reconcile::states::States;
 use crate::reconcile::sync_gate::SyncGate;
 use crate::registry::fanout::Inbox;
@@ -83,7 +83,7 @@ impl Bench {
             Arc::new(Health::default()),
         );
         let states = States::in_memory(&metrics, &health);
-        let providers = only(Kubernetes::new(&[], Some("v1.36.3")));
+        let providers = only(plain_kubernetes(&[], Some("v1.36.3")));
         let clock: crate::registry::Clock = Arc::new(|| at(0));
         let (controller, dirty) = NodeStateController::new(
             providers,

@@ -10,8 +10,9 @@ use crate::domain::erased::Erased;
 use crate::domain::fact::Keys;
 use crate::domain::facts::{Availability, Facts, Reader, Unavailable, reserve};
 use crate::domain::node::NodeFacts;
+use crate::domain::policy::Policy;
 use crate::domain::pool::{PoolId, PoolState};
-use crate::domain::pool_versions::PoolVersion;
+use crate::domain::pool_generations::Member;
 use crate::domain::state::{History, NodeState};
 use crate::providers::{Assignment, Providers};
 
@@ -38,11 +39,12 @@ struct Node {
 }
 
 impl Node {
-    /// The pool name and the version under which the node is counted.
-    fn counted(&self) -> Option<(Arc<str>, PoolVersion)> {
-        let version = PoolVersion::parse(self.facts.kubelet_version.as_ref()?)?;
-        let pool = self.assignment.as_ref()?.pool()?;
-        Some((Arc::clone(&pool.name), version))
+    /// The node as a member of its pool, and the name of the pool.
+    fn member(&self, providers: &Providers) -> Option<(Arc<str>, Member)> {
+        let assignment = self.assignment.as_ref()?;
+        let pool = assignment.pool()?;
+        let member = providers.member(&self.facts, assignment)?;
+        Some((Arc::clone(&pool.name), member))
     }
 
     fn pool(&self) -> Option<&Arc<PoolId>> {
@@ -198,7 +200,7 @@ impl World {
         let (lost, keys_before) = match self.nodes.get_mut(&name) {
             Some(node) if *node.facts == *facts => return Affected::default(),
             Some(node) => {
-                let before = (node.counted(), providers.node_keys(&node.facts));
+                let before = (node.member(providers), providers.node_keys(&node.facts));
                 node.facts = facts;
                 before
             }
@@ -219,7 +221,7 @@ impl World {
         };
         let readers = self.facts.count_node(&keys_before, &keys);
         let mut affected = self.purposes(&readers);
-        affected.extend(self.reassign(providers, &name, lost));
+        affected.extend(self.reassign(providers, &name, lost.as_ref()));
         affected.push(Purpose::Evaluation(name));
         self.settle(providers, affected)
     }
@@ -235,7 +237,7 @@ impl World {
         let keys = providers.node_keys(&node.facts);
         let readers = self.facts.count_node(&keys, &Keys::default());
         let mut affected = self.purposes(&readers);
-        affected.extend(self.count(node.counted(), None));
+        affected.extend(self.count(node.member(providers).as_ref(), None));
         affected.extend(self.leave(node.pool()));
         affected.push(Purpose::Evaluation(Arc::clone(name)));
         self.settle(providers, affected)
@@ -272,6 +274,11 @@ impl World {
         self.notify(providers, &readers)
     }
 
+    pub(super) fn set_policy(&mut self, providers: &Providers, policy: Arc<Policy>) -> Affected {
+        let readers = self.facts.set_policy(policy);
+        self.notify(providers, &readers)
+    }
+
     pub(super) fn set_api_server_version(
         &mut self,
         providers: &Providers,
@@ -303,8 +310,9 @@ impl World {
                 match purpose {
                     Purpose::Assignment(name) => {
                         if self.is_open && settled.insert(Arc::clone(&name)) {
-                            let counted = self.nodes.get(&name).and_then(Node::counted);
-                            pending.extend(self.reassign(providers, &name, counted));
+                            let node = self.nodes.get(&name);
+                            let counted = node.and_then(|node| node.member(providers));
+                            pending.extend(self.reassign(providers, &name, counted.as_ref()));
                         }
                     }
                     Purpose::Evaluation(name) => nodes.push(name),
@@ -321,13 +329,13 @@ impl World {
         }
     }
 
-    /// Assigns a node to a provider and a pool again. `counted` is its previous pool and version. The node is affected
+    /// Assigns a node to a provider and a pool again. `counted` is its previous pool and membership. The node is affected
     /// if its assignment changed, and so are all readers of the counts that it changes.
     fn reassign(
         &mut self,
         providers: &Providers,
         name: &Arc<str>,
-        counted: Option<(Arc<str>, PoolVersion)>,
+        counted: Option<&(Arc<str>, Member)>,
     ) -> Vec<Purpose> {
         if !self.is_open {
             return Vec::new();
@@ -348,9 +356,9 @@ impl World {
             let joined = node.pool().cloned();
             (left, provider.zip(joined))
         };
-        let now_counted = node.counted();
+        let now_counted = node.member(providers);
         self.facts.record(reader, reads);
-        let mut affected = self.count(counted, now_counted);
+        let mut affected = self.count(counted, now_counted.as_ref());
         if !is_same {
             // Joins first: a pool that only changes its provider is not removed in between.
             if let Some((provider, pool)) = joined {
@@ -362,25 +370,30 @@ impl World {
         affected
     }
 
-    /// Moves a node's version from its previous pool to its current one; returns the readers of both counts.
+    /// Moves a node from its previous pool to its current one; returns the readers of both pools' generations.
     fn count(
         &mut self,
-        before: Option<(Arc<str>, PoolVersion)>,
-        after: Option<(Arc<str>, PoolVersion)>,
+        before: Option<&(Arc<str>, Member)>,
+        after: Option<&(Arc<str>, Member)>,
     ) -> Vec<Purpose> {
         if before == after {
             return Vec::new();
         }
-        let mut readers = Vec::new();
-        if let Some((pool, version)) = after {
-            readers.extend(self.facts.change_versions(&pool, |all| all.add(version)));
-        }
-        if let Some((pool, version)) = before {
-            readers.extend(
-                self.facts
-                    .change_versions(&pool, |all| all.remove(&version)),
-            );
-        }
+        let readers = match (before, after) {
+            (Some((pool, before)), Some((same, after))) if pool == same => {
+                self.facts.change_member(pool, Some(before), Some(after))
+            }
+            (before, after) => {
+                let mut readers = Vec::new();
+                if let Some((pool, member)) = after {
+                    readers.extend(self.facts.change_member(pool, None, Some(member)));
+                }
+                if let Some((pool, member)) = before {
+                    readers.extend(self.facts.change_member(pool, Some(member), None));
+                }
+                readers
+            }
+        };
         self.purposes(&readers)
     }
 

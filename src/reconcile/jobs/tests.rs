@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::domain::fixtures::{at, node};
 use crate::providers::fixtures::only;
-use crate::providers::kubernetes::Kubernetes;
+use crate::providers::fixtures::plain_kubernetes;
 use crate::reconcile::states::States;
 use crate::reconcile::sync_gate::SyncGate;
 use crate::registry::Clock;
@@ -26,7 +26,7 @@ async fn controller_with(nodes: usize) -> Arc<NodeStateController> {
         Arc::new(Health::default()),
     );
     let states = States::in_memory(&metrics, &health);
-    let providers = only(Kubernetes::new(&[POOL.to_owned()], Some("v1.36.3")));
+    let providers = only(plain_kubernetes(&[POOL.to_owned()], Some("v1.36.3")));
     let (controller, dirty) =
         NodeStateController::new(providers, states, None, metrics, health, clock());
     for index in 0..=nodes {

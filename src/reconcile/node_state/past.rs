@@ -23,33 +23,49 @@ pub(super) struct Known {
 const AWAITED_FOR: SignedDuration = SignedDuration::from_hours(2);
 
 /// Histories of deleted nodes, which continue if a node of the same name registers again.
-#[derive(Default)]
-pub(super) struct Past(Store<Arc<str>, Gone>);
+pub(super) struct Past(Store<Arc<str>, Gone, Arc<str>>);
 
 #[derive(PartialEq)]
 struct Gone {
     history: History,
     since: Timestamp,
+    /// The pool of a node that was being updated.
+    updated_in: Option<Arc<str>>,
+}
+
+impl Default for Past {
+    fn default() -> Self {
+        Self(Store::indexed(|gone: &Gone| gone.updated_in.clone()))
+    }
 }
 
 impl Past {
-    pub(super) fn keep(&self, name: &Arc<str>, history: History, now: Timestamp) {
-        self.0.upsert(
-            Arc::clone(name),
-            Gone {
-                history,
-                since: now,
-            },
-        );
+    pub(super) fn keep(&self, node: &NodeState, now: Timestamp) {
+        let is_updated = node.phase.is_in_progress();
+        let gone = Gone {
+            history: History::from(node),
+            since: now,
+            updated_in: node.pool_name().filter(|_| is_updated),
+        };
+        self.0.upsert(Arc::clone(&node.name), gone);
+    }
+
+    /// How many nodes of the pool were deleted during their update.
+    pub(super) fn awaited(&self, pool: &Arc<str>) -> usize {
+        self.0.keys_of(pool).len()
     }
 
     fn take(&self, name: &Arc<str>) -> Option<History> {
         self.0.remove(name).map(|gone| gone.history.clone())
     }
 
-    pub(super) fn expire(&self, now: Timestamp) {
-        self.0
+    /// Forgets the nodes that did not register again; returns the pools that awaited them.
+    pub(super) fn expire(&self, now: Timestamp) -> Vec<Arc<str>> {
+        let gone = self
+            .0
             .evict_where(|_, gone| now.duration_since(gone.since) > AWAITED_FOR);
+        let pools = gone.iter().filter_map(|(_, gone)| gone.updated_in.clone());
+        pools.collect()
     }
 }
 
@@ -161,7 +177,7 @@ mod tests {
     use crate::domain::fixtures::{NodeBuilder, at, node};
     use crate::domain::node_status::project;
     use crate::providers::fixtures::only;
-    use crate::providers::kubernetes::Kubernetes;
+    use crate::providers::fixtures::plain_kubernetes;
     use crate::reconcile::insight_cache::InsightCache;
     use crate::reconcile::states::States;
     use crate::reconcile::sync_gate::SyncGate;
@@ -188,7 +204,7 @@ mod tests {
             let time = Arc::clone(&now);
             let clock: Clock = Arc::new(move || at(time.load(Ordering::Relaxed)));
             let insights = Arc::new(InsightCache::default());
-            let providers = only(Kubernetes::new(&[], Some("v1.36.3")));
+            let providers = only(plain_kubernetes(&[], Some("v1.36.3")));
             let history = Some(Arc::clone(&insights));
             let (controller, dirty) =
                 NodeStateController::new(providers, states, history, metrics, health, clock);

@@ -55,6 +55,8 @@ impl NodeStateController {
                 .iter()
                 .map(|evaluated| Arc::clone(&evaluated.state))
                 .collect(),
+            awaited: self.past.awaited(name),
+            removed: self.removed.get(name).map_or(0, |count| *count),
         }))
     }
 

@@ -8,7 +8,8 @@ use super::*;
 use crate::api::types::Phase;
 use crate::domain::fixtures::{NodeBuilder, at, node};
 use crate::providers::fixtures::only;
-use crate::providers::kubernetes::Kubernetes;
+use crate::providers::fixtures::plain_kubernetes;
+use crate::reconcile::inventory::Found;
 use crate::reconcile::states::{Backends, pool_of};
 use crate::registry::backend::file::Database;
 use crate::registry::backend::memory::MemoryBackend;
@@ -78,7 +79,7 @@ impl Bench {
 
     /// Starts the node-state controller without a consumer.
     fn standby(backends: Backends, second: i64) -> Self {
-        let providers = only(Kubernetes::new(&[POOL.to_owned()], Some("v1.36.3")));
+        let providers = only(plain_kubernetes(&[POOL.to_owned()], Some("v1.36.3")));
         let metrics = Arc::new(Metrics::new().unwrap());
         let health = Arc::new(Health::default());
         let states = States::new(backends, Arc::clone(&metrics), Arc::clone(&health));

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use super::*;
-use crate::api::pool::Assessment;
+use crate::api::pool::{Assessment, VersionSkew};
 use crate::api::types::Phase;
 use crate::telemetry::cause::Trigger;
 
@@ -185,6 +185,30 @@ fn a_pool_has_one_assessment_and_a_deleted_pool_has_no_series() {
     assert_eq!((of("Progressing"), of("Completed")), (None, Some(1)));
     assert_eq!(value(&metrics, completion), Some(100));
     metrics.pool_is_gone("worker");
+    assert!(!metrics.render().unwrap().contains("worker"));
+}
+
+#[test]
+fn the_skew_of_a_pool_has_series_only_while_it_is_known() {
+    let metrics = Metrics::new().unwrap();
+    let behind = "node_insights_pool_kubelet_minors_behind{pool=\"worker\"}";
+    let supported = |when: &str| {
+        let labels = format!("{{pool=\"worker\",when=\"{when}\"}}");
+        let name = format!("node_insights_pool_kubelet_skew_supported{labels}");
+        value(&metrics, &name)
+    };
+    let skew = VersionSkew {
+        oldest_kubelet: "v1.31.0".into(),
+        minors_behind: 3,
+        supported: true,
+        supported_after_next_minor: false,
+        newer_kubelet: None,
+    };
+    metrics.pool_skew_is("worker", Some(&skew));
+    assert_eq!(value(&metrics, behind), Some(3));
+    assert_eq!(supported("now"), Some(1));
+    assert_eq!(supported("after_next_minor"), Some(0));
+    metrics.pool_skew_is("worker", None);
     assert!(!metrics.render().unwrap().contains("worker"));
 }
 

@@ -20,6 +20,7 @@ use crate::kubernetes::Pace;
 mod operator;
 mod scenario;
 mod screen;
+mod script;
 mod table;
 mod view;
 

@@ -20,7 +20,7 @@ pub use nodes::{Nodes, Ready};
 pub use pace::Pace;
 
 /// The default pool label.
-pub const POOL_LABEL: &str = "cloud.google.com/gke-nodepool";
+pub const POOL_LABEL: &str = "doks.digitalocean.com/node-pool";
 
 /// The label of control-plane nodes.
 pub const CONTROL_PLANE_LABEL: &str = "node-role.kubernetes.io/control-plane";

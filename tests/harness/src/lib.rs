@@ -17,14 +17,19 @@
 pub mod apply;
 pub mod audit;
 mod certificates;
+pub mod cluster_api;
 pub mod control_plane;
 pub mod demo;
 pub mod fault_proxy;
+pub mod hypershift;
 pub mod karpenter;
 pub mod kubernetes;
 pub mod load;
+pub mod managed;
 pub mod memory_limit;
 pub mod openshift;
+pub mod overlays;
+pub mod plans;
 pub mod process;
 pub mod wait;
 

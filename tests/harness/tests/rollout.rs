@@ -102,10 +102,11 @@ async fn a_rollout_never_exceeds_max_unavailable_and_ends_with_all_nodes_at_the_
 
     let limits = BTreeMap::from([("master", 1), ("worker", 3), ("infra", 1)]);
     let mut busy: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
-    let mut states = BTreeSet::new();
+    let (mut states, mut actions) = (BTreeSet::new(), BTreeSet::new());
     for node in &seen {
         let name = node.name_any();
         states.insert(annotation(node, "state").to_owned());
+        actions.insert(annotation(node, "post-config-action").to_owned());
         let pool = *limits.keys().find(|pool| **pool == pool_of(&name)).unwrap();
         let at_work = busy.entry(pool).or_default();
         let unavailable = annotation(node, "state") != "Done"
@@ -118,8 +119,10 @@ async fn a_rollout_never_exceeds_max_unavailable_and_ends_with_all_nodes_at_the_
         }
         assert!(at_work.len() <= limits[pool], "{pool}: {at_work:?}");
     }
-    let all = ["Degraded", "Done", "Rebooting", "Working"].map(str::to_owned);
+    let all = ["Degraded", "Done", "Working"].map(str::to_owned);
     assert_eq!(states, BTreeSet::from(all));
+    let announced = ["", "Rebooting"].map(str::to_owned);
+    assert_eq!(actions, BTreeSet::from(announced));
 
     for node in nodes(&client).await {
         let name = node.name_any();

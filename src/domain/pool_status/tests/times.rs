@@ -16,17 +16,17 @@ fn since(status: &PoolProgressInsightStatus) -> Vec<(String, i64)> {
 #[test]
 fn an_unchanged_pool_keeps_its_status_and_times() {
     let pool = of(&[(2, Phase::Completed), (2, Phase::Pending)]);
-    let first = project(&pool, None, 1, at(0));
-    assert_eq!(project(&pool, Some(&first), 1, at(900)), first);
+    let first = project(&pool, None, 0, 1, at(0));
+    assert_eq!(project(&pool, Some(&first), 0, 1, at(900)), first);
 }
 
 #[test]
 fn a_condition_moves_its_time_only_when_its_status_changes() {
-    let before = project(&of(&[(2, Phase::Updating)]), None, 1, at(0));
+    let before = project(&of(&[(2, Phase::Updating)]), None, 0, 1, at(0));
     let half = of(&[(1, Phase::Updating), (1, Phase::Completed)]);
-    let half = project(&half, Some(&before), 1, at(60));
+    let half = project(&half, Some(&before), 0, 1, at(60));
     assert!(since(&half).iter().all(|(_, second)| *second == 0));
-    let done = project(&of(&[(2, Phase::Completed)]), Some(&half), 1, at(120));
+    let done = project(&of(&[(2, Phase::Completed)]), Some(&half), 0, 1, at(120));
     assert_eq!(
         since(&done),
         [
@@ -41,6 +41,6 @@ fn a_condition_moves_its_time_only_when_its_status_changes() {
 
 #[test]
 fn the_observed_generation_is_that_of_the_object() {
-    let status = project(&of(&[(1, Phase::Completed)]), None, 7, at(0));
+    let status = project(&of(&[(1, Phase::Completed)]), None, 0, 7, at(0));
     assert_eq!(status.observed_generation, 7);
 }

@@ -152,7 +152,7 @@ fn a_conflict_names_the_evidence_that_the_node_has() {
     assert_eq!(
         &*state.updating.message,
         "The node shows several updaters that exclude each other: Karpenter (owner NodeClaim), \
-         Kubernetes (label eks.amazonaws.com/nodegroup)"
+         EKS (label eks.amazonaws.com/nodegroup)"
     );
 }
 

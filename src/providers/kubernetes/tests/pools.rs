@@ -24,7 +24,7 @@ fn the_first_pool_label_in_the_order_of_the_list_names_the_pool() {
             .label("karpenter.sh/nodepool", "spot")
     };
     assert_eq!(&*pool_of(&plain(), both()).name, "blue.nodegroup");
-    let reversed = Kubernetes::new(
+    let reversed = plain_kubernetes(
         &[
             "karpenter.sh/nodepool".into(),
             "eks.amazonaws.com/nodegroup".into(),
@@ -84,7 +84,7 @@ fn a_labelled_control_plane_node_serves_the_control_plane() {
 
 #[test]
 fn pools_of_two_labels_with_the_same_name_differ_by_the_prefix() {
-    let kubernetes = Kubernetes::new(&["a.example/pool".into(), "b.example/pool".into()], None);
+    let kubernetes = plain_kubernetes(&["a.example/pool".into(), "b.example/pool".into()], None);
     let a = pool_of(&kubernetes, node("n").label("a.example/pool", "x"));
     let b = pool_of(&kubernetes, node("n").label("b.example/pool", "x"));
     assert_eq!(&*a.name, "x.pool.a.example");
@@ -114,7 +114,7 @@ fn a_label_value_with_a_dot_beside_a_dash_gives_a_valid_object_name() {
 /// The names of the pools that two nodes with these labels are in.
 fn names(keys: &[&str], a: (&str, &str), b: (&str, &str)) -> (Arc<str>, Arc<str>) {
     let keys: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
-    let kubernetes = Kubernetes::new(&keys, None);
+    let kubernetes = plain_kubernetes(&keys, None);
     let name = |(key, value)| pool_of(&kubernetes, node("n").label(key, value)).name;
     (name(a), name(b))
 }
@@ -182,7 +182,7 @@ proptest! {
         texts in prop::collection::vec((any::<prop::sample::Index>(), hostile(), any::<bool>()), 2..12),
     ) {
         let owned: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
-        let kubernetes = Kubernetes::new(&owned, None);
+        let kubernetes = plain_kubernetes(&owned, None);
         let mut seen: Vec<PoolId> = Vec::new();
         for (key, text, is_role) in texts {
             let node = if is_role { node("n").role(&text) } else { node("n").label(key.get::<&str>(&keys), &text) };

@@ -1,7 +1,7 @@
 //! The phase of a node, and what is no update.
 
 use super::*;
-use crate::domain::fixtures::{NodeBuilder, condition, node};
+use crate::domain::fixtures::{NodeBuilder, node};
 
 const OLD: &str = "v1.31.2";
 const NEW: &str = "v1.32.0";
@@ -216,86 +216,6 @@ fn a_node_that_the_autoscaler_removes_is_not_being_updated() {
         assert!(!state.phase.is_in_progress(), "{:?}", state.updating);
         assert!(state.updating.message.contains("autoscaler"));
     }
-}
-
-fn with_condition(version: &str, name: &str) -> NodeBuilder {
-    running(version).with(|conditions| {
-        let holds = Some(condition(ConditionStatus::True, "", -10));
-        match name {
-            "DrainInProgress" => conditions.drain_in_progress = holds,
-            "Drained" => conditions.drained = holds,
-            "MaintenancePlanned" => conditions.maintenance_planned = holds,
-            "MaintenanceInProgress" => conditions.maintenance_in_progress = holds,
-            _ => conditions.graceful_shutdown_in_progress = holds,
-        }
-    })
-}
-
-#[test]
-fn the_maintenance_conditions_decide_the_step() {
-    for (name, version, phase, kind) in [
-        ("DrainInProgress", OLD, Phase::Draining, VERSION),
-        ("DrainInProgress", NEW, Phase::Draining, REBOOT),
-        ("MaintenanceInProgress", OLD, Phase::Updating, VERSION),
-        (
-            "GracefulNodeShutdownInProgress",
-            NEW,
-            Phase::Rebooting,
-            REBOOT,
-        ),
-        ("Drained", OLD, Phase::Updating, VERSION),
-    ] {
-        assert_eq!(
-            last(&[with_condition(version, name)]),
-            (phase, kind, name),
-            "{version}"
-        );
-    }
-}
-
-#[test]
-fn a_drained_node_that_is_current_and_has_no_planned_maintenance_is_completed() {
-    assert_eq!(last(&[with_condition(NEW, "Drained")]).0, Phase::Completed);
-}
-
-#[test]
-fn planned_maintenance_of_an_outdated_node_is_pending_and_in_the_message() {
-    let state = first_state(
-        &plain(),
-        with_condition(OLD, "MaintenancePlanned").build(),
-        &cluster(),
-    );
-    assert_eq!(state.phase, Phase::Pending);
-    assert!(state.updating.message.contains("planned"));
-    assert_eq!(
-        last(&[with_condition(NEW, "MaintenancePlanned")]).0,
-        Phase::Completed
-    );
-}
-
-#[test]
-fn a_maintenance_condition_that_is_false_or_unknown_is_ignored() {
-    for status in [ConditionStatus::False, ConditionStatus::Unknown] {
-        let node = running(NEW).with(|conditions| {
-            conditions.drain_in_progress = Some(condition(status, "", 0));
-            conditions.maintenance_in_progress = Some(condition(status, "", 0));
-            conditions.graceful_shutdown_in_progress = Some(condition(status, "", 0));
-        });
-        assert_eq!(last(&[node]).0, Phase::Completed);
-    }
-}
-
-#[test]
-fn the_kind_of_an_update_in_maintenance_stays_when_the_node_has_the_new_version() {
-    let maintained = |version| with_condition(version, "MaintenanceInProgress");
-    assert_eq!(
-        steps(&[maintained(OLD), maintained(NEW), running(NEW)]),
-        [
-            (Phase::Updating, VERSION, "MaintenanceInProgress"),
-            (Phase::Updating, VERSION, "MaintenanceInProgress"),
-            (Phase::Completed, None, "Updated"),
-        ]
-    );
 }
 
 #[test]

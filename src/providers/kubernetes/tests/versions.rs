@@ -42,13 +42,40 @@ fn the_users_target_takes_precedence() {
     );
 }
 
+/// The desired version of a node in pool `blue`, which a label names, whose youngest node runs `newest`.
+fn desired_in_blue(kubelet: &str, newest: &str) -> (Option<(String, DesiredVersionSource)>, Phase) {
+    let cluster = ClusterFacts {
+        api_server_version: Some("v1.33.0".into()),
+        newest_in_pool: [("blue.nodegroup".into(), newest.into())].into(),
+        ..ClusterFacts::default()
+    };
+    let node = node("n")
+        .label("eks.amazonaws.com/nodegroup", "blue")
+        .kubelet(kubelet);
+    let state = first_state(&plain(), node.build(), &cluster);
+    let desired = state.desired;
+    let desired = desired.map(|desired| (desired.version.to_string(), desired.source));
+    (desired, state.phase)
+}
+
 #[test]
 fn the_newest_in_the_pool_is_desired_when_it_is_newer_than_the_node() {
+    assert_eq!(
+        desired_in_blue("v1.31.2", "v1.32.0"),
+        (
+            Some(("v1.32.0".into(), DesiredVersionSource::NewestInPool)),
+            Phase::Pending
+        )
+    );
+}
+
+#[test]
+fn the_newest_among_nodes_that_only_share_a_role_is_not_desired() {
     let cluster = cluster(Some("v1.33.0"), Some("v1.32.0"));
     assert_eq!(
         desired(&plain(), "v1.31.2", &cluster),
         (
-            Some(("v1.32.0".into(), DesiredVersionSource::NewestInPool)),
+            Some(("v1.33.0".into(), DesiredVersionSource::ApiServer)),
             Phase::Pending
         )
     );
@@ -112,8 +139,10 @@ fn an_invalid_target_version_is_met_by_the_same_text_only() {
 
 #[test]
 fn another_build_of_the_same_version_in_the_pool_is_newer() {
-    let newest = cluster(None, Some("v1.29.4+k3s12"));
-    assert_eq!(desired(&plain(), "v1.29.4+k3s2", &newest).1, Phase::Pending);
+    let (_, phase) = desired_in_blue("v1.29.4+k3s2", "v1.29.4+k3s12");
+    assert_eq!(phase, Phase::Pending);
+    let (_, phase) = desired_in_blue("v1.33.0+k3s12", "v1.33.0+k3s2");
+    assert_eq!(phase, Phase::Completed);
 }
 
 #[test]

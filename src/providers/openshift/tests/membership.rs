@@ -19,15 +19,29 @@ fn with_pools(names: &[&str]) -> ClusterFacts {
 }
 
 #[test]
-fn master_wins_over_worker_and_over_every_custom_pool() {
+fn master_wins_over_worker_and_over_one_custom_pool() {
     let cluster = with_pools(&["master", "worker", "infra", "gpu"]);
-    let everything = node("n")
-        .role("master")
-        .role("worker")
-        .role("infra")
-        .role("gpu")
-        .build();
-    assert_eq!(pool_of(&everything, &cluster).as_deref(), Some("master"));
+    let master = node("n").role("master").role("worker").role("infra");
+    assert_eq!(
+        pool_of(&master.build(), &cluster).as_deref(),
+        Some("master")
+    );
+}
+
+#[test]
+fn two_custom_pools_are_a_conflict_also_on_a_control_plane_node() {
+    let cluster = with_pools(&["master", "worker", "infra", "gpu"]);
+    let master = node("n").role("master").role("infra").role("gpu");
+    assert_eq!(
+        membership(&OpenShift::chosen(), &master.clone().build(), &cluster),
+        Membership::Conflict(["gpu".into(), "infra".into()].into())
+    );
+    let state = first_state(&master.build(), &cluster);
+    assert_eq!(
+        (state.phase, state.updating.reason),
+        (Phase::Unknown, "PoolConflict")
+    );
+    assert_eq!(state.scope, Scope::ControlPlane);
 }
 
 #[test]
@@ -104,6 +118,16 @@ fn a_node_without_a_pool_is_unknown_and_the_condition_has_the_reason() {
 }
 
 #[test]
+fn a_node_that_the_daemon_has_annotated_and_no_pool_selects_will_never_be_updated() {
+    let cluster = with_pools(&["master", "worker"]);
+    let message = |node: &NodeFacts| first_state(node, &cluster).updating.message;
+    let lost = node("n").role("edge").current(NEW).desired(NEW).build();
+    let found = message(&lost);
+    assert!(found.ends_with("it will never be updated"), "{found}");
+    assert_eq!(&*message(&node("n").build()), "The node belongs to no pool");
+}
+
+#[test]
 fn a_nil_selector_and_an_empty_one_match_nothing_even_for_master() {
     let worker = node("n").role("master").role("worker").build();
     for empty in [None, selector(&[])] {
@@ -149,10 +173,10 @@ proptest! {
         let common: Vec<&str> = pools.iter().copied().filter(|p| roles.contains(p)).collect();
         let custom: Vec<&str> = common.iter().copied()
             .filter(|p| !["master", "worker"].contains(p)).collect();
-        let expected = if common.contains(&"master") {
-            Ok(Some("master"))
-        } else if custom.len() > 1 {
+        let expected = if custom.len() > 1 {
             Err(())
+        } else if common.contains(&"master") {
+            Ok(Some("master"))
         } else {
             Ok(custom.first().copied().or(common.contains(&"worker").then_some("worker")))
         };
@@ -161,6 +185,7 @@ proptest! {
             Membership::Pool(pool) => Ok(Some(&*pool.name)),
             Membership::None => Ok(None),
             Membership::Conflict(_) => Err(()),
+            Membership::Excluded => unreachable!("no pool of OpenShift excludes a node"),
         };
         prop_assert_eq!(found, expected);
     }

@@ -76,9 +76,21 @@ fn a_node_on_the_target_version_and_the_pools_config_is_updated() {
 }
 
 #[test]
-fn an_updated_node_with_another_desired_config_stays_completed() {
-    let leaving = worker(NEW, OLD).daemon(DaemonState::Working);
-    assert_eq!(seen(leaving, &updating_cluster()).0, Phase::Completed);
+fn a_node_that_runs_what_its_pool_wants_and_has_another_desired_config_is_being_updated() {
+    let mut cluster = updating_cluster();
+    cluster
+        .release_versions
+        .insert("rendered-worker-reverted".into(), NEW_VERSION.into());
+    let leaving = |desired| worker(NEW, desired).daemon(DaemonState::Working);
+    assert_eq!(
+        seen(leaving("rendered-worker-reverted"), &cluster),
+        (Phase::Updating, "Updating", Some(UpdateKind::Configuration))
+    );
+    // The config of another release.
+    assert_eq!(
+        seen(leaving(OLD), &cluster),
+        (Phase::Updating, "Updating", Some(UpdateKind::Version))
+    );
 }
 
 #[test]
@@ -166,6 +178,38 @@ fn after_the_drain_the_daemon_state_decides_the_step() {
         let node = worker(OLD, NEW).daemon(daemon);
         assert_eq!(seen(node, &updating_cluster()).0, phase, "{daemon:?}");
     }
+}
+
+#[test]
+fn a_node_reboots_from_the_post_config_action_until_it_is_emptied() {
+    let working = || worker(OLD, NEW).daemon(DaemonState::Working);
+    let announced = |node: NodeBuilder| node.machine_config(|facts| facts.reboot_announced = true);
+    let cluster = updating_cluster();
+    assert_eq!(
+        seen(announced(working()), &cluster),
+        (Phase::Rebooting, "Rebooting", Some(UpdateKind::Version))
+    );
+    assert_eq!(
+        seen(announced(working()).not_ready(0), &cluster).0,
+        Phase::Rebooting
+    );
+    assert_eq!(seen(working(), &cluster).0, Phase::Updating);
+    // Before the daemon has begun, the annotation can only be a leftover.
+    assert_eq!(
+        seen(announced(worker(OLD, NEW)), &cluster).0,
+        Phase::Draining
+    );
+}
+
+#[test]
+fn a_post_config_action_that_is_left_over_means_nothing_on_a_node_that_is_not_retargeted() {
+    let leftover = |node: NodeBuilder| node.machine_config(|facts| facts.reboot_announced = true);
+    let cluster = updating_cluster();
+    assert_eq!(
+        seen(leftover(worker(NEW, NEW)), &cluster).0,
+        Phase::Completed
+    );
+    assert_eq!(seen(leftover(worker(OLD, OLD)), &cluster).0, Phase::Pending);
 }
 
 #[test]

@@ -127,7 +127,13 @@ impl Subject {
     }
 
     fn apply(&mut self, operation: Operation, now: Timestamp) {
-        let affected = apply(&self.inventory, operation);
+        let mut affected = apply(&self.inventory, operation);
+        // What depends on the time is evaluated again when its time has come.
+        let due = self.states.values().filter(|state| {
+            state.again_at.is_some_and(|at| at <= now) && !affected.nodes.contains(&state.name)
+        });
+        let due: Vec<Arc<str>> = due.map(|state| Arc::clone(&state.name)).collect();
+        affected.nodes.extend(due);
         for name in affected.nodes {
             let before = self.states.get(&name);
             let past = before.map(History::from);

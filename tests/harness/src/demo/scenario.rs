@@ -1,10 +1,12 @@
 //! The cluster that the demo simulates, and its update.
 
 use std::str::FromStr;
+use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use kube::Client;
 
+use super::script::{self, Script, Update};
 use crate::karpenter;
 use crate::kubernetes::{self, Pace};
 use crate::load::{Kind, Object};
@@ -28,18 +30,38 @@ pub enum Platform {
     Kubernetes,
     /// Nodes that have drifted are replaced by Karpenter.
     Karpenter,
+    /// A node group of EKS is replaced.
+    Eks,
+    /// Machines of Cluster API are replaced.
+    ClusterApi,
+    /// A Plan updates agents of k3s.
+    K3s,
+    /// Nodes of a hosted OpenShift are updated in place.
+    HyperShift,
+}
+
+impl Platform {
+    /// Each platform by its name.
+    pub const NAMED: [(&str, Self); 7] = [
+        ("openshift", Self::OpenShift),
+        ("kubernetes", Self::Kubernetes),
+        ("karpenter", Self::Karpenter),
+        ("eks", Self::Eks),
+        ("cluster-api", Self::ClusterApi),
+        ("k3s", Self::K3s),
+        ("hypershift", Self::HyperShift),
+    ];
 }
 
 impl FromStr for Platform {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        match text {
-            "openshift" => Ok(Self::OpenShift),
-            "kubernetes" => Ok(Self::Kubernetes),
-            "karpenter" => Ok(Self::Karpenter),
-            other => bail!("'{other}' is none of openshift, kubernetes and karpenter"),
-        }
+        let Some((_, platform)) = Self::NAMED.iter().find(|(name, _)| *name == text) else {
+            let names = Self::NAMED.map(|(name, _)| name).join(", ");
+            bail!("'{text}' is none of {names}");
+        };
+        Ok(*platform)
     }
 }
 
@@ -54,6 +76,7 @@ enum Simulated {
     OpenShift(openshift::Cluster, openshift::rollout::Plan),
     Kubernetes(kubernetes::Cluster, kubernetes::rollout::Plan),
     Karpenter(karpenter::rollout::Plan),
+    Script(Arc<dyn Script>),
 }
 
 impl Scenario {
@@ -63,7 +86,16 @@ impl Scenario {
     /// # Errors
     /// Never in practice: the objects are made of valid JSON.
     pub fn new(platform: Platform, server_version: &str, pace: Pace) -> Result<Self> {
+        let update = || Update {
+            from: previous_minor(server_version),
+            to: server_version.to_owned(),
+            pace,
+        };
         let cluster = match platform {
+            Platform::Eks => Simulated::Script(script::eks(update())),
+            Platform::ClusterApi => Simulated::Script(script::cluster_api(update())),
+            Platform::K3s => Simulated::Script(script::k3s(update())),
+            Platform::HyperShift => Simulated::Script(script::hypershift(update())),
             Platform::OpenShift => {
                 let cluster = openshift::Cluster::builder(RELEASES.0)
                     .pool(Pool::new("master", 3))
@@ -106,6 +138,7 @@ impl Scenario {
             Simulated::OpenShift(..) => "OpenShift",
             Simulated::Kubernetes(..) => "Kubernetes",
             Simulated::Karpenter(_) => "Karpenter",
+            Simulated::Script(script) => script.name(),
         };
         format!("a simulated {what} cluster of {} nodes", self.nodes())
     }
@@ -127,6 +160,7 @@ impl Scenario {
                 plan.version,
                 karpenter::rollout::HELD_POOL
             ),
+            Simulated::Script(script) => script.describe(),
         }
     }
 
@@ -134,7 +168,9 @@ impl Scenario {
     #[must_use]
     pub fn nodes_afterwards(&self) -> usize {
         match &self.cluster {
-            Simulated::OpenShift(..) | Simulated::Kubernetes(..) => self.nodes(),
+            Simulated::OpenShift(..) | Simulated::Kubernetes(..) | Simulated::Script(_) => {
+                self.nodes()
+            }
             // One is empty, and removed.
             Simulated::Karpenter(_) => self.nodes() - 1,
         }
@@ -147,6 +183,7 @@ impl Scenario {
             Simulated::OpenShift(cluster, _) => cluster.objects(),
             Simulated::Kubernetes(cluster, _) => cluster.objects(),
             Simulated::Karpenter(plan) => return plan.nodes(),
+            Simulated::Script(script) => return script.nodes(),
         };
         let is_node = |object: &&Object| object.kind == Kind::Node;
         objects.iter().filter(is_node).count()
@@ -161,6 +198,7 @@ impl Scenario {
             Simulated::OpenShift(cluster, _) => cluster.load(client).await.map(|_| ()),
             Simulated::Kubernetes(cluster, _) => cluster.load(client).await.map(|_| ()),
             Simulated::Karpenter(plan) => karpenter::rollout::load(client, plan).await,
+            Simulated::Script(script) => script.load(client).await,
         }
     }
 
@@ -173,6 +211,7 @@ impl Scenario {
             Simulated::OpenShift(_, plan) => openshift::rollout::play(client, plan).await,
             Simulated::Kubernetes(_, plan) => kubernetes::rollout::play(client, plan).await,
             Simulated::Karpenter(plan) => karpenter::rollout::play(client, plan).await,
+            Simulated::Script(script) => script.play(client).await,
         }
     }
 
@@ -181,7 +220,7 @@ impl Scenario {
     pub fn paused_pool(&self) -> Option<&'static str> {
         match &self.cluster {
             Simulated::OpenShift(..) => Some(PAUSED),
-            Simulated::Kubernetes(..) => None,
+            Simulated::Kubernetes(..) | Simulated::Script(_) => None,
             Simulated::Karpenter(_) => Some(karpenter::rollout::HELD_POOL),
         }
     }
@@ -193,7 +232,7 @@ impl Scenario {
     pub async fn unpause(&self, client: &Client) -> Result<()> {
         match &self.cluster {
             Simulated::OpenShift(..) => Editor::new(client).set_paused(PAUSED, false).await,
-            Simulated::Kubernetes(..) => Ok(()),
+            Simulated::Kubernetes(..) | Simulated::Script(_) => Ok(()),
             Simulated::Karpenter(_) => karpenter::rollout::release(client).await,
         }
     }

@@ -4,15 +4,16 @@
 //! controller  desiredConfig = new            the node is retargeted, its state still Done
 //! daemon      state Working, desiredDrain = drain-new
 //! controller  cordon … drain … lastAppliedDrain = drain-new
-//! daemon      files and operating system; state Rebooting
+//! daemon      files and operating system; post-config-action Rebooting, beside the state Working
 //! kubelet     silent (Ready Unknown), then another boot ID and version, NotReady, Ready
-//! daemon      desiredDrain = uncordon-new
+//! daemon      post-config-action emptied; desiredDrain = uncordon-new
 //! controller  uncordon, lastAppliedDrain = uncordon-new
 //! daemon      currentConfig = new, state Done
 //! ```
 //!
 //! The order of the last two is from the daemon's `completeUpdate`, which waits until its node is
-//! uncordoned before it reports Done.
+//! uncordoned before it reports Done. Releases before the end of 2023 had the state Rebooting instead of the
+//! post-config-action.
 
 use std::time::Duration;
 
@@ -74,7 +75,8 @@ impl Update<'_> {
     /// From the drained node to the updated one.
     pub(super) async fn apply_and_reboot(&self) -> Result<()> {
         self.pace.pass(APPLY).await;
-        self.annotate(&[("state", "Rebooting")]).await?;
+        self.annotate(&[("post-config-action", "Rebooting")])
+            .await?;
         self.pace.pass(SHUT_DOWN).await;
         self.editor.set_ready(self.node, Ready::Unknown).await?;
         self.pace.pass(BOOT).await;
@@ -86,6 +88,7 @@ impl Update<'_> {
         self.pace.pass(SETTLE).await;
         self.editor.set_ready(self.node, Ready::Yes).await?;
         self.pace.pass(NOTICE).await;
+        self.annotate(&[("post-config-action", "")]).await?;
         let uncordon = format!("uncordon-{}", self.config);
         self.annotate(&[("desiredDrain", &uncordon)]).await?;
         self.pace.pass(NOTICE).await;
