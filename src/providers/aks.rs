@@ -110,11 +110,9 @@ fn step(node: &Node<'_>) -> Option<Step> {
         let message = "The node is reimaged and joins again";
         let step = Step::new(Phase::Updating, kind, "Reimaged", message);
         by_aks(if is_ready { step } else { node.silent(step)? })
-    } else if !is_ready && (is_marked || (is_cordoned && so_far.is_some())) {
+    } else if !is_ready && is_marked {
         let message = "AKS reimages the node, which does not report";
-        let step = Step::new(Phase::Rebooting, kind, "Reimaging", message);
-        let step = if is_marked { step } else { step.inferred() };
-        by_aks(node.silent(step)?)
+        by_aks(node.silent(Step::new(Phase::Rebooting, kind, "Reimaging", message))?)
     } else if is_ready && is_marked && is_cordoned {
         let message = "AKS upgrades the node and moves its workloads away";
         by_aks(Step::new(Phase::Draining, kind, "Draining", message))

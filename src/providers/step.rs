@@ -139,7 +139,9 @@ impl Step {
     /// The evaluation of a node that is in this step of an overlay, whatever its provider found.
     #[must_use]
     pub fn refine(self, node: &NodeFacts, until_now: &Evaluation) -> Evaluation {
-        let (again_at, other) = (self.again_at, until_now.again_at);
+        // The end of an inferred step changes nothing that is left of it.
+        let other = until_now.again_at.filter(|_| !until_now.is_inferred);
+        let again_at = self.again_at;
         let has_failed = self.failure.is_some();
         let refined = self.evaluation(node, until_now.desired.clone());
         Evaluation {

@@ -8,6 +8,7 @@ use crate::providers::fixtures::{NEW, NEW_VERSION, OLD, OLD_VERSION, paused, poo
 use crate::providers::openshift::OpenShift;
 use crate::providers::openshift::evidence::DaemonState;
 
+mod archetypes;
 mod builds;
 mod model;
 mod order;

@@ -1,10 +1,13 @@
 //! The nodes, the pools and the facts, and what each evaluation has read.
 
+mod pools;
+
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use self::pools::Pool;
 use super::{Affected, Found, distinct};
 use crate::domain::erased::Erased;
 use crate::domain::fact::Keys;
@@ -47,33 +50,25 @@ impl Node {
         Some((Arc::clone(&pool.name), member))
     }
 
-    fn pool(&self) -> Option<&Arc<PoolId>> {
-        self.assignment.as_ref()?.pool()
+    /// The pool, with the index of its provider.
+    fn pool(&self) -> Option<(usize, Arc<PoolId>)> {
+        let assignment = self.assignment.as_ref()?;
+        assignment.provider().zip(assignment.pool().cloned())
     }
 }
 
-/// An existing pool.
-struct Pool {
-    id: Arc<PoolId>,
-    provider: usize,
-    /// Whether it is an object; otherwise it exists as long as it has nodes.
-    is_object: bool,
-    nodes: usize,
-    reader: Reader,
-}
-
 /// The pools of a provider that are objects.
-struct ObjectPools {
+pub(super) struct ObjectPools {
     reader: Reader,
     /// Why they are unknown.
-    unavailable: Option<Unavailable>,
+    pub(super) unavailable: Option<Unavailable>,
 }
 
 pub(super) struct World {
     facts: Facts,
     nodes: BTreeMap<Arc<str>, Node>,
     pools: BTreeMap<Arc<str>, Pool>,
-    object_pools: Vec<ObjectPools>,
+    pub(super) object_pools: Vec<ObjectPools>,
     /// By the number of the reader.
     readers: Vec<Option<Purpose>>,
     is_open: bool,
@@ -175,7 +170,9 @@ impl World {
         name: &Arc<str>,
         now: Timestamp,
     ) -> Found<PoolState> {
-        let Some(pool) = self.pools.get(name) else {
+        let owned = self.pools.get(name);
+        let owned = owned.and_then(|pool| Some((pool.owner()?, pool.reader)));
+        let Some(((provider, id, _), reader)) = owned else {
             let is_known = self
                 .object_pools
                 .iter()
@@ -187,8 +184,8 @@ impl World {
             };
         };
         let view = self.facts.view();
-        let described = providers.describe(pool.provider, &pool.id, &view, now);
-        let (reads, reader) = (view.into_reads(), pool.reader);
+        let described = providers.describe(provider, id, &view, now);
+        let reads = view.into_reads();
         self.facts.record(reader, reads);
         described.map_or(Found::Unknown, Found::Here)
     }
@@ -238,7 +235,9 @@ impl World {
         let readers = self.facts.count_node(&keys, &Keys::default());
         let mut affected = self.purposes(&readers);
         affected.extend(self.count(node.member(providers).as_ref(), None));
-        affected.extend(self.leave(node.pool()));
+        if let Some((provider, pool)) = node.pool() {
+            affected.extend(self.leave(provider, &pool));
+        }
         affected.push(Purpose::Evaluation(Arc::clone(name)));
         self.settle(providers, affected)
     }
@@ -350,11 +349,9 @@ impl World {
         let (left, joined) = if is_same {
             (None, None)
         } else {
-            let left = node.pool().cloned();
-            let provider = assignment.provider();
+            let left = node.pool();
             node.assignment = Some(assignment);
-            let joined = node.pool().cloned();
-            (left, provider.zip(joined))
+            (left, node.pool())
         };
         let now_counted = node.member(providers);
         self.facts.record(reader, reads);
@@ -364,7 +361,9 @@ impl World {
             if let Some((provider, pool)) = joined {
                 affected.extend(self.join(provider, &pool));
             }
-            affected.extend(self.leave(left.as_ref()));
+            if let Some((provider, pool)) = left {
+                affected.extend(self.leave(provider, &pool));
+            }
             affected.push(Purpose::Evaluation(Arc::clone(name)));
         }
         affected
@@ -395,106 +394,5 @@ impl World {
             }
         };
         self.purposes(&readers)
-    }
-
-    /// Adds a node to a pool.
-    fn join(&mut self, provider: usize, id: &Arc<PoolId>) -> Option<Purpose> {
-        if let Some(pool) = self.pools.get_mut(&id.name) {
-            pool.nodes += 1;
-            return None;
-        }
-        self.add_pool(provider, id, false, 1);
-        Some(Purpose::Pool(Arc::clone(&id.name)))
-    }
-
-    /// Removes a node from a pool.
-    fn leave(&mut self, id: Option<&Arc<PoolId>>) -> Option<Purpose> {
-        let pool = self.pools.get_mut(&id?.name)?;
-        pool.nodes = pool.nodes.saturating_sub(1);
-        self.remove_if_gone(&id?.name)
-    }
-
-    fn add_pool(&mut self, provider: usize, id: &Arc<PoolId>, is_object: bool, nodes: usize) {
-        let reader = self.facts.add_reader();
-        self.set_purpose(reader, Some(Purpose::Pool(Arc::clone(&id.name))));
-        let pool = Pool {
-            id: Arc::clone(id),
-            provider,
-            is_object,
-            nodes,
-            reader,
-        };
-        self.pools.insert(Arc::clone(&id.name), pool);
-    }
-
-    fn remove_if_gone(&mut self, name: &Arc<str>) -> Option<Purpose> {
-        let pool = self.pools.get(name)?;
-        if pool.is_object || pool.nodes > 0 {
-            return None;
-        }
-        let reader = pool.reader;
-        self.facts.remove_reader(reader);
-        self.set_purpose(reader, None);
-        self.pools.remove(name);
-        Some(Purpose::Pool(Arc::clone(name)))
-    }
-
-    /// Lists the pools of a provider that are objects; returns the pools that are new or gone.
-    fn list_pools(&mut self, providers: &Providers, provider: usize) -> Vec<Purpose> {
-        if !self.is_open {
-            return Vec::new();
-        }
-        let view = self.facts.view();
-        let listed = providers.pools(provider, &view);
-        let reads = view.into_reads();
-        let Some(known) = self.object_pools.get_mut(provider) else {
-            return Vec::new();
-        };
-        let reader = known.reader;
-        self.facts.record(reader, reads);
-        let listed = match listed {
-            Ok(listed) => listed,
-            Err(error) => {
-                // The known pools stay.
-                known.unavailable = Some(error);
-                return Vec::new();
-            }
-        };
-        let was_unavailable = known.unavailable.take().is_some();
-        let mut affected = Vec::new();
-        for id in &listed {
-            match self.pools.get_mut(&id.name) {
-                Some(pool) if pool.is_object && pool.id == *id => {}
-                Some(pool) => {
-                    pool.is_object = true;
-                    pool.id = Arc::clone(id);
-                    affected.push(Purpose::Pool(Arc::clone(&id.name)));
-                }
-                None => {
-                    self.add_pool(provider, id, true, 0);
-                    affected.push(Purpose::Pool(Arc::clone(&id.name)));
-                }
-            }
-        }
-        let names: BTreeSet<&Arc<str>> = listed.iter().map(|id| &id.name).collect();
-        let is_gone = |(name, pool): (&Arc<str>, &mut Pool)| {
-            let is_gone = pool.provider == provider && pool.is_object && !names.contains(name);
-            pool.is_object &= !is_gone;
-            is_gone.then(|| Arc::clone(name))
-        };
-        let gone: Vec<Arc<str>> = self.pools.iter_mut().filter_map(is_gone).collect();
-        for name in gone {
-            self.remove_if_gone(&name);
-            affected.push(Purpose::Pool(name));
-        }
-        if was_unavailable {
-            // Only now are pools that do not exist known to be gone.
-            affected.extend(
-                self.pools
-                    .keys()
-                    .map(|name| Purpose::Pool(Arc::clone(name))),
-            );
-        }
-        affected
     }
 }

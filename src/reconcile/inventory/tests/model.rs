@@ -4,11 +4,12 @@
 use std::collections::{BTreeMap, HashSet};
 
 use proptest::prelude::*;
+use serde_json::Value;
 
-use super::*;
+use super::{archetypes, *};
 use crate::api::types::ConditionStatus;
 use crate::domain::facts::Availability;
-use crate::domain::node::NodeFacts;
+use crate::domain::node::{NodeFacts, NodeObject};
 use crate::providers::karpenter::budget::Budget;
 use crate::providers::karpenter::evidence::KarpenterNode;
 use crate::providers::karpenter::kinds::{ClaimConditions, NodeClaim, NodePool, Signal};
@@ -29,6 +30,11 @@ enum Operation {
     Release(&'static str, Option<&'static str>),
     Target(Option<&'static str>),
     ApiServer(Option<&'static str>),
+    /// A node of a provider that is recognised by what it shows.
+    Shown(Box<NodeObject>),
+    /// An object of the kind of this name, and whether it is there.
+    Object(&'static str, Box<Value>, bool),
+    Policy(&'static str),
     Availability(usize, Availability),
     /// A relist of a kind returns only every second object.
     Relisted(usize),
@@ -57,6 +63,11 @@ fn apply(inventory: &Inventory, operation: Operation) -> Affected {
         Operation::Release(config, version) => inventory.set_release_version(config, version),
         Operation::Target(version) => inventory.set_cluster_version(version),
         Operation::ApiServer(version) => inventory.set_api_server_version(version.map(Arc::from)),
+        Operation::Shown(node) => inventory.apply_node_object(*node),
+        Operation::Object(kind, object, is_here) => {
+            archetypes::apply(inventory, kind, &object, is_here)
+        }
+        Operation::Policy(text) => inventory.set_policy(archetypes::policy(text)),
         Operation::Availability(kind, availability) => {
             inventory.set_availability(kind, availability)
         }
@@ -96,9 +107,15 @@ impl Model {
             let state = inventory.evaluate(&name, pool, past.as_ref(), now).unwrap();
             self.states.insert(name, state);
         }
+        // Pools that cannot be listed now may be known from before.
+        let world = inventory.world.lock();
+        let mut lists = world.object_pools.iter();
+        let is_listed = lists.all(|pools| pools.unavailable.is_none());
+        drop(world);
         let pools = inventory.pool_names();
         pools
             .into_iter()
+            .filter(|_| is_listed)
             .map(|name| (Arc::clone(&name), inventory.describe(&name, now)))
             .collect()
     }
@@ -357,7 +374,13 @@ fn operation() -> BoxedStrategy<Operation> {
         4 => a_claim(),
         1 => a_node_pool(),
         1 => prop::option::of(one_of(&["n0", "n1", "k0"])).prop_map(Operation::Locks),
+        8 => archetypes::a_node().prop_map(|node| Operation::Shown(Box::new(node))),
+        6 => archetypes::an_object().prop_map(|(kind, object, is_here)| {
+            Operation::Object(kind, Box::new(object), is_here)
+        }),
+        1 => archetypes::a_policy().prop_map(Operation::Policy),
         1 => (0..6u8).prop_map(|index| Operation::NodeGone(format!("n{index}"))),
+        1 => (0..4u8).prop_map(|index| Operation::NodeGone(format!("x{index}"))),
         1 => (0..3u8).prop_map(|index| Operation::NodeGone(format!("k{index}"))),
         4 => a_pool(),
         1 => one_of(&POOLS).prop_map(Operation::PoolGone),
@@ -423,7 +446,7 @@ proptest! {
             subject.apply(operation, at(0));
         }
         for index in 0..6 {
-            for prefix in ["n", "k"] {
+            for prefix in ["n", "k", "x"] {
                 subject.apply(Operation::NodeGone(format!("{prefix}{index}")), at(0));
             }
         }
