@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, HashSet};
 
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
 use serde_json::Value;
 
 use super::{archetypes, *};
@@ -459,9 +461,6 @@ proptest! {
 
 #[test]
 fn an_unrecorded_read_is_detected() {
-    use proptest::strategy::ValueTree;
-    use proptest::test_runner::TestRunner;
-
     let mut runner = TestRunner::deterministic();
     let strategy = prop::collection::vec(operation(), 30..40);
     for kind in [
@@ -484,9 +483,6 @@ fn an_unrecorded_read_is_detected() {
 
 #[test]
 fn few_evaluations_change_nothing() {
-    use proptest::strategy::ValueTree;
-    use proptest::test_runner::TestRunner;
-
     let mut runner = TestRunner::deterministic();
     let strategy = prop::collection::vec(operation(), 40);
     let (mut evaluations, mut unnecessary) = (0, 0);
