@@ -4,11 +4,12 @@
 //! reboots nodes of any provider. Both are pure: they read a Node, and facts through a view that records the reads.
 //! So a node is evaluated again exactly when something changes that its evaluation read.
 //!
-//! To add one: a folder here with a type that implements one of the traits, and a line in [`built_in`].
+//! To add one: a type that implements one of the traits, or a [`Profile`], and a line in [`built_in`].
 
 pub mod aks;
 pub mod bottlerocket;
 pub mod cluster_api;
+mod condition;
 pub mod distributions;
 pub mod eks;
 #[cfg(test)]
@@ -29,7 +30,6 @@ pub mod node_maintenance;
 pub mod openshift;
 pub mod plans;
 pub mod profile;
-mod reboot;
 pub mod serverless;
 pub mod settings;
 pub mod step;
@@ -45,7 +45,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::api::types::ProviderName;
+use crate::api::types::{ProviderName, UpdateKind};
 use crate::domain::erased::Erased;
 use crate::domain::fact::{Keys, Kind};
 use crate::domain::facts::{Unavailable, View};
@@ -171,6 +171,33 @@ pub struct Subject<'a> {
     pub past: Option<&'a History>,
     /// The current time.
     pub now: Timestamp,
+}
+
+impl<'a> Subject<'a> {
+    /// Its history during an update in progress.
+    #[must_use]
+    pub fn so_far(&self) -> Option<&'a History> {
+        self.past.filter(|past| past.phase.is_in_progress())
+    }
+
+    /// What its update in progress changes, if that is known.
+    #[must_use]
+    pub fn kind_so_far(&self) -> Option<UpdateKind> {
+        self.so_far().and_then(|past| past.kind)
+    }
+
+    /// Whether the boot ID has changed since the last evaluation.
+    #[must_use]
+    pub fn has_other_boot(&self) -> bool {
+        let before = self.past.and_then(|past| past.boot_id.as_ref());
+        matches!((before, &self.facts.boot_id), (Some(before), Some(now)) if before != now)
+    }
+
+    /// Whether the node has rebooted during its update: now, or an earlier evaluation of this update has seen it.
+    #[must_use]
+    pub fn has_rebooted(&self) -> bool {
+        self.has_other_boot() || self.so_far().is_some_and(|past| past.rebooted)
+    }
 }
 
 /// Refines evaluations for a tool that acts on nodes of any provider.

@@ -19,8 +19,7 @@ use crate::api::types::CordonerKind;
 const MANAGER_LIMIT: usize = 128;
 const UNSCHEDULABLE_TAINT: &str = "node.kubernetes.io/unschedulable";
 const DESIRED_DRAIN: &str = "machineconfiguration.openshift.io/desiredDrain";
-const SCALE_DOWN_DISABLED: &str =
-    "kubernetes.azure.com/azure-cluster-autoscaler-scale-down-disabled-reason";
+const AKS_REASON: &str = "kubernetes.azure.com/azure-cluster-autoscaler-scale-down-disabled-reason";
 const FLATCAR: &str = "flatcar-linux-update.v1.flatcar-linux.net/agent-made-unschedulable";
 const TERMINATION_HANDLER: &str = "aws-node-termination-handler/";
 
@@ -113,7 +112,7 @@ fn by_mark(node: &NodeObject) -> Option<Cordoner> {
         Some(Cordoner::updater("flatcar-linux-update-operator"))
     } else if has_taint("medik8s.io/drain") {
         Some(Cordoner::new(Controller, "node-maintenance-operator"))
-    } else if annotation(SCALE_DOWN_DISABLED) == Some("upgrade") {
+    } else if annotation(AKS_REASON) == Some("upgrade") {
         Some(Cordoner::updater("aks"))
     } else if is_terminated() {
         Some(Cordoner::new(Controller, "aws-node-termination-handler"))
@@ -223,10 +222,7 @@ mod tests {
                 with_annotation("talos.dev/cordoned", "true"),
                 (updater, "talos"),
             ),
-            (
-                with_annotation(SCALE_DOWN_DISABLED, "upgrade"),
-                (updater, "aks"),
-            ),
+            (with_annotation(AKS_REASON, "upgrade"), (updater, "aks")),
             (
                 with_annotation(FLATCAR, "true"),
                 (updater, "flatcar-linux-update-operator"),

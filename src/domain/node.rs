@@ -180,14 +180,6 @@ pub struct NodeCondition {
     pub message: Box<str>,
 }
 
-impl NodeCondition {
-    /// Whether the condition exists and is True.
-    #[must_use]
-    pub fn is_true(condition: Option<&Self>) -> bool {
-        condition.is_some_and(|condition| condition.status == ConditionStatus::True)
-    }
-}
-
 /// The conditions of a node that matter to an update.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NodeConditions {

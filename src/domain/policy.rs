@@ -72,7 +72,7 @@ impl Policy {
             parse_label_key(label)
                 .map_err(|error| format!("poolLabels: '{label}' is no label: {error}"))?;
         }
-        let labels: Vec<String> = raw.pool_labels;
+        let labels = raw.pool_labels;
         Ok(Self {
             target_version: target_version.transpose()?,
             pools,
@@ -126,6 +126,7 @@ pub fn parse_label_key(text: &str) -> Result<String, String> {
     }
 }
 
+/// A version as a kubelet reports it.
 ///
 /// # Errors
 /// When it is none.

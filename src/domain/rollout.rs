@@ -5,8 +5,9 @@
 //! orders nothing. It ends when no node is outdated.
 //!
 //! Where nodes are replaced, an outdated node that disappears after its drain is done, a new node is none of the
-//! nodes that the rollout began with, and an outdated node that disappears untouched was removed. A node that joins
-//! later is counted neither as done nor as one more. So progress never goes back, except for a node that is outdated
+//! nodes that the rollout began with, and an outdated node that disappears untouched was removed. Where nodes are
+//! updated in place, a node that disappears was removed, whether or not that was observed. A node that joins later is
+//! counted neither as done nor as one more. So progress never goes back, except for a node that is outdated
 //! again, and never exceeds the number of nodes. The state is in the insight: it survives restarts and failovers.
 
 use std::collections::BTreeMap;

@@ -7,6 +7,8 @@ use std::borrow::Cow;
 
 use crate::api::types::{MESSAGE_LIMIT, SUMMARY_LIMIT};
 
+/// Longest name of an object in the API.
+const NAME_LIMIT: usize = 253;
 /// Replaces the truncated part.
 const ELLIPSIS: char = '…';
 
@@ -55,6 +57,12 @@ pub fn word(text: &str, limit: usize) -> Option<Cow<'_, str>> {
     let word: String = text.chars().filter(|c| !c.is_control()).collect();
     let word = word.trim();
     (!word.is_empty()).then(|| word.chars().take(limit).collect())
+}
+
+/// A word that is no longer than a name in the API; empty when nothing is left.
+#[must_use]
+pub fn name(text: &str) -> Box<str> {
+    word(text, NAME_LIMIT).unwrap_or_default().into()
 }
 
 /// FNV-1a: a hash that is the same in every version of every program, as names require.

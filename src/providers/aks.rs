@@ -87,8 +87,7 @@ fn notice(node: &NodeFacts) -> Option<Notice> {
 
 fn step(node: &Node<'_>) -> Option<Step> {
     let facts = node.facts();
-    let so_far = node.so_far();
-    let kind = node.change().or_else(|| so_far.and_then(|past| past.kind));
+    let kind = node.change().or_else(|| node.subject.kind_so_far());
     let kind = kind.unwrap_or(UpdateKind::Image);
     let by_aks = |step: Step| Some(step.cordoned_by(Cordoner::updater("aks")));
     if facts.labels.get(STATUS) == Some("Quarantined") {
@@ -105,6 +104,7 @@ fn step(node: &Node<'_>) -> Option<Step> {
     }
     let is_ready = facts.is_ready();
     let is_cordoned = facts.cordoned.is_some();
+    let so_far = node.subject.so_far();
     let is_back = so_far.is_some_and(|past| was_recreated(facts.created, past));
     if is_back && !node.is_outdated && (is_marked || !is_ready) {
         let message = "The node is reimaged and joins again";

@@ -11,7 +11,6 @@
 use jiff::{SignedDuration, Timestamp};
 
 use self::kinds::{NODE, Shadow, State, Status};
-use super::reboot::has_rebooted;
 use super::step::Step;
 use super::{Overlay, Subject};
 use crate::api::types::{Phase, ProviderName, UpdateKind};
@@ -228,7 +227,7 @@ impl Update<'_> {
         let is_later = ready_since
             .zip(self.shadow.since)
             .is_some_and(|(ready, asked)| ready.as_second() > asked.as_second());
-        has_rebooted(self.node) || (!has_history && is_later)
+        self.node.has_rebooted() || (!has_history && is_later)
     }
 
     fn failed(&self) -> Step {

@@ -121,14 +121,9 @@ fn talos_step(node: &Node<'_>) -> Option<Step> {
     if !is_own || !facts.is_ready() || facts.deleting || node.is_interrupted {
         return None;
     }
-    let so_far = node.so_far();
-    let kind = so_far.and_then(|past| past.kind).or(node.change());
+    let kind = node.subject.kind_so_far().or(node.change());
     let kind = kind.unwrap_or(UpdateKind::Reboot);
-    let is_back = so_far.is_some_and(|past| {
-        let has_other_boot = past.boot_id.is_some() && past.boot_id != facts.boot_id;
-        has_other_boot || past.rebooted
-    });
-    let step = if is_back {
+    let step = if node.subject.so_far().is_some() && node.subject.has_rebooted() {
         let message = "The node has restarted and waits to be uncordoned";
         Step::new(Phase::Updating, kind, REBOOTED, message)
     } else {

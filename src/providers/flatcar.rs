@@ -8,7 +8,6 @@
 //! Source: flatcar/flatcar-linux-update-operator `pkg/constants/constants.go`, `pkg/operator/operator.go`,
 //! `pkg/agent/agent.go`.
 
-use super::reboot::has_rebooted;
 use super::step::Step;
 use super::{Overlay, Subject, evidence};
 use crate::api::types::{Phase, ProviderName, UpdateKind};
@@ -235,7 +234,7 @@ fn step(node: &Subject<'_>, shown: &FlatcarNode) -> Step {
 
 /// The agent writes nothing between the start of the drain and its own start after the reboot.
 fn reboot(node: &Subject<'_>) -> (Phase, &'static str, &'static str) {
-    match (node.facts.is_ready(), has_rebooted(node)) {
+    match (node.facts.is_ready(), node.has_rebooted()) {
         (true, false) => (
             Phase::Draining,
             "Draining",

@@ -26,7 +26,7 @@ use crate::domain::facts::{Unavailable, View};
 use crate::domain::labels::Labels;
 use crate::domain::node::{Evidence, NodeFacts, NodeObject};
 use crate::domain::pool::{Membership, PoolId};
-use crate::domain::state::Evaluation;
+use crate::domain::state::{Evaluation, JOINING};
 use crate::domain::version::Precision;
 
 mod in_place;
@@ -191,7 +191,7 @@ fn replaced(
 ) -> Step {
     if shown.is_new {
         let message = "The node is joining: it is not initialized yet";
-        return Step::unknown(inferred::JOINING, message);
+        return Step::unknown(JOINING, message);
     }
     let is_drained = shown.is_outdated && node.facts.cordoned.is_some() && node.facts.is_ready();
     if is_drained && !node.facts.deleting {

@@ -18,6 +18,8 @@ use super::settings::Settings;
 use super::step::Step;
 use crate::api::types::{DesiredVersionSource, Phase, Scope, UpdateKind};
 use crate::domain::facts::View;
+use crate::domain::interruption::Interruption;
+use crate::domain::node::NodeFacts;
 use crate::domain::pool::PoolId;
 use crate::domain::pool_generations::{Generation, flavour};
 use crate::domain::state::{Desired, Evaluation};
@@ -25,7 +27,7 @@ use crate::domain::version::{self, Precision, Version};
 
 mod steps;
 
-pub use steps::{JOINING, Known, silent_until, step, step_with};
+pub use steps::{Known, silent_until, step, step_with};
 
 /// How long a cordoned node that does not report counts as restarting, unless its provider says more.
 pub const RESTART_LIMIT: SignedDuration = SignedDuration::from_mins(30);
@@ -89,6 +91,19 @@ impl Target {
     pub fn shows_rollout(&self) -> bool {
         self.desired.source != DesiredVersionSource::ApiServer
     }
+}
+
+/// What else than an update acts on the node. The end of a machine by its scaling group is an update if the node is
+/// outdated and a rollout is in progress.
+#[must_use]
+pub fn interruption(
+    node: &NodeFacts,
+    is_outdated: bool,
+    target: Option<&Target>,
+) -> Option<Interruption> {
+    let may_update = is_outdated && target.is_some_and(Target::shows_rollout);
+    let interruption = node.interruption?;
+    (!(may_update && interruption.may_update())).then_some(interruption)
 }
 
 /// Evaluates a node of an updater that does not report its steps.

@@ -92,10 +92,8 @@ fn lock_of<'a>(node: &Subject<'_>, view: &View<'a>) -> Result<Option<&'a Lock>, 
 
 /// The evaluation of a node that holds the lock.
 fn reboot(node: &Subject<'_>, lock: &Lock, until_now: &Evaluation) -> Evaluation {
-    let ready = node.facts.conditions.ready.as_ref();
-    let is_ready = ready.is_none_or(|ready| ready.status == ConditionStatus::True);
     let is_back = is_back(node, lock);
-    let (phase, reason, message) = if !is_ready {
+    let (phase, reason, message) = if !node.facts.is_ready() {
         let message = "kured reboots the node, which does not report";
         // A node registers before it is ready: the restart must be remembered until then.
         let reason = if is_back { REBOOTED } else { "Rebooting" };
@@ -120,18 +118,12 @@ fn reboot(node: &Subject<'_>, lock: &Lock, until_now: &Evaluation) -> Evaluation
 
 /// Whether the node has rebooted since the lock was taken: the boot ID changed, or the node was not ready since.
 fn is_back(node: &Subject<'_>, lock: &Lock) -> bool {
-    let before = node.past.and_then(|past| past.boot_id.as_ref());
-    let is_other_boot =
-        matches!((before, &node.facts.boot_id), (Some(before), Some(now)) if before != now);
-    let was_back = node
-        .past
-        .is_some_and(|past| past.phase.is_in_progress() && past.rebooted);
     let ready_since = ready_since(node.facts);
     let was_away = ready_since.zip(lock.created);
     // Times of conditions are whole seconds.
     let is_later =
         |(since, created): (Timestamp, Timestamp)| since.as_second() > created.as_second();
-    is_other_boot || was_back || was_away.is_some_and(is_later)
+    node.has_rebooted() || was_away.is_some_and(is_later)
 }
 
 /// Whether the node waits for its reboot. A request before the node last became ready has been served.

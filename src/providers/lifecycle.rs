@@ -72,9 +72,8 @@ fn step(node: &Subject<'_>, until_now: &Evaluation) -> Option<Step> {
 /// What the maintenance of a node changes: the outdated node is updated, also when it already runs the new version; of
 /// a node that is up to date nothing is known but a restart.
 pub(super) fn kind(node: &Subject<'_>, until_now: &Evaluation) -> UpdateKind {
-    let so_far = node.past.filter(|past| past.phase.is_in_progress());
-    let so_far = so_far.and_then(|past| past.kind);
-    until_now.kind.or(so_far).unwrap_or(UpdateKind::Reboot)
+    let kind = until_now.kind.or(node.kind_so_far());
+    kind.unwrap_or(UpdateKind::Reboot)
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! OpenShift: nodes that the Machine Config Operator updates.
 //!
-//! The controller gives a few nodes of a pool at a time another desired MachineConfig, by an annotation of the Node. The daemon of the node asks the controller to drain it, writes files and operating system, reboots, asks for
-//! the uncordon and reports that it is done. Where there are MachineConfigNodes, they have these steps with their
-//! times.
+//! The controller gives a few nodes of a pool at a time another desired MachineConfig, by an annotation of the Node.
+//! The daemon of the node asks the controller to drain it, writes files and operating system, reboots, asks for the
+//! uncordon and reports that it is done. Where there are MachineConfigNodes, they have these steps with their times.
 //!
 //! Sources: openshift/machine-config-operator `pkg/helpers/helpers.go` (membership), `pkg/controller/node/status.go`
 //! (done, unavailable), `pkg/daemon/{daemon,update}.go` (steps).

@@ -320,8 +320,7 @@ impl Context<'_> {
         reason: &'static str,
         message: String,
     ) -> Step {
-        let past = self.node.past.filter(|past| past.phase.is_in_progress());
-        let began_as_version = past.and_then(|past| past.kind) == Some(UpdateKind::Version);
+        let began_as_version = self.node.kind_so_far() == Some(UpdateKind::Version);
         // The kubelet has the new version before the update is over.
         let kind = if began_as_version && plan.kubelet_version.is_some() {
             UpdateKind::Version

@@ -16,7 +16,7 @@ use crate::domain::facts::{Unavailable, View};
 use crate::domain::node::{Evidence, NodeFacts, NodeObject};
 use crate::domain::pool::Membership;
 use crate::domain::pool_generations::flavour;
-use crate::domain::state::{Evaluation, History};
+use crate::domain::state::Evaluation;
 
 /// Index of the nodes of each generation of a pool, and of those that are cordoned.
 const GENERATION: &str = "generation";
@@ -89,12 +89,6 @@ impl Node<'_> {
     #[must_use]
     pub fn facts(&self) -> &NodeFacts {
         self.subject.facts
-    }
-
-    /// Its history during an update in progress.
-    #[must_use]
-    pub fn so_far(&self) -> Option<&History> {
-        self.subject.past.filter(|past| past.phase.is_in_progress())
     }
 
     /// What its update changes, if the node is outdated.
@@ -187,12 +181,8 @@ impl Profiled {
     fn rules(&self, node: &NodeFacts, is_outdated: bool, view: &View<'_>) -> Rules {
         let rules = self.profile.rules;
         let is_asked = self.profile.may_cordon_all && is_outdated && node.cordoned.is_some();
-        let generation = if is_asked {
-            self.profile.generation(node)
-        } else {
-            None
-        };
-        let is_waiting = generation.is_some_and(|key| {
+        let generation = is_asked.then(|| self.profile.generation(node));
+        let is_waiting = generation.flatten().is_some_and(|key| {
             let all = view.count_nodes(GENERATION, &key);
             all > 1 && view.count_nodes(CORDONED, &key) == all
         });
@@ -265,15 +255,12 @@ impl Provider for Profiled {
             Some(Notice::Explains(sentence)) => (None, Some(sentence)),
             None => (None, None),
         };
-        let may_update = is_outdated && target.as_ref().is_some_and(Target::shows_rollout);
-        let by_any = node.facts.interruption;
-        let is_interrupted =
-            by_any.is_some_and(|interruption| !(may_update && interruption.may_update()));
+        let interruption = inferred::interruption(node.facts, is_outdated, target.as_ref());
         let known = Node {
             subject: node,
             target: target.as_ref(),
             is_outdated,
-            is_interrupted: is_interrupted || acting.is_some(),
+            is_interrupted: interruption.is_some() || acting.is_some(),
             rules: &rules,
         };
         let step = (profile.step)(&known).unwrap_or_else(|| {

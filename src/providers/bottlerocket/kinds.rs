@@ -10,8 +10,6 @@ use crate::domain::text;
 pub const NODE: &str = "node";
 /// A shadow is named after its node.
 const NAME_PREFIX: &str = "brs-";
-/// Longest version or state that is stored.
-const WORD_LIMIT: usize = 253;
 
 /// A `BottlerocketShadow`: what the operating system of one node runs, and what it has to reach.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,7 +68,7 @@ impl From<&str> for State {
             "RebootedIntoUpdate" => Self::RebootedIntoUpdate,
             "MonitoringUpdate" => Self::MonitoringUpdate,
             "ErrorReset" => Self::ErrorReset,
-            other => Self::Other(word(other)),
+            other => Self::Other(text::name(other)),
         }
     }
 }
@@ -150,11 +148,11 @@ impl Fact for Shadow {
         };
         let mut odd = Vec::new();
         let since = moment(spec.state_transition_timestamp, &mut odd);
-        let version = spec.version.map(|version| word(&version));
+        let version = spec.version.map(|version| text::name(&version));
         let status = status.map(|status| Status {
             state: State::from(status.current_state.as_str()),
-            version: word(&status.current_version),
-            target: word(&status.target_version),
+            version: text::name(&status.current_version),
+            target: text::name(&status.target_version),
             failures: u32::try_from(status.crash_count).unwrap_or(u32::MAX),
             failed_at: moment(status.state_transition_failure_timestamp, &mut odd),
         });
@@ -178,16 +176,12 @@ impl Fact for Shadow {
     }
 }
 
-fn word(text: &str) -> Box<str> {
-    text::word(text, WORD_LIMIT).unwrap_or_default().into()
-}
-
 /// The time in a field, if it has one; an unreadable time is added to what is odd.
 fn moment(text: Option<String>, odd: &mut Vec<String>) -> Option<Timestamp> {
     let text = text?;
     let time = text.parse().ok();
     if time.is_none() {
-        odd.push(format!("'{}' is no time", word(&text)));
+        odd.push(format!("'{}' is no time", text::name(&text)));
     }
     time
 }

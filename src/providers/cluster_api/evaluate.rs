@@ -10,10 +10,10 @@ use super::lookup::{self, Found, split};
 use crate::api::types::{ConditionStatus, CordonerKind, DesiredVersionSource, Phase, UpdateKind};
 use crate::domain::facts::View;
 use crate::domain::interruption::Interruption;
-use crate::domain::state::{Desired, Evaluation};
+use crate::domain::state::{Desired, Evaluation, JOINING};
 use crate::domain::version::{self, Version};
 use crate::providers::Subject;
-use crate::providers::inferred::{self, IN_PLACE, JOINING, Rules, Signs, Target};
+use crate::providers::inferred::{self, IN_PLACE, Rules, Signs, Target};
 use crate::providers::settings::Settings;
 use crate::providers::step::Step;
 

@@ -3,9 +3,6 @@
 use crate::domain::node::NodeObject;
 use crate::domain::text;
 
-/// Longest name that is stored, as in the API.
-const NAME_LIMIT: usize = 253;
-
 /// What Cluster API writes on a Node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClusterApiNode {
@@ -91,6 +88,5 @@ impl ClusterApiNode {
 }
 
 fn name(text: Option<&str>) -> Box<str> {
-    let name = text.and_then(|text| text::word(text, NAME_LIMIT));
-    name.unwrap_or_default().into()
+    text::name(text.unwrap_or_default())
 }

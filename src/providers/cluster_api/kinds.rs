@@ -12,9 +12,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use crate::api::types::ConditionStatus;
 use crate::domain::fact::Meta;
 use crate::domain::text;
+use crate::providers::condition::RawCondition;
 
 pub use cluster::{Cluster, Topology};
 pub use machine::{Deletion, InPlace, Machine, Removal, TimeLimit, UpToDate};
@@ -38,39 +38,6 @@ const VERSIONS: &[&str] = &["v1beta2", "v1beta1"];
 const NAME_LIMIT: usize = 253;
 const CLUSTER_NAME: &str = "cluster.x-k8s.io/cluster-name";
 
-#[derive(Deserialize)]
-struct RawCondition {
-    #[serde(rename = "type")]
-    type_: Option<String>,
-    status: Option<String>,
-    reason: Option<String>,
-    message: Option<String>,
-    #[serde(rename = "lastTransitionTime")]
-    since: Option<String>,
-}
-
-impl RawCondition {
-    fn status(&self) -> ConditionStatus {
-        match self.status.as_deref() {
-            Some("True") => ConditionStatus::True,
-            Some("False") => ConditionStatus::False,
-            Some(_) | None => ConditionStatus::Unknown,
-        }
-    }
-
-    fn is_false(&self) -> bool {
-        self.status() == ConditionStatus::False
-    }
-
-    fn reason(&self) -> &str {
-        self.reason.as_deref().unwrap_or_default()
-    }
-
-    fn message(&self) -> &str {
-        self.message.as_deref().unwrap_or_default()
-    }
-}
-
 /// The conditions in a status of either version.
 #[derive(Deserialize, Default)]
 #[serde(default)]
@@ -90,12 +57,11 @@ impl Conditions {
     fn find(&self, type_: &str) -> Option<&RawCondition> {
         let modern = self.v1beta2.iter().flat_map(|modern| &modern.conditions);
         let mut all = modern.chain(&self.conditions).flatten();
-        all.find(|condition| condition.type_.as_deref() == Some(type_))
+        all.find(|condition| condition.type_() == type_)
     }
 
     fn is_true(&self, type_: &str) -> bool {
-        let condition = self.find(type_);
-        condition.is_some_and(|condition| condition.status() == ConditionStatus::True)
+        self.find(type_).is_some_and(RawCondition::is_true)
     }
 
     fn is_false(&self, type_: &str) -> bool {

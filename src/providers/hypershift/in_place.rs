@@ -121,9 +121,7 @@ impl<'a> InPlace<'a> {
 
     /// What the update changes: the kubelet, as long as it is seen to be behind, else whatever the hash covers.
     fn kind(&self) -> UpdateKind {
-        let past = self.node.past.filter(|past| past.phase.is_in_progress());
-        let so_far = past.and_then(|past| past.kind);
-        let kind = self.change.or(so_far);
+        let kind = self.change.or(self.node.kind_so_far());
         kind.unwrap_or(UpdateKind::Configuration)
     }
 }

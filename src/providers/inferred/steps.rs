@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{CordonSign, Rules, Target};
+use super::{CordonSign, Rules, Target, interruption};
 use crate::api::types::{
     ConditionStatus, CordonerKind, DesiredVersionSource, Phase, TIMELINE_LIMIT, UpdateKind,
 };
@@ -12,12 +12,10 @@ use crate::domain::availability::availability;
 use crate::domain::cordon::Cordon;
 use crate::domain::interruption::Interruption;
 use crate::domain::node::NodeFacts;
-use crate::domain::state::{History, REBOOTED};
+use crate::domain::state::{History, JOINING, REBOOTED};
 use crate::domain::version::Version;
 use crate::providers::Subject;
 use crate::providers::step::Step;
-
-pub use crate::domain::state::JOINING;
 
 /// A node registers and its kubelet reports that it is not ready yet within this time.
 const REGISTRATION: SignedDuration = SignedDuration::from_secs(10);
@@ -39,9 +37,8 @@ pub struct Known<'a> {
 /// The node, its history and its target.
 struct Context<'a> {
     rules: &'a Rules,
+    node: &'a Subject<'a>,
     facts: &'a NodeFacts,
-    past: Option<&'a History>,
-    now: Timestamp,
     target: Option<&'a Target>,
     known: Known<'a>,
     /// What the update changes; `None` if the node is up to date.
@@ -81,9 +78,8 @@ pub fn step_with(
     };
     let context = Context {
         rules,
+        node,
         facts: node.facts,
-        past: node.past,
-        now: node.now,
         target,
         known,
         change,
@@ -147,13 +143,9 @@ impl Context<'_> {
         is_compared && self.known.outdated.is_none() && Version::parse(version).is_none()
     }
 
-    /// What else than an update acts on the node. The end of a machine by its scaling group is an update if the node is
-    /// outdated and a rollout is in progress.
+    /// What else than an update acts on the node, as a sentence.
     fn interruption(&self) -> Option<&str> {
-        let may_update = self.change.is_some() && self.shows_rollout();
-        let by_any = self.facts.interruption;
-        by_any
-            .filter(|interruption| !(may_update && interruption.may_update()))
+        interruption(self.facts, self.change.is_some(), self.target)
             .map(Interruption::sentence)
             .or(self.known.interruption)
     }
@@ -192,12 +184,12 @@ impl Context<'_> {
             return None;
         }
         let facts = self.facts;
-        let was_updating = self.past.is_some_and(|past| past.phase.is_in_progress());
-        let has_other_boot = boot_changed(facts, self.past);
+        let was_updating = self.node.so_far().is_some();
+        let has_other_boot = self.node.has_other_boot();
         let touched = was_updating || has_other_boot;
-        let so_far = kind_so_far(self.past);
+        let so_far = self.node.kind_so_far();
         // A node registers before it is ready: the restart must be remembered until then.
-        let is_back = has_other_boot || (was_updating && has_rebooted(facts, self.past));
+        let is_back = self.node.has_rebooted();
         match (&facts.cordoned, facts.is_ready()) {
             (Some(cordon), false) if self.is_foreign(cordon) => None,
             // The last new node of a surge is cordoned and removed again.
@@ -268,9 +260,9 @@ impl Context<'_> {
         // A node that is updated in place was created long before.
         let began = self.target.and_then(|target| target.since);
         let began = began.filter(|_| self.rules.replaces);
-        let became_outdated = match self.past.map(before) {
+        let became_outdated = match self.node.past.map(before) {
             Some(Before::Updating) => return false,
-            Some(Before::Current) => self.now.checked_sub(NOTICED).ok(),
+            Some(Before::Current) => self.node.now.checked_sub(NOTICED).ok(),
             Some(Before::OutdatedSince(since)) => since.checked_sub(NOTICED).ok(),
             Some(Before::Unknown) | None => None,
         };
@@ -288,8 +280,12 @@ impl Context<'_> {
     }
 
     fn completed(&self) -> Step {
-        let only_rebooted = has_rebooted(self.facts, self.past)
-            && kind_so_far(self.past).is_none_or(|kind| kind == UpdateKind::Reboot);
+        let past = self.node.past;
+        let only_rebooted = (self.node.has_other_boot() || past.is_some_and(|past| past.rebooted))
+            && self
+                .node
+                .kind_so_far()
+                .is_none_or(|kind| kind == UpdateKind::Reboot);
         let reason = if only_rebooted { REBOOTED } else { "Updated" };
         Step::new(Phase::Completed, None, reason, self.leaving())
     }
@@ -352,21 +348,4 @@ fn before(past: &History) -> Before {
         }
     }
     Before::Unknown
-}
-
-/// Whether the boot ID has changed since the last evaluation.
-fn boot_changed(node: &NodeFacts, past: Option<&History>) -> bool {
-    let before = past.and_then(|past| past.boot_id.as_ref());
-    matches!((before, &node.boot_id), (Some(before), Some(now)) if before != now)
-}
-
-/// Whether the last change of the node is a restart.
-fn has_rebooted(node: &NodeFacts, past: Option<&History>) -> bool {
-    boot_changed(node, past) || past.is_some_and(|past| past.rebooted)
-}
-
-/// The kind of the update in progress.
-fn kind_so_far(past: Option<&History>) -> Option<UpdateKind> {
-    past.filter(|past| past.phase.is_in_progress())
-        .and_then(|past| past.kind)
 }

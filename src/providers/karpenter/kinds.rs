@@ -11,6 +11,7 @@ use crate::api::types::ConditionStatus;
 use crate::domain::fact::{Fact, Keys, KindSpec, Meta, Need, Object, Parsed};
 use crate::domain::pool::Owner;
 use crate::domain::text;
+use crate::providers::condition::RawCondition;
 
 /// API group of NodePools and NodeClaims.
 pub const GROUP: &str = "karpenter.sh";
@@ -113,28 +114,6 @@ struct ClaimStatus {
     conditions: Option<Vec<RawCondition>>,
 }
 
-#[derive(Deserialize)]
-struct RawCondition {
-    #[serde(rename = "type", default)]
-    type_: String,
-    #[serde(default)]
-    status: String,
-    #[serde(default)]
-    reason: Option<String>,
-    #[serde(default)]
-    message: Option<String>,
-}
-
-impl RawCondition {
-    fn status(&self) -> ConditionStatus {
-        match self.status.as_str() {
-            "True" => ConditionStatus::True,
-            "False" => ConditionStatus::False,
-            _ => ConditionStatus::Unknown,
-        }
-    }
-}
-
 impl NodeClaim {
     /// Plural name of the kind.
     pub const PLURAL: &'static str = "nodeclaims";
@@ -181,7 +160,7 @@ impl ClaimConditions {
     fn of(raw: Vec<RawCondition>) -> Self {
         let mut conditions = Self::default();
         for condition in raw {
-            let slot = match condition.type_.as_str() {
+            let slot = match condition.type_() {
                 "Registered" => &mut conditions.registered,
                 "Initialized" => &mut conditions.initialized,
                 "Drifted" => &mut conditions.drifted,
@@ -191,7 +170,7 @@ impl ClaimConditions {
                 "InstanceTerminating" => &mut conditions.instance_terminating,
                 _ => continue,
             };
-            let reason = condition.reason.as_deref().unwrap_or_default();
+            let reason = condition.reason();
             *slot = Some(Signal {
                 status: condition.status(),
                 reason: text::word(reason, NAME_LIMIT).unwrap_or_default().into(),
@@ -290,13 +269,11 @@ impl Fact for NodePool {
 /// A NodePool replaces nothing while its node class is not ready, or while its machines do not join.
 fn problem(condition: &RawCondition) -> Option<Box<str>> {
     let is_about_that = ["NodeClassReady", "NodeRegistrationHealthy"];
-    if !is_about_that.contains(&condition.type_.as_str())
-        || condition.status() != ConditionStatus::False
-    {
+    if !is_about_that.contains(&condition.type_()) || !condition.is_false() {
         return None;
     }
-    let why = text::summary(condition.message.as_deref().unwrap_or_default());
-    let name = &condition.type_;
+    let why = text::summary(condition.message());
+    let name = condition.type_();
     Some(if why.is_empty() {
         format!("{name} is False").into()
     } else {

@@ -7,8 +7,6 @@ use crate::domain::text;
 
 /// Index of maintenances by the name of their node.
 pub const NODE: &str = "node";
-/// Longest name that is stored.
-const WORD_LIMIT: usize = 253;
 /// Failed renewals of the lease of the node after which the operator gives up.
 const LEASE_ERRORS: i64 = 3;
 /// How many of the pods that remain are named: a message that names more is not read.
@@ -124,7 +122,7 @@ impl Fact for Maintenance {
         let mut status = status.unwrap_or_default();
         let pods = status.pods();
         Parsed::Fact(Self {
-            name: word(&object.meta.name),
+            name: text::name(&object.meta.name),
             node: spec.node_name.into(),
             reason: line(spec.reason),
             phase: match status.phase.as_deref().unwrap_or_default() {
@@ -132,13 +130,17 @@ impl Fact for Maintenance {
                 "Running" => MaintenancePhase::Running,
                 "Succeeded" => MaintenancePhase::Succeeded,
                 "Failed" => MaintenancePhase::Failed,
-                other => MaintenancePhase::Other(word(other)),
+                other => MaintenancePhase::Other(text::name(other)),
             },
             is_ending: object.meta.is_deleting(),
             is_giving_up: status.error_on_lease_count > LEASE_ERRORS,
             progress: u8::try_from(status.drain_progress.clamp(0, 100)).unwrap_or_default(),
             more_pods: pods.len().saturating_sub(NAMED_PODS),
-            pods: pods.iter().take(NAMED_PODS).map(|pod| word(pod)).collect(),
+            pods: pods
+                .iter()
+                .take(NAMED_PODS)
+                .map(|pod| text::name(pod))
+                .collect(),
             last_error: line(status.last_error),
         })
     }
@@ -146,8 +148,4 @@ impl Fact for Maintenance {
     fn index(&self, keys: &mut Keys) {
         keys.add(NODE, &self.node);
     }
-}
-
-fn word(text: &str) -> Box<str> {
-    text::word(text, WORD_LIMIT).unwrap_or_default().into()
 }

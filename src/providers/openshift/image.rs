@@ -13,10 +13,11 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::evidence::MachineConfigFacts;
-use super::kinds::{GROUP, IMAGE_LIMIT, MachineConfigPool, RawCondition};
+use super::kinds::{GROUP, IMAGE_LIMIT, MachineConfigPool};
 use crate::domain::fact::{Fact, Keys, KindSpec, Need, Object, Parsed};
 use crate::domain::facts::{Unavailable, View};
 use crate::domain::text;
+use crate::providers::condition::RawCondition;
 
 /// Index of MachineOSConfigs by their pool.
 const POOL: &str = "machineConfigPool";
@@ -239,7 +240,7 @@ impl BuildStatus {
         let conditions = self.conditions.unwrap_or_default();
         let holds = |type_: &str| {
             let mut conditions = conditions.iter();
-            conditions.find(|condition| condition.type_ == type_ && condition.is_true())
+            conditions.find(|condition| condition.is(type_, "True"))
         };
         if let Some(failed) = holds("Failed") {
             BuildState::Failed(text::summary(failed.message()).into())

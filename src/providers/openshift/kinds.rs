@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde::Deserialize;
 
@@ -128,34 +127,6 @@ impl Fact for MachineConfigPool {
 fn layered_image(meta: &Meta) -> Option<Arc<str>> {
     meta.label(LAYERED)?;
     text::word(meta.annotation(LAYERED_IMAGE)?, IMAGE_LIMIT).map(Arc::from)
-}
-
-/// A condition of an object, as the API has it.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct RawCondition {
-    #[serde(rename = "type", default)]
-    pub(super) type_: String,
-    #[serde(default)]
-    pub(super) status: String,
-    #[serde(default)]
-    pub(super) message: Option<String>,
-    #[serde(default)]
-    pub(super) last_transition_time: Option<String>,
-}
-
-impl RawCondition {
-    pub(super) fn is_true(&self) -> bool {
-        self.status == "True"
-    }
-
-    pub(super) fn message(&self) -> &str {
-        self.message.as_deref().unwrap_or_default()
-    }
-
-    pub(super) fn since(&self) -> Option<Timestamp> {
-        self.last_transition_time.as_deref()?.parse().ok()
-    }
 }
 
 /// A rendered MachineConfig with a release.

@@ -14,12 +14,13 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::evidence::MachineConfigFacts;
-use super::kinds::{GROUP, RawCondition};
+use super::kinds::GROUP;
 use crate::api::types::Phase;
 use crate::domain::fact::{Fact, KindSpec, Need, Object, Parsed};
 use crate::domain::facts::{Unavailable, View};
 use crate::domain::state::REBOOTED;
 use crate::domain::text;
+use crate::providers::condition::RawCondition;
 
 /// Longest name of a config that is stored, as in the API.
 const NAME_LIMIT: usize = 253;
@@ -239,15 +240,15 @@ impl Fact for MachineConfigNode {
         let conditions = node.status.conditions.as_deref().unwrap_or_default();
         let steps: Vec<(Option<Timestamp>, UpdateStep)> = conditions
             .iter()
-            .filter(|condition| matches!(condition.status.as_str(), "True" | "Unknown"))
+            .filter(|condition| matches!(condition.status_text(), "True" | "Unknown"))
             .filter_map(|condition| {
-                let step = UpdateStep::of(&condition.type_, condition.is_true())?;
+                let step = UpdateStep::of(condition.type_(), condition.is_true())?;
                 Some((condition.since(), step))
             })
             .collect();
         let degraded = conditions
             .iter()
-            .find(|condition| condition.type_ == "NodeDegraded" && condition.is_true());
+            .find(|condition| condition.is("NodeDegraded", "True"));
         Parsed::Fact(Self {
             target: node.spec.desired(),
             accepted: node.status.desired(),

@@ -17,6 +17,7 @@ use crate::domain::fact::{Fact, Keys, KindSpec, Need, Object, Parsed, Select};
 use crate::domain::labels::Selector;
 use crate::domain::text;
 use crate::domain::version::Version;
+use crate::providers::condition::RawCondition;
 
 /// Prefix of the node label, and of the Job label, whose value is the hash of the Plan of that name.
 pub const PLAN_PREFIX: &str = "plan.upgrade.cattle.io/";
@@ -124,42 +125,10 @@ impl PlanSpec {
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 struct PlanStatus {
-    conditions: Option<Vec<Condition>>,
+    conditions: Option<Vec<RawCondition>>,
     latest_version: Option<String>,
     latest_hash: Option<String>,
     applying: Option<Vec<String>>,
-}
-
-#[derive(Deserialize)]
-struct Condition {
-    #[serde(rename = "type", default)]
-    type_: String,
-    #[serde(default)]
-    status: String,
-    #[serde(default)]
-    reason: Option<String>,
-    #[serde(default)]
-    message: Option<String>,
-}
-
-impl Condition {
-    fn is(&self, type_: &str, status: &str) -> bool {
-        self.type_ == type_ && self.status == status
-    }
-
-    fn reason(&self) -> &str {
-        self.reason.as_deref().unwrap_or_default()
-    }
-
-    /// The message, or the reason if there is none.
-    fn why(&self) -> String {
-        let message = text::message(self.message.as_deref().unwrap_or_default());
-        if message.is_empty() {
-            text::summary(self.reason())
-        } else {
-            message.into_owned()
-        }
-    }
 }
 
 impl Fact for Plan {
@@ -183,7 +152,7 @@ impl Fact for Plan {
         let conditions = status.conditions.unwrap_or_default();
         let complete = conditions
             .iter()
-            .find(|condition| condition.type_ == "Complete" && condition.status != "True");
+            .find(|condition| condition.type_() == "Complete" && !condition.is_true());
         let version = word(status.latest_version);
         let has_reason = |reason: &str| complete.filter(|condition| condition.reason() == reason);
         let plan = Self {
@@ -227,26 +196,36 @@ impl Fact for Plan {
 
 impl Failure {
     /// The message ends with `failed on Node NAME: REASON: MESSAGE`.
-    fn of(condition: &Condition) -> Self {
-        let message = condition.message.as_deref().unwrap_or_default();
+    fn of(condition: &RawCondition) -> Self {
+        let message = condition.message();
         let named = message.split_once(" failed on Node ");
         let node = named.and_then(|(_, rest)| rest.split([':', ' ']).next());
         Self {
             node: node.filter(|node| !node.is_empty()).map(Box::from),
-            message: condition.why().into(),
+            message: why(condition).into(),
         }
     }
 }
 
 /// Why the controller cannot apply the Plan, if that is what the condition says.
-fn problem(condition: &Condition) -> Option<String> {
+fn problem(condition: &RawCondition) -> Option<String> {
     let is_invalid = condition.is("Validated", "False") || condition.is("LatestResolved", "False");
     let selects_nothing =
         condition.is("Complete", "False") && condition.reason() == "SelectNodesFailed";
     (is_invalid || selects_nothing).then(|| {
-        let Condition { type_, status, .. } = condition;
-        format!("{type_} is {status}: {}", condition.why())
+        let (type_, status) = (condition.type_(), condition.status_text());
+        format!("{type_} is {status}: {}", why(condition))
     })
+}
+
+/// The message of a condition, or its reason if there is none.
+fn why(condition: &RawCondition) -> String {
+    let message = text::message(condition.message());
+    if message.is_empty() {
+        text::summary(condition.reason())
+    } else {
+        message.into_owned()
+    }
 }
 
 fn word(text: Option<String>) -> Box<str> {
@@ -311,7 +290,7 @@ struct JobSpec {
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct JobStatus {
-    conditions: Option<Vec<Condition>>,
+    conditions: Option<Vec<RawCondition>>,
 }
 
 impl Fact for PlanJob {
@@ -356,8 +335,8 @@ impl JobState {
         let mut conditions = conditions.iter();
         let end = conditions.find(|each| each.is("Failed", "True") || each.is("Complete", "True"));
         match end {
-            Some(end) if end.type_ == "Failed" => {
-                let (reason, why) = (end.reason(), end.why());
+            Some(end) if end.type_() == "Failed" => {
+                let (reason, why) = (end.reason(), why(end));
                 let why = if reason.is_empty() || reason == why {
                     why
                 } else {

@@ -10,8 +10,6 @@ use crate::domain::text;
 const GROUP: &str = "tuppr.home-operations.com";
 /// Index of upgrades by the nodes that they name.
 pub const NODE: &str = "node";
-/// Longest version or phase that is stored.
-const NAME_LIMIT: usize = 253;
 
 /// An upgrade of Talos.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,7 +79,7 @@ impl UpgradePhase {
             "Completed" => Self::Completed,
             "Failed" => Self::Failed,
             "MaintenanceWindow" => Self::MaintenanceWindow,
-            other => Self::Other(word(other)),
+            other => Self::Other(text::name(other)),
         }
     }
 }
@@ -154,10 +152,6 @@ impl RebootingNode {
     }
 }
 
-fn word(text: &str) -> Box<str> {
-    text::word(text, NAME_LIMIT).unwrap_or_default().into()
-}
-
 impl Upgrade {
     /// Reads an upgrade, and why a part of it cannot be read.
     fn read(object: &Object<'_>, kind: &str) -> Result<(Self, Option<String>), String> {
@@ -170,7 +164,7 @@ impl Upgrade {
         let (rebooting, errors): (Vec<_>, Vec<_>) = rebooting.map(RebootingNode::read).unzip();
         let upgrade = Self {
             name: format!("{kind} {}", meta.name).into(),
-            version: word(&version.unwrap_or_default()),
+            version: text::name(&version.unwrap_or_default()),
             phase: UpgradePhase::parse(&status.phase.unwrap_or_default()),
             is_suspended: is_suspended(meta.annotation(SUSPEND)),
             current: current.map(String::into_boxed_str).collect(),

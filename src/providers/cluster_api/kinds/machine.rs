@@ -6,13 +6,13 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
 use super::{
-    Conditions, GROUP, NAME_LIMIT, PROVIDER_ID, RawCondition, VERSIONS, cluster_of, is_paused,
-    moment, version,
+    Conditions, GROUP, NAME_LIMIT, PROVIDER_ID, VERSIONS, cluster_of, is_paused, moment, version,
 };
 use crate::api::types::{ConditionStatus, UpdateKind};
 use crate::domain::fact::{Fact, Keys, KindSpec, Meta, Need, Object, Parsed};
 use crate::domain::text;
 use crate::providers::cluster_api::evidence::OwnerKind;
+use crate::providers::condition::RawCondition;
 
 const IN_PLACE: &str = "in-place-updates.internal.cluster.x-k8s.io/update-in-progress";
 const NO_DRAIN: &str = "machine.cluster.x-k8s.io/exclude-node-draining";
@@ -269,7 +269,7 @@ fn rank(kind: UpdateKind) -> u8 {
 /// The annotation is set before the condition, and removed before it.
 fn in_place(meta: &Meta, conditions: &Conditions) -> Option<InPlace> {
     let updating = conditions.find("Updating");
-    let updating = updating.filter(|updating| updating.status() == ConditionStatus::True);
+    let updating = updating.filter(|updating| updating.is_true());
     let message = || {
         let message = updating.map(|updating| text::summary(updating.message()));
         message.unwrap_or_default().into()
@@ -327,7 +327,7 @@ fn deletion(meta: &Meta, status: &Status, (drain, volumes): TimeLimits) -> Delet
     let conditions = &status.conditions;
     let reported = conditions
         .find("Deleting")
-        .filter(|condition| condition.status() == ConditionStatus::True)
+        .filter(|condition| condition.is_true())
         .map(|condition| (condition.reason(), condition.message()));
     let (reason, message) = reported.unwrap_or_else(|| before_conditions(conditions));
     let starts = status.deletion.as_ref();
@@ -335,8 +335,10 @@ fn deletion(meta: &Meta, status: &Status, (drain, volumes): TimeLimits) -> Delet
     let start = |field: Option<&String>, condition: &str| {
         let condition = conditions.find(condition);
         let condition = condition.filter(|condition| condition.is_false());
-        let text = field.or_else(|| condition?.since.as_ref());
-        moment(text.map(String::as_str))
+        match field {
+            Some(text) => moment(Some(text)),
+            None => condition?.since(),
+        }
     };
     let (limit, start) = match reason {
         "DrainingNode" => (

@@ -50,7 +50,7 @@ fn a_new_node_is_joining_until_it_is_initialized() {
     let state = guest().state_of(joining);
     assert_eq!(
         (state.phase, state.updating.reason),
-        (Phase::Unknown, inferred::JOINING)
+        (Phase::Unknown, JOINING)
     );
 }
 
