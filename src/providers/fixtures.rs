@@ -16,7 +16,7 @@ use super::{Options, Provider, Providers};
 use crate::domain::erased::Erased;
 use crate::domain::fact::{Fact, Kind};
 use crate::domain::facts::{Availability, Facts};
-use crate::domain::fixtures::{NodeBuilder, member, node};
+use crate::domain::fixtures::{NodeBuilder, at, member, node};
 use crate::domain::labels::Selector;
 use crate::domain::node::NodeFacts;
 use crate::domain::pool::Membership;
@@ -214,6 +214,19 @@ pub(crate) fn next_state(
     let view = facts.view();
     let assignment = providers.assign(node, &view);
     providers.evaluate(node, &assignment, None, &view, past, now)
+}
+
+/// Evaluates a node, with these facts.
+pub(crate) fn evaluated(
+    providers: &Providers,
+    facts: &Facts,
+    node: &NodeFacts,
+    past: Option<&NodeState>,
+) -> NodeState {
+    let view = facts.view();
+    let assignment = providers.assign(node, &view);
+    let past = past.map(History::from);
+    providers.evaluate(node, &assignment, None, &view, past.as_ref(), at(0))
 }
 
 /// The pool membership of a node.

@@ -7,7 +7,7 @@ use node_insights_harness::cluster_api::{ClusterApi, Machine, install};
 use node_insights_harness::kubernetes::{Nodes, Pace, Ready};
 use serde_json::{Value, json};
 
-use crate::support::{World, condition, project};
+use crate::support::{World, condition, published_crds};
 
 const OLD: &str = "v1.35.4";
 const NEW: &str = "v1.36.3";
@@ -115,14 +115,9 @@ async fn a_rolling_update_replaces_each_node_step_by_step_and_its_pool_counts_it
 
 #[tokio::test]
 async fn what_the_published_crds_accept_is_evaluated_the_same() -> Result<()> {
-    let folder = project().join("../shared/testdata/crds/cluster-api");
-    if !folder.is_dir() {
-        eprintln!(
-            "SKIPPED: there are no published CRDs at {}",
-            folder.display()
-        );
+    let Some(folder) = published_crds("cluster-api") else {
         return Ok(());
-    }
+    };
     let world = World::empty().await?;
     world.plane.apply_dir(&folder).await?;
     let cluster_api = two_machines(&world).await?;

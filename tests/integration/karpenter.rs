@@ -12,7 +12,7 @@ use node_insights_harness::karpenter::{Karpenter, Machine, install};
 use node_insights_harness::kubernetes::Cluster;
 use serde_json::{Value, json};
 
-use crate::support::{SOON, World, condition, count, project};
+use crate::support::{SOON, World, condition, count, published_crds};
 
 /// Three intervals of the discovery, and as much for a busy machine.
 const UNDISCOVERED: Duration = Duration::from_mins(3);
@@ -101,14 +101,9 @@ async fn a_drifted_node_is_replaced_step_by_step_and_its_pool_counts_it() -> Res
 
 #[tokio::test]
 async fn what_the_published_crds_accept_is_evaluated_the_same() -> Result<()> {
-    let folder = project().join("../shared/testdata/crds/karpenter");
-    if !folder.is_dir() {
-        eprintln!(
-            "SKIPPED: there are no published CRDs at {}",
-            folder.display()
-        );
+    let Some(folder) = published_crds("karpenter") else {
         return Ok(());
-    }
+    };
     let world = world().await?;
     world.plane.apply_dir(&folder).await?;
     let karpenter = two_machines(&world).await?;

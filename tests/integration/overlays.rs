@@ -1,14 +1,12 @@
 //! Tools that update or maintain nodes of any provider, each through all its states on a real API server.
 
-use std::path::PathBuf;
-
 use anyhow::Result;
 use node_insights::api::NodeProgressInsightStatus;
 use node_insights::api::types::{ConditionStatus, Phase, ProviderName, UpdateKind};
 use node_insights_harness::kubernetes::{Cluster, Ready};
 use node_insights_harness::overlays::{self, Brupop, Flatcar, NodeMaintenance};
 
-use crate::support::{Operator, World, condition, project};
+use crate::support::{Operator, World, condition, published_crds};
 
 const VERSION: &str = "v1.36.3";
 const NODE: &str = "blue-0";
@@ -51,16 +49,6 @@ async fn nobody_else_changed(world: &World) -> Result<()> {
     let other = world.node_reaches(OTHER, Phase::Completed).await?;
     assert_eq!(other.timeline.len(), 1);
     Ok(())
-}
-
-/// The file of a published CRD; `None`, with a message, when there is none.
-fn published(path: &str) -> Option<PathBuf> {
-    let file = project().join("../shared/testdata/crds").join(path);
-    let exists = file.is_file();
-    if !exists {
-        eprintln!("SKIPPED: there is no published CRD at {}", file.display());
-    }
-    exists.then_some(file)
 }
 
 /// An update of Bottlerocket, from the first report of the agent until the node is idle again.
@@ -128,7 +116,7 @@ async fn an_update_of_bottlerocket_passes_every_phase_and_its_versions_are_in_th
 
 #[tokio::test]
 async fn the_published_crd_of_bottlerocket_shows_the_same() -> Result<()> {
-    let Some(file) = published("brupop/bottlerocketshadows.yaml") else {
+    let Some(file) = published_crds("brupop/bottlerocketshadows.yaml") else {
         return Ok(());
     };
     let world = world().await?;
@@ -246,7 +234,7 @@ async fn a_maintenance_drains_the_node_and_lasts_until_it_is_deleted() -> Result
 
 #[tokio::test]
 async fn the_published_crd_of_the_node_maintenance_operator_shows_the_same() -> Result<()> {
-    let Some(file) = published("node-maintenance-operator/nodemaintenances.yaml") else {
+    let Some(file) = published_crds("node-maintenance-operator/nodemaintenances.yaml") else {
         return Ok(());
     };
     let world = world().await?;

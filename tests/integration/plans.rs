@@ -9,7 +9,7 @@ use node_insights_harness::kubernetes::Pace;
 use node_insights_harness::plans::{Plan, Plans, install};
 use serde_json::json;
 
-use crate::support::{World, condition, project};
+use crate::support::{World, condition, published_crds};
 
 const OLD: &str = "v1.35.4+k3s1";
 const NEW: &str = "v1.36.3+k3s1";
@@ -138,14 +138,9 @@ async fn a_failed_job_makes_its_node_degraded_until_the_plan_is_edited() -> Resu
 
 #[tokio::test]
 async fn what_the_published_crd_accepts_is_evaluated_the_same() -> Result<()> {
-    let folder = project().join("../shared/testdata/crds/system-upgrade-controller");
-    if !folder.is_dir() {
-        eprintln!(
-            "SKIPPED: there are no published CRDs at {}",
-            folder.display()
-        );
+    let Some(folder) = published_crds("system-upgrade-controller") else {
         return Ok(());
-    }
+    };
     let world = World::empty().await?;
     world.plane.apply_dir(&folder).await?;
     let plans = agents(&world).await?;

@@ -47,6 +47,19 @@ pub fn project() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// Published CRDs of another project, a file or a folder; `None`, with a message, when they are not there.
+pub fn published_crds(path: &str) -> Option<PathBuf> {
+    let place = project().join("../shared/testdata/crds").join(path);
+    let exists = place.exists();
+    if !exists {
+        eprintln!(
+            "SKIPPED: there are no published CRDs at {}",
+            place.display()
+        );
+    }
+    exists.then_some(place)
+}
+
 /// A control plane with our CRDs and permissions.
 pub struct World {
     pub plane: ControlPlane,

@@ -134,6 +134,17 @@ fn the_first_node_of_an_update_without_a_surge_is_drained_until_it_registers_aga
 }
 
 #[test]
+fn a_silent_node_without_the_marker_is_terminated_however_often_it_is_evaluated() {
+    let mut cluster = Cluster::new(API_SERVER);
+    cluster.see(110, &[old("a"), old("b"), new("c")]);
+    let leaving = old("a").cordoned(120).silent(125);
+    for second in [126, 130, 140] {
+        let states = cluster.see(second, &[leaving.clone(), old("b"), new("c")]);
+        assert_eq!(states.seen("a"), (Phase::Updating, VERSION, "Terminating"));
+    }
+}
+
+#[test]
 fn a_node_that_does_not_come_back_is_not_reimaged_for_ever() {
     let mut cluster = Cluster::new(API_SERVER);
     let draining = marked(old("a").cordoned(130));

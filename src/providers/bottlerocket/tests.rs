@@ -7,9 +7,9 @@ use crate::api::types::{ConditionStatus, CordonerKind};
 use crate::domain::fact::{Fact, Meta, Object, Parsed};
 use crate::domain::facts::Availability;
 use crate::domain::fixtures::{NodeBuilder, at, condition, node};
-use crate::domain::state::{History, NodeState};
+use crate::domain::state::NodeState;
 use crate::providers::Providers;
-use crate::providers::fixtures::{FactTable, plain_kubernetes};
+use crate::providers::fixtures::{self, FactTable, plain_kubernetes};
 
 mod kinds;
 
@@ -94,10 +94,7 @@ fn evaluated(
     node: NodeBuilder,
     past: Option<&NodeState>,
 ) -> NodeState {
-    let (node, view) = (node.build(), table.facts.view());
-    let assignment = providers.assign(&node, &view);
-    let past = past.map(History::from);
-    providers.evaluate(&node, &assignment, None, &view, past.as_ref(), at(0))
+    fixtures::evaluated(providers, &table.facts, &node.build(), past)
 }
 
 fn next(node: NodeBuilder, shadow: &Value, past: Option<&NodeState>) -> NodeState {

@@ -8,9 +8,9 @@ use crate::domain::facts::Facts;
 use crate::domain::fixtures::at;
 use crate::domain::node::NodeFacts;
 use crate::domain::rows::Rows;
-use crate::domain::state::{History, NodeState};
+use crate::domain::state::NodeState;
 use crate::providers::Providers;
-use crate::providers::fixtures::plain_kubernetes;
+use crate::providers::fixtures::{evaluated, plain_kubernetes};
 
 const VERSION: &str = "v1.36.3";
 const OLD: &str = "3510.2.0";
@@ -155,10 +155,8 @@ fn states(seen: &[Shown]) -> Vec<NodeState> {
     facts.set_api_server_version(Some(VERSION.into()));
     let mut states: Vec<NodeState> = Vec::new();
     for shown in seen {
-        let (node, view) = (providers.node_facts(shown.object()), facts.view());
-        let assignment = providers.assign(&node, &view);
-        let past = states.last().map(History::from);
-        states.push(providers.evaluate(&node, &assignment, None, &view, past.as_ref(), at(0)));
+        let node = providers.node_facts(shown.object());
+        states.push(evaluated(&providers, &facts, &node, states.last()));
     }
     states
 }

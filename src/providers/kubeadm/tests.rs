@@ -5,9 +5,9 @@ use serde_json::json;
 use super::*;
 use crate::api::types::Phase;
 use crate::domain::fact::Meta;
-use crate::domain::fixtures::{at, node};
+use crate::domain::fixtures::node;
 use crate::domain::state::NodeState;
-use crate::providers::fixtures::FactTable;
+use crate::providers::fixtures::{FactTable, evaluated};
 use crate::providers::{Options, Platform, Providers};
 
 fn parse(configuration: &str) -> Parsed<KubeadmConfig> {
@@ -29,9 +29,7 @@ fn state(kubelet: &str, config: Option<&str>) -> NodeState {
     }
     table.facts.set_api_server_version(Some("v1.34.0".into()));
     let node = node("n").kubelet(kubelet).build();
-    let view = table.facts.view();
-    let assignment = providers.assign(&node, &view);
-    providers.evaluate(&node, &assignment, None, &view, None, at(0))
+    evaluated(&providers, &table.facts, &node, None)
 }
 
 #[test]

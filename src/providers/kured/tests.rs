@@ -6,8 +6,8 @@ use super::*;
 use crate::domain::fact::{Fact, Object, Parsed};
 use crate::domain::facts::Availability;
 use crate::domain::fixtures::{NodeBuilder, at, node};
-use crate::domain::state::{History, NodeState};
-use crate::providers::fixtures::FactTable;
+use crate::domain::state::NodeState;
+use crate::providers::fixtures::{FactTable, evaluated};
 use crate::providers::{Options, Providers};
 
 const NODE: &str = "a";
@@ -76,10 +76,7 @@ fn state(node: NodeBuilder, set: Option<KuredDaemonSet>, past: Option<&NodeState
         table.put("kube-system/kured", set);
     }
     table.facts.set_api_server_version(Some("v1.36.3".into()));
-    let (node, view) = (node.build(), table.facts.view());
-    let assignment = providers.assign(&node, &view);
-    let past = past.map(History::from);
-    providers.evaluate(&node, &assignment, None, &view, past.as_ref(), at(0))
+    evaluated(&providers, &table.facts, &node.build(), past)
 }
 
 fn with_lock(node: NodeBuilder) -> NodeState {
@@ -179,11 +176,7 @@ fn a_missing_permission_is_reported_only_on_nodes_with_kured_annotations() {
         .position(|kind| kind.spec.plural == "daemonsets")
         .unwrap();
     facts.set_availability(place, Availability::Rejected("forbidden".into()));
-    let evaluated = |node: NodeBuilder| {
-        let (node, view) = (node.build(), facts.view());
-        let assignment = providers.assign(&node, &view);
-        providers.evaluate(&node, &assignment, None, &view, None, at(0))
-    };
+    let evaluated = |node: NodeBuilder| evaluated(&providers, &facts, &node.build(), None);
     let requesting = evaluated(requests_reboot(ready_since(-1000), -10));
     assert!(
         requesting

@@ -6,8 +6,8 @@ use crate::domain::facts::{Availability, Facts};
 use crate::domain::fixtures::at;
 use crate::domain::labels::Labels;
 use crate::domain::rows::Rows;
-use crate::domain::state::{History, NodeState, REBOOTED};
-use crate::providers::fixtures::FactTable;
+use crate::domain::state::{NodeState, REBOOTED};
+use crate::providers::fixtures::{FactTable, evaluated};
 use crate::providers::{Options, Platform, Providers};
 
 const OLD: &str = "v1.32.6";
@@ -69,11 +69,7 @@ impl Cluster {
 
     fn state_after(&self, node: NodeObject, past: Option<&NodeState>) -> NodeState {
         let Self(providers, facts) = self;
-        let node = providers.node_facts(node);
-        let view = facts.view();
-        let assignment = providers.assign(&node, &view);
-        let past = past.map(History::from);
-        providers.evaluate(&node, &assignment, None, &view, past.as_ref(), at(0))
+        evaluated(providers, facts, &providers.node_facts(node), past)
     }
 
     fn state_of(&self, node: NodeObject) -> NodeState {

@@ -12,7 +12,7 @@ use crate::domain::labels::Labels;
 use crate::domain::rows::Rows;
 use crate::domain::state::{History, NodeState};
 use crate::providers::Providers;
-use crate::providers::fixtures::{FactTable, plain_kubernetes};
+use crate::providers::fixtures::{self, FactTable, plain_kubernetes};
 
 const NODE_NAME: &str = "worker-7";
 const OLD: &str = "v1.35.2";
@@ -110,10 +110,7 @@ fn evaluated(
     node: NodeBuilder,
     past: Option<&NodeState>,
 ) -> NodeState {
-    let (node, view) = (node.build(), table.facts.view());
-    let assignment = providers.assign(&node, &view);
-    let past = past.map(History::from);
-    providers.evaluate(&node, &assignment, None, &view, past.as_ref(), at(0))
+    fixtures::evaluated(providers, &table.facts, &node.build(), past)
 }
 
 fn next(node: NodeBuilder, object: &Value, past: Option<&NodeState>) -> NodeState {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::domain::facts::{Availability, Facts};
+use crate::providers::fixtures::evaluated;
 use crate::providers::openshift::kinds::{ClusterVersion, MachineConfigPool};
 use crate::providers::profile::fixtures::Node;
 
@@ -91,9 +92,7 @@ fn claimed(node: &Node) -> (String, &'static str, String) {
 
 fn claimed_in(providers: &Providers, facts: &Facts, node: &Node) -> (String, &'static str, String) {
     let node = providers.node_facts(node.object());
-    let view = facts.view();
-    let assignment = providers.assign(&node, &view);
-    let state = providers.evaluate(&node, &assignment, None, &view, None, at(0));
+    let state = evaluated(providers, facts, &node, None);
     let message = state.updating.message.to_string();
     (state.provider.to_string(), state.updating.reason, message)
 }

@@ -2,9 +2,12 @@
 
 use super::*;
 use crate::api::types::{DesiredVersionSource, Phase};
+use crate::domain::fact::Kind;
 use crate::domain::fixtures::{NodeBuilder, at, node};
+use crate::providers::Options;
 use crate::providers::fixtures::plain_kubernetes;
 use crate::providers::fixtures::{NEW, NEW_VERSION, OLD, OLD_VERSION, paused, pool, selector};
+use crate::providers::kubeadm::KubeadmConfig;
 use crate::providers::openshift::OpenShift;
 use crate::providers::openshift::evidence::DaemonState;
 
@@ -235,6 +238,35 @@ fn kubernetes() -> Inventory {
 
 fn plain(name: &str, pool: &str, version: &str) -> NodeBuilder {
     node(name).label("example.com/pool", pool).kubelet(version)
+}
+
+#[test]
+fn a_pool_has_the_provider_that_its_nodes_show_now() {
+    let providers = Providers::standard(&Options::default()).unwrap();
+    let inventory = Inventory::new(providers);
+    inventory.open();
+    for (place, kind) in inventory.providers().kinds().iter().enumerate() {
+        let is_read = kind.is_same_type(&Kind::of::<KubeadmConfig>());
+        let availability = if is_read {
+            Availability::Ready
+        } else {
+            Availability::NotServed
+        };
+        inventory.set_availability(place, availability);
+    }
+    inventory.apply_node(node("n").role("worker").kubelet("v1.32.0").build());
+    let provider = || match inventory.describe(&"worker".into(), at(0)) {
+        Found::Here(pool) => pool.provider.to_string(),
+        Found::Gone | Found::Unknown => String::new(),
+    };
+    assert_eq!(provider(), "Kubernetes");
+    let config = KubeadmConfig { version: None };
+    let affected = inventory.apply_fact("kube-system/kubeadm-config", Some(config));
+    assert_eq!(pools(&affected), ["worker"]);
+    assert_eq!(provider(), "kubeadm");
+    let affected = inventory.apply_fact("kube-system/kubeadm-config", None::<KubeadmConfig>);
+    assert_eq!(pools(&affected), ["worker"]);
+    assert_eq!(provider(), "Kubernetes");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams
 use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::{Value, json};
 
-use crate::apply::apply_objects;
+use crate::apply::apply_yaml;
 use crate::kubernetes::node::{NodeTemplate, os_image};
 use crate::kubernetes::{Nodes, Pace};
 
@@ -36,12 +36,7 @@ const TERMINATE: Duration = Duration::from_secs(2);
 /// # Errors
 /// When the server refuses them, or does not serve them in time.
 pub async fn install(client: &Client) -> Result<()> {
-    let objects: Vec<Value> = serde_saphyr::from_multiple(CRDS)?;
-    let objects = objects
-        .into_iter()
-        .map(serde_json::from_value)
-        .collect::<Result<Vec<DynamicObject>, _>>()?;
-    apply_objects(client, objects).await
+    apply_yaml(client, CRDS).await
 }
 
 /// Karpenter, as far as it writes.
