@@ -30,6 +30,7 @@ pub mod memory_limit;
 pub mod openshift;
 pub mod overlays;
 pub mod plans;
+pub mod pods;
 pub mod process;
 pub mod wait;
 

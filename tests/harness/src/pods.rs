@@ -1,0 +1,147 @@
+//! Simulated pods on simulated nodes, for drains: what schedulers, kubelets and drainers write, one step a method.
+//! Nothing runs.
+//!
+//! As no kubelet runs, an evicted pod keeps its `deletionTimestamp` until the test says that it is gone. The owners do
+//! not exist: where the garbage collector of kube-controller-manager runs, it deletes the pods.
+
+use anyhow::{Context, Result};
+use k8s_openapi::api::core::v1::Pod;
+use kube::Client;
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+
+use crate::kubernetes::node::{boot_id, now};
+
+/// The namespace of all pods.
+pub const NAMESPACE: &str = "default";
+
+/// What a pod that is evicted has left, in seconds: the default of Kubernetes.
+pub const GRACE: u32 = 30;
+
+/// Who made a pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// A ReplicaSet: a drain evicts the pod.
+    ReplicaSet,
+    /// A DaemonSet: a drain leaves the pod alone.
+    DaemonSet,
+    /// The kubelet, from a file of its node: the pod is a mirror, and a drain leaves it alone.
+    Kubelet,
+}
+
+impl Owner {
+    fn reference(self, pod: &str, node: &str) -> Value {
+        let (version, kind, name) = match self {
+            Self::ReplicaSet => ("apps/v1", "ReplicaSet", pod),
+            Self::DaemonSet => ("apps/v1", "DaemonSet", pod),
+            Self::Kubelet => ("v1", "Node", node),
+        };
+        let random = fastrand::u64(..).to_string();
+        json!({
+            "apiVersion": version, "kind": kind, "name": name,
+            "uid": boot_id(&[kind, name, &random]), "controller": true,
+        })
+    }
+
+    fn annotations(self, pod: &str) -> Value {
+        match self {
+            Self::ReplicaSet | Self::DaemonSet => json!({}),
+            Self::Kubelet => json!({"kubernetes.io/config.mirror": boot_id(&[pod])}),
+        }
+    }
+}
+
+/// The pods of a server, for writing.
+#[derive(Clone)]
+pub struct Pods {
+    api: Api<Pod>,
+}
+
+impl Pods {
+    /// The pods of the server that `client` talks to.
+    #[must_use]
+    pub fn new(client: &Client) -> Self {
+        Self {
+            api: Api::namespaced(client.clone(), NAMESPACE),
+        }
+    }
+
+    /// For reading.
+    #[must_use]
+    pub fn api(&self) -> &Api<Pod> {
+        &self.api
+    }
+
+    /// A pod is bound to a node, and runs there, ready.
+    ///
+    /// # Errors
+    /// When the server refuses; so for every method here.
+    pub async fn run(&self, name: &str, node: &str, owner: Owner) -> Result<()> {
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {
+                "name": name, "labels": {"app": name},
+                "annotations": owner.annotations(name),
+                "ownerReferences": [owner.reference(name, node)],
+            },
+            "spec": {
+                "nodeName": node,
+                // The admission plugin ServiceAccount would mount a token, if it is enabled.
+                "automountServiceAccountToken": false,
+                "containers": [{"name": "main", "image": "registry.example.com/main"}],
+                "terminationGracePeriodSeconds": GRACE,
+            },
+        });
+        let pod: Pod = serde_json::from_value(pod)?;
+        self.api
+            .create(&PostParams::default(), &pod)
+            .await
+            .with_context(|| format!("Creating pod {name}"))?;
+        let ready =
+            |kind: &str| json!({"type": kind, "status": "True", "lastTransitionTime": now()});
+        let conditions = ["PodScheduled", "Initialized", "ContainersReady", "Ready"].map(ready);
+        let status = json!({"phase": "Running", "startTime": now(), "conditions": conditions});
+        let patch = Patch::Strategic(json!({"status": status}));
+        self.api
+            .patch_status(name, &PatchParams::default(), &patch)
+            .await
+            .with_context(|| format!("Patching the status of pod {name}"))?;
+        Ok(())
+    }
+
+    /// A drainer evicts a pod, which now ends: it has a `deletionTimestamp`, and stays.
+    ///
+    /// # Errors
+    /// As [`Pods::run`].
+    pub async fn evict(&self, name: &str) -> Result<()> {
+        self.delete(name, GRACE).await
+    }
+
+    /// The kubelet reports that a pod has ended: it is gone.
+    ///
+    /// # Errors
+    /// As [`Pods::run`].
+    pub async fn finish(&self, name: &str) -> Result<()> {
+        self.delete(name, 0).await
+    }
+
+    /// The names of the pods of a node.
+    ///
+    /// # Errors
+    /// As [`Pods::run`].
+    pub async fn of(&self, node: &str) -> Result<Vec<String>> {
+        let of_node = ListParams::default().fields(&format!("spec.nodeName={node}"));
+        let list = self.api.list(&of_node).await?;
+        let names = list.items.into_iter().filter_map(|pod| pod.metadata.name);
+        Ok(names.collect())
+    }
+
+    async fn delete(&self, name: &str, grace: u32) -> Result<()> {
+        let params = DeleteParams::default().grace_period(grace);
+        self.api
+            .delete(name, &params)
+            .await
+            .with_context(|| format!("Deleting pod {name}"))?;
+        Ok(())
+    }
+}
