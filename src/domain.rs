@@ -27,6 +27,7 @@ pub mod pool_name;
 pub mod pool_status;
 pub mod rollout;
 pub mod rows;
+pub mod shared;
 pub mod skew;
 pub mod state;
 pub mod text;

@@ -38,28 +38,28 @@ pub fn availability(node: &NodeFacts) -> Option<Finding> {
     let mut problems: Vec<(&'static str, String, Option<Timestamp>)> = Vec::new();
     for (condition, wanted, reason, bad, unreported) in [
         (
-            &conditions.ready,
+            conditions.ready.as_ref(),
             ConditionStatus::True,
             "NotReady",
             "Node is not ready",
             "Node does not report",
         ),
         (
-            &conditions.disk_pressure,
+            conditions.disk_pressure.as_deref(),
             ConditionStatus::False,
             "DiskPressure",
             "Node has disk pressure",
             "Disk pressure of the node is not reported",
         ),
         (
-            &conditions.network_unavailable,
+            conditions.network_unavailable.as_deref(),
             ConditionStatus::False,
             "NetworkUnavailable",
             "Network of the node is unavailable",
             "Network of the node is not reported",
         ),
     ] {
-        let Some(condition) = condition.as_ref().filter(|found| found.status != wanted) else {
+        let Some(condition) = condition.filter(|found| found.status != wanted) else {
             continue;
         };
         let is_unknown = condition.status == ConditionStatus::Unknown;

@@ -68,8 +68,6 @@ pub(crate) fn node(name: &str) -> NodeBuilder {
             boot_id: None,
             conditions: NodeConditions {
                 ready: Some(condition(ConditionStatus::True, "", -1000)),
-                disk_pressure: Some(condition(ConditionStatus::False, "", -1000)),
-                network_unavailable: Some(condition(ConditionStatus::False, "", -1000)),
                 ..NodeConditions::default()
             },
             interruption: None,
@@ -124,10 +122,10 @@ impl NodeBuilder {
     }
 
     pub(crate) fn cordoned(mut self) -> Self {
-        self.facts.cordoned = Some(Cordon {
+        self.facts.cordoned = Some(Box::new(Cordon {
             since: None,
             by: Cordoner::UNKNOWN,
-        });
+        }));
         self
     }
 
@@ -137,7 +135,7 @@ impl NodeBuilder {
 
     pub(crate) fn cordoned_by(mut self, by: Cordoner, since: i64) -> Self {
         let since = Some(at(since));
-        self.facts.cordoned = Some(Cordon { since, by });
+        self.facts.cordoned = Some(Box::new(Cordon { since, by }));
         self
     }
 

@@ -2,26 +2,55 @@
 //!
 //! All labels of all nodes are stored, because the selector of a pool may use any of them and can change.
 
+use std::sync::Arc;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-use super::rows::Rows;
+use super::shared::shared;
 
-/// A set of labels or annotations, compact and immutable.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Labels(Rows<2>);
+/// A set of labels or annotations, compact and immutable. Nodes with the same keys share them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Labels {
+    /// The keys, each followed by [`END`].
+    keys: Arc<str>,
+    /// The values in the order of the keys, each followed by [`END`].
+    values: Box<str>,
+}
+
+/// Ends a key or a value. It cannot occur in a label; an annotation with it is left out.
+const END: char = '\u{0}';
+
+impl Default for Labels {
+    fn default() -> Self {
+        Self::new([])
+    }
+}
 
 impl Labels {
     /// The labels of `pairs`. Callers pass them sorted: sets in different orders are not equal.
     pub fn new<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str), IntoIter: Clone>) -> Self {
-        Self(Rows::new(
-            pairs.into_iter().map(|(key, value)| [key, value]),
-        ))
+        let pairs = pairs.into_iter();
+        let pairs = pairs.filter(|(key, value)| !key.contains(END) && !value.contains(END));
+        let mut keys = String::new();
+        let mut values =
+            String::with_capacity(pairs.clone().map(|(_, value)| value.len() + 1).sum());
+        for (key, value) in pairs {
+            keys.push_str(key);
+            keys.push(END);
+            values.push_str(value);
+            values.push(END);
+        }
+        Self {
+            keys: shared(&keys),
+            values: values.into_boxed_str(),
+        }
     }
 
     /// The value of `key`, if the label exists.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.0.find(key).map(|[_, value]| value)
+        let found = self.iter().find(|(known, _)| *known == key);
+        found.map(|(_, value)| value)
     }
 
     /// Whether the label exists, with any value.
@@ -32,7 +61,8 @@ impl Labels {
 
     /// Keys and values.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|[key, value]| (key, value))
+        let keys = self.keys.split_terminator(END);
+        keys.zip(self.values.split_terminator(END))
     }
 }
 

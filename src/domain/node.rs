@@ -13,6 +13,7 @@ use super::erased::{Erased, downcast};
 use super::interruption::Interruption;
 use super::labels::Labels;
 use super::rows::Rows;
+use super::shared::shared;
 use super::text;
 use crate::api::types::ConditionStatus;
 
@@ -85,7 +86,7 @@ pub struct NodeFacts {
     /// `metadata.deletionTimestamp` is set.
     pub deleting: bool,
     /// `spec.unschedulable`, since when and by whom.
-    pub cordoned: Option<Cordon>,
+    pub cordoned: Option<Box<Cordon>>,
     /// `status.nodeInfo.kubeletVersion`.
     pub kubelet_version: Option<Arc<str>>,
     /// `status.nodeInfo.bootID`.
@@ -105,8 +106,9 @@ impl NodeFacts {
         Self {
             created: node.created,
             deleting: node.deleting,
-            cordoned: Cordon::of(&node),
-            kubelet_version: text::word(&node.kubelet_version, NAME_LIMIT).map(Arc::from),
+            cordoned: Cordon::of(&node).map(Box::new),
+            kubelet_version: text::word(&node.kubelet_version, NAME_LIMIT)
+                .map(|version| shared(&version)),
             boot_id: text::word(&node.boot_id, BOOT_ID_LIMIT).map(Arc::from),
             conditions: NodeConditions::of(&node.conditions),
             interruption: Interruption::of(&node),
@@ -185,10 +187,10 @@ pub struct NodeCondition {
 pub struct NodeConditions {
     /// The kubelet takes pods.
     pub ready: Option<NodeCondition>,
-    /// The disk is full.
-    pub disk_pressure: Option<NodeCondition>,
-    /// The network is not set up.
-    pub network_unavailable: Option<NodeCondition>,
+    /// The disk is full, or it is not known; absent when all is well.
+    pub disk_pressure: Option<Box<NodeCondition>>,
+    /// The network is not set up, or it is not known; absent when all is well.
+    pub network_unavailable: Option<Box<NodeCondition>>,
     /// The conditions of KEP-5683.
     pub lifecycle: LifecycleConditions,
 }
@@ -234,9 +236,9 @@ impl NodeConditions {
                 *is_true = status == "True";
             }
             let slot = match type_ {
-                "Ready" => &mut conditions.ready,
-                "DiskPressure" => &mut conditions.disk_pressure,
-                "NetworkUnavailable" => &mut conditions.network_unavailable,
+                "Ready" => None,
+                "DiskPressure" => Some(&mut conditions.disk_pressure),
+                "NetworkUnavailable" => Some(&mut conditions.network_unavailable),
                 _ => continue,
             };
             let status = match status {
@@ -245,17 +247,21 @@ impl NodeConditions {
                 _ => ConditionStatus::Unknown,
             };
             // The message of a healthy condition ("kubelet has no disk pressure") is never shown.
-            let is_healthy = status == ConditionStatus::from(type_ == "Ready");
+            let is_healthy = status == ConditionStatus::from(slot.is_none());
             let message = if is_healthy {
                 String::new()
             } else {
                 text::summary(message)
             };
-            *slot = Some(NodeCondition {
+            let condition = NodeCondition {
                 status,
                 since: since.parse().ok(),
                 message: message.into_boxed_str(),
-            });
+            };
+            match slot {
+                None => conditions.ready = Some(condition),
+                Some(slot) => *slot = (!is_healthy).then(|| Box::new(condition)),
+            }
         }
         conditions
     }

@@ -81,8 +81,8 @@ fn conditions<S: Strategy<Value = String> + Clone + 'static>(
     )
         .prop_map(|((ready, disk, network), (a, b, c, d, e))| NodeConditions {
             ready,
-            disk_pressure: disk,
-            network_unavailable: network,
+            disk_pressure: disk.map(Box::new),
+            network_unavailable: network.map(Box::new),
             lifecycle: LifecycleConditions {
                 drain_in_progress: a,
                 drained: b,
@@ -157,9 +157,11 @@ fn facts<S: Strategy<Value = String> + Clone + 'static>(
                 NodeFacts {
                     labels: Labels::new(labels),
                     deleting,
-                    cordoned: cordoned.map(|since| Cordon {
-                        since,
-                        by: Cordoner::UNKNOWN,
+                    cordoned: cordoned.map(|since| {
+                        Box::new(Cordon {
+                            since,
+                            by: Cordoner::UNKNOWN,
+                        })
                     }),
                     kubelet_version: version.map(Into::into),
                     boot_id: boot.map(Into::into),

@@ -63,15 +63,14 @@ fn a_node_as_the_api_server_sends_it_is_parsed_into_facts() {
         labels: facts.labels.clone(),
         created: Some(moment("2026-09-01T08:00:00Z")),
         deleting: false,
-        cordoned: Some(Cordon {
+        cordoned: Some(Box::new(Cordon {
             since: Some(moment("2026-11-21T08:55:00Z")),
             by: Cordoner::updater("machine-config-operator"),
-        }),
+        })),
         kubelet_version: Some("v1.27.6+f67aeb3".into()),
         boot_id: Some("11111111-2222-4333-8444-555555555555".into()),
         conditions: NodeConditions {
             ready: Some(healthy(ConditionStatus::True, "2026-09-01T08:01:00Z")),
-            disk_pressure: Some(healthy(ConditionStatus::False, "2026-09-01T08:00:00Z")),
             ..NodeConditions::default()
         },
         evidence: Box::default(),

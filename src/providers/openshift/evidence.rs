@@ -11,6 +11,7 @@
 use std::sync::Arc;
 
 use crate::domain::node::NodeObject;
+use crate::domain::shared::shared;
 use crate::domain::text;
 
 /// Longest annotation that is stored as a name (of a config, an image).
@@ -167,7 +168,7 @@ impl MachineConfigFacts {
 }
 
 fn name(text: &str) -> Option<Arc<str>> {
-    text::word(text, NAME_LIMIT).map(Arc::from)
+    text::word(text, NAME_LIMIT).map(|name| shared(&name))
 }
 
 #[cfg(test)]

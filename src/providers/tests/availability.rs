@@ -32,13 +32,13 @@ fn unknown(text: &str, since: i64) -> NodeCondition {
 #[test]
 fn a_stopped_kubelet_is_reported_once() {
     let stopped = node("n").not_ready(-20).with(|conditions| {
-        conditions.disk_pressure = Some(unknown(STOPPED, -20));
-        conditions.network_unavailable = Some(unknown("something else", -20));
+        conditions.disk_pressure = Some(unknown(STOPPED, -20).into());
+        conditions.network_unavailable = Some(unknown("something else", -20).into());
     });
     assert_eq!(message(stopped), format!("Node does not report: {STOPPED}"));
     let silent = node("n").with(|conditions| {
         conditions.ready = Some(unknown("", -20));
-        conditions.disk_pressure = Some(unknown("", -20));
+        conditions.disk_pressure = Some(unknown("", -20).into());
     });
     assert_eq!(message(silent), "Node does not report");
 }
@@ -46,7 +46,8 @@ fn a_stopped_kubelet_is_reported_once() {
 #[test]
 fn conditions_reported_before_the_kubelet_stopped_are_still_reported() {
     let full = node("n").not_ready(-20).with(|conditions| {
-        conditions.disk_pressure = Some(at_second(ConditionStatus::True, "disk is full", -90));
+        conditions.disk_pressure =
+            Some(at_second(ConditionStatus::True, "disk is full", -90).into());
     });
     assert_eq!(
         message(full),
@@ -57,8 +58,8 @@ fn conditions_reported_before_the_kubelet_stopped_are_still_reported() {
 #[test]
 fn an_unknown_condition_is_not_reported_as_true() {
     let node = node("n").with(|conditions| {
-        conditions.disk_pressure = Some(unknown(STOPPED, -20));
-        conditions.network_unavailable = Some(unknown("", -20));
+        conditions.disk_pressure = Some(unknown(STOPPED, -20).into());
+        conditions.network_unavailable = Some(unknown("", -20).into());
     });
     assert_eq!(
         message(node),
@@ -73,7 +74,7 @@ fn an_unknown_condition_is_not_reported_as_true() {
 fn a_node_that_reports_not_ready_is_not_ready() {
     let node = node("n").with(|conditions| {
         conditions.ready = Some(at_second(ConditionStatus::False, "no runtime", -20));
-        conditions.disk_pressure = Some(unknown("", -30));
+        conditions.disk_pressure = Some(unknown("", -30).into());
     });
     assert_eq!(
         message(node),
@@ -85,7 +86,7 @@ fn a_node_that_reports_not_ready_is_not_ready() {
 fn a_condition_without_its_own_message_counts_for_the_time() {
     let node = node("n")
         .not_ready(-20)
-        .with(|conditions| conditions.disk_pressure = Some(unknown(STOPPED, -40)))
+        .with(|conditions| conditions.disk_pressure = Some(unknown(STOPPED, -40).into()))
         .build();
     let state = next_state(
         &each_alone("v1.36.3")[1],

@@ -141,10 +141,11 @@ fn a_node_without_a_ready_condition_counts_as_ready() {
 fn unknown_disk_pressure_and_network_make_a_node_unavailable() {
     for status in [ConditionStatus::True, ConditionStatus::Unknown] {
         let disk = worker(NEW, NEW)
-            .with(|conditions| conditions.disk_pressure = Some(condition(status, "", -30)));
+            .with(|conditions| conditions.disk_pressure = Some(condition(status, "", -30).into()));
         assert_eq!(available(disk).reason, "DiskPressure");
-        let network = worker(NEW, NEW)
-            .with(|conditions| conditions.network_unavailable = Some(condition(status, "", -30)));
+        let network = worker(NEW, NEW).with(|conditions| {
+            conditions.network_unavailable = Some(condition(status, "", -30).into());
+        });
         assert_eq!(available(network).reason, "NetworkUnavailable");
     }
 }
@@ -165,8 +166,8 @@ fn several_reasons_are_joined_with_the_earliest_time() {
         .daemon(DaemonState::Rebooting)
         .not_ready(-20)
         .with(|conditions| {
-            conditions.disk_pressure = Some(condition(ConditionStatus::Unknown, "", -40));
-            conditions.network_unavailable = Some(condition(ConditionStatus::True, "", -10));
+            conditions.disk_pressure = Some(condition(ConditionStatus::Unknown, "", -40).into());
+            conditions.network_unavailable = Some(condition(ConditionStatus::True, "", -10).into());
         })
         .cordoned_since(-300);
     let condition = available(node);
