@@ -8,13 +8,13 @@ use std::io::{self, IsTerminal as _};
 
 use clap::ValueEnum;
 use tracing::Subscriber;
-use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::filter::{ParseError, Targets};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer, fmt};
+use tracing_subscriber::{Layer, fmt};
 
 use self::line::{KeepId, Line};
 #[cfg(feature = "otlp")]
@@ -36,7 +36,7 @@ pub enum LogFormat {
 /// # Errors
 /// When it is neither.
 pub fn parse_filter(text: &str) -> Result<String, ParseError> {
-    EnvFilter::try_new(text).map(|_| text.to_owned())
+    text.parse::<Targets>().map(|_| text.to_owned())
 }
 
 /// Exports the remaining spans when it is dropped: hold it until the end of the process.
@@ -51,7 +51,7 @@ pub struct Telemetry {
 /// # Errors
 /// When `filter` is invalid, logs are already set up, or the environment names an unsupported collector.
 pub fn init(format: LogFormat, filter: &str) -> anyhow::Result<Telemetry> {
-    let lines = lines(format, EnvFilter::try_new(filter)?, io::stderr);
+    let lines = lines(format, filter.parse()?, io::stderr);
     let subscriber = tracing_subscriber::registry().with(lines);
     #[cfg(feature = "otlp")]
     let (subscriber, spans) = {
@@ -68,7 +68,7 @@ pub fn init(format: LogFormat, filter: &str) -> anyhow::Result<Telemetry> {
 }
 
 /// Writes a line for each event that passes the filter.
-fn lines<S, W>(format: LogFormat, filter: EnvFilter, writer: W) -> Box<dyn Layer<S> + Send + Sync>
+fn lines<S, W>(format: LogFormat, filter: Targets, writer: W) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
