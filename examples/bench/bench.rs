@@ -15,11 +15,11 @@ use node_insights::api::{NodeProgressInsight, PoolProgressInsight};
 use node_insights_harness::openshift::{Cluster, Editor, Pool, config_name};
 use node_insights_harness::{AuditMark, ControlPlane, eventually};
 
-use super::Arguments;
 use super::observer::{NODES, Observer};
 use super::operator::Program;
 use super::report::{progress, thousands};
 use super::writes::Writes;
+use super::{Arguments, mixed};
 
 /// The release that the cluster runs.
 const OLD: &str = "4.19.14";
@@ -89,8 +89,10 @@ impl Bench {
             members: Vec::new(),
             is_rendered: false,
         };
-        progress("loading the pools and the machine configurations");
-        bench.cluster([0; 4])?.load(&bench.client).await?;
+        if !arguments.mixed {
+            progress("loading the pools and the machine configurations");
+            bench.cluster([0; 4])?.load(&bench.client).await?;
+        }
         Ok(bench)
     }
 
@@ -130,19 +132,41 @@ impl Bench {
             .build()
     }
 
-    /// Describes what is measured, where and when.
-    pub(crate) fn description(&self) -> String {
+    /// Describes the cluster, where it runs and when.
+    pub(crate) fn description(&self, is_mixed: bool) -> String {
+        let contents = if is_mixed {
+            mixed::contents(self.nodes)
+        } else {
+            format!(
+                "{} nodes of {IMAGES} images in {} pools, {} MachineConfigs of {} KB",
+                thousands(self.nodes),
+                POOLS.len(),
+                self.machine_configs,
+                CONFIG_BYTES / 1000,
+            )
+        };
         let cores = std::thread::available_parallelism().map_or(0, usize::from);
         format!(
-            "{} nodes of {IMAGES} images in {} pools, {} MachineConfigs of {} KB; {cores} cores, on which \
-             kube-apiserver {} and etcd run beside the operator; {}.",
-            thousands(self.nodes),
-            POOLS.len(),
-            self.machine_configs,
-            CONFIG_BYTES / 1000,
+            "{contents}; {cores} cores, on which kube-apiserver {} and etcd run beside the operator; {}.",
             self.server,
             jiff::Timestamp::now().strftime("%Y-%m-%d"),
         )
+    }
+
+    /// Waits until every node has an insight.
+    ///
+    /// # Errors
+    /// When that takes too long.
+    pub(crate) async fn all_reported(&self) -> Result<()> {
+        let api: Api<NodeProgressInsight> = Api::all(self.client.clone());
+        let params = ListParams::default().limit(1);
+        let reported = eventually("every node has an insight", self.timeout(), async || {
+            let page = api.list_metadata(&params).await?;
+            let others = page.metadata.remaining_item_count.unwrap_or_default();
+            let count = page.items.len() + usize::try_from(others)?;
+            Ok((count == self.nodes).then_some(()))
+        });
+        reported.await
     }
 
     /// How many nodes there are.

@@ -16,6 +16,7 @@
 //! | [`sweep`] | every node changes |
 //! | [`latency`] | one node changes |
 //! | [`shutdown`] | SIGTERM, idle and busy |
+//! | [`mixed`] | memory in a cluster of several updaters: `--mixed`, instead of all others |
 //!
 //! Each group starts its own operator, so a row that cannot be measured has the reason and does not affect
 //! the others. Only a failed setup results in an exit code other than 0.
@@ -34,6 +35,7 @@ mod bench;
 mod failover;
 mod latency;
 mod limits;
+mod mixed;
 mod observer;
 mod operator;
 mod pace;
@@ -99,6 +101,9 @@ pub(crate) struct Arguments {
         conflicts_with = "output"
     )]
     only: Vec<Group>,
+    /// Measure a cluster of several updaters instead
+    #[arg(long, conflicts_with = "only")]
+    mixed: bool,
     /// The operator's program
     #[arg(
         long,
@@ -137,37 +142,53 @@ async fn measure(arguments: &Arguments) -> Result<()> {
         );
     }
     // Check this first, as measuring takes minutes.
-    let part = format!("{} nodes", arguments.nodes);
+    let is_mixed = arguments.mixed;
+    let part = format!(
+        "{} nodes{}",
+        arguments.nodes,
+        if is_mixed { ", mixed" } else { "" }
+    );
     if let Some(path) = &arguments.output {
         report::replace(&read(path)?, &part, "").with_context(|| path.display().to_string())?;
     }
 
     let mut report = Report::new();
     let mut bench = Bench::prepare(arguments).await?;
-    let empty = start::without_nodes(&bench).await?;
-    bench.load_nodes().await?;
-    let limits = limits::measure(&bench, &mut report).await?;
-    for group in Group::value_variants() {
-        if arguments.only.is_empty() || arguments.only.contains(group) {
-            let measured = match group {
-                Group::Start => start::measure(&bench, &limits, empty, &mut report).await,
-                Group::Rest => rest::measure(&bench, arguments.rest_seconds, &mut report).await,
-                Group::Sweep => sweep::measure(&mut bench, &limits, &mut report).await,
-                Group::Latency => {
-                    latency::measure(&mut bench, arguments.changes, &mut report).await
-                }
-                Group::Shutdown => shutdown::measure(&mut bench, &mut report).await,
-                Group::Failover => Box::pin(failover::measure(&bench, &mut report)).await,
-            };
-            report.group(group.title(), measured);
-        }
+    if is_mixed {
+        mixed::measure(&bench, &mut report).await?;
+    } else {
+        measure_groups(arguments, &mut bench, &mut report).await?;
     }
 
-    let text = report.markdown(&bench.description());
+    let text = report.markdown(&bench.description(is_mixed));
     std::io::stdout().write_all(text.as_bytes())?;
     if let Some(path) = &arguments.output {
         std::fs::write(path, report::replace(&read(path)?, &part, &text)?)
             .with_context(|| format!("writing {}", path.display()))?;
+    }
+    Ok(())
+}
+
+async fn measure_groups(
+    arguments: &Arguments,
+    bench: &mut Bench,
+    report: &mut Report,
+) -> Result<()> {
+    let empty = start::without_nodes(bench).await?;
+    bench.load_nodes().await?;
+    let limits = limits::measure(bench, report).await?;
+    for group in Group::value_variants() {
+        if arguments.only.is_empty() || arguments.only.contains(group) {
+            let measured = match group {
+                Group::Start => start::measure(bench, &limits, empty, report).await,
+                Group::Rest => rest::measure(bench, arguments.rest_seconds, report).await,
+                Group::Sweep => sweep::measure(bench, &limits, report).await,
+                Group::Latency => latency::measure(bench, arguments.changes, report).await,
+                Group::Shutdown => shutdown::measure(bench, report).await,
+                Group::Failover => Box::pin(failover::measure(bench, report)).await,
+            };
+            report.group(group.title(), measured);
+        }
     }
     Ok(())
 }
