@@ -29,6 +29,7 @@ pub mod microshift;
 pub mod node_maintenance;
 pub mod openshift;
 pub mod plans;
+pub mod pods;
 pub mod profile;
 pub mod serverless;
 pub mod settings;
@@ -129,8 +130,8 @@ pub trait Provider: Send + Sync {
         Ok(PoolFacts::default())
     }
 
-    /// Whether nodes are replaced by others, not updated in place.
-    fn replaces(&self) -> bool {
+    /// Whether the nodes of a pool are replaced by others, not updated in place.
+    fn replaces(&self, _: &PoolId, _: &View<'_>) -> bool {
         false
     }
 

@@ -18,7 +18,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use node_insights::api::crd;
 use node_insights::app::config::Cli;
-use node_insights::domain::fact::{Need, Read};
+use node_insights::domain::fact::{Need, Read, Select};
 use node_insights::providers::{Options, Providers};
 use node_insights::telemetry::metrics::Metrics;
 
@@ -68,6 +68,7 @@ fn kinds() -> String {
     for kind in providers.kinds() {
         let spec = &kind.spec;
         let read = match spec.read {
+            Read::Whole if spec.select == Select::OnNode => "the objects on nodes that need them",
             Read::Whole => "the object",
             Read::Metadata => "its metadata",
         };

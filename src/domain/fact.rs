@@ -102,7 +102,13 @@ pub enum Select {
     },
     /// The objects that match this label selector.
     Labelled(&'static str),
+    /// The objects on a node, by `spec.nodeName`, only while an evaluation of the node reads them. The kind is served by
+    /// every cluster, and its facts have the index [`ON_NODE`].
+    OnNode,
 }
+
+/// Index of facts by the node that they are on.
+pub const ON_NODE: &str = "spec.nodeName";
 
 /// Whether the operator can be ready without a kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

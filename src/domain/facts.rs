@@ -17,6 +17,7 @@ use readers::Readers;
 pub use readers::{Place, Reader, reserve};
 pub use view::{Reads, View};
 
+mod on_node;
 mod places;
 mod readers;
 mod view;
@@ -70,6 +71,8 @@ pub struct Facts {
     readers: Readers,
     /// The owner of each place that is removed with its last reader.
     owners: BTreeMap<Place, Owner>,
+    /// Changes whenever the objects on another node are read, or no longer read.
+    demand: u64,
 }
 
 #[derive(Debug)]
@@ -95,6 +98,8 @@ struct ObjectEntry {
 struct IndexEntry {
     objects: BTreeSet<Arc<str>>,
     place: Place,
+    /// Of a node in [`ON_NODE`]: all its objects are known.
+    is_listed: bool,
 }
 
 #[derive(Debug)]
@@ -145,6 +150,7 @@ impl Facts {
             policy_place,
             readers,
             owners: BTreeMap::new(),
+            demand: 0,
         }
     }
 
@@ -162,7 +168,7 @@ impl Facts {
     /// Removes a reader.
     pub fn remove_reader(&mut self, reader: Reader) {
         let left = self.readers.remove_reader(reader);
-        self.clean(left);
+        self.no_longer_read(left);
     }
 
     /// Replaces the reads of a reader.
@@ -173,6 +179,13 @@ impl Facts {
         } = reads;
         places.extend(missing.into_iter().map(|owner| self.place_of(owner)));
         let left = self.readers.record(reader, places);
+        self.no_longer_read(left);
+    }
+
+    fn no_longer_read(&mut self, left: Vec<Place>) {
+        if left.iter().any(|place| self.is_on_node(*place)) {
+            self.demand += 1;
+        }
         self.clean(left);
     }
 
@@ -234,6 +247,7 @@ impl Facts {
         }
         let mut places = vec![self.kinds.get(kind)?.all_place];
         self.change_indexes(kind, name, before.as_deref(), fact.as_deref(), &mut places);
+        places.extend(self.node_of(kind, fact.as_deref()));
         places.push(self.put(kind, name, fact));
         // Until the list is complete, reads return `Unavailable` and depend on the availability only.
         if self.kinds.get(kind)?.availability != Availability::Ready {

@@ -22,6 +22,10 @@ pub const TIMELINE_LIMIT: usize = 16;
 /// survives a restart of the operator.
 pub const REBOOTED: &str = "Rebooted";
 
+/// Reason of the Updating condition of a node whose pods were seen to leave. It stays until the drain is over, so that
+/// it survives a restart of the operator.
+pub const PODS_LEAVING: &str = "PodsLeaving";
+
 /// Reason of the Updating condition of a node that has not been ready yet. It is not counted in its pool.
 pub const JOINING: &str = "Joining";
 
@@ -344,6 +348,8 @@ pub struct History {
     pub kind: Option<UpdateKind>,
     /// The last Updating condition has the reason [`REBOOTED`].
     pub rebooted: bool,
+    /// The last Updating condition has the reason [`PODS_LEAVING`].
+    pub pods_leaving: bool,
 }
 
 impl From<&NodeState> for History {
@@ -362,6 +368,7 @@ impl From<&NodeState> for History {
             boot_id: state.boot_id.clone(),
             kind: state.kind,
             rebooted: state.updating.reason == REBOOTED,
+            pods_leaving: state.updating.reason == PODS_LEAVING,
         }
     }
 }
@@ -371,6 +378,10 @@ impl History {
     /// starts with the phase.
     #[must_use]
     pub fn from_status(status: &NodeProgressInsightStatus) -> Self {
+        let updating = |reason: &str| {
+            let mut conditions = status.conditions.iter();
+            conditions.any(|each| each.type_ == condition::UPDATING && each.reason == reason)
+        };
         let since = |name: &str| {
             status
                 .conditions
@@ -396,10 +407,8 @@ impl History {
             timeline: status.timeline.clone().into_boxed_slice(),
             boot_id: status.boot_id.as_deref().map(Arc::from),
             kind: status.update_kind,
-            rebooted: status
-                .conditions
-                .iter()
-                .any(|each| each.type_ == condition::UPDATING && each.reason == REBOOTED),
+            rebooted: updating(REBOOTED),
+            pods_leaving: updating(PODS_LEAVING),
         }
     }
 
@@ -421,6 +430,7 @@ impl History {
             boot_id: None,
             kind: None,
             rebooted: false,
+            pods_leaving: false,
         })
     }
 

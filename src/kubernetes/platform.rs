@@ -104,7 +104,9 @@ pub fn api<const METADATA: bool>(
     let resource = resource(kind, version);
     match kind.select {
         Select::Object { namespace, .. } => Api::namespaced_with(client, namespace, &resource),
-        Select::All | Select::Named(_) | Select::Labelled(_) => Api::all_with(client, &resource),
+        Select::All | Select::Named(_) | Select::Labelled(_) | Select::OnNode => {
+            Api::all_with(client, &resource)
+        }
     }
 }
 
@@ -114,7 +116,7 @@ async fn is_found_in<const METADATA: bool>(
 ) -> kube::Result<bool> {
     let params = ListParams::default().limit(PAGE_SIZE);
     let mut params = match kind.spec.select {
-        Select::All => params,
+        Select::All | Select::OnNode => params,
         Select::Named(name) | Select::Object { name, .. } => {
             params.fields(&format!("metadata.name={name}"))
         }

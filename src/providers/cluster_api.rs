@@ -11,6 +11,7 @@
 //! `core/reconcilers/machinedeployment/mdutil/util.go`, `core/reconcilers/machinepool`,
 //! `controlplane/kubeadm/pkg/filters.go`; rancher/rancher `pkg/capr/planner/config.go`.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -27,7 +28,7 @@ use crate::domain::facts::{Unavailable, View};
 use crate::domain::node::{Evidence, NodeFacts, NodeObject};
 use crate::domain::pool::{Membership, PoolFacts, PoolId};
 use crate::domain::state::Evaluation;
-use crate::domain::version::Precision;
+use crate::domain::version::{Precision, Version};
 
 mod deletion;
 mod evaluate;
@@ -37,12 +38,20 @@ mod lookup;
 mod pools;
 mod waiting;
 
+pub(super) use lookup::split;
+
 /// Evidence of a machine.
 pub const MACHINE_MARK: &str = "annotation cluster.x-k8s.io/machine";
 /// Evidence of a MachinePool, which may be a node group of a cloud.
 pub const MACHINE_POOL_MARK: &str = "annotation cluster.x-k8s.io/owner-kind=MachinePool";
 /// Index of nodes by their Cluster, as `namespace/name`.
 const CLUSTER: &str = "cluster.x-k8s.io/cluster";
+/// The label of nodes that Rancher provisions. It updates them in place, unless the template of their machine changes.
+const RANCHER: &str = "rke.cattle.io/machine";
+/// Index of the nodes that Rancher provisions by their pool, as far as the Node shows it.
+const RANCHER_POOL: &str = "rke.cattle.io/pool";
+/// The label with the release of a node in a cluster of Tanzu or vSphere: image and Kubernetes, for all its life.
+const TANZU_RELEASE: &str = "run.tanzu.vmware.com/tkr";
 
 /// A drained machine detaches its volumes and is deleted; Cluster API itself reports a drain after 15 minutes.
 const RULES: Rules = Rules {
@@ -51,6 +60,23 @@ const RULES: Rules = Rules {
     cordon: CordonSign::DrainInRollout,
     limit: SignedDuration::from_mins(30),
 };
+
+/// The release that the MachinePool of a node wants, where the object can be read. A MachinePool may be a node group of
+/// a cloud, whose provider evaluates the node.
+///
+/// # Errors
+/// When the kind is served, and cannot be read.
+pub(super) fn release(node: &NodeFacts, view: &View<'_>) -> Result<Option<Arc<str>>, Unavailable> {
+    let shown = node.evidence::<ClusterApiNode>();
+    let Some(shown) = shown.filter(|shown| shown.owner_kind == OwnerKind::MachinePool) else {
+        return Ok(None);
+    };
+    let template = lookup::template(shown, None, view)?;
+    let version = template.and_then(|template| template.version.as_ref());
+    Ok(version
+        .filter(|version| Version::parse(version).is_some())
+        .cloned())
+}
 
 /// Cluster API.
 #[derive(Debug, Clone)]
@@ -92,10 +118,14 @@ impl Provider for ClusterApi {
 
     /// The Cluster: only its objects are pools of this cluster.
     fn node_keys(&self, node: &NodeFacts, keys: &mut Keys) {
-        if let Some(node) = node.evidence::<ClusterApiNode>()
-            && !node.cluster.is_empty()
-        {
-            keys.add(CLUSTER, &node.cluster);
+        let Some(shown) = node.evidence::<ClusterApiNode>() else {
+            return;
+        };
+        if !shown.cluster.is_empty() {
+            keys.add(CLUSTER, &shown.cluster);
+        }
+        if node.labels.contains(RANCHER) {
+            keys.add(RANCHER_POOL, &pools::of(shown, None).name);
         }
     }
 
@@ -121,12 +151,17 @@ impl Provider for ClusterApi {
         Ok(Membership::Pool(Arc::new(pools::of(shown, machine))))
     }
 
+    fn image<'a>(&self, node: &'a NodeFacts) -> Option<Cow<'a, str>> {
+        node.labels.get(TANZU_RELEASE).map(Cow::Borrowed)
+    }
+
     fn evaluate(&self, node: &Subject<'_>, view: &View<'_>) -> Result<Evaluation, Unavailable> {
         Ok(evaluate::evaluate(&self.settings, node, view))
     }
 
-    fn replaces(&self) -> bool {
-        true
+    /// Rancher updates its nodes in place.
+    fn replaces(&self, pool: &PoolId, view: &View<'_>) -> bool {
+        view.count_nodes(RANCHER_POOL, &pool.name) == 0
     }
 
     fn pools(&self, view: &View<'_>) -> Result<Vec<Arc<PoolId>>, Unavailable> {

@@ -34,6 +34,10 @@ const UNHEALTHY: &str = "Unhealthy";
 pub static GARDENER: Profile = Profile {
     evidence: marks,
     outdated,
+    in_place: |node| {
+        let marks = node.evidence::<GardenerNode>();
+        marks.is_some_and(|marks| marks.in_place.is_some())
+    },
     notice,
     step,
     ..Profile::new(

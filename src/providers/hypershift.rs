@@ -162,6 +162,11 @@ impl Provider for HyperShift {
         Ok(pool.map_or(Membership::None, Membership::Pool))
     }
 
+    /// Until a daemon has annotated a node, the machines are replaced.
+    fn replaces(&self, pool: &PoolId, view: &View<'_>) -> bool {
+        view.count_nodes(IN_PLACE, &pool.reference.name) == 0
+    }
+
     fn evaluate(&self, node: &Subject<'_>, view: &View<'_>) -> Result<Evaluation, Unavailable> {
         let nothing = HyperShiftNode::default();
         let shown = node.facts.evidence().unwrap_or(&nothing);

@@ -54,6 +54,8 @@ pub enum CordonSign {
     DrainInRollout,
     /// The node waits for its drain: the updater cordons all outdated nodes at once.
     Turn,
+    /// The same, and pods have been seen to leave: the node is being drained.
+    PodsLeaving,
 }
 
 /// A kubelet and an operating system that are updated in place, by any tool.
@@ -69,6 +71,9 @@ pub const IN_PLACE: Rules = Rules {
 pub struct Signs<'a> {
     /// The desired version, where an object of the provider has it.
     pub desired: Option<Desired>,
+    /// The release of Kubernetes that an object of the provider wants, where the provider chooses builds and images
+    /// itself.
+    pub release: Option<Arc<str>>,
     /// What identifies the machine image of the node.
     pub image: Option<Cow<'a, str>>,
 }
@@ -143,6 +148,10 @@ pub fn target(
     view: &View<'_>,
 ) -> Option<Target> {
     let own = node.facts.kubelet_version.as_deref();
+    let image = signs.image.as_deref();
+    if let Some((own, release)) = own.zip(signs.release.as_ref()) {
+        return Some(of_release(node, own, release, rules, image, view));
+    }
     let explicit = signs.desired.or_else(|| {
         let by_policy = view.policy().target(&node.pool.name);
         let version = by_policy.or(settings.target_version.as_ref())?.clone();
@@ -158,7 +167,7 @@ pub fn target(
         });
     }
     let own = own?;
-    let in_pool = in_pool(node, own, rules, signs.image.as_deref(), view);
+    let in_pool = in_pool(node, own, rules, image, view);
     if in_pool
         .as_ref()
         .is_some_and(|target| target.change.is_some())
@@ -174,6 +183,40 @@ pub fn target(
         }
     });
     upper.or(in_pool)
+}
+
+/// The target where an object of the provider names the release. Within the release the youngest node of the pool shows
+/// the build and the image.
+fn of_release(
+    node: &Subject<'_>,
+    own: &str,
+    release: &Arc<str>,
+    rules: &Rules,
+    image: Option<&str>,
+    view: &View<'_>,
+) -> Target {
+    let is_other = |version: &str| {
+        let precision = precision(rules, view);
+        version::is_behind(version, release, precision)
+            || version::is_ahead(version, release, precision)
+    };
+    let shown = in_pool(node, own, rules, image, view);
+    let shown = shown.filter(|shown| !is_other(&shown.desired.version));
+    let change = if is_other(own) {
+        Some(UpdateKind::Version)
+    } else {
+        shown.as_ref().and_then(|shown| shown.change)
+    };
+    let since = shown.as_ref().and_then(|shown| shown.since);
+    let version = shown.map_or_else(|| Arc::clone(release), |shown| shown.desired.version);
+    Target {
+        desired: Desired {
+            version,
+            source: DesiredVersionSource::Provider,
+        },
+        change,
+        since,
+    }
 }
 
 /// The whole pool has one template: a provider made it, or it is the control plane. Nodes that only share a role have

@@ -129,7 +129,7 @@ impl Provider for Karpenter {
         evaluate::evaluate(node, view)
     }
 
-    fn replaces(&self) -> bool {
+    fn replaces(&self, _: &PoolId, _: &View<'_>) -> bool {
         true
     }
 

@@ -122,7 +122,7 @@ impl Provider for Kubeadm {
                 version,
                 source: DesiredVersionSource::Provider,
             }),
-            image: None,
+            ..Signs::default()
         };
         Ok(evaluate(&self.0, &IN_PLACE, node, signs, view))
     }

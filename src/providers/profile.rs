@@ -6,21 +6,25 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use super::cluster_api::{self, split};
 use super::inferred::{self, CordonSign, Known, Rules, Signs, Target};
+use super::pods::{self, Pod};
 use super::settings::Settings;
 use super::step::Step;
 use super::{Claim, Identity, Provider, Subject};
 use crate::api::types::{Phase, ProviderName, UpdateKind};
-use crate::domain::fact::Keys;
+use crate::domain::fact::{Keys, Kind};
 use crate::domain::facts::{Unavailable, View};
 use crate::domain::node::{Evidence, NodeFacts, NodeObject};
-use crate::domain::pool::Membership;
+use crate::domain::pool::{Membership, PoolId};
 use crate::domain::pool_generations::flavour;
 use crate::domain::state::Evaluation;
 
 /// Index of the nodes of each generation of a pool, and of those that are cordoned.
 const GENERATION: &str = "generation";
 const CORDONED: &str = "generation, cordoned";
+/// Index of the nodes of a pool that are updated in place.
+const IN_PLACE: &str = "in place";
 
 /// How an updater is recognised, and how it works.
 #[derive(Debug)]
@@ -45,6 +49,8 @@ pub struct Profile {
     pub image_change: fn(&str, &str) -> Option<UpdateKind>,
     /// Whether it marks the node as outdated or current.
     pub outdated: fn(&NodeFacts) -> Option<bool>,
+    /// Whether it updates the node in place, where it replaces other nodes.
+    pub in_place: fn(&NodeFacts) -> bool,
     /// What the Node says about something that is no update.
     pub notice: fn(&NodeFacts) -> Option<Notice>,
     /// The step that it reports on the node.
@@ -119,18 +125,29 @@ impl Profile {
             image: |_| None,
             image_change: |_, _| Some(UpdateKind::Image),
             outdated: |_| None,
+            in_place: |_| false,
             notice: |_| None,
             step: |_| None,
             identity: Identity::Uid,
         }
     }
 
+    /// The pool of a node, where its label names it.
+    fn pool<'a>(&self, node: &'a NodeFacts) -> Option<&'a str> {
+        match self.mark {
+            Mark::Label(key, _) => node.labels.get(key),
+            Mark::Distribution(_) => None,
+        }
+    }
+
+    /// The key of a pool in [`IN_PLACE`].
+    fn in_place_key(&self, pool: &str) -> String {
+        [self.name, pool].join("\n")
+    }
+
     /// The generation of a node in its pool, as a key.
     fn generation(&self, node: &NodeFacts) -> Option<String> {
-        let Mark::Label(key, _) = self.mark else {
-            return None;
-        };
-        let pool = node.labels.get(key)?;
+        let pool = self.pool(node)?;
         let (os, arch) = flavour(&node.labels);
         let version = node.kubelet_version.as_deref().unwrap_or_default();
         let image = (self.image)(node).unwrap_or_default();
@@ -156,7 +173,12 @@ impl Profiled {
     }
 
     /// Its target. Another image counts only if it is an update.
-    fn target(&self, node: &Subject<'_>, view: &View<'_>) -> Option<Target> {
+    fn target(
+        &self,
+        node: &Subject<'_>,
+        release: Option<Arc<str>>,
+        view: &View<'_>,
+    ) -> Option<Target> {
         let profile = self.profile;
         let image = self.image(node.facts);
         let shown = inferred::generation(&profile.rules, node, view);
@@ -168,6 +190,7 @@ impl Profiled {
             .and_then(|(own, shown)| (profile.image_change)(own, shown));
         let signs = Signs {
             desired: None,
+            release,
             image: image.filter(|_| change.is_some()),
         };
         let mut target = inferred::target(&self.settings, &profile.rules, node, signs, view)?;
@@ -177,29 +200,65 @@ impl Profiled {
         Some(target)
     }
 
-    /// The rules for this node. A generation of which all nodes are cordoned waits.
-    fn rules(&self, node: &NodeFacts, is_outdated: bool, view: &View<'_>) -> Rules {
-        let rules = self.profile.rules;
-        let is_asked = self.profile.may_cordon_all && is_outdated && node.cordoned.is_some();
-        let generation = is_asked.then(|| self.profile.generation(node));
-        let is_waiting = generation.flatten().is_some_and(|key| {
+    /// The rules for this node, and what could not be read for them. Where a cordon may be no drain yet, pods that leave
+    /// the node show that it is one.
+    fn rules(
+        &self,
+        node: &Subject<'_>,
+        is_outdated: bool,
+        target: Option<&Target>,
+        view: &View<'_>,
+    ) -> (Rules, Option<Unavailable>) {
+        let rules = Rules {
+            replaces: self.profile.rules.replaces && !(self.profile.in_place)(node.facts),
+            ..self.profile.rules
+        };
+        let is_in_rollout = is_outdated && target.is_some_and(Target::shows_rollout);
+        let is_asked = is_in_rollout && node.facts.cordoned.is_some() && node.facts.is_ready();
+        if !is_asked || !self.may_wait(node.facts, view) {
+            return (rules, None);
+        }
+        let (are_leaving, missing) = match pods::are_leaving(&node.facts.name, view) {
+            Ok(are_leaving) => (are_leaving, None),
+            Err(error) => (false, Some(error)),
+        };
+        // Between two pods the drain goes on.
+        let have_left = node.past.is_some_and(|past| past.pods_leaving);
+        let cordon = if are_leaving || have_left {
+            CordonSign::PodsLeaving
+        } else {
+            CordonSign::Turn
+        };
+        (Rules { cordon, ..rules }, missing)
+    }
+
+    /// Whether a cordoned node may only wait for its drain: always, or if all nodes of its generation are cordoned.
+    fn may_wait(&self, node: &NodeFacts, view: &View<'_>) -> bool {
+        if self.profile.rules.cordon == CordonSign::Turn {
+            return true;
+        }
+        let generation = self
+            .profile
+            .may_cordon_all
+            .then(|| self.profile.generation(node));
+        generation.flatten().is_some_and(|key| {
             let all = view.count_nodes(GENERATION, &key);
             all > 1 && view.count_nodes(CORDONED, &key) == all
-        });
-        Rules {
-            cordon: if is_waiting {
-                CordonSign::Turn
-            } else {
-                rules.cordon
-            },
-            ..rules
-        }
+        })
     }
 }
 
 impl Provider for Profiled {
     fn name(&self) -> ProviderName {
         ProviderName::new(self.profile.name)
+    }
+
+    fn kinds(&self) -> Vec<Kind> {
+        if self.profile.may_cordon_all || self.profile.rules.cordon == CordonSign::Turn {
+            vec![Kind::of::<Pod>()]
+        } else {
+            Vec::new()
+        }
     }
 
     fn evidence(&self, node: &NodeObject) -> Option<Evidence> {
@@ -214,6 +273,11 @@ impl Provider for Profiled {
             if node.cordoned.is_some() {
                 keys.add(CORDONED, &generation);
             }
+        }
+        if let Some(pool) = self.profile.pool(node)
+            && (self.profile.in_place)(node)
+        {
+            keys.add(IN_PLACE, &self.profile.in_place_key(pool));
         }
     }
 
@@ -244,12 +308,13 @@ impl Provider for Profiled {
     fn evaluate(&self, node: &Subject<'_>, view: &View<'_>) -> Result<Evaluation, Unavailable> {
         let profile = self.profile;
         let outdated = (profile.outdated)(node.facts);
-        let target = self.target(node, view);
+        let (release, no_release) = split(cluster_api::release(node.facts, view));
+        let target = self.target(node, release, view);
         let is_behind = target
             .as_ref()
             .is_some_and(|target| target.change.is_some());
         let is_outdated = outdated.unwrap_or(is_behind);
-        let rules = self.rules(node.facts, is_outdated, view);
+        let (rules, no_pods) = self.rules(node, is_outdated, target.as_ref(), view);
         let (acting, explanation) = match (profile.notice)(node.facts) {
             Some(Notice::Acts(sentence)) => (Some(sentence), None),
             Some(Notice::Explains(sentence)) => (None, Some(sentence)),
@@ -270,15 +335,17 @@ impl Provider for Profiled {
             };
             inferred::step_with(&rules, node, target.as_ref(), known)
         });
-        let step = match explanation {
+        let mut step = match explanation {
             Some(sentence) => explained(step, &sentence),
             None => step,
         };
+        step.missing.extend(no_release.into_iter().chain(no_pods));
         Ok(inferred::finish(node, step, target))
     }
 
-    fn replaces(&self) -> bool {
-        self.profile.rules.replaces
+    fn replaces(&self, pool: &PoolId, view: &View<'_>) -> bool {
+        let key = || self.profile.in_place_key(&pool.reference.name);
+        self.profile.rules.replaces && view.count_nodes(IN_PLACE, &key()) == 0
     }
 
     fn identity(&self) -> Identity {

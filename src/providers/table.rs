@@ -325,7 +325,7 @@ impl Providers {
             id: Arc::clone(pool),
             provider: provider.name(),
             facts: provider.describe(pool, view, now)?,
-            replaces: provider.replaces(),
+            replaces: provider.replaces(pool, view),
             reuses_names: provider.identity() == Identity::Name,
             api_server: view.api_server_version().cloned(),
         })

@@ -12,6 +12,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use tokio::sync::watch;
 
 use self::world::World;
 use crate::domain::erased::Erased;
@@ -64,6 +65,8 @@ pub enum Found<T> {
 pub struct Inventory {
     providers: Providers,
     world: OrderedMutex<World>,
+    /// Changes whenever the objects on another node are read, or no longer read.
+    demand: watch::Sender<u64>,
 }
 
 impl Inventory {
@@ -74,7 +77,22 @@ impl Inventory {
         Self {
             providers,
             world: OrderedMutex::new(Rank::LEAF, world),
+            demand: watch::Sender::new(0),
         }
+    }
+
+    /// Changes the world, and reports when the demand for objects on nodes changes.
+    fn with<T>(&self, change: impl FnOnce(&mut World, &Providers) -> T) -> T {
+        let mut world = self.world.lock();
+        let result = change(&mut world, &self.providers);
+        let demand = world.demand();
+        drop(world);
+        self.demand.send_if_modified(|known| {
+            let is_changed = *known != demand;
+            *known = demand;
+            is_changed
+        });
+        result
     }
 
     /// The providers that evaluate the nodes.
@@ -85,7 +103,7 @@ impl Inventory {
 
     /// Starts tracking what a change affects, once everything is listed. Until then a node affects only itself.
     pub fn open(&self) -> Affected {
-        self.world.lock().open(&self.providers)
+        self.with(World::open)
     }
 
     /// Evaluates a node; `None` when it does not exist. `before` is its previous pool.
@@ -97,14 +115,13 @@ impl Inventory {
         past: Option<&History>,
         now: Timestamp,
     ) -> Option<NodeState> {
-        let mut world = self.world.lock();
-        world.evaluate(&self.providers, name, before, past, now)
+        self.with(|world, providers| world.evaluate(providers, name, before, past, now))
     }
 
     /// A pool as its provider describes it.
     #[must_use]
     pub fn describe(&self, pool: &Arc<str>, now: Timestamp) -> Found<PoolState> {
-        self.world.lock().describe(&self.providers, pool, now)
+        self.with(|world, providers| world.describe(providers, pool, now))
     }
 
     /// UID of a node, and which part of its identity survives an update.
@@ -136,12 +153,12 @@ impl Inventory {
 
     /// Applies a new or changed node.
     pub fn apply_node(&self, facts: NodeFacts) -> Affected {
-        self.world.lock().apply_node(&self.providers, facts)
+        self.with(|world, providers| world.apply_node(providers, facts))
     }
 
     /// Removes a node.
     pub fn remove_node(&self, name: &Arc<str>) -> Affected {
-        self.world.lock().remove_node(&self.providers, name)
+        self.with(|world, providers| world.remove_node(providers, name))
     }
 
     /// Removes every node that is missing from a complete list.
@@ -161,31 +178,49 @@ impl Inventory {
         name: &Arc<str>,
         fact: Option<Arc<dyn Erased>>,
     ) -> Affected {
-        let mut world = self.world.lock();
-        world.apply_object(&self.providers, kind, name, fact)
+        self.with(|world, providers| world.apply_object(providers, kind, name, fact))
     }
 
     /// Removes the objects of a kind that are missing from a complete list.
     pub fn retain_objects(&self, kind: usize, listed: &HashSet<String>) -> Affected {
-        let mut world = self.world.lock();
-        world.retain_objects(&self.providers, kind, listed)
+        self.with(|world, providers| world.retain_objects(providers, kind, listed))
+    }
+
+    /// Changes whenever [`Inventory::wanted`] does.
+    #[must_use]
+    pub fn demand(&self) -> watch::Receiver<u64> {
+        self.demand.subscribe()
+    }
+
+    /// The nodes whose objects of this kind evaluations read.
+    #[must_use]
+    pub fn wanted(&self, kind: usize) -> Vec<Arc<str>> {
+        self.world.lock().wanted(kind)
+    }
+
+    /// Completes the list of the objects on a node.
+    pub fn listed_on_node(&self, kind: usize, node: &str, listed: &HashSet<String>) -> Affected {
+        self.with(|world, providers| world.listed_on_node(providers, kind, node, listed))
+    }
+
+    /// Removes the objects on a node that no evaluation reads; returns false if one does.
+    pub fn release(&self, kind: usize, node: &str) -> bool {
+        self.with(|world, _| world.release(kind, node))
     }
 
     /// Sets whether a kind can be read.
     pub fn set_availability(&self, kind: usize, availability: Availability) -> Affected {
-        let mut world = self.world.lock();
-        world.set_availability(&self.providers, kind, availability)
+        self.with(|world, providers| world.set_availability(providers, kind, availability))
     }
 
     /// Sets the policy of the user.
     pub fn set_policy(&self, policy: Arc<Policy>) -> Affected {
-        self.world.lock().set_policy(&self.providers, policy)
+        self.with(|world, providers| world.set_policy(providers, policy))
     }
 
     /// Sets the API server's version; `None` if it is unknown.
     pub fn set_api_server_version(&self, version: Option<Arc<str>>) -> Affected {
-        let mut world = self.world.lock();
-        world.set_api_server_version(&self.providers, version)
+        self.with(|world, providers| world.set_api_server_version(providers, version))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The watches, and how each kind reaches the node-state controller.
 //!
-//! Nodes and our own insights have their own functions; every kind that a provider reads goes through [`kind`].
+//! Nodes and our own insights have their own functions; every kind that a provider reads goes through [`kind()`].
 //! Each watch runs for ever in its own task; shared parts are in [`Watches`].
 
 use std::fmt::Debug;
@@ -14,7 +14,6 @@ use kube::{Api, Client, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-use super::discovery::Served;
 use super::insight_cache::InsightCache;
 use super::insight_key::InsightKey;
 use super::node_state::NodeStateController;
@@ -22,26 +21,26 @@ use super::steady_version::SteadyVersion;
 use super::sync_gate::SyncGate;
 use crate::api::NodeProgressInsightStatus;
 use crate::api::insight::{GROUP, InsightStatus};
-use crate::domain::erased::Erased;
-use crate::domain::fact::{Kind, KindSpec, Need, Parsed, Read, Select};
-use crate::domain::facts::Availability;
+use crate::domain::fact::Need;
 use crate::domain::text;
 use crate::kubernetes::backoff;
-use crate::kubernetes::diagnosis::{Attempt, Diagnosis, Problem, diagnose};
-use crate::kubernetes::objects::{WatchedInsight, WatchedNode, WatchedObject};
-use crate::kubernetes::platform::{self, api_server_version};
+use crate::kubernetes::diagnosis::{Attempt, Diagnosis, diagnose};
+use crate::kubernetes::objects::{WatchedInsight, WatchedNode};
+use crate::kubernetes::platform::api_server_version;
 use crate::kubernetes::relist::{Relist, Wanted};
 use crate::kubernetes::watch::{self, Seen, follow};
 use crate::telemetry::cause::{Cause, Trigger};
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
 
+mod kind;
+mod on_nodes;
+
+pub use kind::kind;
+
 /// How often the API server's version is polled, as it cannot be watched. It changes about once a month; being
 /// a minute late is fine.
 const VERSION_INTERVAL: Duration = Duration::from_mins(1);
-/// A kind that cannot be listed for this long while the API server answers is treated as unavailable, for
-/// example when the conversion webhook of its CRD is gone.
-const BROKEN_AFTER: Duration = Duration::from_secs(30);
 /// Maximum length of a version, as in the API.
 const VERSION_LIMIT: usize = 253;
 
@@ -199,176 +198,6 @@ pub async fn nodes(watches: Watches, client: Client) {
             },
         )
         .await;
-}
-
-/// Watches a kind that a provider reads, as long as it is served. `place` is its index in the table of kinds.
-pub async fn kind(watches: Watches, client: Client, place: usize, kind: Kind, mut served: Served) {
-    let spec = kind.spec;
-    let mut watch = KindWatch {
-        watches: &watches,
-        place,
-        kind,
-        is_known: false,
-        failing_since: None,
-    };
-    if spec.need == Need::Always {
-        watch.set_availability(Availability::Listing);
-        let version = spec.versions.first().copied().unwrap_or_default();
-        watch.follow(client.clone(), version).await;
-    }
-    loop {
-        let version = served.version(place).await;
-        watch.set_availability(Availability::Listing);
-        let mut version = Some(version);
-        // Another version has the same objects, so the known facts stay.
-        while let Some(now) = version {
-            tokio::select! {
-                () = watch.follow(client.clone(), now) => {}
-                next = served.other_version(place, now) => version = next,
-            }
-        }
-        tracing::info!(kind = spec.label(), "No longer watching: it is not served");
-        watch.is_known = false;
-        watch.set_availability(Availability::NotServed);
-        watches.health.forget(spec.label());
-        watches.metrics.forget_watch(spec.label());
-    }
-}
-
-struct KindWatch<'a> {
-    watches: &'a Watches,
-    place: usize,
-    kind: Kind,
-    /// Whether it has been listed.
-    is_known: bool,
-    /// When listing it began to fail.
-    failing_since: Option<Instant>,
-}
-
-impl KindWatch<'_> {
-    fn spec(&self) -> KindSpec {
-        self.kind.spec
-    }
-
-    async fn follow(&mut self, client: Client, version: &str) {
-        match self.spec().read {
-            Read::Whole => self.follow_as::<false>(client, version).await,
-            Read::Metadata => self.follow_as::<true>(client, version).await,
-        }
-    }
-
-    async fn follow_as<const METADATA: bool>(&mut self, client: Client, version: &str) {
-        let spec = self.spec();
-        let api = platform::api::<METADATA>(client, &spec, version);
-        let config = match spec.select {
-            Select::All => watch::config(),
-            Select::Named(name) | Select::Object { name, .. } => {
-                watch::config().fields(&format!("metadata.name={name}"))
-            }
-            Select::Labelled(selector) => watch::config().labels(selector),
-        };
-        let attempt = Attempt {
-            verbs: "list and watch",
-            resource: spec.plural,
-            group: spec.group,
-        };
-        let source = Source {
-            check: spec.label(),
-            need: spec.need,
-        };
-        let start = || watcher(api.clone(), config.clone());
-        let watches = self.watches;
-        watches
-            .follow(source, attempt, start, |seen| self.handle(seen))
-            .await;
-    }
-
-    fn handle<const METADATA: bool>(&mut self, seen: Seen<WatchedObject<METADATA>>) -> usize {
-        match seen {
-            Seen::Found(object, _) | Seen::Applied(object) => self.apply(&object),
-            Seen::Deleted(object) => self.put(&object, None),
-            Seen::Listed(names) => {
-                let cause = self.cause("");
-                let controller = &self.watches.controller;
-                let gone = controller.observe(&cause, |inventory| {
-                    inventory.retain_objects(self.place, &names)
-                });
-                (self.is_known, self.failing_since) = (true, None);
-                gone + self.set_availability(Availability::Ready)
-            }
-            Seen::Failing(diagnosis) => {
-                let since = *self.failing_since.get_or_insert_with(Instant::now);
-                if !self.is_rejected(&diagnosis, since) {
-                    return 0;
-                }
-                let affected = self.set_availability(Availability::Rejected(diagnosis.what.into()));
-                self.watches.gate.arrived(self.spec().label());
-                affected
-            }
-        }
-    }
-
-    /// Whether the operator continues without this kind: the API server forbids reading it, or cannot serve it while
-    /// it answers other requests. A kind that was listed before is rejected only if it is forbidden now; a required
-    /// kind is never rejected.
-    fn is_rejected(&self, diagnosis: &Diagnosis, since: Instant) -> bool {
-        if self.spec().need != Need::Optional {
-            return false;
-        }
-        match diagnosis.problem {
-            Problem::Forbidden => true,
-            Problem::NotServed | Problem::Invalid | Problem::Unreadable | Problem::Other => {
-                !self.is_known && since.elapsed() >= BROKEN_AFTER
-            }
-            Problem::Unauthorized
-            | Problem::Expired
-            | Problem::Overloaded
-            | Problem::Unreachable => false,
-        }
-    }
-
-    fn apply<const METADATA: bool>(&self, object: &WatchedObject<METADATA>) -> usize {
-        let unreadable = |error: &str| {
-            let name = object.name_any();
-            self.watches.unreadable(self.spec().label(), &name, error);
-        };
-        match self.kind.parse(&object.object()) {
-            Parsed::Fact(fact) => self.put(object, Some(fact)),
-            Parsed::Ignored => self.put(object, None),
-            Parsed::Flawed(fact, error) => {
-                unreadable(&error);
-                self.put(object, Some(fact))
-            }
-            Parsed::Unreadable(error) => {
-                unreadable(&error);
-                0
-            }
-        }
-    }
-
-    fn put<const METADATA: bool>(
-        &self,
-        object: &WatchedObject<METADATA>,
-        fact: Option<Arc<dyn Erased>>,
-    ) -> usize {
-        let cause = self.cause(&object.resource_version().unwrap_or_default());
-        let name = object.name_any().into();
-        self.watches.controller.observe(&cause, |inventory| {
-            inventory.apply_object(self.place, &name, fact)
-        })
-    }
-
-    fn set_availability(&self, availability: Availability) -> usize {
-        self.watches
-            .controller
-            .observe(&self.cause(""), |inventory| {
-                inventory.set_availability(self.place, availability)
-            })
-    }
-
-    fn cause(&self, resource_version: &str) -> Cause {
-        Cause::new(Trigger::Kind(self.spec().kind), resource_version)
-    }
 }
 
 /// Polls the version of the API server; `history` provides the version before a restart.

@@ -32,6 +32,7 @@ mod operations;
 mod overlays;
 mod own_provider;
 mod plans;
+mod pods;
 mod requirements;
 mod scale;
 mod support;

@@ -29,6 +29,9 @@ impl Facts {
         }
         let place = self.readers.add_place();
         self.owners.insert(place, owner.clone());
+        if self.is_on_node(place) {
+            self.demand += 1;
+        }
         match owner {
             Owner::Object(kind, name) => {
                 if let Some(table) = self.kinds.get_mut(kind) {
@@ -39,9 +42,12 @@ impl Facts {
             }
             Owner::Index(kind, index, key) => {
                 if let Some(table) = self.kinds.get_mut(kind) {
-                    let objects = BTreeSet::new();
-                    let entries = table.indexes.entry(index).or_default();
-                    entries.insert(key, IndexEntry { objects, place });
+                    let entry = IndexEntry {
+                        objects: BTreeSet::new(),
+                        place,
+                        is_listed: false,
+                    };
+                    table.indexes.entry(index).or_default().insert(key, entry);
                 }
             }
             Owner::Pool(pool) => {

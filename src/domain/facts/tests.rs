@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::*;
-use crate::domain::fact::{Fact, Keys, KindSpec, Object, Parsed};
+use crate::domain::fact::{Fact, Keys, KindSpec, ON_NODE, Object, Parsed, Select};
 use crate::domain::fixtures::member;
 use crate::domain::version::Precision;
 
@@ -176,4 +176,95 @@ fn removed_facts_without_readers_leave_nothing_behind() {
         facts.remove_reader(reader);
         assert_eq!(facts.size(), empty);
     }
+}
+
+/// A pod of a node.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+struct Pod {
+    node: String,
+    size: u8,
+}
+
+impl Fact for Pod {
+    const KIND: KindSpec = KindSpec::new("", &["v1"], "Pod", "pods").select(Select::OnNode);
+
+    fn parse(object: &Object<'_>) -> Parsed<Self> {
+        object.read().map_or_else(Parsed::Unreadable, Parsed::Fact)
+    }
+
+    fn index(&self, keys: &mut Keys) {
+        keys.add(ON_NODE, &self.node);
+    }
+}
+
+fn pod(node: &str, size: u8) -> Arc<dyn Erased> {
+    let node = node.to_owned();
+    Arc::new(Pod { node, size })
+}
+
+/// Facts of pods, which are read on demand.
+fn on_demand() -> Facts {
+    let mut facts = Facts::new(&[Kind::of::<Pod>()]);
+    facts.set_availability(0, Availability::Ready);
+    facts
+}
+
+fn sizes(view: &View<'_>, node: &str) -> Option<Vec<u8>> {
+    let pods = view.on_node::<Pod>(node).unwrap();
+    pods.map(|pods| pods.iter().map(|pod| pod.size).collect())
+}
+
+fn names(names: &[&str]) -> HashSet<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+#[test]
+fn objects_on_a_node_are_wanted_while_they_are_read_and_known_once_they_are_listed() {
+    let mut facts = on_demand();
+    assert!(facts.wanted(0).is_empty());
+    let before = facts.demand();
+    let of_a = reader(&mut facts, |view| assert_eq!(sizes(view, "a"), None));
+    assert_ne!(facts.demand(), before);
+    assert_eq!(facts.wanted(0), ["a".into()]);
+    assert_eq!(apply(&mut facts, "x", pod("a", 1)), [of_a]);
+    assert_eq!(sizes(&facts.view(), "a"), None);
+    assert_eq!(facts.listed(0, "a", &names(&["x"])), [of_a]);
+    assert_eq!(facts.listed(0, "a", &names(&["x"])), []);
+    assert_eq!(sizes(&facts.view(), "a"), Some(vec![1]));
+    // Every change of one of its objects is one of the node; those of other nodes are none.
+    assert_eq!(apply(&mut facts, "x", pod("a", 2)), [of_a]);
+    assert_eq!(apply(&mut facts, "y", pod("b", 2)), []);
+    assert_eq!(facts.listed(0, "a", &names(&[])), [of_a]);
+    assert_eq!(sizes(&facts.view(), "a"), Some(vec![]));
+}
+
+#[test]
+fn objects_on_a_node_that_nobody_reads_any_more_are_released_and_leave_nothing_behind() {
+    let mut facts = on_demand();
+    let empty = facts.size();
+    let of_a = reader(&mut facts, |view| assert_eq!(sizes(view, "a"), None));
+    apply(&mut facts, "x", pod("a", 1));
+    facts.listed(0, "a", &names(&["x"]));
+    assert!(!facts.release(0, "a"), "it is still read");
+    assert_eq!(facts.count(0), 1);
+    let before = facts.demand();
+    facts.remove_reader(of_a);
+    assert_ne!(facts.demand(), before);
+    assert!(facts.wanted(0).is_empty());
+    assert!(facts.release(0, "a"));
+    assert_eq!((facts.count(0), facts.size()), (0, empty));
+    // Whoever reads it next waits for a list.
+    reader(&mut facts, |view| assert_eq!(sizes(view, "a"), None));
+    assert_eq!(facts.wanted(0), ["a".into()]);
+}
+
+#[test]
+fn objects_on_a_node_stay_wanted_while_their_kind_cannot_be_read() {
+    let mut facts = on_demand();
+    facts.set_availability(0, Availability::Rejected("forbidden".into()));
+    let of_a = reader(&mut facts, |view| {
+        assert!(view.on_node::<Pod>("a").is_err());
+    });
+    assert_eq!(facts.wanted(0), ["a".into()]);
+    assert_eq!(facts.set_availability(0, Availability::Ready), [of_a]);
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{Availability, Facts, KindTable, Owner, Place, Unavailable};
 use crate::domain::erased::downcast;
-use crate::domain::fact::Fact;
+use crate::domain::fact::{Fact, ON_NODE};
 use crate::domain::policy::Policy;
 use crate::domain::pool_generations::Generation;
 use crate::domain::version::Precision;
@@ -99,6 +99,30 @@ impl<'a> View<'a> {
             found.extend(object.fact.as_deref().and_then(downcast::<F>));
         }
         Ok(found)
+    }
+
+    /// The objects of the kind on a node, sorted by name; `None` until they are known. They are read from the API server
+    /// only while an evaluation asks for them.
+    ///
+    /// # Errors
+    /// When the kind cannot be read.
+    pub fn on_node<F: Fact>(&self, node: &str) -> Result<Option<Vec<&'a F>>, Unavailable> {
+        let known = self.table::<F>().and_then(|(kind, table)| {
+            let entries = table.indexes.get(ON_NODE);
+            let entry = entries.and_then(|entries| entries.get(node));
+            match entry {
+                Some(entry) => self.record_in(kind, entry.place),
+                None => self.record_missing(Owner::Index(kind, ON_NODE, node.into())),
+            }
+            entry.map(|entry| (table, entry))
+        });
+        self.ready::<F>()?;
+        let known = known.filter(|(_, entry)| entry.is_listed);
+        Ok(known.map(|(table, entry)| {
+            let names = entry.objects.iter();
+            let facts = names.filter_map(|name| table.objects.get(name)?.fact.as_deref());
+            facts.filter_map(downcast::<F>).collect()
+        }))
     }
 
     /// The number of nodes with this key; providers set the keys.

@@ -134,7 +134,7 @@ fn needed(scope: &Scope, served: &[Option<&'static str>]) -> Vec<Permission> {
 const fn place(kind: &KindSpec) -> (&'static str, &'static str) {
     match kind.select {
         Select::Object { namespace, name } => (namespace, name),
-        Select::All | Select::Named(_) | Select::Labelled(_) => ("", ""),
+        Select::All | Select::Named(_) | Select::Labelled(_) | Select::OnNode => ("", ""),
     }
 }
 

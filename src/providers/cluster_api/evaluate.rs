@@ -7,6 +7,7 @@ use super::deletion::removal;
 use super::evidence::{ClusterApiNode, OwnerKind};
 use super::kinds::{Cluster, InPlace, Machine, Template, UpToDate};
 use super::lookup::{self, Found, split};
+use super::{RANCHER, TANZU_RELEASE};
 use crate::api::types::{ConditionStatus, CordonerKind, DesiredVersionSource, Phase, UpdateKind};
 use crate::domain::facts::View;
 use crate::domain::interruption::Interruption;
@@ -16,9 +17,6 @@ use crate::providers::Subject;
 use crate::providers::inferred::{self, IN_PLACE, Rules, Signs, Target};
 use crate::providers::settings::Settings;
 use crate::providers::step::Step;
-
-/// The label of nodes that Rancher provisions. It updates them in place, unless the template of their machine changes.
-const RANCHER: &str = "rke.cattle.io/machine";
 
 pub(super) fn evaluate(settings: &Settings, node: &Subject<'_>, view: &View<'_>) -> Evaluation {
     let nothing = ClusterApiNode::default();
@@ -135,9 +133,11 @@ impl<'a> Context<'a> {
     }
 
     fn inferred_target(&self, desired: Option<Desired>) -> Option<Target> {
+        let image = self.node.facts.labels.get(TANZU_RELEASE);
         let signs = Signs {
             desired,
-            image: None,
+            image: image.map(Cow::Borrowed),
+            ..Signs::default()
         };
         inferred::target(self.settings, self.rules(), self.node, signs, self.view)
     }

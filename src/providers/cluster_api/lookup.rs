@@ -149,7 +149,9 @@ pub(super) fn cluster<'a>(key: &str, view: &View<'a>) -> Result<Option<&'a Clust
 }
 
 /// What was read, and why it could not be.
-pub(super) fn split<T>(read: Result<Option<T>, Unavailable>) -> (Option<T>, Option<Unavailable>) {
+pub(in crate::providers) fn split<T>(
+    read: Result<Option<T>, Unavailable>,
+) -> (Option<T>, Option<Unavailable>) {
     match read {
         Ok(found) => (found, None),
         Err(error) => (None, Some(error)),

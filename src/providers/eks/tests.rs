@@ -1,7 +1,11 @@
 //! One test for each rule of EKS, from Nodes as EKS labels and taints them.
 
+use serde_json::json;
+
 use crate::api::types::{ConditionStatus, DesiredVersionSource, Phase, UpdateKind};
+use crate::domain::fact::{Fact, Meta, Object, Parsed};
 use crate::domain::fixtures::at;
+use crate::providers::cluster_api::kinds::MachinePool;
 use crate::providers::profile::fixtures::{Cluster, Node, Seen};
 
 const API_SERVER: &str = "v1.32.1-eks-7d5f2a1";
@@ -307,4 +311,100 @@ fn a_managed_group_of_eksctl_is_managed_by_eks_and_auto_mode_belongs_to_karpente
         .label("karpenter.sh/nodepool", "general-purpose");
     let states = Cluster::first(API_SERVER, &[auto]);
     assert_eq!(states.of("a").provider.as_str(), "Karpenter");
+}
+
+#[test]
+fn a_cordoned_node_is_drained_once_its_pods_leave_until_the_drain_is_over() {
+    let mut cluster = Cluster::new(API_SERVER);
+    let nodes = [old("a").cordoned(140), old("b").cordoned(140), new("c")];
+    for name in ["a", "b"] {
+        cluster.pods(name, &[false, false]);
+    }
+    let states = cluster.see(141, &nodes);
+    assert_eq!(states.seen("a"), (Phase::Pending, VERSION, "Cordoned"));
+    cluster.pods("a", &[true, false]);
+    let states = cluster.see(150, &nodes);
+    let leaving = (Phase::Draining, VERSION, "PodsLeaving");
+    assert_eq!(states.seen("a"), leaving);
+    assert_eq!(states.seen("b"), (Phase::Pending, VERSION, "Cordoned"));
+    // The next pod is not evicted yet, or none is left.
+    for pods in [vec![false], vec![]] {
+        cluster.pods("a", &pods);
+        assert_eq!(cluster.see(160, &nodes).seen("a"), leaving);
+    }
+    let [a, b, c] = nodes;
+    let states = cluster.see(170, &[excluded(a.clone()), b, c]);
+    assert_eq!(states.seen("a"), (Phase::Updating, VERSION, "Terminating"));
+    // A node that is uncordoned waits again.
+    let uncordoned = [old("a"), old("b").cordoned(140), new("c")];
+    let states = cluster.see(180, &uncordoned);
+    assert_eq!(states.seen("a"), (Phase::Pending, VERSION, "Pending"));
+}
+
+#[test]
+fn pods_that_leave_a_cordoned_node_are_no_drain_without_a_rollout() {
+    let mut cluster = Cluster::new(API_SERVER);
+    cluster.pods("a", &[true]);
+    let states = cluster.see(200, &[old("a").cordoned(140), old("b")]);
+    assert_eq!(states.seen("a"), (Phase::Pending, VERSION, "Pending"));
+    let states = cluster.see(201, &[old("a"), old("b"), new("c")]);
+    assert_eq!(states.seen("a"), (Phase::Pending, VERSION, "Pending"));
+}
+
+/// A cluster with the MachinePool of Cluster API that is the group; its machines have this version.
+fn with_machine_pool(version: &str) -> Cluster {
+    let mut cluster = Cluster::new(API_SERVER);
+    let pool = json!({
+        "metadata": {"name": "blue", "namespace": "clusters"},
+        "spec": {"clusterName": "prod", "template": {"spec": {"version": version}}},
+    });
+    let meta: Meta = serde_json::from_value(pool["metadata"].clone()).unwrap();
+    let parsed = MachinePool::parse(&Object::new(&meta, &pool.to_string()));
+    let Parsed::Fact(pool) = parsed else {
+        panic!("{parsed:?}");
+    };
+    cluster.put("clusters/blue", pool);
+    cluster
+}
+
+fn of_pool(node: Node) -> Node {
+    node.annotation("cluster.x-k8s.io/cluster-name", "prod")
+        .annotation("cluster.x-k8s.io/cluster-namespace", "clusters")
+        .annotation("cluster.x-k8s.io/owner-kind", "MachinePool")
+        .annotation("cluster.x-k8s.io/owner-name", "blue")
+}
+
+#[test]
+fn a_machine_pool_that_can_be_read_names_the_release_and_the_youngest_node_the_build() {
+    let mut cluster = with_machine_pool("v1.31.0");
+    // It stays behind the control plane on purpose.
+    let states = cluster.see(200, &[of_pool(old("a"))]);
+    assert_eq!(states.seen("a"), (Phase::Completed, None, "Updated"));
+    assert_eq!(states.of("a").provider.as_str(), "EKS");
+    // The image within the release is the choice of EKS.
+    let image = of_pool(member("c", OLD, "ami-0ccc").created(190));
+    let states = cluster.see(210, &[of_pool(old("a")), image]);
+    let pending = (Phase::Pending, Some(UpdateKind::Image), "Pending");
+    assert_eq!(states.seen("a"), pending);
+
+    let mut cluster = with_machine_pool("v1.32.0");
+    let states = cluster.see(200, &[of_pool(old("a"))]);
+    assert_eq!(states.seen("a"), (Phase::Pending, VERSION, "Pending"));
+    let desired = states.of("a").desired.as_ref().unwrap();
+    assert_eq!(
+        (&*desired.version, desired.source),
+        ("v1.32.0", DesiredVersionSource::Provider)
+    );
+    let states = cluster.see(210, &[of_pool(old("a")), of_pool(new("c"))]);
+    let desired = states.of("a").desired.as_ref().unwrap();
+    assert_eq!(&*desired.version, NEW);
+    assert_eq!(states.seen("c").0, Phase::Completed);
+}
+
+#[test]
+fn a_machine_pool_orders_a_rollback() {
+    let mut cluster = with_machine_pool("v1.31.0");
+    let states = cluster.see(200, &[of_pool(new("a")), of_pool(old("b"))]);
+    assert_eq!(states.seen("a"), (Phase::Pending, VERSION, "Pending"));
+    assert_eq!(states.seen("b").0, Phase::Completed);
 }

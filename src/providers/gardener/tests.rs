@@ -226,3 +226,13 @@ fn without_the_taint_a_cordoned_node_is_drained_if_the_pool_has_a_newer_one() {
     let states = first(&[old("a").cordoned(990), old("b")]);
     assert_eq!(states.seen("a"), (Phase::Pending, VERSION, "Pending"));
 }
+
+#[test]
+fn the_nodes_of_a_pool_are_replaced_unless_one_of_them_is_updated_in_place() {
+    let in_place = |reason: &str| old("a").condition("InPlaceUpdate", "True", reason);
+    let replaces = |node: Node| first(&[node, old("b")]).pool("worker-1.pool").replaces;
+    assert!(replaces(old("a")));
+    for reason in ["CandidateForUpdate", "ReadyForUpdate", "UpdateSuccessful"] {
+        assert!(!replaces(in_place(reason)), "{reason}");
+    }
+}

@@ -182,3 +182,17 @@ fn auto_repair_recreates_a_node_without_an_update() {
     let states = cluster.see(301, &[again.clone(), new("b")]);
     assert_eq!(states.seen("a"), (Phase::Unknown, None, "Joining"));
 }
+
+#[test]
+fn a_node_of_a_blue_green_upgrade_is_drained_once_its_pods_leave() {
+    let mut cluster = Cluster::new(API_SERVER);
+    let nodes = [old("a").cordoned(200), old("b").cordoned(200), new("c")];
+    cluster.pods("a", &[false, false]);
+    assert_eq!(cluster.see(210, &nodes).seen("a"), WAITING);
+    cluster.pods("a", &[true, false]);
+    let leaving = (Phase::Draining, VERSION, "PodsLeaving");
+    let states = cluster.see(220, &nodes);
+    assert_eq!((states.seen("a"), states.seen("b")), (leaving, WAITING));
+    cluster.pods("a", &[false]);
+    assert_eq!(cluster.see(230, &nodes).seen("a"), leaving);
+}

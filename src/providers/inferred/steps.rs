@@ -12,7 +12,7 @@ use crate::domain::availability::availability;
 use crate::domain::cordon::Cordon;
 use crate::domain::interruption::Interruption;
 use crate::domain::node::NodeFacts;
-use crate::domain::state::{History, JOINING, REBOOTED};
+use crate::domain::state::{History, JOINING, PODS_LEAVING, REBOOTED};
 use crate::domain::version::Version;
 use crate::providers::Subject;
 use crate::providers::step::Step;
@@ -233,7 +233,15 @@ impl Context<'_> {
             return None;
         }
         match self.rules.cordon {
-            CordonSign::DrainInRollout | CordonSign::Turn if !self.shows_rollout() => None,
+            CordonSign::DrainInRollout | CordonSign::Turn | CordonSign::PodsLeaving
+                if !self.shows_rollout() =>
+            {
+                None
+            }
+            CordonSign::PodsLeaving => {
+                let message = "The outdated node is cordoned, and its pods are leaving";
+                Some(Step::new(Phase::Draining, change, PODS_LEAVING, message).inferred())
+            }
             CordonSign::Drain | CordonSign::DrainInRollout => {
                 let message = "The outdated node is cordoned: its workloads are moved away";
                 Some(Step::new(Phase::Draining, change, "Draining", message).inferred())

@@ -1,17 +1,21 @@
 //! A cluster for tests, from Nodes as their vendor writes them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use crate::api::types::{Phase, UpdateKind};
-use crate::domain::fact::Keys;
-use crate::domain::facts::Facts;
+use crate::domain::erased::{Erased, downcast};
+use crate::domain::fact::{Fact, Keys, Kind};
+use crate::domain::facts::{Availability, Facts};
 use crate::domain::fixtures::at;
 use crate::domain::labels::Labels;
 use crate::domain::node::{NodeFacts, NodeObject};
+use crate::domain::pool::PoolState;
 use crate::domain::rows::Rows;
 use crate::domain::state::{History, NodeState};
+use crate::providers::pods::Pod;
 use crate::providers::{Identity, Options, Providers};
 
 /// A Node under construction: ready, not cordoned, created long ago.
@@ -180,19 +184,28 @@ pub(crate) fn seen(state: &NodeState) -> Seen {
     (state.phase, state.kind, state.updating.reason)
 }
 
-/// A cluster without the kinds of any provider, and the history of its nodes.
+/// A cluster that serves only the kinds of its objects, and the history of its nodes.
 pub(crate) struct Cluster {
     providers: Providers,
     api_server: String,
+    /// By the index of the kind.
+    objects: BTreeMap<(usize, Arc<str>), Arc<dyn Erased>>,
     past: BTreeMap<String, (String, History)>,
 }
 
-/// The states of all nodes at one moment, by name.
-pub(crate) struct States(BTreeMap<String, NodeState>);
+/// The states of all nodes and pools at one moment, by name.
+pub(crate) struct States {
+    nodes: BTreeMap<String, NodeState>,
+    pools: BTreeMap<String, PoolState>,
+}
 
 impl States {
     pub(crate) fn of(&self, name: &str) -> &NodeState {
-        self.0.get(name).unwrap()
+        self.nodes.get(name).unwrap()
+    }
+
+    pub(crate) fn pool(&self, name: &str) -> &PoolState {
+        self.pools.get(name).unwrap()
     }
 
     pub(crate) fn seen(&self, name: &str) -> Seen {
@@ -214,14 +227,52 @@ impl Cluster {
         Self {
             providers: Providers::standard(options).unwrap(),
             api_server: api_server.to_owned(),
+            objects: BTreeMap::new(),
             past: BTreeMap::new(),
         }
     }
 
-    /// Evaluates the nodes, which are all that there are, at that second.
-    pub(crate) fn see(&mut self, second: i64, nodes: &[Node]) -> States {
+    /// Adds an object.
+    pub(crate) fn put<F: Fact>(&mut self, name: &str, fact: F) {
+        let kind = self.place::<F>();
+        self.objects.insert((kind, name.into()), Arc::new(fact));
+    }
+
+    /// The pods of a node, by whether they are leaving; its only ones.
+    pub(crate) fn pods(&mut self, node: &str, leaving: &[bool]) {
+        let kind = self.place::<Pod>();
+        let prefix = format!("{node}/");
+        self.objects
+            .retain(|(of, name), _| *of != kind || !name.starts_with(&prefix));
+        for (index, is_leaving) in leaving.iter().enumerate() {
+            let (node, is_leaving) = (node.into(), *is_leaving);
+            self.put(&format!("{prefix}{index}"), Pod { node, is_leaving });
+        }
+    }
+
+    fn place<F: Fact>(&self) -> usize {
+        let mut kinds = self.providers.kinds().iter();
+        let kind = Kind::of::<F>();
+        kinds.position(|each| each.is_same_type(&kind)).unwrap()
+    }
+
+    fn facts(&self) -> Facts {
         let mut facts = Facts::new(self.providers.kinds());
         facts.set_api_server_version(Some(self.api_server.as_str().into()));
+        for ((kind, name), fact) in &self.objects {
+            facts.set_availability(*kind, Availability::Ready);
+            facts.apply(*kind, name, Some(Arc::clone(fact)));
+            if let Some(pod) = downcast::<Pod>(&**fact) {
+                let names = self.objects.keys().map(|(_, name)| name.to_string());
+                facts.listed(*kind, &pod.node, &names.collect());
+            }
+        }
+        facts
+    }
+
+    /// Evaluates the nodes, which are all that there are, at that second.
+    pub(crate) fn see(&mut self, second: i64, nodes: &[Node]) -> States {
+        let mut facts = self.facts();
         let nodes = nodes.iter().map(Node::object);
         let nodes: Vec<NodeFacts> = nodes.map(|node| self.providers.node_facts(node)).collect();
         let assignments: Vec<_> = nodes
@@ -235,7 +286,7 @@ impl Cluster {
                 facts.change_member(&pool.name, None, member.as_ref());
             }
         }
-        let mut states = BTreeMap::new();
+        let (mut states, mut pools) = (BTreeMap::new(), BTreeMap::new());
         for (node, assignment) in nodes.iter().zip(&assignments) {
             let provider = assignment.provider().and_then(|at| self.providers.name(at));
             let identity = provider.map(|name| self.providers.identity(&name));
@@ -249,8 +300,17 @@ impl Cluster {
             let past = (node.uid.to_string(), History::from(&state));
             self.past.insert(node.name.to_string(), past);
             states.insert(node.name.to_string(), state);
+            if let Some((provider, pool)) = assignment.provider().zip(assignment.pool()) {
+                let described = self
+                    .providers
+                    .describe(provider, pool, &facts.view(), at(second));
+                pools.insert(pool.name.to_string(), described.unwrap());
+            }
         }
-        States(states)
+        States {
+            nodes: states,
+            pools,
+        }
     }
 
     /// Evaluates the nodes for the first time.

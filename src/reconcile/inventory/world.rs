@@ -273,6 +273,29 @@ impl World {
         self.notify(providers, &readers)
     }
 
+    pub(super) fn demand(&self) -> u64 {
+        self.facts.demand()
+    }
+
+    pub(super) fn wanted(&self, kind: usize) -> Vec<Arc<str>> {
+        self.facts.wanted(kind)
+    }
+
+    pub(super) fn listed_on_node(
+        &mut self,
+        providers: &Providers,
+        kind: usize,
+        node: &str,
+        listed: &HashSet<String>,
+    ) -> Affected {
+        let readers = self.facts.listed(kind, node, listed);
+        self.notify(providers, &readers)
+    }
+
+    pub(super) fn release(&mut self, kind: usize, node: &str) -> bool {
+        self.facts.release(kind, node)
+    }
+
     pub(super) fn set_policy(&mut self, providers: &Providers, policy: Arc<Policy>) -> Affected {
         let readers = self.facts.set_policy(policy);
         self.notify(providers, &readers)

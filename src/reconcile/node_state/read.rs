@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use tokio::sync::watch;
 
 use super::NodeStateController;
 use crate::api::types::Phase;
@@ -58,6 +59,23 @@ impl NodeStateController {
             awaited: self.past.awaited(name),
             removed: self.removed.get(name).map_or(0, |count| *count),
         }))
+    }
+
+    /// Changes whenever [`NodeStateController::wanted`] does.
+    #[must_use]
+    pub fn demand(&self) -> watch::Receiver<u64> {
+        self.inventory.demand()
+    }
+
+    /// The nodes whose objects of this kind evaluations read.
+    #[must_use]
+    pub fn wanted(&self, kind: usize) -> Vec<Arc<str>> {
+        self.inventory.wanted(kind)
+    }
+
+    /// Forgets the objects on a node that no evaluation reads; returns false if one does.
+    pub fn release(&self, kind: usize, node: &str) -> bool {
+        self.inventory.release(kind, node)
     }
 
     /// Returns the cause of a pending deletion, until [`NodeStateController::deletion_written`].

@@ -4,6 +4,7 @@ use super::*;
 use crate::api::types::Scope;
 use crate::domain::labels::Labels;
 use crate::domain::pool::PoolOwner;
+use crate::providers::profile::fixtures as profile;
 
 /// Name of the insight, group, resource, name and scope.
 fn identity(state: &NodeState) -> (String, [String; 3], Scope) {
@@ -219,4 +220,40 @@ fn the_object_of_a_pool_has_its_version_and_pauses_it() {
     let described = world.describe(&pool);
     assert_eq!(described.missing.unwrap().kind, "machinedeployments");
     assert_eq!(described.desired, None);
+}
+
+/// A worker of a cluster whose Machines are in a management cluster.
+fn elsewhere(name: &str, version: &str) -> profile::Node {
+    profile::Node::new(name, version)
+        .annotation("cluster.x-k8s.io/cluster-name", "prod")
+        .annotation("cluster.x-k8s.io/cluster-namespace", "clusters")
+        .annotation("cluster.x-k8s.io/machine", name)
+        .annotation("cluster.x-k8s.io/owner-kind", "MachineSet")
+        .annotation("cluster.x-k8s.io/owner-name", "prod-md-0-7x2kq")
+}
+
+#[test]
+fn the_machines_of_a_pool_are_replaced_unless_rancher_provisions_them() {
+    let pool = "prod-md-0.machinedeployments";
+    let node = elsewhere("a", OLD);
+    let states = profile::Cluster::first(API_SERVER, std::slice::from_ref(&node));
+    assert!(states.pool(pool).replaces);
+    let of_rancher = node.label("rke.cattle.io/machine", "uid");
+    let states = profile::Cluster::first(API_SERVER, &[of_rancher, elsewhere("b", OLD)]);
+    assert!(!states.pool(pool).replaces);
+}
+
+#[test]
+fn another_release_of_tanzu_with_the_same_kubelet_is_another_image() {
+    let release = |node: profile::Node, build: &str| {
+        let release = format!("v1.36.3---vmware.{build}-fips-vkr.2");
+        node.label("run.tanzu.vmware.com/tkr", &release)
+    };
+    let kubelet = "v1.36.3+vmware.1-fips";
+    let old = release(elsewhere("a", kubelet), "1");
+    let new = release(elsewhere("c", kubelet).created(100), "2");
+    let states = profile::Cluster::first(API_SERVER, &[old, new]);
+    let image = Some(UpdateKind::Image);
+    assert_eq!(states.seen("a"), (Phase::Pending, image, "Pending"));
+    assert_eq!(states.seen("c").0, Phase::Completed);
 }

@@ -29,7 +29,12 @@ const ARCHETYPES: [Archetype; 12] = [
             ("eks.amazonaws.com/nodegroup", "blue"),
             ("eks.amazonaws.com/nodegroup-image", "ami-1"),
         ],
-        &[],
+        &[
+            ("cluster.x-k8s.io/cluster-name", "prod"),
+            ("cluster.x-k8s.io/cluster-namespace", "clusters"),
+            ("cluster.x-k8s.io/owner-kind", "MachinePool"),
+            ("cluster.x-k8s.io/owner-name", "blue"),
+        ],
         "",
     ),
     (
@@ -191,6 +196,25 @@ fn maintenance(node: &str, phase: &str) -> Value {
     })
 }
 
+/// The only pod of a node.
+fn pod(node: &str, is_leaving: bool) -> Value {
+    json!({
+        "metadata": {
+            "name": format!("web-{node}"), "namespace": "shop",
+            "deletionTimestamp": is_leaving.then(|| at(-10).to_string()),
+        },
+        "spec": {"nodeName": node},
+    })
+}
+
+/// The MachinePool that is a node group of EKS.
+fn machine_pool(version: &str) -> Value {
+    json!({
+        "metadata": {"name": "blue", "namespace": "clusters"},
+        "spec": {"clusterName": "prod", "template": {"spec": {"version": version}}},
+    })
+}
+
 /// Objects by the name of their kind.
 fn samples() -> Vec<(&'static str, Value)> {
     let cluster = |paused: bool| json!({"metadata": {"name": "prod", "namespace": "clusters"}, "spec": {"paused": paused}});
@@ -222,6 +246,11 @@ fn samples() -> Vec<(&'static str, Value)> {
         ("jobs", job("x1", false)),
         ("bottlerocketshadows", shadow("Idle")),
         ("bottlerocketshadows", shadow("StagedAndPerformedUpdate")),
+        ("pods", pod("x0", false)),
+        ("pods", pod("x0", true)),
+        ("pods", pod("x1", true)),
+        ("machinepools", machine_pool("v1.31.0")),
+        ("machinepools", machine_pool("v1.32.0")),
         ("nodemaintenances", maintenance("x0", "Running")),
         ("nodemaintenances", maintenance("x1", "Succeeded")),
         ("kubeadm-config", config("v1.32.0")),
@@ -258,7 +287,19 @@ pub(super) fn apply(inventory: &Inventory, kind: &str, object: &Value, is_here: 
     let place = labels.position(|label| label == kind).unwrap();
     let meta: Meta = serde_json::from_value(object["metadata"].clone()).unwrap();
     match kinds[place].parse(&Object::new(&meta, &object.to_string())) {
-        Parsed::Fact(fact) => inventory.apply_object(place, &meta.key(), is_here.then_some(fact)),
+        Parsed::Fact(fact) => {
+            let key = meta.key();
+            let affected = inventory.apply_object(place, &key, is_here.then_some(fact));
+            let Some(node) = object["spec"]["nodeName"]
+                .as_str()
+                .filter(|_| kind == "pods")
+            else {
+                return affected;
+            };
+            // The pods of a node are known once all of them are listed.
+            let names = is_here.then(|| key.to_string()).into_iter().collect();
+            affected.and(inventory.listed_on_node(place, node, &names))
+        }
         other => panic!("{object} is no fact: {other:?}"),
     }
 }

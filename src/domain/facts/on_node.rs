@@ -1,0 +1,99 @@
+//! Objects on nodes, which are read only while an evaluation of their node asks for them: [`Select::OnNode`].
+//!
+//! The read of a node's objects is the demand for them, also while they are not known yet. Whoever reads them from the
+//! API server asks which nodes are [`Facts::wanted`], says when all objects of a node are listed, and releases a node
+//! that nobody reads any more.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::{Facts, IndexEntry, Owner, Place, Reader};
+use crate::domain::erased::Erased;
+use crate::domain::fact::{ON_NODE, Select};
+
+impl Facts {
+    /// Changes whenever [`Facts::wanted`] may have changed.
+    #[must_use]
+    pub fn demand(&self) -> u64 {
+        self.demand
+    }
+
+    /// The nodes whose objects of this kind are read.
+    #[must_use]
+    pub fn wanted(&self, kind: usize) -> Vec<Arc<str>> {
+        let table = self.kinds.get(kind);
+        let entries = table.and_then(|table| table.indexes.get(ON_NODE));
+        let is_read = |entry: &&IndexEntry| !self.readers.of(entry.place).is_empty();
+        let nodes = entries.into_iter().flatten();
+        nodes
+            .filter(|(_, entry)| is_read(entry))
+            .map(|(node, _)| Arc::from(&**node))
+            .collect()
+    }
+
+    /// The objects of a node are these, and no others: removes the rest, and returns the readers to evaluate.
+    pub fn listed(&mut self, kind: usize, node: &str, listed: &HashSet<String>) -> Vec<Reader> {
+        let mut readers: Vec<Reader> = self
+            .on_node(kind, node)
+            .iter()
+            .filter(|name| !listed.contains(&***name))
+            .filter_map(|name| self.apply(kind, name, None))
+            .flatten()
+            .collect();
+        if let Some(entry) = self.node_entry(kind, node)
+            && !entry.is_listed
+        {
+            entry.is_listed = true;
+            let place = entry.place;
+            readers.extend(self.readers.of(place));
+        }
+        readers.sort_unstable();
+        readers.dedup();
+        readers
+    }
+
+    /// Removes the objects of a node that nobody reads; returns false if somebody does.
+    pub fn release(&mut self, kind: usize, node: &str) -> bool {
+        let Some(entry) = self.node_entry(kind, node) else {
+            return true;
+        };
+        let place = entry.place;
+        if !self.readers.of(place).is_empty() {
+            return false;
+        }
+        for name in self.on_node(kind, node) {
+            self.apply(kind, &name, None);
+        }
+        self.clean(vec![place]);
+        true
+    }
+
+    /// Names of the objects of a node.
+    fn on_node(&self, kind: usize, node: &str) -> Vec<Arc<str>> {
+        let table = self.kinds.get(kind);
+        let entries = table.and_then(|table| table.indexes.get(ON_NODE));
+        let entry = entries.and_then(|entries| entries.get(node));
+        entry.map_or_else(Vec::new, |entry| entry.objects.iter().cloned().collect())
+    }
+
+    fn node_entry(&mut self, kind: usize, node: &str) -> Option<&mut IndexEntry> {
+        let table = self.kinds.get_mut(kind)?;
+        table.indexes.get_mut(ON_NODE)?.get_mut(node)
+    }
+
+    /// The place of the node that an object is on: every change of the object is one of its node.
+    pub(super) fn node_of(&self, kind: usize, fact: Option<&dyn Erased>) -> Option<Place> {
+        let table = self.kinds.get(kind)?;
+        let keys = table.kind.keys(fact?);
+        let (index, node) = keys.iter().find(|(index, _)| *index == ON_NODE)?;
+        Some(table.indexes.get(index)?.get(node)?.place)
+    }
+
+    pub(super) fn is_on_node(&self, place: Place) -> bool {
+        let Some(Owner::Index(kind, index, _)) = self.owners.get(&place) else {
+            return false;
+        };
+        let table = self.kinds.get(*kind);
+        *index == ON_NODE && table.is_some_and(|table| table.kind.spec.select == Select::OnNode)
+    }
+}
