@@ -158,7 +158,10 @@ fn advanced(known: &Rollout, view: &PoolView, nodes: &Nodes<'_>, removed: usize)
     let remaining = small(remaining + view.awaited);
     // A node that is updated in place stays, so one that is gone left the pool, whether or not that was observed.
     let left = if view.state.replaces {
-        known.nodes - small(removed)
+        // One that joined late and was removed is none of them, and takes nothing from those that are done.
+        let fell_back = remaining > known.nodes - known.done;
+        let done = if fell_back { 0 } else { known.done };
+        (known.nodes - small(removed)).max(remaining + done)
     } else {
         known.nodes.min(small(present(view, known.start_time)))
     };

@@ -186,6 +186,21 @@ fn an_outdated_node_that_is_removed_untouched_is_no_progress() {
 }
 
 #[test]
+fn an_outdated_node_that_joined_late_and_is_removed_takes_nothing_from_those_that_are_done() {
+    let mut pool = Pool::new(true, 4);
+    pool.order(DesiredVersionSource::Provider);
+    assert_eq!(pool.progress(), "0/4");
+    pool.enter("old-0", Phase::Draining);
+    pool.leave("old-0");
+    assert_eq!(pool.progress(), "1/4");
+    pool.join("late", Phase::Pending, OLD, 1000);
+    assert_eq!(pool.progress(), "1/4");
+    pool.leave("late");
+    pool.removed += 1;
+    assert_eq!(pool.progress(), "1/4");
+}
+
+#[test]
 fn a_node_that_joins_late_is_no_new_rollout_and_changes_no_count() {
     let mut pool = Pool::new(false, 2);
     pool.order(DesiredVersionSource::Provider);
