@@ -7,7 +7,7 @@
 
 use divan::{Bencher, black_box};
 use node_insights::domain::state::History;
-use node_insights::providers::Providers;
+use node_insights::reconcile::inventory::Inventory;
 
 #[path = "support/node.rs"]
 mod node;
@@ -21,17 +21,26 @@ fn main() {
 
 #[divan::bench(sample_size = SHORT)]
 fn openshift(bencher: Bencher) {
-    evaluated_again(bencher, node::openshift());
+    evaluated_again(bencher, &node::inventory(node::openshift()));
 }
 
 #[divan::bench(sample_size = SHORT)]
 fn kubernetes(bencher: Bencher) {
-    evaluated_again(bencher, node::kubernetes());
+    evaluated_again(bencher, &node::inventory(node::kubernetes()));
+}
+
+#[divan::bench(sample_size = SHORT)]
+fn eks_in_a_mixed_cluster(bencher: Bencher) {
+    evaluated_again(bencher, &node::mixed("eks.amazonaws.com/nodegroup"));
+}
+
+#[divan::bench(sample_size = SHORT)]
+fn karpenter_in_a_mixed_cluster(bencher: Bencher) {
+    evaluated_again(bencher, &node::mixed("karpenter.sh/nodepool"));
 }
 
 /// The usual case: the node was evaluated before, and its times are preserved.
-fn evaluated_again(bencher: Bencher, providers: Providers) {
-    let inventory = node::inventory(providers);
+fn evaluated_again(bencher: Bencher, inventory: &Inventory) {
     let name = node::NAME.into();
     let before = inventory.evaluate(&name, None, None, node::at(0));
     let past = History::from(&before.expect("the node exists"));

@@ -63,6 +63,11 @@ fn managed_fields() -> Value {
     Value::from_iter(entries)
 }
 
+/// All providers, with default flags.
+pub(crate) fn all() -> Providers {
+    only(Platform::Any)
+}
+
 /// Only the OpenShift provider.
 pub(crate) fn openshift() -> Providers {
     only(Platform::OpenShift)
@@ -85,6 +90,45 @@ fn only(platform: Platform) -> Providers {
 
 /// A cluster with the outdated node, and the objects that its evaluation depends on.
 pub(crate) fn inventory(providers: Providers) -> Inventory {
+    let inventory = empty(providers);
+    add(&inventory, &node_json());
+    inventory
+}
+
+/// A cluster of all providers, with the outdated node as a cordoned one of EKS, or as one of Karpenter that has drifted.
+pub(crate) fn mixed(pool: &str) -> Inventory {
+    const PROVIDER_ID: &str = "aws:///us-east-2a/i-0123456789abcdef0";
+    let inventory = empty(all());
+    let mut node: Value = serde_json::from_slice(&node_json()).expect("a Node is JSON");
+    node["metadata"]["annotations"] = json!({});
+    node["metadata"]["labels"][pool] = "general".into();
+    node["spec"]["unschedulable"] = true.into();
+    node["spec"]["providerID"] = PROVIDER_ID.into();
+    add(
+        &inventory,
+        &serde_json::to_vec(&node).expect("a Node is JSON"),
+    );
+    let conditions = ["Launched", "Registered", "Initialized", "Drifted"]
+        .map(|name| json!({"type": name, "status": "True", "reason": name}));
+    let claim = json!({
+        "metadata": {"labels": {"karpenter.sh/nodepool": "general"}},
+        "spec": {}, "status": {"providerID": PROVIDER_ID, "conditions": conditions},
+    });
+    put(&inventory, "nodeclaims", "general-x7f2k", claim);
+    let budgets = json!([{"nodes": "10%"}]);
+    let pool = json!({"spec": {"disruption": {"budgets": budgets}, "template": {"spec": {}}}});
+    put(&inventory, "nodepools", "general", pool);
+    inventory
+}
+
+fn add(inventory: &Inventory, node: &[u8]) {
+    let node: WatchedNode = serde_json::from_slice(node).expect("this is a Node");
+    inventory.apply_node_object(node.into_parts().0);
+    inventory.open();
+}
+
+/// A cluster without nodes, and the objects of OpenShift.
+fn empty(providers: Providers) -> Inventory {
     let inventory = Inventory::new(providers);
     for place in 0..inventory.providers().kinds().len() {
         inventory.set_availability(place, Availability::Ready);
@@ -103,9 +147,6 @@ pub(crate) fn inventory(providers: Providers) -> Inventory {
         }});
         put(&inventory, "machineconfigpools", name, pool);
     }
-    let node: WatchedNode = serde_json::from_slice(&node_json()).expect("this is a Node");
-    inventory.apply_node_object(node.into_parts().0);
-    inventory.open();
     inventory
 }
 

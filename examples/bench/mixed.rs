@@ -119,7 +119,7 @@ async fn evaluations(operator: &Operator) -> Result<u64> {
     let metrics = operator.page("/metrics").await?;
     let of_claims = |line: &&str| {
         line.starts_with("node_insights_evaluations_total{")
-            && line.contains("trigger=\"NodeClaim\"")
+            && line.contains("trigger=\"node_claim\"")
     };
     let counts = metrics.lines().filter(of_claims).map(|line| {
         let count = line.rsplit(' ').next().unwrap_or_default();
