@@ -4,6 +4,7 @@
 //! in a pool, or the version of the API server. An evaluation reads facts through a [`View`], which records every
 //! read, also of absent facts. A change of a fact returns exactly its readers.
 
+use std::any::TypeId;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::sync::Arc;
@@ -61,6 +62,8 @@ impl fmt::Display for Unavailable {
 #[derive(Debug)]
 pub struct Facts {
     kinds: Vec<KindTable>,
+    /// The type of each kind, close together: every read of a kind looks for it.
+    types: Vec<TypeId>,
     pools: BTreeMap<Arc<str>, PoolEntry>,
     /// Number of nodes by index and key.
     nodes: BTreeMap<&'static str, BTreeMap<Box<str>, NodesEntry>>,
@@ -129,6 +132,7 @@ impl Facts {
     pub fn new(kinds: &[Kind]) -> Self {
         let mut readers = Readers::default();
         let (api_server_place, policy_place) = (readers.add_place(), readers.add_place());
+        let types = kinds.iter().map(Kind::type_id).collect();
         let kinds = kinds
             .iter()
             .map(|kind| KindTable {
@@ -142,6 +146,7 @@ impl Facts {
             .collect();
         Self {
             kinds,
+            types,
             pools: BTreeMap::new(),
             nodes: BTreeMap::new(),
             api_server: None,

@@ -2,23 +2,56 @@
 //!
 //! All labels of all nodes are stored, because the selector of a pool may use any of them and can change.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-use super::shared::shared;
+use super::shared::Recent;
 
 /// A set of labels or annotations, compact and immutable. Nodes with the same keys share them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Labels {
-    /// The keys, each followed by [`END`].
-    keys: Arc<str>,
+    keys: Arc<Keys>,
     /// The values in the order of the keys, each followed by [`END`].
     values: Box<str>,
 }
 
-/// Ends a key or a value. It cannot occur in a label; an annotation with it is left out.
+/// Ends a value. It cannot occur in a label; an annotation with it is left out.
 const END: char = '\u{0}';
+
+/// The keys of a set.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Keys {
+    /// All keys, one after the other.
+    text: Box<str>,
+    /// Where each of them ends.
+    ends: Box<[usize]>,
+}
+
+thread_local! {
+    static RECENT: RefCell<Recent<Keys, 64>> = const { RefCell::new(Recent::new()) };
+}
+
+impl Keys {
+    /// The keys that end there in the text; sets with the same keys share them.
+    fn shared(text: &str, ends: &[usize]) -> Arc<Self> {
+        let is_same = |known: &Self| *known.text == *text && *known.ends == *ends;
+        let make = || {
+            Arc::new(Self {
+                text: text.into(),
+                ends: ends.into(),
+            })
+        };
+        RECENT.with_borrow_mut(|recent| recent.share(is_same, make))
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &str> {
+        let starts = std::iter::once(&0).chain(&self.ends);
+        let places = starts.zip(&self.ends);
+        places.map(|(start, end)| self.text.get(*start..*end).unwrap_or_default())
+    }
+}
 
 impl Default for Labels {
     fn default() -> Self {
@@ -31,17 +64,17 @@ impl Labels {
     pub fn new<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str), IntoIter: Clone>) -> Self {
         let pairs = pairs.into_iter();
         let pairs = pairs.filter(|(key, value)| !key.contains(END) && !value.contains(END));
-        let mut keys = String::new();
-        let mut values =
-            String::with_capacity(pairs.clone().map(|(_, value)| value.len() + 1).sum());
+        let length = pairs.clone().map(|(_, value)| value.len() + 1).sum();
+        let mut values = String::with_capacity(length);
+        let (mut keys, mut ends) = (String::new(), Vec::new());
         for (key, value) in pairs {
             keys.push_str(key);
-            keys.push(END);
+            ends.push(keys.len());
             values.push_str(value);
             values.push(END);
         }
         Self {
-            keys: shared(&keys),
+            keys: Keys::shared(&keys, &ends),
             values: values.into_boxed_str(),
         }
     }
@@ -49,20 +82,19 @@ impl Labels {
     /// The value of `key`, if the label exists.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&str> {
-        let found = self.iter().find(|(known, _)| *known == key);
-        found.map(|(_, value)| value)
+        let index = self.keys.iter().position(|known| known == key)?;
+        self.values.split_terminator(END).nth(index)
     }
 
     /// Whether the label exists, with any value.
     #[must_use]
     pub fn contains(&self, key: &str) -> bool {
-        self.get(key).is_some()
+        self.keys.iter().any(|known| known == key)
     }
 
     /// Keys and values.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        let keys = self.keys.split_terminator(END);
-        keys.zip(self.values.split_terminator(END))
+        self.keys.iter().zip(self.values.split_terminator(END))
     }
 }
 

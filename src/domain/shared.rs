@@ -1,28 +1,46 @@
-//! Texts that many nodes have in common, such as versions and names of labels: in one allocation.
+//! Values that many nodes have in common, such as versions and keys of labels: each in one allocation.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// How many texts are remembered: the nodes of one pool mostly have the same ones.
-const RECENT: usize = 64;
+/// Recent values, at most `LIMIT`: the nodes of one pool mostly have the same ones.
+#[derive(Debug)]
+pub struct Recent<T: ?Sized, const LIMIT: usize>(VecDeque<Arc<T>>);
+
+impl<T: ?Sized, const LIMIT: usize> Default for Recent<T, LIMIT> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T: ?Sized, const LIMIT: usize> Recent<T, LIMIT> {
+    /// No values.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(VecDeque::new())
+    }
+
+    /// The value that is the same, in its allocation, or the one that `make` returns.
+    pub fn share(&mut self, is_same: impl Fn(&T) -> bool, make: impl FnOnce() -> Arc<T>) -> Arc<T> {
+        if let Some(known) = self.0.iter().find(|known| is_same(known)) {
+            return Arc::clone(known);
+        }
+        let new = make();
+        self.0.truncate(LIMIT - 1);
+        self.0.push_front(Arc::clone(&new));
+        new
+    }
+}
 
 thread_local! {
-    static TEXTS: RefCell<VecDeque<Arc<str>>> = const { RefCell::new(VecDeque::new()) };
+    static TEXTS: RefCell<Recent<str, 64>> = const { RefCell::new(Recent::new()) };
 }
 
 /// The text, in the allocation of an equal recent one. Not for texts that differ from node to node.
 #[must_use]
 pub fn shared(text: &str) -> Arc<str> {
-    TEXTS.with_borrow_mut(|texts| {
-        if let Some(known) = texts.iter().find(|known| ***known == *text) {
-            return Arc::clone(known);
-        }
-        let new: Arc<str> = text.into();
-        texts.truncate(RECENT - 1);
-        texts.push_front(Arc::clone(&new));
-        new
-    })
+    TEXTS.with_borrow_mut(|texts| texts.share(|known| known == text, || text.into()))
 }
 
 #[cfg(test)]
@@ -30,23 +48,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn equal_texts_are_in_one_allocation_while_they_are_recent() {
+    fn equal_texts_are_in_one_allocation() {
         let first = shared("rendered-worker-1");
         assert!(Arc::ptr_eq(&first, &shared("rendered-worker-1")));
         assert!(!Arc::ptr_eq(&first, &shared("rendered-worker-2")));
-        for number in 0..RECENT {
-            let _ = shared(&number.to_string());
-        }
-        let later = shared("rendered-worker-1");
-        assert_eq!(later, first);
-        assert!(!Arc::ptr_eq(&first, &later));
     }
 
     #[test]
-    fn a_bounded_number_of_texts_is_remembered() {
-        for number in 0..3 * RECENT {
-            let _ = shared(&number.to_string());
-        }
-        assert_eq!(TEXTS.with_borrow(VecDeque::len), RECENT);
+    fn a_bounded_number_of_values_is_remembered_and_the_oldest_is_forgotten() {
+        let mut recent = Recent::<str, 2>::new();
+        let mut share = |text: &str| recent.share(|known| known == text, || text.into());
+        let first = share("a");
+        let second = share("b");
+        assert!(Arc::ptr_eq(&first, &share("a")));
+        let _ = share("c");
+        assert!(Arc::ptr_eq(&second, &share("b")));
+        let again = share("a");
+        assert_eq!(again, first);
+        assert!(!Arc::ptr_eq(&again, &first));
+        assert_eq!(recent.0.len(), 2);
     }
 }

@@ -3,12 +3,10 @@
 //! A place is anything that can be read; a reader is evaluated again when one of its places changes. Both are
 //! numbers, so that 100,000 nodes with six places each take a few megabytes.
 
-use std::collections::VecDeque;
 use std::mem::replace;
 use std::sync::Arc;
 
-/// Recent lists of places that are shared: the nodes of one pool mostly read the same places.
-const RECENT: usize = 16;
+use crate::domain::shared::Recent;
 
 /// Something that can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,7 +31,7 @@ pub(super) struct Readers {
     places: Table<Vec<Reader>>,
     /// The sorted places of each reader's last evaluation.
     reads: Table<Arc<[Place]>>,
-    recent: VecDeque<Arc<[Place]>>,
+    recent: Recent<[Place], 16>,
 }
 
 impl Readers {
@@ -100,13 +98,8 @@ impl Readers {
 
     /// The list, in the allocation of an equal recent one.
     fn shared(&mut self, places: &[Place]) -> Arc<[Place]> {
-        if let Some(known) = self.recent.iter().find(|known| ***known == *places) {
-            return Arc::clone(known);
-        }
-        let new: Arc<[Place]> = places.into();
-        self.recent.truncate(RECENT - 1);
-        self.recent.push_front(Arc::clone(&new));
-        new
+        let is_same = |known: &[Place]| known == places;
+        self.recent.share(is_same, || places.into())
     }
 
     /// The sorted readers of the place.

@@ -11,6 +11,9 @@ use crate::domain::policy::Policy;
 use crate::domain::pool_generations::Generation;
 use crate::domain::version::Precision;
 
+/// How many places an evaluation reads at most, usually.
+const USUAL: usize = 32;
+
 /// The recorded reads.
 #[derive(Debug, Default, Clone)]
 pub struct Reads {
@@ -29,7 +32,10 @@ impl<'a> View<'a> {
     pub(super) fn new(facts: &'a Facts) -> Self {
         Self {
             facts,
-            reads: RefCell::default(),
+            reads: RefCell::new(Reads {
+                places: Vec::with_capacity(USUAL),
+                missing: Vec::new(),
+            }),
         }
     }
 
@@ -171,8 +177,8 @@ impl<'a> View<'a> {
     /// The table of a kind; records a read of its availability.
     fn table<F: Fact>(&self) -> Option<(usize, &'a KindTable)> {
         let id = TypeId::of::<F>();
-        let mut kinds = self.facts.kinds.iter().enumerate();
-        let (kind, table) = kinds.find(|(_, table)| table.kind.type_id() == id)?;
+        let kind = self.facts.types.iter().position(|known| *known == id)?;
+        let table = self.facts.kinds.get(kind)?;
         self.record(table.availability_place);
         Some((kind, table))
     }
