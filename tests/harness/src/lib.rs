@@ -12,6 +12,7 @@
 //! | [`fault_proxy`] | faults between an operator and its API server |
 //! | [`memory_limit`] | a memory limit like that of a container |
 //! | [`process`] | programs that end with the test |
+//! | [`truth`] | what is true of simulated nodes, and a judge of insights |
 //! | [`wait`] | waiting for a condition |
 
 pub mod apply;
@@ -32,6 +33,7 @@ pub mod overlays;
 pub mod plans;
 pub mod pods;
 pub mod process;
+pub mod truth;
 pub mod wait;
 
 pub use audit::{AuditEntry, AuditLog, AuditMark, writes};

@@ -21,9 +21,9 @@ pub const GRACE: u32 = 30;
 /// Who made a pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Owner {
-    /// A ReplicaSet: a drain evicts the pod.
+    /// A `ReplicaSet`: a drain evicts the pod.
     ReplicaSet,
-    /// A DaemonSet: a drain leaves the pod alone.
+    /// A `DaemonSet`: a drain leaves the pod alone.
     DaemonSet,
     /// The kubelet, from a file of its node: the pod is a mirror, and a drain leaves it alone.
     Kubelet,

@@ -6,7 +6,7 @@ use node_insights_harness::ControlPlane;
 use node_insights_harness::kubernetes::Cluster;
 use node_insights_harness::pods::{GRACE, Owner, Pods};
 
-/// The pods `web`, `logs` and `proxy` on one node: of a ReplicaSet, of a DaemonSet, and a mirror.
+/// The pods `web`, `logs` and `proxy` on one node: of a `ReplicaSet`, of a `DaemonSet`, and a mirror.
 async fn three_pods() -> (ControlPlane, Pods) {
     let control_plane = ControlPlane::start().await.unwrap();
     let client = control_plane.client();
