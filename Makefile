@@ -5,7 +5,8 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 
 CARGO ?= cargo
-# The cluster that the demo simulates: openshift; kubernetes, where nodes are replaced; or karpenter.
+# The cluster that the demo simulates: openshift; kubernetes, where nodes are replaced; mixed, with several updaters at
+# once; or one of the others below.
 PLATFORM ?= openshift
 # KEEP=1 leaves the demo's control plane and operator running.
 KEEP ?=
@@ -37,7 +38,7 @@ help: ## Print this
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: ## Watch a simulated cluster being updated; PLATFORM=openshift|kubernetes|karpenter|eks|cluster-api|k3s|hypershift, KEEP=1 leaves it running
+demo: ## Watch a simulated cluster being updated; PLATFORM=openshift|kubernetes|karpenter|eks|aks|gke|cluster-api|k3s|hypershift|kured|mixed, KEEP=1 leaves it running
 	@hack/demo.sh "$(PLATFORM)" "$(KEEP)"
 
 .PHONY: test

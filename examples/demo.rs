@@ -10,8 +10,8 @@ use node_insights_harness::kubernetes::Pace;
 /// Starts a control plane, a simulated cluster and the operator, and shows an update from start to finish
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Which cluster to simulate: openshift; kubernetes, where nodes are replaced; karpenter, eks, cluster-api, k3s or
-    /// hypershift
+    /// Which cluster to simulate: openshift; kubernetes, where nodes are replaced; karpenter, eks, aks, gke, cluster-api,
+    /// k3s, hypershift or kured; or mixed, several of them at once
     #[arg(long, default_value = "openshift")]
     platform: Platform,
     /// Leave the control plane and the operator running afterwards, and print how to stop them

@@ -58,6 +58,7 @@ async fn play(arguments: Arguments) -> Result<()> {
     if arguments.load {
         let version = client.apiserver_version().await?.git_version;
         let scenario = Scenario::new(arguments.platform, &version, pace)?;
+        scenario.install(&client).await?;
         scenario.load(&client).await?;
         println!("Loaded {}", scenario.describe());
     }
@@ -83,9 +84,13 @@ async fn play(arguments: Arguments) -> Result<()> {
         }
         Platform::Karpenter
         | Platform::Eks
+        | Platform::Aks
+        | Platform::Gke
         | Platform::ClusterApi
         | Platform::K3s
-        | Platform::HyperShift => {
+        | Platform::HyperShift
+        | Platform::Kured
+        | Platform::Mixed => {
             let version = client.apiserver_version().await?.git_version;
             Scenario::new(arguments.platform, &version, pace)?
                 .play(&client)

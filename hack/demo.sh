@@ -1,15 +1,19 @@
 #!/usr/bin/env bash
 # Builds what the demo needs, and runs it: `make demo`.
 #
-#   hack/demo.sh openshift|kubernetes|karpenter|eks|cluster-api|k3s|hypershift [KEEP]
+#   hack/demo.sh openshift|kubernetes|karpenter|eks|aks|gke|cluster-api|k3s|hypershift|kured|mixed [KEEP]
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 platform=${1:-openshift} keep=${2:-}
 case $platform in
-  openshift | kubernetes | karpenter | eks | cluster-api | k3s | hypershift) ;;
+  openshift | kubernetes | karpenter | eks | aks | gke | cluster-api | k3s | hypershift | kured | mixed) ;;
   # Check this before the build, which takes minutes.
-  *) echo "demo: PLATFORM is openshift, kubernetes, karpenter, eks, cluster-api, k3s or hypershift, not '$platform'" >&2; exit 2 ;;
+  *)
+    echo "demo: PLATFORM is openshift, kubernetes, karpenter, eks, aks, gke, cluster-api, k3s, hypershift, kured" \
+      "or mixed, not '$platform'" >&2
+    exit 2
+    ;;
 esac
 
 hack/prerequisites.sh

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use crate::apply::{apply_objects, apply_yaml};
 use crate::kubernetes::node::{NodeTemplate, now, os_image};
 use crate::kubernetes::{Nodes, Pace, Ready};
+use crate::truth::{COMPLETED, DRAINING, PENDING, Truth, UPDATING};
 
 /// Stand-ins for its CRDs.
 const CRDS: &str = include_str!("../fixtures/cluster-api-crds.yaml");
@@ -88,6 +89,7 @@ pub struct ClusterApi {
     machines: Api<DynamicObject>,
     deployments: Api<DynamicObject>,
     nodes: Nodes,
+    truth: Truth,
 }
 
 impl ClusterApi {
@@ -99,6 +101,16 @@ impl ClusterApi {
             deployments: api(client, "MachineDeployment", "machinedeployments"),
             nodes: Nodes::new(client.clone()),
             client: client.clone(),
+            truth: Truth::default(),
+        }
+    }
+
+    /// The same, which tells the truth about whole updates.
+    #[must_use]
+    pub fn telling(self, truth: &Truth) -> Self {
+        Self {
+            truth: truth.clone(),
+            ..self
         }
     }
 
@@ -311,16 +323,19 @@ impl ClusterApi {
     /// # Errors
     /// As [`ClusterApi::cluster`].
     pub async fn replace(&self, old: &Machine, new: &Machine, pace: Pace) -> Result<()> {
+        let (truth, name) = (&self.truth, old.name.as_str());
         self.launch(new).await?;
         pace.pass(LAUNCH).await;
-        self.join(new).await?;
-        self.delete(&old.name, "").await?;
+        let joined = self.join(new);
+        truth.joins(&new.name, &[COMPLETED], joined).await?;
+        let deleted = self.delete(name, "");
+        truth.step(name, &[DRAINING], deleted).await?;
         pace.pass(DRAIN).await;
-        self.drained(&old.name).await?;
+        truth.step(name, &[UPDATING], self.drained(name)).await?;
         pace.pass(TERMINATE).await;
-        self.terminate(&old.name).await?;
+        truth.step(name, &[UPDATING], self.terminate(name)).await?;
         pace.pass(TERMINATE).await;
-        self.gone(&old.name).await
+        truth.gone(name, self.gone(name)).await
     }
 
     /// Updates all machines of a MachineDeployment to another version, one after the other.
@@ -331,7 +346,9 @@ impl ClusterApi {
         let Some(first) = old.first() else {
             return Ok(());
         };
-        self.upgrade(&first.deployment, version, old).await?;
+        let names: Vec<&str> = old.iter().map(|machine| machine.name.as_str()).collect();
+        let outdated = self.upgrade(&first.deployment, version, old);
+        self.truth.step_of(&names, &[PENDING], outdated).await?;
         for machine in old {
             let name = format!("{}-new", machine.name);
             let new = Machine::new(&name, &machine.deployment, version);

@@ -116,6 +116,7 @@ async fn play(options: &Options) -> Result<()> {
     let version = client.apiserver_version().await?.git_version;
     let scenario = Scenario::new(options.platform, &version, options.pace)?;
     let step = Step::begin(&format!("Writing {}", scenario.describe()));
+    scenario.install(&client).await?;
     scenario.load(&client).await?;
     step.done();
 

@@ -12,13 +12,15 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::Result;
 use kube::Client;
 
 use crate::kubernetes::node::NodeTemplate;
-use crate::kubernetes::{Nodes, Ready};
+use crate::kubernetes::{Nodes, Pace, Ready};
 use crate::openshift::PREFIX;
+use crate::truth::{COMPLETED, DRAINING, REBOOTING, Truth, UPDATING};
 
 /// The label of its nodes.
 pub const POOL_LABEL: &str = "hypershift.openshift.io/nodePool";
@@ -29,10 +31,18 @@ const OUTDATED: &str = "node.cluster.x-k8s.io/outdated-revision";
 /// The operating system of every node.
 const OS_IMAGE: &str = "Red Hat Enterprise Linux CoreOS";
 
+// Nominal durations at the pace of the demo.
+const NOTICE: Duration = Duration::from_millis(500);
+const DRAIN: Duration = Duration::from_millis(2500);
+const APPLY: Duration = Duration::from_secs(2);
+const BOOT: Duration = Duration::from_secs(2);
+const SETTLE: Duration = Duration::from_millis(500);
+
 /// A hosted cluster, for writing.
 #[derive(Clone)]
 pub struct HyperShift {
     nodes: Nodes,
+    truth: Truth,
 }
 
 impl HyperShift {
@@ -41,6 +51,16 @@ impl HyperShift {
     pub fn new(client: &Client) -> Self {
         Self {
             nodes: Nodes::new(client.clone()),
+            truth: Truth::default(),
+        }
+    }
+
+    /// The same, which tells the truth about whole updates.
+    #[must_use]
+    pub fn telling(self, truth: &Truth) -> Self {
+        Self {
+            truth: truth.clone(),
+            ..self
         }
     }
 
@@ -160,6 +180,34 @@ impl HyperShift {
     /// As [`HyperShift::join`].
     pub async fn outdate(&self, node: &str) -> Result<()> {
         self.nodes.taint(node, OUTDATED, "PreferNoSchedule").await
+    }
+
+    /// Updates a node in place, step by step.
+    ///
+    /// # Errors
+    /// As [`HyperShift::join`].
+    pub async fn update(&self, node: &str, config: &str, version: &str, pace: Pace) -> Result<()> {
+        let truth = &self.truth;
+        let retargeted = self.retarget(node, config);
+        truth.step(node, &[UPDATING], retargeted).await?;
+        pace.pass(NOTICE).await;
+        let drains = self.drain(node, config);
+        truth.step(node, &[DRAINING], drains).await?;
+        pace.pass(DRAIN).await;
+        let drained = self.drained(node, config);
+        truth.step(node, &[UPDATING], drained).await?;
+        pace.pass(APPLY).await;
+        truth.step(node, &[REBOOTING], self.reboot(node)).await?;
+        pace.pass(BOOT).await;
+        // The machine is back, the daemon is not.
+        let back = self.boot(node, version);
+        truth.step(node, &[REBOOTING, UPDATING], back).await?;
+        pace.pass(SETTLE).await;
+        let done = self.done(node, config);
+        truth.step(node, &[UPDATING], done).await?;
+        pace.pass(NOTICE).await;
+        let uncordoned = self.uncordon(node, config);
+        truth.step(node, &[COMPLETED], uncordoned).await
     }
 
     async fn annotate(&self, node: &str, annotations: &[(&str, &str)]) -> Result<()> {

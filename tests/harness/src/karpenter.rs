@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::apply::apply_yaml;
 use crate::kubernetes::node::{NodeTemplate, os_image};
 use crate::kubernetes::{Nodes, Pace};
+use crate::truth::{COMPLETED, DRAINING, Phases, Truth, UPDATING};
 
 pub mod rollout;
 
@@ -45,6 +46,7 @@ pub struct Karpenter {
     claims: Api<DynamicObject>,
     pools: Api<DynamicObject>,
     nodes: Nodes,
+    truth: Truth,
 }
 
 /// One machine: a NodeClaim, and the Node of the same name.
@@ -87,6 +89,16 @@ impl Karpenter {
             claims: api("NodeClaim", "nodeclaims"),
             pools: api("NodePool", "nodepools"),
             nodes: Nodes::new(client.clone()),
+            truth: Truth::default(),
+        }
+    }
+
+    /// The same, which tells the truth about whole updates.
+    #[must_use]
+    pub fn telling(self, truth: &Truth) -> Self {
+        Self {
+            truth: truth.clone(),
+            ..self
         }
     }
 
@@ -284,31 +296,39 @@ impl Karpenter {
     /// # Errors
     /// As [`Karpenter::pool`].
     pub async fn replace(&self, old: &str, new: &Machine, pace: Pace) -> Result<()> {
-        self.disrupt(old, "Drifted").await?;
-        self.launch(new).await?;
+        let launched = async {
+            self.disrupt(old, "Drifted").await?;
+            self.launch(new).await
+        };
+        self.truth.step(old, &[UPDATING], launched).await?;
         pace.pass(LAUNCH).await;
-        self.join(new).await?;
-        self.remove(old, pace).await
+        let joined = self.join(new);
+        self.truth.joins(&new.name, &[COMPLETED], joined).await?;
+        self.remove(old, [&[DRAINING], &[UPDATING]], pace).await
     }
 
-    /// Removes a machine that is not needed, step by step.
+    /// Removes a machine that is not needed, step by step, which is no update.
     ///
     /// # Errors
     /// As [`Karpenter::pool`].
     pub async fn consolidate(&self, name: &str, pace: Pace) -> Result<()> {
-        self.disrupt(name, "Empty").await?;
+        let tainted = self.disrupt(name, "Empty");
+        self.truth.step(name, &[COMPLETED], tainted).await?;
         pace.pass(LAUNCH).await;
-        self.remove(name, pace).await
+        self.remove(name, [&[COMPLETED]; 2], pace).await
     }
 
-    async fn remove(&self, name: &str, pace: Pace) -> Result<()> {
-        self.delete(name).await?;
+    /// The phases are those of a machine that is drained, and of one that is terminated.
+    async fn remove(&self, name: &str, phases: [Phases; 2], pace: Pace) -> Result<()> {
+        let [drained, terminated] = phases;
+        let truth = &self.truth;
+        truth.step(name, drained, self.delete(name)).await?;
         pace.pass(DRAIN).await;
-        self.drained(name).await?;
+        truth.step(name, terminated, self.drained(name)).await?;
         pace.pass(TERMINATE).await;
-        self.terminate(name).await?;
+        truth.step(name, terminated, self.terminate(name)).await?;
         pace.pass(TERMINATE).await;
-        self.gone(name).await
+        truth.gone(name, self.gone(name)).await
     }
 }
 

@@ -25,6 +25,7 @@ pub mod fault_proxy;
 pub mod hypershift;
 pub mod karpenter;
 pub mod kubernetes;
+pub mod kured;
 pub mod load;
 pub mod managed;
 pub mod memory_limit;

@@ -6,18 +6,26 @@
 //! AKS  surge node joins ─ each: marked ─ cordoned ─ drained ─ deleted ─ joins under its name ─ unmarked
 //! GKE  new node joins ─ old node cordoned ─ drained ─ deleted, one after the other
 //! ```
+//!
+//! [`rollout`] plays whole updates.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use anyhow::Result;
 use kube::Client;
 
 use crate::kubernetes::node::{NodeTemplate, boot_id};
-use crate::kubernetes::{Nodes, Pace, Ready};
+use crate::kubernetes::{Nodes, Ready};
+use crate::pods::{Owner, Pods};
+use crate::truth::Truth;
+
+pub mod rollout;
 
 /// The label that excludes a node from load balancers.
 const EXCLUDED: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
+
+/// The label of AKS on a node whose upgrade has stopped.
+const STATUS: &str = "kubernetes.azure.com/upgrade-status";
 
 /// The annotations of a node that AKS upgrades.
 const UPGRADING: [(&str, &str); 2] = [
@@ -31,10 +39,8 @@ const UPGRADING: [(&str, &str); 2] = [
     ),
 ];
 
-// Nominal durations at the pace of the demo.
-const BOOT: Duration = Duration::from_secs(3);
-const DRAIN: Duration = Duration::from_secs(4);
-const TERMINATE: Duration = Duration::from_secs(2);
+/// The pods of a node that a drain evicts.
+const WORKLOAD: usize = 2;
 
 /// Who manages a pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,6 +122,8 @@ impl Machine {
 pub struct Managed {
     cloud: Cloud,
     nodes: Nodes,
+    pods: Pods,
+    truth: Truth,
 }
 
 impl Managed {
@@ -125,6 +133,17 @@ impl Managed {
         Self {
             cloud,
             nodes: Nodes::new(client.clone()),
+            pods: Pods::new(client),
+            truth: Truth::default(),
+        }
+    }
+
+    /// The same, which tells the truth about whole updates.
+    #[must_use]
+    pub fn telling(self, truth: &Truth) -> Self {
+        Self {
+            truth: truth.clone(),
+            ..self
         }
     }
 
@@ -196,8 +215,15 @@ impl Managed {
     /// # Errors
     /// As [`Managed::join`].
     pub async fn quarantine(&self, node: &str) -> Result<()> {
-        let key = "kubernetes.azure.com/upgrade-status";
-        self.nodes.label(node, key, Some("Quarantined")).await
+        self.nodes.label(node, STATUS, Some("Quarantined")).await
+    }
+
+    /// AKS: another try to upgrade a quarantined node.
+    ///
+    /// # Errors
+    /// As [`Managed::join`].
+    pub async fn retry(&self, node: &str) -> Result<()> {
+        self.nodes.label(node, STATUS, None).await
     }
 
     /// AKS: the Node is deleted and registers again under its name, with what `machine` says.
@@ -225,70 +251,20 @@ impl Managed {
         self.nodes.delete(node).await
     }
 
-    /// Updates a pool as its cloud does, from `old` to `new`: the first one of `new` is the surge. Machines of AKS keep
-    /// their names, and its surge node is removed at the end.
+    /// Pods run on a node: some that a drain evicts, and one of a DaemonSet.
     ///
     /// # Errors
     /// As [`Managed::join`].
-    pub async fn update(&self, old: &[Machine], new: &[Machine], pace: Pace) -> Result<()> {
-        let names: Vec<&str> = old.iter().map(|machine| machine.name.as_str()).collect();
-        let mut new = new.iter();
-        let surge = new.next();
-        if let Some(surge) = surge {
-            self.replacement(surge, pace).await?;
+    pub async fn workload(&self, node: &str) -> Result<()> {
+        for name in workload(node) {
+            self.pods.run(&name, node, Owner::ReplicaSet).await?;
         }
-        match self.cloud {
-            Cloud::Eks => {
-                for machine in new {
-                    self.replacement(machine, pace).await?;
-                }
-                self.cordon(&names).await?;
-                for name in names {
-                    pace.pass(DRAIN).await;
-                    self.exclude(name).await?;
-                    self.end(name, pace).await?;
-                }
-            }
-            Cloud::Gke => {
-                for name in names {
-                    self.cordon(&[name]).await?;
-                    pace.pass(DRAIN).await;
-                    self.end(name, pace).await?;
-                    if let Some(machine) = new.next() {
-                        self.replacement(machine, pace).await?;
-                    }
-                }
-            }
-            Cloud::Aks => {
-                for machine in new {
-                    self.mark(&machine.name, true).await?;
-                    self.cordon(&[&machine.name]).await?;
-                    pace.pass(DRAIN).await;
-                    self.terminate(&machine.name).await?;
-                    pace.pass(TERMINATE).await;
-                    self.reimage(machine).await?;
-                    pace.pass(BOOT).await;
-                    self.nodes.become_ready(&machine.name).await?;
-                }
-                if let Some(surge) = surge {
-                    self.cordon(&[&surge.name]).await?;
-                    pace.pass(DRAIN).await;
-                    self.gone(&surge.name).await?;
-                }
-            }
-        }
-        Ok(())
+        let logs = format!("{node}-logs");
+        self.pods.run(&logs, node, Owner::DaemonSet).await
     }
+}
 
-    async fn replacement(&self, machine: &Machine, pace: Pace) -> Result<()> {
-        self.join(machine).await?;
-        pace.pass(BOOT).await;
-        self.nodes.become_ready(&machine.name).await
-    }
-
-    async fn end(&self, node: &str, pace: Pace) -> Result<()> {
-        self.terminate(node).await?;
-        pace.pass(TERMINATE).await;
-        self.gone(node).await
-    }
+/// The names of the pods of a node that a drain evicts.
+fn workload(node: &str) -> [String; WORKLOAD] {
+    std::array::from_fn(|index| format!("{node}-web-{index}"))
 }

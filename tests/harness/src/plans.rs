@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::apply::{apply_objects, apply_yaml};
 use crate::kubernetes::node::{NodeTemplate, fingerprint, now, os_image};
 use crate::kubernetes::{Nodes, Pace};
+use crate::truth::{COMPLETED, DRAINING, PENDING, Truth, UPDATING};
 
 /// A stand-in for its CRD.
 const CRDS: &str = include_str!("../fixtures/plans-crds.yaml");
@@ -20,10 +21,15 @@ const CRDS: &str = include_str!("../fixtures/plans-crds.yaml");
 /// The namespace of the controller.
 pub const NAMESPACE: &str = "system-upgrade";
 
+/// The label of nodes that k3s sets to `k3s` where no cloud does.
+const INSTANCE_TYPE: &str = "node.kubernetes.io/instance-type";
+
 // Nominal durations at the pace of the demo.
 const DRAIN: Duration = Duration::from_secs(3);
 const UPGRADE: Duration = Duration::from_secs(3);
 const SETTLE: Duration = Duration::from_secs(1);
+/// How long a Job has failed before the Plan is edited.
+const FAILED: Duration = Duration::from_secs(5);
 
 /// Makes the server serve Plans, by a stand-in.
 ///
@@ -40,6 +46,7 @@ pub struct Plans {
     api: Api<DynamicObject>,
     jobs: Api<DynamicObject>,
     nodes: Nodes,
+    truth: Truth,
 }
 
 /// A Plan that drains and updates the agents of k3s.
@@ -101,6 +108,16 @@ impl Plans {
             api: api("upgrade.cattle.io", "Plan", "plans"),
             jobs: api("batch", "Job", "jobs"),
             nodes: Nodes::new(client.clone()),
+            truth: Truth::default(),
+        }
+    }
+
+    /// The same, which tells the truth about whole updates.
+    #[must_use]
+    pub fn telling(self, truth: &Truth) -> Self {
+        Self {
+            truth: truth.clone(),
+            ..self
         }
     }
 
@@ -112,7 +129,7 @@ impl Plans {
         let args = r#"["agent"]"#.to_owned();
         let template = NodeTemplate {
             name: name.to_owned(),
-            labels: BTreeMap::new(),
+            labels: BTreeMap::from([(INSTANCE_TYPE.to_owned(), "k3s".to_owned())]),
             annotations: BTreeMap::from([("k3s.io/node-args".to_owned(), args)]),
             kubelet_version: version.to_owned(),
             os_image: os_image(version),
@@ -139,6 +156,7 @@ impl Plans {
                 "drain": {"force": true},
                 "nodeSelector": {"matchExpressions": [
                     {"key": "node-role.kubernetes.io/control-plane", "operator": "DoesNotExist"},
+                    {"key": INSTANCE_TYPE, "operator": "In", "values": ["k3s"]},
                 ]},
                 "serviceAccountName": "system-upgrade",
                 "upgrade": {"image": "rancher/k3s-upgrade"},
@@ -324,17 +342,60 @@ impl Plans {
     /// As [`Plans::agent`].
     pub async fn play(&self, plan: &Plan, nodes: &[&str], pace: Pace) -> Result<()> {
         for node in nodes {
-            self.create_job(plan, node).await?;
-            self.start_job(plan, node).await?;
-            self.cordon(node).await?;
-            pace.pass(DRAIN).await;
-            self.upgrade(plan, node).await?;
-            pace.pass(UPGRADE).await;
-            self.complete_job(plan, node).await?;
-            pace.pass(SETTLE).await;
-            self.label(plan, node).await?;
+            self.apply(plan, node, pace).await?;
         }
         self.complete(plan).await
+    }
+
+    /// Applies a Plan to a node, step by step.
+    ///
+    /// # Errors
+    /// As [`Plans::agent`].
+    pub async fn apply(&self, plan: &Plan, node: &str, pace: Pace) -> Result<()> {
+        let truth = &self.truth;
+        let created = self.create_job(plan, node);
+        truth.step(node, &[PENDING], created).await?;
+        let started = self.start_job(plan, node);
+        truth.step(node, &[UPDATING], started).await?;
+        truth.step(node, &[DRAINING], self.cordon(node)).await?;
+        pace.pass(DRAIN).await;
+        let upgraded = self.upgrade(plan, node);
+        truth.step(node, &[UPDATING], upgraded).await?;
+        pace.pass(UPGRADE).await;
+        let ended = self.complete_job(plan, node);
+        truth.step(node, &[UPDATING], ended).await?;
+        pace.pass(SETTLE).await;
+        let counted = self.label(plan, node);
+        truth.step(node, &[COMPLETED], counted).await
+    }
+
+    /// The Job of a node fails once it has drained it. An administrator uncordons the node and edits the Plan, and the
+    /// node waits again; returns the edited Plan.
+    ///
+    /// # Errors
+    /// As [`Plans::agent`].
+    pub async fn fail(&self, plan: Plan, node: &str, pace: Pace) -> Result<Plan> {
+        let truth = &self.truth;
+        let created = self.create_job(&plan, node);
+        truth.step(node, &[PENDING], created).await?;
+        let started = self.start_job(&plan, node);
+        truth.step(node, &[UPDATING], started).await?;
+        truth.step(node, &[DRAINING], self.cordon(node)).await?;
+        pace.pass(DRAIN).await;
+        let why = "Job has reached the specified backoff limit";
+        let failed = self.fail_job(&plan, node, "BackoffLimitExceeded", why);
+        truth.step(node, &[UPDATING], failed).await?;
+        pace.pass(FAILED).await;
+        let deleted = self.delete_job(&plan, node);
+        truth.step(node, &[UPDATING], deleted).await?;
+        pace.pass(SETTLE).await;
+        let uncordoned = self.nodes.cordon(node, false);
+        truth.step(node, &[UPDATING], uncordoned).await?;
+        let edited = plan.edited();
+        let resolved = self.resolve(&edited);
+        truth.step(node, &[PENDING], resolved).await?;
+        pace.pass(SETTLE).await;
+        Ok(edited)
     }
 
     /// Sets a condition of a Plan.

@@ -6,20 +6,12 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 use kube::Client;
 
-use super::script::{self, Script, Update};
-use crate::karpenter;
-use crate::kubernetes::{self, Pace};
-use crate::load::{Kind, Object};
-use crate::openshift::{self, Editor, Pool};
-
-/// The releases that the simulated `OpenShift` is updated from and to.
-const RELEASES: (&str, &str) = ("4.19.14", "4.20.3");
-
-/// The pool that stays behind until all others are done.
-const PAUSED: &str = "edge";
-
-/// The node whose update fails at first.
-const DEGRADED: &str = "worker-04";
+use super::script::mixed::{Fargate, Mixed};
+use super::script::{self, Shared, Update};
+use crate::kubernetes::Pace;
+use crate::managed::Cloud;
+use crate::openshift::Pool;
+use crate::truth::Truth;
 
 /// A kind of cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,24 +24,52 @@ pub enum Platform {
     Karpenter,
     /// A node group of EKS is replaced.
     Eks,
+    /// Nodes of an agent pool of AKS are reimaged.
+    Aks,
+    /// Nodes of a node pool of GKE are replaced.
+    Gke,
     /// Machines of Cluster API are replaced.
     ClusterApi,
     /// A Plan updates agents of k3s.
     K3s,
     /// Nodes of a hosted OpenShift are updated in place.
     HyperShift,
+    /// kured reboots nodes.
+    Kured,
+    /// Several of them in one cluster.
+    Mixed,
 }
 
 impl Platform {
     /// Each platform by its name.
-    pub const NAMED: [(&str, Self); 7] = [
+    pub const NAMED: [(&str, Self); 11] = [
         ("openshift", Self::OpenShift),
         ("kubernetes", Self::Kubernetes),
         ("karpenter", Self::Karpenter),
         ("eks", Self::Eks),
+        ("aks", Self::Aks),
+        ("gke", Self::Gke),
         ("cluster-api", Self::ClusterApi),
         ("k3s", Self::K3s),
         ("hypershift", Self::HyperShift),
+        ("kured", Self::Kured),
+        ("mixed", Self::Mixed),
+    ];
+
+    /// What runs at once in [`Platform::Mixed`].
+    const MIXED: [Self; 4] = [Self::Eks, Self::Karpenter, Self::K3s, Self::Kured];
+
+    /// All that can be in one cluster. The plain cluster comes first, as it removes all other nodes.
+    pub const COMBINABLE: [Self; 9] = [
+        Self::Kubernetes,
+        Self::Eks,
+        Self::Aks,
+        Self::Gke,
+        Self::Karpenter,
+        Self::ClusterApi,
+        Self::K3s,
+        Self::HyperShift,
+        Self::Kured,
     ];
 }
 
@@ -68,15 +88,7 @@ impl FromStr for Platform {
 /// A simulated cluster and the update to simulate.
 #[derive(Debug, Clone)]
 pub struct Scenario {
-    cluster: Simulated,
-}
-
-#[derive(Debug, Clone)]
-enum Simulated {
-    OpenShift(openshift::Cluster, openshift::rollout::Plan),
-    Kubernetes(kubernetes::Cluster, kubernetes::rollout::Plan),
-    Karpenter(karpenter::rollout::Plan),
-    Script(Arc<dyn Script>),
+    script: Shared,
 }
 
 impl Scenario {
@@ -86,120 +98,83 @@ impl Scenario {
     /// # Errors
     /// Never in practice: the objects are made of valid JSON.
     pub fn new(platform: Platform, server_version: &str, pace: Pace) -> Result<Self> {
-        let update = || Update {
+        Self::telling(&[platform], server_version, pace, &Truth::default())
+    }
+
+    /// The clusters of these platforms in one, which are updated at the same time, and the truth about it.
+    ///
+    /// # Errors
+    /// As [`Scenario::new`].
+    pub fn telling(
+        platforms: &[Platform],
+        server_version: &str,
+        pace: Pace,
+        truth: &Truth,
+    ) -> Result<Self> {
+        let update = Update {
             from: previous_minor(server_version),
             to: server_version.to_owned(),
             pace,
+            truth: truth.clone(),
         };
-        let cluster = match platform {
-            Platform::Eks => Simulated::Script(script::eks(update())),
-            Platform::ClusterApi => Simulated::Script(script::cluster_api(update())),
-            Platform::K3s => Simulated::Script(script::k3s(update())),
-            Platform::HyperShift => Simulated::Script(script::hypershift(update())),
-            Platform::OpenShift => {
-                let cluster = openshift::Cluster::builder(RELEASES.0)
-                    .pool(Pool::new("master", 3))
-                    .pool(Pool::new("worker", 12).max_unavailable(3))
-                    .pool(Pool::new("infra", 3))
-                    .pool(Pool::new(PAUSED, 2).max_unavailable(2).paused())
-                    .build()?;
-                let plan = openshift::rollout::Plan {
-                    pace,
-                    degraded: Some(DEGRADED.to_owned()),
-                    ..openshift::rollout::Plan::to(RELEASES.1)
-                };
-                Simulated::OpenShift(cluster, plan)
-            }
-            Platform::Kubernetes => {
-                let cluster = kubernetes::Cluster::builder(&previous_minor(server_version))
-                    .control_plane(3)
-                    .pool("general", 8)
-                    .pool("memory", 3)
-                    .build()?;
-                let plan = kubernetes::rollout::Plan {
-                    pace,
-                    ..kubernetes::rollout::Plan::to(server_version)
-                };
-                Simulated::Kubernetes(cluster, plan)
-            }
-            Platform::Karpenter => Simulated::Karpenter(karpenter::rollout::Plan {
-                from: previous_minor(server_version),
-                version: server_version.to_owned(),
-                pace,
-            }),
+        let script = match platforms {
+            [platform] => script(*platform, &update)?,
+            several => mixed(several, &update)?,
         };
-        Ok(Self { cluster })
+        Ok(Self { script })
+    }
+
+    /// A cluster of OpenShift of these pools and a paused one, in which the update of one node fails at first, and the
+    /// truth about it.
+    ///
+    /// # Errors
+    /// As [`Scenario::new`].
+    pub fn openshift(pools: &[Pool], degraded: &str, pace: Pace, truth: &Truth) -> Result<Self> {
+        let script = script::openshift::InPlace::of(pools, degraded, pace, truth.clone())?;
+        Ok(Self {
+            script: Arc::new(script),
+        })
     }
 
     /// A description of the cluster.
     #[must_use]
     pub fn describe(&self) -> String {
-        let what = match &self.cluster {
-            Simulated::OpenShift(..) => "OpenShift",
-            Simulated::Kubernetes(..) => "Kubernetes",
-            Simulated::Karpenter(_) => "Karpenter",
-            Simulated::Script(script) => script.name(),
-        };
-        format!("a simulated {what} cluster of {} nodes", self.nodes())
+        let (what, nodes) = (self.script.name(), self.nodes());
+        format!("a simulated {what} cluster of {nodes} nodes")
     }
 
     /// A description of the update.
     #[must_use]
     pub fn describe_update(&self) -> String {
-        match &self.cluster {
-            Simulated::OpenShift(cluster, plan) => format!(
-                "Updating from {} to {}, about a minute. The pool {PAUSED} is paused until the others are done; {DEGRADED} fails at first.",
-                cluster.version, plan.version
-            ),
-            Simulated::Kubernetes(_, plan) => format!(
-                "Updating to {}, about a minute. Control-plane nodes reboot, nodes of pools are replaced.",
-                plan.version
-            ),
-            Simulated::Karpenter(plan) => format!(
-                "The image of the node class goes to {}, and drifted nodes are replaced, about a minute. An empty node is removed, which is no update; a node of the pool {} is held by karpenter.sh/do-not-disrupt until the others are done.",
-                plan.version,
-                karpenter::rollout::HELD_POOL
-            ),
-            Simulated::Script(script) => script.describe(),
-        }
+        self.script.describe()
     }
 
     /// How many nodes it has after the update.
     #[must_use]
     pub fn nodes_afterwards(&self) -> usize {
-        match &self.cluster {
-            Simulated::OpenShift(..) | Simulated::Kubernetes(..) | Simulated::Script(_) => {
-                self.nodes()
-            }
-            // One is empty, and removed.
-            Simulated::Karpenter(_) => self.nodes() - 1,
-        }
+        self.script.nodes_afterwards()
     }
 
     /// How many nodes the cluster has.
     #[must_use]
     pub fn nodes(&self) -> usize {
-        let objects = match &self.cluster {
-            Simulated::OpenShift(cluster, _) => cluster.objects(),
-            Simulated::Kubernetes(cluster, _) => cluster.objects(),
-            Simulated::Karpenter(plan) => return plan.nodes(),
-            Simulated::Script(script) => return script.nodes(),
-        };
-        let is_node = |object: &&Object| object.kind == Kind::Node;
-        objects.iter().filter(is_node).count()
+        self.script.nodes()
     }
 
-    /// Loads the cluster, before its update, into the server.
+    /// Makes the server serve the kinds of the updater, by stand-ins.
+    ///
+    /// # Errors
+    /// When the server refuses them, or does not serve them in time.
+    pub async fn install(&self, client: &Client) -> Result<()> {
+        self.script.install(client).await
+    }
+
+    /// Loads the cluster, before its update, into the server, which serves its kinds already.
     ///
     /// # Errors
     /// When the server rejects an object.
     pub async fn load(&self, client: &Client) -> Result<()> {
-        match &self.cluster {
-            Simulated::OpenShift(cluster, _) => cluster.load(client).await.map(|_| ()),
-            Simulated::Kubernetes(cluster, _) => cluster.load(client).await.map(|_| ()),
-            Simulated::Karpenter(plan) => karpenter::rollout::load(client, plan).await,
-            Simulated::Script(script) => script.load(client).await,
-        }
+        self.script.load(client).await
     }
 
     /// Simulates the update. Returns only after a paused pool is unpaused.
@@ -207,22 +182,13 @@ impl Scenario {
     /// # Errors
     /// When the server does not answer, or other clients change the nodes.
     pub async fn play(&self, client: &Client) -> Result<()> {
-        match &self.cluster {
-            Simulated::OpenShift(_, plan) => openshift::rollout::play(client, plan).await,
-            Simulated::Kubernetes(_, plan) => kubernetes::rollout::play(client, plan).await,
-            Simulated::Karpenter(plan) => karpenter::rollout::play(client, plan).await,
-            Simulated::Script(script) => script.play(client).await,
-        }
+        self.script.play(client).await
     }
 
     /// The pool that is paused, or held, at the start.
     #[must_use]
     pub fn paused_pool(&self) -> Option<&'static str> {
-        match &self.cluster {
-            Simulated::OpenShift(..) => Some(PAUSED),
-            Simulated::Kubernetes(..) | Simulated::Script(_) => None,
-            Simulated::Karpenter(_) => Some(karpenter::rollout::HELD_POOL),
-        }
+        self.script.held_pool()
     }
 
     /// Unpauses the paused pool.
@@ -230,12 +196,36 @@ impl Scenario {
     /// # Errors
     /// When the server rejects it.
     pub async fn unpause(&self, client: &Client) -> Result<()> {
-        match &self.cluster {
-            Simulated::OpenShift(..) => Editor::new(client).set_paused(PAUSED, false).await,
-            Simulated::Kubernetes(..) | Simulated::Script(_) => Ok(()),
-            Simulated::Karpenter(_) => karpenter::rollout::release(client).await,
-        }
+        self.script.release(client).await
     }
+}
+
+fn script(platform: Platform, update: &Update) -> Result<Shared> {
+    let of_cloud = |cloud| script::managed::NodePool::new(cloud, update.clone());
+    let update = update.clone();
+    Ok(match platform {
+        Platform::OpenShift => {
+            Arc::new(script::openshift::InPlace::new(update.pace, update.truth)?)
+        }
+        Platform::Kubernetes => Arc::new(script::kubernetes::Plain::new(update)?),
+        Platform::Karpenter => Arc::new(script::karpenter::Drift::new(update)),
+        Platform::Eks => Arc::new(of_cloud(Cloud::Eks)),
+        Platform::Aks => Arc::new(of_cloud(Cloud::Aks)),
+        Platform::Gke => Arc::new(of_cloud(Cloud::Gke)),
+        Platform::ClusterApi => Arc::new(script::cluster_api::RollingUpdate(update)),
+        Platform::K3s => Arc::new(script::k3s::PlanOfAgents(update)),
+        Platform::HyperShift => Arc::new(script::hypershift::InPlace(update)),
+        Platform::Kured => Arc::new(script::kured::Reboots(update)),
+        Platform::Mixed => mixed(&Platform::MIXED, &update)?,
+    })
+}
+
+/// Several platforms at once, beside a node that nobody updates.
+fn mixed(platforms: &[Platform], update: &Update) -> Result<Shared> {
+    let parts = platforms.iter().map(|platform| script(*platform, update));
+    let mut parts: Vec<Shared> = parts.collect::<Result<_>>()?;
+    parts.push(Arc::new(Fargate(update.clone())));
+    Ok(Arc::new(Mixed::new(parts)))
 }
 
 /// `v1.36.3` becomes `v1.35.3`.
@@ -257,15 +247,5 @@ mod tests {
     #[test]
     fn the_plain_cluster_starts_one_minor_version_below_its_api_server() {
         assert_eq!(previous_minor("v1.36.3"), "v1.35.3");
-    }
-
-    #[test]
-    fn the_node_that_fails_is_one_of_the_cluster() {
-        let scenario = Scenario::new(Platform::OpenShift, "v1.36.3", Pace::DEMO).unwrap();
-        let Simulated::OpenShift(cluster, _) = scenario.cluster else {
-            unreachable!();
-        };
-        assert!(cluster.nodes_of("worker").contains(&DEGRADED.to_owned()));
-        assert_eq!(cluster.nodes_of(PAUSED).len(), 2);
     }
 }

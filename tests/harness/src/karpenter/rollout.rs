@@ -8,15 +8,16 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use kube::{Client, ResourceExt};
 use serde_json::json;
 
-use super::{Karpenter, Machine, install};
+use super::{Karpenter, Machine};
 use crate::kubernetes::{Nodes, Pace, numbered};
+use crate::truth::{COMPLETED, PAUSED, PENDING, Truth};
 
 /// The pool whose only node is held.
 pub const HELD_POOL: &str = "stateful";
-const HELD: &str = "stateful-0";
+const HELD: &str = "karpenter-stateful-0";
 const ANNOTATION: &str = "karpenter.sh/do-not-disrupt";
 /// The node that is removed because it is empty.
-const EMPTY: &str = "batch-2";
+const EMPTY: &str = "karpenter-batch-2";
 /// How many nodes are replaced at once.
 const AT_ONCE: usize = 2;
 const LOOK: Duration = Duration::from_millis(200);
@@ -30,6 +31,8 @@ pub struct Plan {
     pub version: String,
     /// How fast.
     pub pace: Pace,
+    /// Where the truth is told.
+    pub truth: Truth,
 }
 
 impl Plan {
@@ -42,7 +45,7 @@ impl Plan {
     fn machines(&self) -> Vec<Machine> {
         let pools = [("general", 6), ("batch", 3), (HELD_POOL, 1)];
         let names = |(pool, count): (&'static str, usize)| {
-            let names = numbered(pool, count).into_iter();
+            let names = numbered(&format!("karpenter-{pool}"), count).into_iter();
             names.map(move |name| (name, pool))
         };
         let all = pools.into_iter().flat_map(names);
@@ -51,18 +54,20 @@ impl Plan {
     }
 }
 
-/// Makes the server hold the cluster, before the rollout.
+/// Makes the server hold the cluster, before the rollout; it serves Karpenter's kinds already.
 ///
 /// # Errors
 /// When the server refuses an object.
 pub async fn load(client: &Client, plan: &Plan) -> Result<()> {
-    install(client).await?;
     let karpenter = Karpenter::new(client);
     for pool in ["general", "batch", HELD_POOL] {
         karpenter.pool(pool, &json!([{"nodes": "20%"}])).await?;
     }
     for machine in plan.machines() {
-        karpenter.machine(&machine).await?;
+        let joined = karpenter.machine(&machine);
+        plan.truth
+            .joins(&machine.name, &[COMPLETED], joined)
+            .await?;
     }
     let nodes = Nodes::new(client.clone());
     nodes.annotate(HELD, &[(ANNOTATION, Some("true"))]).await
@@ -73,14 +78,17 @@ pub async fn load(client: &Client, plan: &Plan) -> Result<()> {
 /// # Errors
 /// When the server does not answer.
 pub async fn play(client: &Client, plan: &Plan) -> Result<()> {
-    let karpenter = Karpenter::new(client);
+    let karpenter = Karpenter::new(client).telling(&plan.truth);
     let drifted: Vec<Machine> = plan
         .machines()
         .into_iter()
         .filter(|machine| machine.pool != "batch")
         .collect();
     for machine in &drifted {
-        karpenter.drift(&machine.name, "AMIDrift").await?;
+        let name = machine.name.as_str();
+        let phases = if name == HELD { &[PAUSED] } else { &[PENDING] };
+        let drifted = karpenter.drift(name, "AMIDrift");
+        plan.truth.step(name, phases, drifted).await?;
     }
     let replace = |machine: Machine| {
         let (karpenter, pace) = (karpenter.clone(), plan.pace);
@@ -108,9 +116,10 @@ pub async fn play(client: &Client, plan: &Plan) -> Result<()> {
 ///
 /// # Errors
 /// When the server refuses.
-pub async fn release(client: &Client) -> Result<()> {
+pub async fn release(client: &Client, plan: &Plan) -> Result<()> {
     let nodes = Nodes::new(client.clone());
-    nodes.annotate(HELD, &[(ANNOTATION, None)]).await
+    let released = nodes.annotate(HELD, &[(ANNOTATION, None)]);
+    plan.truth.step(HELD, &[PENDING], released).await
 }
 
 async fn wait_until_released(client: &Client) -> Result<()> {

@@ -17,6 +17,7 @@ use kube::{Client, ResourceExt};
 
 use super::node::{NodeTemplate, fingerprint, os_image};
 use super::{CONTROL_PLANE_LABEL, Nodes, POOL_LABEL, Pace, Ready};
+use crate::truth::{COMPLETED, DRAINING, REBOOTING, Truth, UNKNOWN, UPDATING};
 
 // Nominal durations at the pace of the demo; a real one is about sixty times as long.
 const DRAIN: Duration = Duration::from_secs(3);
@@ -34,6 +35,8 @@ pub struct Plan {
     pub surge: usize,
     /// The label that names a node's pool.
     pub pool_label: String,
+    /// Where the truth is told.
+    pub truth: Truth,
 }
 
 impl Plan {
@@ -45,6 +48,7 @@ impl Plan {
             pace: Pace::DEMO,
             surge: 2,
             pool_label: POOL_LABEL.to_owned(),
+            truth: Truth::default(),
         }
     }
 }
@@ -67,7 +71,9 @@ pub async fn play(client: &Client, plan: &Plan) -> Result<()> {
             None => {}
         }
     }
-    for node in &control_plane {
+    // The youngest first. Another one, as long as it is cordoned, is taken for the rollback of a node that is ahead of the
+    // youngest one.
+    for node in control_plane.iter().rev() {
         update_in_place(&nodes, plan, &node.name_any()).await?;
     }
     let replacements = pools.values().map(|old| {
@@ -81,28 +87,40 @@ pub async fn play(client: &Client, plan: &Plan) -> Result<()> {
 }
 
 async fn update_in_place(nodes: &Nodes, plan: &Plan, node: &str) -> Result<()> {
-    nodes.cordon(node, true).await?;
+    let truth = &plan.truth;
+    let cordoned = nodes.cordon(node, true);
+    truth.step(node, &[DRAINING], cordoned).await?;
     plan.pace.pass(DRAIN).await;
-    nodes.set_ready(node, Ready::Unknown).await?;
+    let silent = nodes.set_ready(node, Ready::Unknown);
+    truth.step(node, &[REBOOTING], silent).await?;
     plan.pace.pass(BOOT).await;
-    nodes
-        .boot(node, &plan.version, &os_image(&plan.version))
-        .await?;
+    let os_image = os_image(&plan.version);
+    let booted = nodes.boot(node, &plan.version, &os_image);
+    truth.step(node, &[REBOOTING, UPDATING], booted).await?;
     plan.pace.pass(SETTLE).await;
-    nodes.set_ready(node, Ready::Yes).await?;
-    nodes.cordon(node, false).await
+    let ready = nodes.set_ready(node, Ready::Yes);
+    truth.step(node, &[UPDATING], ready).await?;
+    plan.pace.pass(SETTLE).await;
+    let uncordoned = nodes.cordon(node, false);
+    truth.step(node, &[COMPLETED], uncordoned).await
 }
 
 async fn replace(nodes: &Nodes, plan: &Plan, old: &Node) -> Result<()> {
+    let truth = &plan.truth;
     let old_name = old.name_any();
     let new = successor(old, plan);
-    nodes.join(&new.object()?).await?;
+    let object = new.object()?;
+    let joined = nodes.join(&object);
+    // It is up to date, and joining.
+    truth.step(&new.name, &[UNKNOWN, COMPLETED], joined).await?;
     plan.pace.pass(BOOT).await;
-    nodes.become_ready(&new.name).await?;
+    let ready = nodes.become_ready(&new.name);
+    truth.step(&new.name, &[COMPLETED], ready).await?;
     plan.pace.pass(SETTLE).await;
-    nodes.cordon(&old_name, true).await?;
+    let cordoned = nodes.cordon(&old_name, true);
+    truth.step(&old_name, &[DRAINING], cordoned).await?;
     plan.pace.pass(DRAIN).await;
-    nodes.delete(&old_name).await
+    truth.gone(&old_name, nodes.delete(&old_name)).await
 }
 
 /// The node that replaces `old`: same pool, another name.

@@ -22,6 +22,7 @@ use serde_json::Value;
 
 use super::{Editor, PREFIX, config_name};
 use crate::kubernetes::Pace;
+use crate::truth::{PAUSED, PENDING, Phases, Truth};
 
 pub mod node;
 mod pool;
@@ -40,6 +41,8 @@ pub struct Plan {
     pub pace: Pace,
     /// A node whose update fails at first, and succeeds later.
     pub degraded: Option<String>,
+    /// Where the truth is told.
+    pub truth: Truth,
 }
 
 impl Plan {
@@ -50,6 +53,7 @@ impl Plan {
             version: version.to_owned(),
             pace: Pace::DEMO,
             degraded: None,
+            truth: Truth::default(),
         }
     }
 }
@@ -61,10 +65,6 @@ impl Plan {
 /// When the server does not answer, or an object is deleted meanwhile.
 pub async fn play(client: &Client, plan: &Plan) -> Result<()> {
     let editor = Editor::new(client);
-    let is_version = editor.target_version().await? != plan.version;
-    if is_version {
-        editor.start_update(&plan.version).await?;
-    }
     let pools = editor.pools().list(&ListParams::default()).await?.items;
     let nodes = editor
         .nodes()
@@ -73,6 +73,18 @@ pub async fn play(client: &Client, plan: &Plan) -> Result<()> {
         .await?
         .items;
     let members = members(&pools, &nodes);
+    let is_version = editor.target_version().await? != plan.version;
+    if is_version {
+        let (held, waiting): (Vec<_>, Vec<_>) = pools.iter().partition(|pool| is_paused(pool));
+        let of = |pools: Vec<&DynamicObject>| -> Vec<&str> {
+            let members = pools.iter().map(|pool| members.get(&pool.name_any()));
+            members.flatten().flatten().map(String::as_str).collect()
+        };
+        let (held, waiting) = (of(held), of(waiting));
+        let started = editor.start_update(&plan.version);
+        let started = plan.truth.step_of(&held, &[PAUSED], started);
+        plan.truth.step_of(&waiting, &[PENDING], started).await?;
+    }
     let none = Vec::new();
     let rollouts = pools.iter().map(|pool| {
         let members = members.get(&pool.name_any()).unwrap_or(&none);
@@ -99,7 +111,14 @@ async fn roll(editor: &Editor, plan: &Plan, pool: &DynamicObject, nodes: &[Strin
     editor
         .add_config(&wanted, &name, Some(&plan.version))
         .await?;
-    editor.set_pool_configuration(&name, &wanted).await?;
+    let outdated: Phases = if is_paused(pool) {
+        &[PAUSED]
+    } else {
+        &[PENDING]
+    };
+    let names: Vec<&str> = nodes.iter().map(String::as_str).collect();
+    let rendered = editor.set_pool_configuration(&name, &wanted);
+    plan.truth.step_of(&names, outdated, rendered).await?;
     let limit = max_unavailable(&pool.data["spec"]["maxUnavailable"], nodes.len());
     let rollout = PoolRollout::new(editor, plan, &name, current, &wanted, nodes.len());
     rollout.report().await?;
@@ -110,6 +129,10 @@ async fn roll(editor: &Editor, plan: &Plan, pool: &DynamicObject, nodes: &[Strin
         .try_collect::<()>()
         .await
         .with_context(|| format!("Rolling out {wanted}"))
+}
+
+fn is_paused(pool: &DynamicObject) -> bool {
+    pool.data["spec"]["paused"].as_bool().unwrap_or(false)
 }
 
 /// How many nodes may be updated at once: percentages are rounded down, and at least one is.

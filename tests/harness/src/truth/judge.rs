@@ -20,7 +20,8 @@ pub enum Violation {
     Stale(Wrong),
     /// The insight of a node remained although the node is gone.
     Gone(Wrong),
-    /// The progress of one rollout of a pool ran backwards: the pool, and what it showed.
+    /// The progress of one rollout of a pool ran backwards, though no updated node of it became outdated again: the pool,
+    /// and what it showed.
     Backwards(String, String),
 }
 
@@ -67,6 +68,8 @@ pub struct Judge {
     truth: Truth,
     started: Instant,
     shown: BTreeMap<String, Vec<Shown>>,
+    /// The pool of each node that has one, by its reference.
+    members: BTreeMap<String, String>,
     pools: BTreeMap<String, Progress>,
     violations: Vec<Violation>,
 }
@@ -87,6 +90,7 @@ struct Progress {
     started: String,
     done: u64,
     percent: f64,
+    at: Instant,
 }
 
 impl Judge {
@@ -97,8 +101,20 @@ impl Judge {
             truth: truth.clone(),
             started,
             shown: BTreeMap::new(),
+            members: BTreeMap::new(),
             pools: BTreeMap::new(),
             violations: Vec::new(),
+        }
+    }
+
+    /// The insight of a node has this status.
+    pub fn node_has(&mut self, node: &str, status: &Value, at: Instant) {
+        let pool = &status["poolRef"];
+        if !pool.is_null() {
+            self.members.insert(node.to_owned(), pool.to_string());
+        }
+        if let Some(phase) = status["phase"].as_str() {
+            self.node_shows(node, phase, at);
         }
     }
 
@@ -178,7 +194,7 @@ impl Judge {
     }
 
     /// The insight of a pool has this status.
-    pub fn pool_shows(&mut self, pool: &str, status: &Value) {
+    pub fn pool_has(&mut self, pool: &str, status: &Value, at: Instant) {
         let done = status["progress"].as_str().and_then(|progress| {
             let (done, _) = progress.split_once('/')?;
             done.parse().ok()
@@ -192,12 +208,14 @@ impl Judge {
             started: started.to_owned(),
             done,
             percent: status["completionPercent"].as_f64().unwrap_or_default(),
+            at,
         };
         let before = self.pools.insert(pool.to_owned(), now.clone());
         let Some(before) = before.filter(|before| before.started == now.started) else {
             return;
         };
-        if now.done < before.done || now.percent < before.percent {
+        let is_backwards = now.done < before.done || now.percent < before.percent;
+        if is_backwards && !self.lost_a_node(&status["poolRef"].to_string(), before.at) {
             let what = format!(
                 "{} done ({} %) became {} done ({} %) in the rollout since {started}",
                 before.done, before.percent, now.done, now.percent
@@ -205,6 +223,15 @@ impl Judge {
             self.violations
                 .push(Violation::Backwards(pool.to_owned(), what));
         }
+    }
+
+    /// Whether an updated node of a pool became outdated again after its insight was last seen: that may be as late as
+    /// the insight of a node, and it is written once a second.
+    fn lost_a_node(&self, pool: &str, seen: Instant) -> bool {
+        let since = seen.checked_sub(2 * LIMIT).unwrap_or(seen);
+        let members = self.members.iter().filter(|(_, of)| *of == pool);
+        let mut nodes = members.map(|(node, _)| node);
+        nodes.any(|node| self.truth.became_outdated(node, since))
     }
 
     /// Everything that was wrong.

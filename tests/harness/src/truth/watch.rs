@@ -103,9 +103,8 @@ async fn judge(
             biased;
             event = nodes.try_next() => match event.context("Watching the insights of nodes")? {
                 Some(Event::Apply(insight) | Event::InitApply(insight)) => {
-                    if let Some(phase) = insight.data["status"]["phase"].as_str() {
-                        judge.node_shows(&insight.name_any(), phase, Instant::now());
-                    }
+                    let status = &insight.data["status"];
+                    judge.node_has(&insight.name_any(), status, Instant::now());
                 }
                 Some(Event::Delete(insight)) => {
                     judge.node_is_removed(&insight.name_any(), Instant::now());
@@ -119,7 +118,8 @@ async fn judge(
             },
             event = pools.try_next() => match event.context("Watching the insights of pools")? {
                 Some(Event::Apply(insight) | Event::InitApply(insight)) => {
-                    judge.pool_shows(&insight.name_any(), &insight.data["status"]);
+                    let status = &insight.data["status"];
+                    judge.pool_has(&insight.name_any(), status, Instant::now());
                 }
                 Some(Event::Delete(_) | Event::Init | Event::InitDone) => {}
                 None => bail!("The watch of the insights has ended"),

@@ -5,7 +5,7 @@ use kube::api::DynamicObject;
 use kube::runtime::wait::await_condition;
 use tokio::sync::Mutex;
 
-use super::{Plan, node};
+use super::{Plan, is_paused, node};
 use crate::openshift::Editor;
 use crate::openshift::objects::PoolCounts;
 
@@ -50,9 +50,7 @@ impl<'a> PoolRollout<'a> {
 
     /// Updates one node once the pool is not paused.
     pub(super) async fn update(&self, node: &str) -> Result<()> {
-        let unpaused = |pool: Option<&DynamicObject>| {
-            pool.is_some_and(|pool| !pool.data["spec"]["paused"].as_bool().unwrap_or(false))
-        };
+        let unpaused = |pool: Option<&DynamicObject>| pool.is_some_and(|pool| !is_paused(pool));
         let waited = await_condition(self.editor.pools().clone(), self.pool, unpaused).await;
         waited.with_context(|| format!("Waiting until pool {} is not paused", self.pool))?;
 
@@ -60,6 +58,7 @@ impl<'a> PoolRollout<'a> {
         let update = node::Update {
             editor: self.editor,
             pace: self.plan.pace,
+            truth: &self.plan.truth,
             node,
             config: self.wanted,
             version: &self.plan.version,

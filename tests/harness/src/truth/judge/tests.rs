@@ -120,26 +120,33 @@ fn what_no_insight_showed_is_missed_unless_it_was_short() {
     );
 }
 
+fn pool(name: &str, progress: &str, percent: u32, started: &str) -> Value {
+    json!({
+        "progress": progress, "completionPercent": percent, "rollout": {"startTime": started},
+        "poolRef": {"name": name},
+    })
+}
+
 #[test]
 fn progress_of_one_rollout_never_runs_backwards_and_another_one_begins_anew() {
-    let (mut judge, ..) = judge();
-    let status = |progress: &str, percent: u32, started: &str| {
-        json!({
-            "progress": progress, "completionPercent": percent, "rollout": {"startTime": started},
-        })
+    let (mut judge, _, start) = judge();
+    let mut shows = |name: &str, progress: &str, percent: u32, started: &str| {
+        judge.pool_has(name, &pool(name, progress, percent, started), start);
     };
-    judge.pool_shows("blue", &status("0/4", 0, "10:00"));
-    judge.pool_shows("blue", &status("2/4", 50, "10:00"));
-    judge.pool_shows("blue", &status("2/3", 66, "10:00"));
-    judge.pool_shows("green", &status("0/4", 0, "10:00"));
-    judge.pool_shows("blue", &status("0/4", 0, "11:00"));
-    judge.pool_shows("blue", &status("1/4", 25, "11:00"));
-    judge.pool_shows("blue", &json!({"progress": "0/4"}));
-    judge.pool_shows("blue", &status("0/4", 0, "12:00"));
-    assert_eq!(texts(&judge), [""; 0]);
-    judge.pool_shows("green", &status("3/4", 75, "10:00"));
-    judge.pool_shows("green", &status("2/4", 75, "10:00"));
-    judge.pool_shows("green", &status("3/5", 60, "10:00"));
+    shows("blue", "0/4", 0, "10:00");
+    shows("blue", "2/4", 50, "10:00");
+    shows("blue", "2/3", 66, "10:00");
+    shows("green", "0/4", 0, "10:00");
+    shows("blue", "0/4", 0, "11:00");
+    shows("blue", "1/4", 25, "11:00");
+    judge.pool_has("blue", &json!({"progress": "0/4"}), start);
+    let mut shows = |name: &str, progress: &str, percent: u32, started: &str| {
+        judge.pool_has(name, &pool(name, progress, percent, started), start);
+    };
+    shows("blue", "0/4", 0, "12:00");
+    shows("green", "3/4", 75, "10:00");
+    shows("green", "2/4", 75, "10:00");
+    shows("green", "3/5", 60, "10:00");
     assert_eq!(
         texts(&judge),
         [
@@ -147,6 +154,28 @@ fn progress_of_one_rollout_never_runs_backwards_and_another_one_begins_anew() {
             "pool green: 2 done (75 %) became 3 done (60 %) in the rollout since 10:00"
         ]
     );
+}
+
+#[test]
+fn progress_may_run_backwards_once_an_updated_node_is_outdated_again() {
+    let (mut judge, truth, start) = judge();
+    for name in ["blue", "green"] {
+        step(&truth, name, &[COMPLETED], start);
+        let status = json!({"phase": COMPLETED, "poolRef": {"name": name}});
+        judge.node_has(name, &status, start + ms(50));
+        judge.pool_has(name, &pool(name, "1/2", 50, "10:00"), start + ms(4000));
+    }
+    step(&truth, "blue", &[PENDING], start + ms(3000));
+    for name in ["blue", "green"] {
+        judge.pool_has(name, &pool(name, "0/2", 0, "10:00"), start + ms(4500));
+    }
+    assert_eq!(
+        texts(&judge),
+        ["pool green: 1 done (50 %) became 0 done (0 %) in the rollout since 10:00"]
+    );
+    judge.pool_has("blue", &pool("blue", "1/2", 50, "10:00"), start + ms(8000));
+    judge.pool_has("blue", &pool("blue", "0/2", 0, "10:00"), start + ms(9000));
+    assert_eq!(judge.violations().len(), 2);
 }
 
 #[test]
