@@ -34,6 +34,7 @@ mod own_provider;
 mod plans;
 mod pods;
 mod requirements;
+mod rollouts;
 mod scale;
 mod support;
 mod sync;
