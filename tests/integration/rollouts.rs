@@ -32,10 +32,10 @@ async fn install_kinds(world: &World) -> Result<()> {
 /// Plays a rollout from its start to its end with a judge beside it; returns what the judge has seen.
 async fn judged(world: &World, scenario: &Scenario, truth: &Truth) -> Result<Report> {
     scenario.load(&world.client).await?;
+    let judge = Watch::start(&world.client, truth).await?;
     let operator = world.operator(&[]).await?;
     operator.ready().await?;
     world.all_reported(scenario.nodes()).await?;
-    let judge = Watch::start(&world.client, truth).await?;
     let played = async {
         let released = async {
             if let Some(pool) = scenario.paused_pool() {
@@ -51,13 +51,17 @@ async fn judged(world: &World, scenario: &Scenario, truth: &Truth) -> Result<Rep
     let report = judge.finish().await?;
     // What was wrong explains why a rollout did not end.
     let complaints = report.complaints();
-    assert!(complaints.is_empty(), "{:#?}", complaints);
+    assert!(complaints.is_empty(), "{complaints:#?}\n{played:?}");
     played.context("The rollout did not end")??;
     Ok(report)
 }
 
-/// Waits until all other pools are Completed.
+/// Waits until the update of other pools has begun, and until they are Completed again.
 async fn waits_only_for(world: &World, held: &str) -> Result<()> {
+    eventually("the update has begun", ROLLOUT, async || {
+        Ok((unfinished(world).await?.len() > 1).then_some(()))
+    })
+    .await?;
     eventually("all pools but one are Completed", ROLLOUT, async || {
         let open = unfinished(world).await?;
         let is_held = |(name, assessment): (&String, &Assessment)| {
@@ -120,7 +124,7 @@ async fn rollouts_of_many_updaters_in_one_cluster_show_nothing_that_is_not_true(
             ("aks-surge", "Unknown Completed"),
             ("gke-blue-3", "Pending Draining Updating"),
             (
-                "karpenter-general-0",
+                "karpenter-general-5",
                 "Completed Pending Updating Draining Updating",
             ),
             ("karpenter-batch-2", "Completed"),

@@ -357,6 +357,7 @@ impl Plans {
         truth.step(node, &[PENDING], created).await?;
         let started = self.start_job(plan, node);
         truth.step(node, &[UPDATING], started).await?;
+        pace.pass(SETTLE).await;
         truth.step(node, &[DRAINING], self.cordon(node)).await?;
         pace.pass(DRAIN).await;
         let upgraded = self.upgrade(plan, node);
@@ -380,6 +381,7 @@ impl Plans {
         truth.step(node, &[PENDING], created).await?;
         let started = self.start_job(&plan, node);
         truth.step(node, &[UPDATING], started).await?;
+        pace.pass(SETTLE).await;
         truth.step(node, &[DRAINING], self.cordon(node)).await?;
         pace.pass(DRAIN).await;
         let why = "Job has reached the specified backoff limit";

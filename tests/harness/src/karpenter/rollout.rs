@@ -21,6 +21,8 @@ const EMPTY: &str = "karpenter-batch-2";
 /// How many nodes are replaced at once.
 const AT_ONCE: usize = 2;
 const LOOK: Duration = Duration::from_millis(200);
+/// How long Karpenter takes to disrupt a node that is no longer held, at the pace of the demo.
+const NOTICE: Duration = Duration::from_secs(1);
 
 /// A rollout to be played.
 #[derive(Debug, Clone)]
@@ -106,6 +108,7 @@ pub async fn play(client: &Client, plan: &Plan) -> Result<()> {
     let consolidation = karpenter.consolidate(EMPTY, plan.pace);
     futures::future::try_join(rollout, consolidation).await?;
     wait_until_released(client).await?;
+    plan.pace.pass(NOTICE).await;
     for machine in held {
         replace(machine).await?;
     }

@@ -5,7 +5,7 @@ use kube::api::DynamicObject;
 use kube::runtime::wait::await_condition;
 use tokio::sync::Mutex;
 
-use super::{Plan, is_paused, node};
+use super::{Plan, RENDER, is_paused, node};
 use crate::openshift::Editor;
 use crate::openshift::objects::PoolCounts;
 
@@ -50,10 +50,7 @@ impl<'a> PoolRollout<'a> {
 
     /// Updates one node once the pool is not paused.
     pub(super) async fn update(&self, node: &str) -> Result<()> {
-        let unpaused = |pool: Option<&DynamicObject>| pool.is_some_and(|pool| !is_paused(pool));
-        let waited = await_condition(self.editor.pools().clone(), self.pool, unpaused).await;
-        waited.with_context(|| format!("Waiting until pool {} is not paused", self.pool))?;
-
+        self.unpaused().await?;
         self.change(|counts| counts.unavailable += 1).await?;
         let update = node::Update {
             editor: self.editor,
@@ -75,6 +72,19 @@ impl<'a> PoolRollout<'a> {
             counts.updated += 1;
         })
         .await
+    }
+
+    /// Returns once the pool is not paused; after an unpause, the controller takes a moment.
+    async fn unpaused(&self) -> Result<()> {
+        let pools = self.editor.pools();
+        if !is_paused(&pools.get(self.pool).await?) {
+            return Ok(());
+        }
+        let unpaused = |pool: Option<&DynamicObject>| pool.is_some_and(|pool| !is_paused(pool));
+        let waited = await_condition(pools.clone(), self.pool, unpaused).await;
+        waited.with_context(|| format!("Waiting until pool {} is not paused", self.pool))?;
+        self.plan.pace.pass(RENDER).await;
+        Ok(())
     }
 
     async fn change(&self, change: impl FnOnce(&mut PoolCounts)) -> Result<()> {
