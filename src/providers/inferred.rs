@@ -266,7 +266,9 @@ fn in_pool(
     // The youngest node of a control plane that is updated in place may be the last one that is updated.
     let has_no_order = !rules.replaces && is_role(node.pool);
     let change = match version::compare(own, &shown.version) {
-        Some(Ordering::Greater) => is_rolled_back().then_some(UpdateKind::Version),
+        Some(Ordering::Greater) => {
+            (rules.replaces && is_rolled_back()).then_some(UpdateKind::Version)
+        }
         Some(Ordering::Equal) => is_other_image().then_some(UpdateKind::Image),
         // Two builds of one release; a missing build may be any.
         None if version::meets(own, &shown.version) => {

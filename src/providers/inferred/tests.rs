@@ -420,3 +420,25 @@ fn a_node_without_a_version_or_with_one_that_cannot_be_read_is_unknown() {
     let states = Cluster::with(NEW, &options).see(0, &[plain("latest")]);
     assert_eq!(states.seen("a").0, Phase::Completed);
 }
+
+#[test]
+fn the_first_control_plane_node_that_is_updated_in_place_is_ahead_of_the_others_and_not_rolled_back()
+ {
+    let of_control_plane = |name: &str, version: &str| {
+        Node::new(name, version).label("node-role.kubernetes.io/control-plane", "")
+    };
+    let first = |version: &str| of_control_plane("a", version);
+    let others = [of_control_plane("b", OLD), of_control_plane("c", OLD)];
+    let mut cluster = Cluster::new(NEW);
+    let mut see = |second: i64, node: Node| {
+        let nodes = [&[node], &others[..]].concat();
+        cluster.see(second, &nodes).seen("a")
+    };
+    assert_eq!(see(0, first(OLD)), PENDING);
+    assert_eq!(see(20, first(OLD).cordoned(20)), DRAINING);
+    let silent = first(OLD).cordoned(20).silent(40);
+    assert_eq!(see(41, silent), (Phase::Rebooting, VERSION, "Rebooting"));
+    let back = first(NEW).cordoned(20).boot("second");
+    assert_eq!(see(90, back), (Phase::Updating, VERSION, "Rebooted"));
+    assert_eq!(see(99, first(NEW).boot("second")).0, Phase::Completed);
+}

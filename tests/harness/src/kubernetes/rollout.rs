@@ -71,9 +71,7 @@ pub async fn play(client: &Client, plan: &Plan) -> Result<()> {
             None => {}
         }
     }
-    // The youngest first. Another one, as long as it is cordoned, is taken for the rollback of a node that is ahead of the
-    // youngest one.
-    for node in control_plane.iter().rev() {
+    for node in &control_plane {
         update_in_place(&nodes, plan, &node.name_any()).await?;
     }
     let replacements = pools.values().map(|old| {
