@@ -4,8 +4,8 @@
 //! user, a younger node of the pool, or an update in progress. The version of the API server alone is a limit and
 //! orders nothing. It ends when no node is outdated.
 //!
-//! Where nodes are replaced, an outdated node that disappears after its drain is done, a new node is none of the
-//! nodes that the rollout began with, and an outdated node that disappears untouched was removed. Where nodes are
+//! Where nodes are replaced, the rollout is of the nodes that become outdated: one that disappears after its drain is
+//! done, and one that disappears untouched was removed. New nodes are none of them. Where nodes are
 //! updated in place, a node that disappears was removed, whether or not that was observed. A node that joins later is
 //! counted neither as done nor as one more. So progress never goes back, except for a node that is outdated
 //! again, and never exceeds the number of nodes. The state is in the insight: it survives restarts and failovers.
@@ -63,16 +63,15 @@ impl<'a> Nodes<'a> {
         let mut outdated = self.outdated.iter();
         outdated.any(|node| node.phase.is_in_progress() || !node.is_only_behind)
     }
+}
 
-    /// Outdated and unknown nodes that the rollout began with. A node that registers again under its name has another
-    /// time of creation.
-    fn remaining(&self, start: Timestamp, reuses_names: bool) -> usize {
-        let nodes = self.outdated.iter().chain(&self.unknown);
-        let is_again = |node: &NodeState| reuses_names && node.phase.is_in_progress();
-        let nodes = nodes
-            .filter(|node| node.created.is_none_or(|created| created <= start) || is_again(node));
-        nodes.count()
-    }
+/// How many of the nodes a rollout began with. A node that registers again under its name has another time of creation.
+fn began_with(nodes: &[&NodeState], start: Timestamp, reuses_names: bool) -> usize {
+    let is_again = |node: &NodeState| reuses_names && node.phase.is_in_progress();
+    let nodes = nodes.iter();
+    nodes
+        .filter(|node| node.created.is_none_or(|created| created <= start) || is_again(node))
+        .count()
 }
 
 /// The rollouts of a pool after `past`. `from` and `to` are the versions that the pool shows; `removed` is how many nodes
@@ -128,18 +127,23 @@ fn begun(
         let source = node.desired.as_ref().map(|desired| desired.source);
         source == Some(DesiredVersionSource::NewestInPool)
     });
-    let (start, total) = if view.state.replaces && shows_new_nodes {
-        // The nodes that are up to date were created by this rollout.
+    // Where nodes are replaced, those that are up to date are none of the rollout.
+    let total = if view.state.replaces {
+        nodes.outdated.len()
+    } else {
+        nodes.all.max(nodes.outdated.len())
+    };
+    let start = if view.state.replaces && shows_new_nodes {
+        // They were created by this rollout.
         let current = view.nodes.iter().filter(|node| !node.is_outdated());
         let first = current.filter_map(|node| node.created).min();
-        (first.unwrap_or(now).min(now), nodes.outdated.len())
+        first.unwrap_or(now).min(now)
     } else {
-        (now, nodes.all)
+        now
     };
     let from = from
         .map(str::to_owned)
         .or_else(|| most_common(&nodes.outdated));
-    let total = total.max(nodes.outdated.len());
     let rollout = Rollout {
         start_time: start,
         from_version: from,
@@ -154,18 +158,21 @@ fn begun(
 
 /// A rollout with its counts.
 fn advanced(known: &Rollout, view: &PoolView, nodes: &Nodes<'_>, removed: usize) -> Rollout {
-    let remaining = nodes.remaining(known.start_time, view.state.reuses_names);
-    let remaining = small(remaining + view.awaited);
+    let of_rollout =
+        |nodes: &[&NodeState]| began_with(nodes, known.start_time, view.state.reuses_names);
+    let outdated = small(of_rollout(&nodes.outdated) + view.awaited);
+    let remaining = outdated + small(of_rollout(&nodes.unknown));
     // A node that is updated in place stays, so one that is gone left the pool, whether or not that was observed.
     let left = if view.state.replaces {
-        // One that joined late and was removed is none of them, and takes nothing from those that are done.
-        let fell_back = remaining > known.nodes - known.done;
+        // Nodes become outdated one by one when a rollout begins, and one that joined late and was removed takes nothing
+        // from those that are done. Only a node that keeps its name can fall back.
+        let fell_back = view.state.reuses_names && outdated > known.nodes - known.done;
         let done = if fell_back { 0 } else { known.done };
-        (known.nodes - small(removed)).max(remaining + done)
+        (known.nodes - small(removed)).max(outdated + done)
     } else {
         known.nodes.min(small(present(view, known.start_time)))
     };
-    let total = left.max(remaining);
+    let total = left.max(outdated);
     let done = total - remaining;
     // A node whose state is unknown is not outdated again.
     let done = if nodes.unknown.is_empty() {

@@ -177,7 +177,7 @@ async fn without_objects_the_taints_of_the_nodes_remain() -> Result<()> {
     cluster_api.taint("m-0").await?;
     let pending = world.node_reaches("m-0", Phase::Pending).await?;
     assert_eq!(pending.update_kind, Some(UpdateKind::Configuration));
-    progress(&world, "1/2", Assessment::Progressing).await?;
+    progress(&world, "0/1", Assessment::Progressing).await?;
     let nodes = Nodes::new(world.client.clone());
     nodes.cordon("m-0", true).await?;
     world.node_reaches("m-0", Phase::Draining).await?;

@@ -61,8 +61,8 @@ async fn a_drifted_node_is_replaced_step_by_step_and_its_pool_counts_it() -> Res
     assert_eq!(pending.update_kind, Some(UpdateKind::Version));
     assert_eq!(pending.desired_version.as_deref(), Some(NEW));
     world
-        .pool_becomes("default.nodepool", "1 of 2", |pool| {
-            pool.progress == "1/2" && pool.assessment == Assessment::Progressing
+        .pool_becomes("default.nodepool", "0 of 1", |pool| {
+            pool.progress == "0/1" && pool.assessment == Assessment::Progressing
         })
         .await?;
     karpenter.disrupt("k-0", "Drifted").await?;
@@ -239,8 +239,8 @@ async fn without_the_permission_for_nodepools_their_insights_say_so_and_count_on
     let operator = world.operator(&[]).await?;
     operator.ready().await?;
     let pool = "default.nodepool";
-    let is_half = |pool: &PoolProgressInsightStatus| pool.progress == "1/2";
-    world.pool_becomes(pool, "1 of 2", is_half).await?;
+    let is_of_one = |pool: &PoolProgressInsightStatus| pool.progress == "0/1";
+    world.pool_becomes(pool, "0 of 1", is_of_one).await?;
     let uid = async || Ok::<_, Error>(world.pool_insight(pool).await?.unwrap().uid());
     let before = uid().await?;
 

@@ -114,7 +114,7 @@ async fn rollouts_of_many_updaters_in_one_cluster_show_nothing_that_is_not_true(
                 "Pending Draining Rebooting Updating Completed",
             ),
             ("general-0", "Pending Draining"),
-            ("eks-blue-0", "Pending Updating"),
+            ("eks-blue-0", "Pending Draining Updating"),
             ("eks-green-0", "Unknown Completed"),
             ("aks-0", "Pending Draining Rebooting Updating Completed"),
             (

@@ -186,6 +186,25 @@ fn an_outdated_node_that_is_removed_untouched_is_no_progress() {
 }
 
 #[test]
+fn nodes_that_become_outdated_one_by_one_are_none_that_are_done_before() {
+    let mut pool = Pool::new(true, 4);
+    pool.status();
+    pool.source = DesiredVersionSource::Provider;
+    for outdated in 1..=3 {
+        pool.enter(&format!("old-{outdated}"), Phase::Pending);
+        assert_eq!(pool.progress(), format!("0/{outdated}"));
+    }
+    pool.enter("old-1", Phase::Draining);
+    pool.leave("old-1");
+    assert_eq!(pool.progress(), "1/3");
+    // A node whose state is unknown for a while is neither.
+    pool.enter("old-0", Phase::Unknown);
+    assert_eq!(pool.progress(), "1/3");
+    pool.enter("old-0", Phase::Completed);
+    assert_eq!(pool.progress(), "1/3");
+}
+
+#[test]
 fn an_outdated_node_that_joined_late_and_is_removed_takes_nothing_from_those_that_are_done() {
     let mut pool = Pool::new(true, 4);
     pool.order(DesiredVersionSource::Provider);
@@ -283,6 +302,7 @@ fn the_version_of_the_api_server_orders_nothing_until_a_node_is_touched() {
 fn a_source_that_cannot_be_read_neither_ends_a_rollout_nor_takes_progress_back() {
     let mut pool = Pool::new(true, 3);
     pool.order(DesiredVersionSource::Provider);
+    assert_eq!(pool.progress(), "0/3");
     pool.enter("old-0", Phase::Completed);
     assert_eq!(pool.progress(), "1/3");
     for node in &mut pool.nodes {

@@ -229,17 +229,6 @@ impl Truth {
         last.map_or(False::Always, False::Since)
     }
 
-    /// Whether an updated node has become outdated since.
-    fn became_outdated(&self, node: &str, since: Instant) -> bool {
-        let facts = self.facts(node);
-        let mut steps = facts.iter().zip(facts.iter().skip(1));
-        steps.any(|(before, after)| {
-            let is_outdated = [PENDING, PAUSED].iter().any(|phase| after.state.has(phase));
-            let is_recent = after.settled.is_none_or(|settled| settled >= since);
-            before.state.has(COMPLETED) && is_outdated && is_recent
-        })
-    }
-
     /// What is true of a node at this moment, as text.
     fn describe(&self, node: &str, at: Instant) -> String {
         let facts = self.facts(node);

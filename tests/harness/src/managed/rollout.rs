@@ -16,10 +16,6 @@ const TERMINATE: Duration = Duration::from_secs(2);
 /// How long a node of AKS stays quarantined.
 const QUARANTINE: Duration = Duration::from_secs(6);
 
-/// What is true of a node of EKS while it is drained: Draining. An operator that does not read pods cannot tell it from
-/// the cordoned nodes that wait for their turn.
-const DRAINED_BY_EKS: Phases = &[PENDING, DRAINING];
-
 impl Managed {
     /// An outdated machine, which has joined and is ready, and its pods.
     ///
@@ -82,7 +78,7 @@ impl Managed {
             .await?;
         for name in old {
             pace.pass(DRAIN).await;
-            self.drain(name, DRAINED_BY_EKS, pace).await?;
+            self.drain(name, &[DRAINING], pace).await?;
             let excluded = async {
                 self.end_pods(name).await?;
                 self.exclude(name).await

@@ -20,8 +20,7 @@ pub enum Violation {
     Stale(Wrong),
     /// The insight of a node remained although the node is gone.
     Gone(Wrong),
-    /// The progress of one rollout of a pool ran backwards, though no updated node of it became outdated again: the pool,
-    /// and what it showed.
+    /// The progress of one rollout of a pool ran backwards: the pool, and what it showed.
     Backwards(String, String),
 }
 
@@ -68,8 +67,6 @@ pub struct Judge {
     truth: Truth,
     started: Instant,
     shown: BTreeMap<String, Vec<Shown>>,
-    /// The pool of each node that has one, by its reference.
-    members: BTreeMap<String, String>,
     pools: BTreeMap<String, Progress>,
     violations: Vec<Violation>,
 }
@@ -89,8 +86,8 @@ struct Shown {
 struct Progress {
     started: String,
     done: u64,
+    all: u64,
     percent: f64,
-    at: Instant,
 }
 
 impl Judge {
@@ -101,7 +98,6 @@ impl Judge {
             truth: truth.clone(),
             started,
             shown: BTreeMap::new(),
-            members: BTreeMap::new(),
             pools: BTreeMap::new(),
             violations: Vec::new(),
         }
@@ -109,10 +105,6 @@ impl Judge {
 
     /// The insight of a node has this status.
     pub fn node_has(&mut self, node: &str, status: &Value, at: Instant) {
-        let pool = &status["poolRef"];
-        if !pool.is_null() {
-            self.members.insert(node.to_owned(), pool.to_string());
-        }
         if let Some(phase) = status["phase"].as_str() {
             self.node_shows(node, phase, at);
         }
@@ -194,28 +186,29 @@ impl Judge {
     }
 
     /// The insight of a pool has this status.
-    pub fn pool_has(&mut self, pool: &str, status: &Value, at: Instant) {
-        let done = status["progress"].as_str().and_then(|progress| {
-            let (done, _) = progress.split_once('/')?;
-            done.parse().ok()
+    pub fn pool_has(&mut self, pool: &str, status: &Value) {
+        let progress = status["progress"].as_str().and_then(|progress| {
+            let (done, all) = progress.split_once('/')?;
+            Some((done.parse().ok()?, all.parse().ok()?))
         });
         let started = status["rollout"]["startTime"].as_str();
-        let (Some(started), Some(done)) = (started, done) else {
+        let (Some(started), Some((done, all))) = (started, progress) else {
             self.pools.remove(pool);
             return;
         };
         let now = Progress {
             started: started.to_owned(),
             done,
+            all,
             percent: status["completionPercent"].as_f64().unwrap_or_default(),
-            at,
         };
         let before = self.pools.insert(pool.to_owned(), now.clone());
         let Some(before) = before.filter(|before| before.started == now.started) else {
             return;
         };
-        let is_backwards = now.done < before.done || now.percent < before.percent;
-        if is_backwards && !self.lost_a_node(&status["poolRef"].to_string(), before.at) {
+        // Of more nodes, the same ones are a smaller part.
+        let is_less = now.percent < before.percent && now.all <= before.all;
+        if now.done < before.done || is_less {
             let what = format!(
                 "{} done ({} %) became {} done ({} %) in the rollout since {started}",
                 before.done, before.percent, now.done, now.percent
@@ -223,15 +216,6 @@ impl Judge {
             self.violations
                 .push(Violation::Backwards(pool.to_owned(), what));
         }
-    }
-
-    /// Whether an updated node of a pool became outdated again after its insight was last seen: that may be as late as
-    /// the insight of a node, and it is written once a second.
-    fn lost_a_node(&self, pool: &str, seen: Instant) -> bool {
-        let since = seen.checked_sub(2 * LIMIT).unwrap_or(seen);
-        let members = self.members.iter().filter(|(_, of)| *of == pool);
-        let mut nodes = members.map(|(node, _)| node);
-        nodes.any(|node| self.truth.became_outdated(node, since))
     }
 
     /// Everything that was wrong.

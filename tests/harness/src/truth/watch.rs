@@ -119,7 +119,7 @@ async fn judge(
             event = pools.try_next() => match event.context("Watching the insights of pools")? {
                 Some(Event::Apply(insight) | Event::InitApply(insight)) => {
                     let status = &insight.data["status"];
-                    judge.pool_has(&insight.name_any(), status, Instant::now());
+                    judge.pool_has(&insight.name_any(), status);
                 }
                 Some(Event::Delete(_) | Event::Init | Event::InitDone) => {}
                 None => bail!("The watch of the insights has ended"),
