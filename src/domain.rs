@@ -10,6 +10,7 @@
 
 pub mod availability;
 pub mod cordon;
+pub mod drain;
 pub mod erased;
 pub mod fact;
 pub mod facts;

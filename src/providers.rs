@@ -11,6 +11,7 @@ pub mod bottlerocket;
 pub mod cluster_api;
 mod condition;
 pub mod distributions;
+mod drains;
 pub mod eks;
 #[cfg(test)]
 pub(crate) mod fixtures;
@@ -29,7 +30,6 @@ pub mod microshift;
 pub mod node_maintenance;
 pub mod openshift;
 pub mod plans;
-pub mod pods;
 pub mod profile;
 pub mod serverless;
 pub mod settings;
@@ -47,6 +47,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::api::types::{ProviderName, UpdateKind};
+use crate::domain::drain::Drainer;
 use crate::domain::erased::Erased;
 use crate::domain::fact::{Keys, Kind};
 use crate::domain::facts::{Unavailable, View};
@@ -133,6 +134,11 @@ pub trait Provider: Send + Sync {
     /// Whether the nodes of a pool are replaced by others, not updated in place.
     fn replaces(&self, _: &PoolId, _: &View<'_>) -> bool {
         false
+    }
+
+    /// Who drains the nodes.
+    fn drainer(&self) -> Drainer {
+        Drainer::Kubectl
     }
 
     /// What identifies a node across its update.
@@ -252,6 +258,8 @@ pub struct Options {
     pub target_version: Option<String>,
     /// Keys of the providers and overlays that are not used; see [`key`].
     pub disabled: BTreeSet<String>,
+    /// Pods and PodDisruptionBudgets are not read, so it is not known what holds a drain up.
+    pub no_drain_blockers: bool,
 }
 
 /// Providers in order of precedence.

@@ -18,6 +18,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use node_insights::api::crd;
 use node_insights::app::config::Cli;
+use node_insights::domain::drain::Reason;
 use node_insights::domain::fact::{Need, Read, Select};
 use node_insights::providers::{Options, Providers};
 use node_insights::telemetry::metrics::Metrics;
@@ -346,4 +347,13 @@ fn metrics() -> String {
         .unwrap();
     }
     table
+}
+
+#[test]
+fn every_reason_why_a_drain_is_held_up_has_its_row() {
+    let page = include_str!("../docs/drains.md");
+    for reason in Reason::ALL {
+        let row = format!("| `{}` |", reason.as_str());
+        assert!(page.contains(&row), "docs/drains.md has no row {row}");
+    }
 }

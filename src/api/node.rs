@@ -65,6 +65,9 @@ pub struct NodeProgressInsightStatus {
     /// Who cordoned the node; absent when it is not cordoned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cordoned_by: Option<CordonedBy>,
+    /// What holds the drain of the node up; absent unless the node has been Draining for a minute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<Drain>,
     /// Boot that this status belongs to, from the node's `status.nodeInfo.bootID`; another value is a
     /// reboot.
     #[serde(rename = "bootID", skip_serializing_if = "Option::is_none")]
@@ -76,6 +79,66 @@ pub struct NodeProgressInsightStatus {
     /// The last phases, oldest first; the last one is the current phase.
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "atomic"))]
     pub timeline: Vec<TimelineEntry>,
+}
+
+/// The drain of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Drain {
+    /// How many pods have to leave the node; absent when it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub pods_left: Option<i32>,
+    /// What holds the drain up, most blocking first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5), extend("x-kubernetes-list-type" = "atomic"))]
+    pub blockers: Vec<DrainBlocker>,
+    /// How many more blockers there are; absent when there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub blockers_omitted: Option<i32>,
+}
+
+/// Something that holds a drain up.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DrainBlocker {
+    /// Why, in CamelCase, such as `BudgetNeverAllows`.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[A-Za-z]+$"))]
+    pub reason: String,
+    /// Kind of the object that it is about: PodDisruptionBudget, the controller of the pods, Pod or Node.
+    #[schemars(length(min = 1, max = 63))]
+    pub kind: String,
+    /// Namespace of the object; absent for a Node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: Option<String>,
+    /// Name of the object.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The first pods that it holds up.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 3), inner(length(min = 1, max = 253)), extend("x-kubernetes-list-type" = "atomic"))]
+    pub pods: Vec<String>,
+    /// How many pods it holds up.
+    #[schemars(range(min = 0))]
+    pub count: i32,
+    /// Since when, as far as was observed.
+    pub since: Timestamp,
+    /// Whether it was seen, or is concluded from what was seen.
+    pub certainty: Certainty,
+    /// What it is, and what to do about it.
+    #[schemars(length(min = 1, max = 200))]
+    pub message: String,
+}
+
+/// How sure a blocker is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Certainty {
+    /// The objects of the cluster show it.
+    Observed,
+    /// It is concluded: nothing else explains what is seen.
+    Inferred,
 }
 
 /// Who cordoned a node.

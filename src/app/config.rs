@@ -102,6 +102,13 @@ pub struct NeedsConfig {
         action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true"
     )]
     pub enable_events: bool,
+
+    /// Name what holds the drain of a node up; pods and PodDisruptionBudgets are read only while a node is drained
+    #[arg(
+        long, env = "NODE_INSIGHTS_ENABLE_DRAIN_BLOCKERS", value_name = "BOOL", default_value_t = true,
+        action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true"
+    )]
+    pub enable_drain_blockers: bool,
 }
 
 /// The operation that a running operator is to start, and how to reach it.
@@ -297,6 +304,7 @@ impl NeedsConfig {
         Options {
             platform: self.platform.into(),
             disabled: self.disabled_providers.iter().cloned().collect(),
+            no_drain_blockers: !self.enable_drain_blockers,
             ..Options::default()
         }
     }

@@ -75,6 +75,8 @@ pub struct KindSpec {
     pub only_where_found: bool,
     /// The kind is served on every cluster, and counts as served only beside this kind; its full name.
     pub only_beside: Option<&'static str>,
+    /// The kind is watched only while an evaluation reads it.
+    pub only_while_read: bool,
 }
 
 /// How much of an object is read.
@@ -142,6 +144,7 @@ impl KindSpec {
             need: Need::WhereServed,
             only_where_found: false,
             only_beside: None,
+            only_while_read: false,
         }
     }
 
@@ -198,6 +201,15 @@ impl KindSpec {
     pub const fn only_where_found(self) -> Self {
         Self {
             only_where_found: true,
+            ..self
+        }
+    }
+
+    /// The same, but watched only while an evaluation reads it.
+    #[must_use]
+    pub const fn only_while_read(self) -> Self {
+        Self {
+            only_while_read: true,
             ..self
         }
     }

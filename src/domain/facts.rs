@@ -74,7 +74,9 @@ pub struct Facts {
     readers: Readers,
     /// The owner of each place that is removed with its last reader.
     owners: BTreeMap<Place, Owner>,
-    /// Changes whenever the objects on another node are read, or no longer read.
+    /// The places of the availability of kinds that are watched only while they are read.
+    on_demand: Vec<Place>,
+    /// Changes whenever what has to be read from the API server on demand changes.
     demand: u64,
 }
 
@@ -101,7 +103,7 @@ struct ObjectEntry {
 struct IndexEntry {
     objects: BTreeSet<Arc<str>>,
     place: Place,
-    /// Of a node in [`ON_NODE`]: all its objects are known.
+    /// Of a node in [`ON_NODE`](super::fact::ON_NODE): all its objects are known.
     is_listed: bool,
 }
 
@@ -132,16 +134,23 @@ impl Facts {
     pub fn new(kinds: &[Kind]) -> Self {
         let mut readers = Readers::default();
         let (api_server_place, policy_place) = (readers.add_place(), readers.add_place());
+        let mut on_demand = Vec::new();
         let types = kinds.iter().map(Kind::type_id).collect();
         let kinds = kinds
             .iter()
-            .map(|kind| KindTable {
-                kind: *kind,
-                availability: Availability::NotServed,
-                availability_place: readers.add_place(),
-                all_place: readers.add_place(),
-                objects: BTreeMap::new(),
-                indexes: BTreeMap::new(),
+            .map(|kind| {
+                let availability_place = readers.add_place();
+                if kind.spec.only_while_read {
+                    on_demand.push(availability_place);
+                }
+                KindTable {
+                    kind: *kind,
+                    availability: Availability::NotServed,
+                    availability_place,
+                    all_place: readers.add_place(),
+                    objects: BTreeMap::new(),
+                    indexes: BTreeMap::new(),
+                }
             })
             .collect();
         Self {
@@ -155,6 +164,7 @@ impl Facts {
             policy_place,
             readers,
             owners: BTreeMap::new(),
+            on_demand,
             demand: 0,
         }
     }
@@ -172,8 +182,9 @@ impl Facts {
 
     /// Removes a reader.
     pub fn remove_reader(&mut self, reader: Reader) {
+        let before = self.read_on_demand();
         let left = self.readers.remove_reader(reader);
-        self.no_longer_read(left);
+        self.no_longer_read(left, before);
     }
 
     /// Replaces the reads of a reader.
@@ -183,12 +194,14 @@ impl Facts {
             missing,
         } = reads;
         places.extend(missing.into_iter().map(|owner| self.place_of(owner)));
+        let before = self.read_on_demand();
         let left = self.readers.record(reader, places);
-        self.no_longer_read(left);
+        self.no_longer_read(left, before);
     }
 
-    fn no_longer_read(&mut self, left: Vec<Place>) {
-        if left.iter().any(|place| self.is_on_node(*place)) {
+    fn no_longer_read(&mut self, left: Vec<Place>, before: usize) {
+        let is_other = before != self.read_on_demand();
+        if is_other || left.iter().any(|place| self.is_on_node(*place)) {
             self.demand += 1;
         }
         self.clean(left);
@@ -205,6 +218,7 @@ impl Facts {
         let place = table.availability_place;
         if availability == Availability::NotServed {
             self.retain(kind, &HashSet::new());
+            self.unlist(kind);
         }
         if let Some(table) = self.kinds.get_mut(kind) {
             table.availability = availability;

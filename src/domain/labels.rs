@@ -183,6 +183,15 @@ impl Selector {
         keys.min_by_key(|key| key.starts_with("kubernetes.io/"))
     }
 
+    /// Whether the label of this key is required.
+    #[must_use]
+    pub fn requires(&self, key: &str) -> bool {
+        self.0.iter().any(|requirement| match requirement {
+            Requirement::In(known, _) | Requirement::Exists(known) => known == key,
+            Requirement::NotIn(..) | Requirement::DoesNotExist(_) => false,
+        })
+    }
+
     /// Whether `labels` meet every requirement.
     #[must_use]
     pub fn matches(&self, labels: &Labels) -> bool {

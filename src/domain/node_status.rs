@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::drain::Drain;
 use super::state::{NodeState, NodeStateCondition};
 use super::text;
 use crate::api::node::{CordonedBy, NodeProgressInsightStatus, condition};
@@ -33,6 +34,7 @@ pub fn project(state: &NodeState) -> NodeProgressInsightStatus {
             since: cordon.since,
             foreign: cordon.is_foreign,
         }),
+        drain: state.drain.as_deref().map(Drain::report),
         boot_id: state.boot_id.as_deref().and_then(word),
         conditions: vec![
             api_condition(condition::UPDATING, &state.updating),
@@ -43,8 +45,18 @@ pub fn project(state: &NodeState) -> NodeProgressInsightStatus {
     }
 }
 
-/// The first of: the failure, the current step or why the phase is unknown, why the node is unavailable.
+/// The first of: the failure, what holds the drain up, the current step or why the phase is unknown, why the node is
+/// unavailable.
 fn message(state: &NodeState) -> Option<String> {
+    let blockers = state
+        .drain
+        .as_ref()
+        .map_or(&[][..], |drain| &drain.blockers);
+    if let Some(first) = blockers.first()
+        && state.degraded.status != ConditionStatus::True
+    {
+        return Some(first.message.to_string());
+    }
     let parts = [
         (
             state.degraded.status == ConditionStatus::True,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::cordon::CordonedBy;
+use super::drain::Drain;
 use super::node::NodeFacts;
 use super::pool::PoolId;
 use super::text;
@@ -54,6 +55,8 @@ pub struct Evaluation {
     pub cordoned_by: Option<CordonedBy>,
     /// The node is outdated only because it is behind the API server, which orders nothing.
     pub is_only_behind: bool,
+    /// Its drain, once that takes longer than most.
+    pub drain: Option<Box<Drain>>,
 }
 
 /// The desired version of a node, and its source.
@@ -184,6 +187,8 @@ pub struct NodeState {
     pub kubelet: Option<Arc<str>>,
     /// It is outdated only because it is behind the API server, which orders nothing.
     pub is_only_behind: bool,
+    /// Its drain, once that takes longer than most.
+    pub drain: Option<Box<Drain>>,
 }
 
 /// Provider, overlays, pool and scope of a node.
@@ -222,6 +227,7 @@ impl NodeState {
             is_inferred: _,
             cordoned_by,
             is_only_behind,
+            drain,
         } = evaluation;
         let Belonging {
             provider,
@@ -260,6 +266,7 @@ impl NodeState {
             created: node.created,
             kubelet: node.kubelet_version.clone(),
             is_only_behind,
+            drain,
         }
     }
 
@@ -350,6 +357,8 @@ pub struct History {
     pub rebooted: bool,
     /// The last Updating condition has the reason [`PODS_LEAVING`].
     pub pods_leaving: bool,
+    /// The drain in progress.
+    pub drain: Option<Box<Drain>>,
 }
 
 impl From<&NodeState> for History {
@@ -369,6 +378,7 @@ impl From<&NodeState> for History {
             kind: state.kind,
             rebooted: state.updating.reason == REBOOTED,
             pods_leaving: state.updating.reason == PODS_LEAVING,
+            drain: state.drain.clone(),
         }
     }
 }
@@ -409,6 +419,10 @@ impl History {
             kind: status.update_kind,
             rebooted: updating(REBOOTED),
             pods_leaving: updating(PODS_LEAVING),
+            drain: status
+                .drain
+                .as_ref()
+                .map(|drain| Box::new(Drain::reported(drain))),
         }
     }
 
@@ -431,6 +445,7 @@ impl History {
             kind: None,
             rebooted: false,
             pods_leaving: false,
+            drain: None,
         })
     }
 

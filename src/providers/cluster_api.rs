@@ -23,6 +23,7 @@ use super::inferred::{CordonSign, Rules};
 use super::settings::Settings;
 use super::{Claim, Provider, Subject, evidence};
 use crate::api::types::ProviderName;
+use crate::domain::drain::Drainer;
 use crate::domain::fact::{Keys, Kind};
 use crate::domain::facts::{Unavailable, View};
 use crate::domain::node::{Evidence, NodeFacts, NodeObject};
@@ -153,6 +154,10 @@ impl Provider for ClusterApi {
 
     fn image<'a>(&self, node: &'a NodeFacts) -> Option<Cow<'a, str>> {
         node.labels.get(TANZU_RELEASE).map(Cow::Borrowed)
+    }
+
+    fn drainer(&self) -> Drainer {
+        Drainer::ClusterApi
     }
 
     fn evaluate(&self, node: &Subject<'_>, view: &View<'_>) -> Result<Evaluation, Unavailable> {

@@ -16,6 +16,7 @@ use super::profile::{Mark, Node, Profile};
 use super::step::Step;
 use crate::api::types::{Phase, UpdateKind};
 use crate::domain::cordon::Cordoner;
+use crate::domain::drain::Drainer;
 use crate::domain::node::{Evidence, NodeFacts, NodeObject};
 use crate::domain::state::REBOOTED;
 use crate::domain::version::Version;
@@ -46,6 +47,7 @@ pub static TALOS: Profile = Profile {
     image: talos_image,
     image_change: talos_change,
     step: talos_step,
+    drainer: Drainer::Talos,
     ..Profile::new(
         "Talos",
         Mark::Distribution(|node| node.evidence::<TalosNode>().is_some()),

@@ -15,6 +15,7 @@ use self::kinds::{AksNodeClass, NodeClaim, NodePool, PROVIDER_ID};
 use super::{Claim, Provider, Subject, evidence};
 use super::{aks, cluster_api, gke, kops};
 use crate::api::types::{DesiredVersionSource, PoolRef, ProviderName, Scope};
+use crate::domain::drain::Drainer;
 use crate::domain::fact::{Keys, Kind};
 use crate::domain::facts::{Unavailable, View};
 use crate::domain::node::{Evidence, NodeFacts, NodeObject};
@@ -123,6 +124,10 @@ impl Provider for Karpenter {
         } else {
             Arc::new(self.pool_of(name))
         }))
+    }
+
+    fn drainer(&self) -> Drainer {
+        Drainer::Karpenter
     }
 
     fn evaluate(&self, node: &Subject<'_>, view: &View<'_>) -> Result<Evaluation, Unavailable> {

@@ -17,6 +17,7 @@ use self::kinds::{CLUSTER_VERSION_NAME, ClusterVersion, MachineConfig, MachineCo
 use self::progress::MachineConfigNode;
 use super::{Claim, Provider, Subject, evidence, hypershift};
 use crate::api::types::{DesiredVersionSource, ProviderName};
+use crate::domain::drain::Drainer;
 use crate::domain::fact::{Keys, Kind, Need};
 use crate::domain::facts::{Unavailable, View};
 use crate::domain::node::{Evidence, NodeFacts, NodeObject};
@@ -136,6 +137,10 @@ impl Provider for OpenShift {
                 Membership::Conflict(several.iter().map(|pool| Arc::clone(&pool.name)).collect())
             }
         })
+    }
+
+    fn drainer(&self) -> Drainer {
+        Drainer::MachineConfigOperator
     }
 
     fn evaluate(&self, node: &Subject<'_>, view: &View<'_>) -> Result<Evaluation, Unavailable> {

@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use super::cluster_api::{self, split};
 use super::inferred::{self, CordonSign, Known, Rules, Signs, Target};
-use super::pods::{self, Pod};
 use super::settings::Settings;
 use super::step::Step;
 use super::{Claim, Identity, Provider, Subject};
 use crate::api::types::{Phase, ProviderName, UpdateKind};
-use crate::domain::fact::{Keys, Kind};
+use crate::domain::drain::Drainer;
+use crate::domain::drain::pod;
+use crate::domain::fact::Keys;
 use crate::domain::facts::{Unavailable, View};
 use crate::domain::node::{Evidence, NodeFacts, NodeObject};
 use crate::domain::pool::{Membership, PoolId};
@@ -57,6 +58,8 @@ pub struct Profile {
     pub step: fn(&Node<'_>) -> Option<Step>,
     /// What identifies a node across its update.
     pub identity: Identity,
+    /// Who drains the nodes.
+    pub drainer: Drainer,
 }
 
 /// How the nodes of a provider are recognised.
@@ -129,6 +132,7 @@ impl Profile {
             notice: |_| None,
             step: |_| None,
             identity: Identity::Uid,
+            drainer: Drainer::Kubectl,
         }
     }
 
@@ -218,7 +222,7 @@ impl Profiled {
         if !is_asked || !self.may_wait(node.facts, view) {
             return (rules, None);
         }
-        let (are_leaving, missing) = match pods::are_leaving(&node.facts.name, view) {
+        let (are_leaving, missing) = match pod::are_leaving(&node.facts.name, view) {
             Ok(are_leaving) => (are_leaving, None),
             Err(error) => (false, Some(error)),
         };
@@ -251,14 +255,6 @@ impl Profiled {
 impl Provider for Profiled {
     fn name(&self) -> ProviderName {
         ProviderName::new(self.profile.name)
-    }
-
-    fn kinds(&self) -> Vec<Kind> {
-        if self.profile.may_cordon_all || self.profile.rules.cordon == CordonSign::Turn {
-            vec![Kind::of::<Pod>()]
-        } else {
-            Vec::new()
-        }
     }
 
     fn evidence(&self, node: &NodeObject) -> Option<Evidence> {
@@ -346,6 +342,10 @@ impl Provider for Profiled {
     fn replaces(&self, pool: &PoolId, view: &View<'_>) -> bool {
         let key = || self.profile.in_place_key(&pool.reference.name);
         self.profile.rules.replaces && view.count_nodes(IN_PLACE, &key()) == 0
+    }
+
+    fn drainer(&self) -> Drainer {
+        self.profile.drainer
     }
 
     fn identity(&self) -> Identity {

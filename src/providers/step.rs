@@ -129,6 +129,7 @@ impl Step {
             again_at: self.again_at,
             is_inferred: self.is_inferred,
             is_only_behind: self.is_only_behind,
+            drain: None,
             cordoned_by: cordoned_by(node, is_own).map(|cordon| match self.cordoner {
                 Some(by) => CordonedBy { by, ..cordon },
                 None => cordon,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::drains;
 use super::kubernetes::Kubernetes;
 use super::openshift::{self, OpenShift};
 use super::serverless::excluded;
@@ -12,6 +13,7 @@ use super::step::cordoned_by;
 use super::{Claim, Identity, Options, OverlayList, ProviderList, Subject, built_in};
 use crate::api::types::{Phase, ProviderName, Scope};
 use crate::domain::availability::{availability, runs_control_plane};
+use crate::domain::drain::Drainer;
 use crate::domain::fact::{Keys, Kind};
 use crate::domain::facts::{Unavailable, View};
 use crate::domain::node::{NodeFacts, NodeObject};
@@ -80,7 +82,12 @@ impl Providers {
     /// As of [`Providers::new`].
     pub fn standard(options: &Options) -> Result<Self, ProviderError> {
         let (providers, overlays) = built_in(options);
-        Self::new(providers, overlays)
+        let kinds = if options.no_drain_blockers {
+            Vec::new()
+        } else {
+            drains::kinds()
+        };
+        Self::with(providers, overlays, kinds)
     }
 
     /// These providers and overlays.
@@ -88,11 +95,21 @@ impl Providers {
     /// # Errors
     /// When two of them read the same resource as different types.
     pub fn new(providers: ProviderList, overlays: OverlayList) -> Result<Self, ProviderError> {
+        Self::with(providers, overlays, drains::kinds())
+    }
+
+    fn with(
+        providers: ProviderList,
+        overlays: OverlayList,
+        of_drains: Vec<Kind>,
+    ) -> Result<Self, ProviderError> {
         let mut kinds: Vec<(String, Kind)> = Vec::new();
         let of_providers = providers.iter().map(|each| (each.name(), each.kinds()));
         let of_overlays = overlays.iter().map(|each| (each.name(), each.kinds()));
+        let of_drains = std::iter::once((ProviderName::new("drains"), of_drains));
         for (name, kind) in of_providers
             .chain(of_overlays)
+            .chain(of_drains)
             .flat_map(|(name, kinds)| kinds.into_iter().map(move |kind| (name.clone(), kind)))
         {
             let mut before = kinds.iter();
@@ -228,7 +245,12 @@ impl Providers {
                 };
                 let evaluation = self.in_order[*place].evaluate(&subject, view);
                 match evaluation {
-                    Ok(evaluation) => self.refine(evaluation, &subject, view, &mut overlays),
+                    Ok(evaluation) => {
+                        let drainer = self.in_order[*place].drainer();
+                        let refined = self.refine(evaluation, &subject, view, &mut overlays);
+                        let drainer = refined.1.unwrap_or(drainer);
+                        drains::complete(refined.0, drainer, &subject, view)
+                    }
                     Err(error) => unavailable(node, &error),
                 }
             }
@@ -266,14 +288,16 @@ impl Providers {
         NodeState::new(evaluation, node, belonging, past, now)
     }
 
-    /// Applies the overlays in order; each refines the result of the previous ones.
+    /// Applies the overlays in order; each refines the result of the previous ones. Also returns who drains the node, if
+    /// that is an overlay.
     fn refine(
         &self,
         mut evaluation: Evaluation,
         subject: &Subject<'_>,
         view: &View<'_>,
         names: &mut Vec<ProviderName>,
-    ) -> Evaluation {
+    ) -> (Evaluation, Option<Drainer>) {
+        let mut drainer = None;
         let is_open = |evaluation: &Evaluation| {
             matches!(evaluation.phase, Phase::Completed | Phase::Pending) || evaluation.is_inferred
         };
@@ -286,6 +310,7 @@ impl Providers {
                     let acts = refined.phase.is_in_progress() && !evaluation.phase.is_in_progress();
                     if is_open(&evaluation) || (of_provider && acts) {
                         evaluation = refined;
+                        drainer = Some(Drainer::Kubectl);
                         names.push(overlay.name());
                     }
                 }
@@ -296,7 +321,7 @@ impl Providers {
                 }
             }
         }
-        evaluation
+        (evaluation, drainer)
     }
 
     /// The pools of a provider that exist without nodes.
@@ -380,5 +405,6 @@ fn undetermined(node: &NodeFacts, reason: &'static str, message: String) -> Eval
         is_inferred: false,
         cordoned_by: cordoned_by(node, false),
         is_only_behind: false,
+        drain: None,
     }
 }

@@ -65,7 +65,7 @@ pub enum Found<T> {
 pub struct Inventory {
     providers: Providers,
     world: OrderedMutex<World>,
-    /// Changes whenever the objects on another node are read, or no longer read.
+    /// Changes whenever what has to be read from the API server on demand changes.
     demand: watch::Sender<u64>,
 }
 
@@ -190,6 +190,12 @@ impl Inventory {
     #[must_use]
     pub fn demand(&self) -> watch::Receiver<u64> {
         self.demand.subscribe()
+    }
+
+    /// Whether an evaluation reads the kind.
+    #[must_use]
+    pub fn is_read(&self, kind: usize) -> bool {
+        self.world.lock().is_read(kind)
     }
 
     /// The nodes whose objects of this kind evaluations read.

@@ -15,8 +15,15 @@ use serde_json::{Value, json};
 use crate::helm::{Helm, Major, NAME};
 use crate::support::{OPERATOR_USER, SERVING, SOON, World, spawn};
 
+/// Why a permission is not used here; tests/integration/drains.rs uses it, with no other permissions than these.
+const DRAINS: &str = "while a node has been drained for more than a minute only";
+
 /// Permissions that the run below does not use, each with its reason.
-const SPECIAL: [(&str, &str, &str, &str); 2] = [
+const SPECIAL: [(&str, &str, &str, &str); 6] = [
+    ("", "pods", "list", DRAINS),
+    ("", "pods", "watch", DRAINS),
+    ("policy", "poddisruptionbudgets", "list", DRAINS),
+    ("policy", "poddisruptionbudgets", "watch", DRAINS),
     (
         "nodeinsights.dev",
         "nodeprogressinsights",

@@ -112,28 +112,32 @@ fn the_operator_may_list_and_watch_exactly_what_the_table_of_kinds_and_security_
 #[test]
 fn a_provider_that_is_disabled_takes_its_permissions_and_its_kinds_away() -> Result<()> {
     let everything = granted(&[])?;
-    let without = |disabled: &[String]| {
-        let value = |key: &String| format!("providers.{key}.enabled=false");
-        let values: Vec<String> = disabled.iter().map(value).collect();
-        let granted = granted(&["--set", &values.join(",")])?;
-        let options = Options {
-            disabled: disabled.iter().cloned().collect(),
-            ..Options::default()
-        };
-        assert_eq!(granted, read(&options)?, "{disabled:?}");
-        anyhow::Ok(granted)
-    };
     let mut taken = BTreeSet::new();
-    for key in keys() {
-        let granted = without(&[key])?;
+    let mut take = |value: &str, options: Options| {
+        let granted = granted(&["--set", value])?;
+        assert_eq!(granted, read(&options)?, "{value}");
         taken.extend(everything.difference(&granted).cloned());
+        anyhow::Ok(())
+    };
+    for key in keys() {
+        let value = format!("providers.{key}.enabled=false");
+        let disabled = [key].into();
+        take(
+            &value,
+            Options {
+                disabled,
+                ..Options::default()
+            },
+        )?;
     }
-    // Several providers read pods. Only Nodes are read whatever is enabled.
-    let core = |resource: &str| (String::new(), resource.to_owned(), String::new());
-    let (nodes, pods) = (core("nodes"), core("pods"));
-    let shared: Vec<_> = everything.difference(&taken).collect();
-    assert_eq!(shared, [&nodes, &pods]);
-    assert_eq!(without(&keys())?, [nodes].into());
+    let without = Options {
+        no_drain_blockers: true,
+        ..Options::default()
+    };
+    take("drainBlockers.enabled=false", without)?;
+    // Only Nodes are read whatever is enabled.
+    let nodes = (String::new(), "nodes".to_owned(), String::new());
+    assert_eq!(everything.difference(&taken).collect::<Vec<_>>(), [&nodes]);
     let operator =
         Helm::offline(Major::Four)?.template(&["--set", "providers.kured.enabled=false"])?;
     assert!(

@@ -17,8 +17,9 @@ const ACCOUNT: &str = "system:serviceaccount:node-insights:node-insights";
 const GROUPS: [&str; 2] = ["system:serviceaccounts", "system:authenticated"];
 
 /// The operator's permissions: group, resources and verbs.
-const GRANTED: [(&str, &[&str], &[&str]); 7] = [
-    ("", &["nodes"], &["list", "watch"]),
+const GRANTED: [(&str, &[&str], &[&str]); 8] = [
+    ("", &["nodes", "pods"], &["list", "watch"]),
+    ("policy", &["poddisruptionbudgets"], &["list", "watch"]),
     (
         "machineconfiguration.openshift.io",
         &["machineconfigpools", "machineconfigs"],
@@ -81,7 +82,8 @@ async fn the_operator_may_do_what_it_does_and_no_more() {
     }
     for (group, resource) in [
         ("", "nodes/status"),
-        ("", "pods"),
+        ("", "pods/eviction"),
+        ("", "pods/log"),
         ("", "secrets"),
         ("nodeinsights.dev", "nodeprogressinsights/finalizers"),
         ("apiextensions.k8s.io", "customresourcedefinitions"),

@@ -148,4 +148,5 @@ Flags of the operator and of doctor that determine the permissions which the ope
 - --lease={{ .Values.leaderElection.enabled | ternary (printf "$(POD_NAMESPACE)/%s" $fullname) "off" }}
 - --sync-status=configmap:$(POD_NAMESPACE)/{{ $fullname }}-sync-status
 - --enable-events={{ .Values.events.enabled }}
+- --enable-drain-blockers={{ .Values.drainBlockers.enabled }}
 {{- end }}

@@ -1,10 +1,11 @@
-//! Objects on nodes, which are read only while an evaluation of their node asks for them: [`Select::OnNode`].
+//! What is read from the API server only while an evaluation asks for it: objects on nodes ([`Select::OnNode`]), and
+//! kinds with `only_while_read`.
 //!
 //! The read of a node's objects is the demand for them, also while they are not known yet. Whoever reads them from the
 //! API server asks which nodes are [`Facts::wanted`], says when all objects of a node are listed, and releases a node
 //! that nobody reads any more.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::{Facts, IndexEntry, Owner, Place, Reader};
@@ -12,10 +13,25 @@ use crate::domain::erased::Erased;
 use crate::domain::fact::{ON_NODE, Select};
 
 impl Facts {
-    /// Changes whenever [`Facts::wanted`] may have changed.
+    /// Changes whenever [`Facts::wanted`] or [`Facts::is_read`] may have changed.
     #[must_use]
     pub fn demand(&self) -> u64 {
         self.demand
+    }
+
+    /// Whether an evaluation reads the kind.
+    #[must_use]
+    pub fn is_read(&self, kind: usize) -> bool {
+        let table = self.kinds.get(kind);
+        table.is_some_and(|table| !self.readers.of(table.availability_place).is_empty())
+    }
+
+    /// How many of the kinds that are watched only while they are read are read.
+    pub(super) fn read_on_demand(&self) -> usize {
+        let places = self.on_demand.iter();
+        places
+            .filter(|place| !self.readers.of(**place).is_empty())
+            .count()
     }
 
     /// The nodes whose objects of this kind are read.
@@ -40,6 +56,7 @@ impl Facts {
             .filter_map(|name| self.apply(kind, name, None))
             .flatten()
             .collect();
+        self.place_of(Owner::Index(kind, ON_NODE, node.into()));
         if let Some(entry) = self.node_entry(kind, node)
             && !entry.is_listed
         {
@@ -50,6 +67,18 @@ impl Facts {
         readers.sort_unstable();
         readers.dedup();
         readers
+    }
+
+    /// The objects of no node are known any more.
+    pub(super) fn unlist(&mut self, kind: usize) {
+        let table = self.kinds.get_mut(kind);
+        let entries = table.and_then(|table| table.indexes.get_mut(ON_NODE));
+        let mut places = Vec::new();
+        for entry in entries.into_iter().flat_map(BTreeMap::values_mut) {
+            entry.is_listed = false;
+            places.push(entry.place);
+        }
+        self.clean(places);
     }
 
     /// Removes the objects of a node that nobody reads; returns false if somebody does.

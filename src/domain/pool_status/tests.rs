@@ -79,6 +79,7 @@ pub(crate) fn node(phase: Phase) -> NodeState {
         created: Some(at(-1000)),
         kubelet: None,
         is_only_behind: false,
+        drain: None,
     }
 }
 

@@ -64,6 +64,7 @@ pub(super) fn evaluate(node: &Subject<'_>, view: &View<'_>) -> Result<Evaluation
         is_inferred: false,
         cordoned_by: cordoned_by(node.facts, phase.is_in_progress()),
         is_only_behind: false,
+        drain: None,
     })
 }
 

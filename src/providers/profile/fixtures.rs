@@ -1,12 +1,14 @@
 //! A cluster for tests, from Nodes as their vendor writes them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use crate::api::types::{Phase, UpdateKind};
-use crate::domain::erased::{Erased, downcast};
+use crate::domain::drain::fixtures::running;
+use crate::domain::drain::pod::Pod;
+use crate::domain::erased::Erased;
 use crate::domain::fact::{Fact, Keys, Kind};
 use crate::domain::facts::{Availability, Facts};
 use crate::domain::fixtures::at;
@@ -15,7 +17,6 @@ use crate::domain::node::{NodeFacts, NodeObject};
 use crate::domain::pool::PoolState;
 use crate::domain::rows::Rows;
 use crate::domain::state::{History, NodeState};
-use crate::providers::pods::Pod;
 use crate::providers::{Identity, Options, Providers};
 
 /// A Node under construction: ready, not cordoned, created long ago.
@@ -190,6 +191,12 @@ pub(crate) struct Cluster {
     api_server: String,
     /// By the index of the kind.
     objects: BTreeMap<(usize, Arc<str>), Arc<dyn Erased>>,
+    /// Kinds that are served, by their index.
+    served: BTreeSet<usize>,
+    /// Nodes whose pods are known.
+    listed: BTreeSet<String>,
+    /// Kinds that cannot be read.
+    rejected: BTreeSet<&'static str>,
     past: BTreeMap<String, (String, History)>,
 }
 
@@ -228,6 +235,9 @@ impl Cluster {
             providers: Providers::standard(options).unwrap(),
             api_server: api_server.to_owned(),
             objects: BTreeMap::new(),
+            served: BTreeSet::new(),
+            listed: BTreeSet::new(),
+            rejected: BTreeSet::new(),
             past: BTreeMap::new(),
         }
     }
@@ -235,19 +245,47 @@ impl Cluster {
     /// Adds an object.
     pub(crate) fn put<F: Fact>(&mut self, name: &str, fact: F) {
         let kind = self.place::<F>();
+        self.served.insert(kind);
         self.objects.insert((kind, name.into()), Arc::new(fact));
     }
 
     /// The pods of a node, by whether they are leaving; its only ones.
     pub(crate) fn pods(&mut self, node: &str, leaving: &[bool]) {
-        let kind = self.place::<Pod>();
-        let prefix = format!("{node}/");
+        let pod = |(index, is_leaving): (usize, &bool)| {
+            let pod = running(&format!("web-{index}"));
+            if *is_leaving {
+                pod.ending(at(1_000_000)).build()
+            } else {
+                pod.build()
+            }
+        };
+        self.put_pods(node, leaving.iter().enumerate().map(pod).collect());
+    }
+
+    /// These pods are the only ones of the node.
+    pub(crate) fn put_pods(&mut self, node: &str, pods: Vec<Pod>) {
+        self.forget_pods(node);
+        for pod in pods {
+            let pod = Pod {
+                node: node.into(),
+                ..pod
+            };
+            self.put(&format!("{node}/{}", pod.name), pod);
+        }
+        self.listed.insert(node.to_owned());
+    }
+
+    /// The pods of the node are not known.
+    pub(crate) fn forget_pods(&mut self, node: &str) {
+        let (kind, prefix) = (self.place::<Pod>(), format!("{node}/"));
         self.objects
             .retain(|(of, name), _| *of != kind || !name.starts_with(&prefix));
-        for (index, is_leaving) in leaving.iter().enumerate() {
-            let (node, is_leaving) = (node.into(), *is_leaving);
-            self.put(&format!("{prefix}{index}"), Pod { node, is_leaving });
-        }
+        self.listed.remove(node);
+    }
+
+    /// A kind cannot be read.
+    pub(crate) fn reject(&mut self, label: &'static str) {
+        self.rejected.insert(label);
     }
 
     fn place<F: Fact>(&self) -> usize {
@@ -259,12 +297,23 @@ impl Cluster {
     fn facts(&self) -> Facts {
         let mut facts = Facts::new(self.providers.kinds());
         facts.set_api_server_version(Some(self.api_server.as_str().into()));
-        for ((kind, name), fact) in &self.objects {
+        for kind in &self.served {
             facts.set_availability(*kind, Availability::Ready);
+        }
+        for ((kind, name), fact) in &self.objects {
             facts.apply(*kind, name, Some(Arc::clone(fact)));
-            if let Some(pod) = downcast::<Pod>(&**fact) {
-                let names = self.objects.keys().map(|(_, name)| name.to_string());
-                facts.listed(*kind, &pod.node, &names.collect());
+        }
+        let names: HashSet<String> = self
+            .objects
+            .keys()
+            .map(|(_, name)| name.to_string())
+            .collect();
+        for node in &self.listed {
+            facts.listed(self.place::<Pod>(), node, &names);
+        }
+        for (kind, each) in self.providers.kinds().iter().enumerate() {
+            if self.rejected.contains(each.spec.label()) {
+                facts.set_availability(kind, Availability::Rejected("forbidden".into()));
             }
         }
         facts

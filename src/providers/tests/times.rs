@@ -146,7 +146,8 @@ fn a_condition_that_was_removed_by_hand_starts_with_the_phase() {
 
 #[test]
 fn equal_states_stay_equal_at_any_evaluation_time() {
-    let first = seen(worker(OLD, NEW), None, 0);
+    let rebooting = || worker(OLD, NEW).daemon(DaemonState::Rebooting);
+    let first = seen(rebooting(), None, 0);
     let past = History::from(&first);
-    assert_eq!(seen(worker(OLD, NEW), Some(&past), 900), first);
+    assert_eq!(seen(rebooting(), Some(&past), 900), first);
 }

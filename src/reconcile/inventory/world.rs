@@ -277,6 +277,10 @@ impl World {
         self.facts.demand()
     }
 
+    pub(super) fn is_read(&self, kind: usize) -> bool {
+        self.facts.is_read(kind)
+    }
+
     pub(super) fn wanted(&self, kind: usize) -> Vec<Arc<str>> {
         self.facts.wanted(kind)
     }

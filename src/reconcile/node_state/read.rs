@@ -67,6 +67,12 @@ impl NodeStateController {
         self.inventory.demand()
     }
 
+    /// Whether an evaluation reads the kind.
+    #[must_use]
+    pub fn is_read(&self, kind: usize) -> bool {
+        self.inventory.is_read(kind)
+    }
+
     /// The nodes whose objects of this kind evaluations read.
     #[must_use]
     pub fn wanted(&self, kind: usize) -> Vec<Arc<str>> {

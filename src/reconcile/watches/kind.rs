@@ -1,5 +1,6 @@
 //! The watch of a kind that a provider reads.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ use crate::telemetry::cause::{Cause, Trigger};
 /// A kind that cannot be listed for this long while the API server answers is treated as unavailable, for
 /// example when the conversion webhook of its CRD is gone.
 const BROKEN_AFTER: Duration = Duration::from_secs(30);
+/// How long a kind is still watched that nothing reads any more: one drain follows the other.
+const LINGER: Duration = Duration::from_mins(10);
 
 /// Watches a kind that a provider reads, as long as it is served. `place` is its index in the table of kinds.
 pub async fn kind(watches: Watches, client: Client, place: usize, kind: Kind, mut served: Served) {
@@ -29,6 +32,10 @@ pub async fn kind(watches: Watches, client: Client, place: usize, kind: Kind, mu
     if spec.select == Select::OnNode {
         let version = served.version(place).await;
         return on_nodes::follow(&watch, client, version).await;
+    }
+    if spec.only_while_read {
+        let version = served.version(place).await;
+        return watch.while_read(client, version).await;
     }
     if spec.need == Need::Always {
         watch.set_availability(Availability::Listing);
@@ -79,6 +86,40 @@ impl<'a> KindWatch<'a> {
 
     pub(super) fn spec(&self) -> KindSpec {
         self.kind.spec
+    }
+
+    /// Watches the kind while evaluations read it, and for a while after the last one; never returns.
+    async fn while_read(&mut self, client: Client, version: &str) {
+        let (watches, place, label) = (self.watches, self.place, self.spec().label());
+        let controller = &watches.controller;
+        let mut demand = controller.demand();
+        watches.gate.arrived(label);
+        loop {
+            self.set_availability(Availability::Listing);
+            // The sender is the controller, which outlives its watches.
+            let _ = demand.wait_for(|_| controller.is_read(place)).await;
+            let unread = async {
+                loop {
+                    let _ = demand.wait_for(|_| !controller.is_read(place)).await;
+                    let again = demand.wait_for(|_| controller.is_read(place));
+                    if tokio::time::timeout(LINGER, again).await.is_err() {
+                        return;
+                    }
+                }
+            };
+            tokio::select! {
+                () = self.follow(client.clone(), version) => {}
+                () = unread => {}
+            }
+            tracing::info!(kind = label, "No longer watching: nothing reads it");
+            let cause = self.cause("");
+            controller.observe(&cause, |inventory| {
+                inventory.retain_objects(place, &HashSet::new())
+            });
+            self.is_known = false;
+            watches.health.forget(label);
+            watches.metrics.forget_watch(label);
+        }
     }
 
     async fn follow(&mut self, client: Client, version: &str) {

@@ -6,12 +6,13 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{Affected, Inventory};
-use crate::domain::fact::{Meta, Object, Parsed};
+use crate::domain::fact::{Meta, Object, Parsed, Select};
 use crate::domain::fixtures::at;
 use crate::domain::labels::Labels;
 use crate::domain::node::NodeObject;
 use crate::domain::policy::Policy;
 use crate::domain::rows::Rows;
+use crate::providers::Providers;
 
 /// How many nodes there are.
 const NODES: u8 = 4;
@@ -207,6 +208,17 @@ fn pod(node: &str, is_leaving: bool) -> Value {
     })
 }
 
+/// The budget of all pods.
+fn budget(allowed: i32) -> Value {
+    json!({
+        "metadata": {"name": "all", "namespace": "shop"}, "spec": {"selector": {}},
+        "status": {
+            "expectedPods": 1, "desiredHealthy": 1 - allowed, "currentHealthy": 1,
+            "disruptionsAllowed": allowed,
+        },
+    })
+}
+
 /// The MachinePool that is a node group of EKS.
 fn machine_pool(version: &str) -> Value {
     json!({
@@ -249,6 +261,8 @@ fn samples() -> Vec<(&'static str, Value)> {
         ("pods", pod("x0", false)),
         ("pods", pod("x0", true)),
         ("pods", pod("x1", true)),
+        ("poddisruptionbudgets", budget(0)),
+        ("poddisruptionbudgets", budget(1)),
         ("machinepools", machine_pool("v1.31.0")),
         ("machinepools", machine_pool("v1.32.0")),
         ("nodemaintenances", maintenance("x0", "Running")),
@@ -263,6 +277,13 @@ pub(super) fn an_object() -> impl Strategy<Value = (&'static str, Value, bool)> 
     let samples = prop::sample::select(samples());
     (samples, prop::bool::weighted(0.8))
         .prop_map(|((kind, object), is_here)| (kind, object, is_here))
+}
+
+/// A kind that is listed as a whole.
+pub(super) fn a_relist(providers: &Providers) -> impl Strategy<Value = usize> + use<> {
+    let kinds = providers.kinds().iter().enumerate();
+    let whole = kinds.filter(|(_, kind)| kind.spec.select != Select::OnNode);
+    prop::sample::select(whole.map(|(kind, _)| kind).collect::<Vec<_>>())
 }
 
 /// A policy of the user.

@@ -369,7 +369,6 @@ fn an_availability() -> BoxedStrategy<Operation> {
 
 fn operation() -> BoxedStrategy<Operation> {
     let version = || prop::option::weighted(0.8, one_of(&RELEASES));
-    let kinds = providers().kinds().len();
     prop_oneof![
         10 => a_node(),
         4 => a_node_of_karpenter(),
@@ -390,7 +389,7 @@ fn operation() -> BoxedStrategy<Operation> {
         1 => version().prop_map(Operation::Target),
         1 => prop::option::of(one_of(&KUBELETS)).prop_map(Operation::ApiServer),
         2 => an_availability(),
-        1 => (0..kinds).prop_map(Operation::Relisted),
+        1 => archetypes::a_relist(&providers()).prop_map(Operation::Relisted),
     ]
     .boxed()
 }

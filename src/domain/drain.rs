@@ -1,0 +1,280 @@
+//! What holds the drain of a node up: its pods, their budgets, and whoever drains the node.
+//!
+//! Most drains end within a minute, so nothing is asked before that. Then each pod that has to go has at most one cause
+//! ([`cause`]), the first that applies and has held for long enough; causes with the same object are one blocker, the
+//! one that needs a human first comes first ([`assess()`]).
+//!
+//! Sources: kubernetes/kubernetes `pkg/registry/core/pod/storage/eviction.go`, `pkg/controller/disruption/disruption.go`;
+//! kubernetes/kubectl `pkg/drain/filters.go`; kubernetes-sigs/karpenter `pkg/controllers/node/termination`;
+//! kubernetes-sigs/cluster-api `core/reconcilers/machine/drain`; siderolabs/talos `pkg/machinery`.
+
+pub mod assess;
+pub mod budget;
+mod cause;
+pub mod pod;
+mod report;
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+pub use self::assess::assess;
+use self::pod::{DrainLabel, Pod, Stage};
+
+/// Most drains end before this.
+pub const GATE: SignedDuration = SignedDuration::from_secs(60);
+
+/// Who drains a node: which of its pods have to go, and how often it tries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Drainer {
+    /// A tool with the drain of kubectl, as most have it.
+    #[default]
+    Kubectl,
+    /// The Machine Config Operator: the same, but it may try only every five minutes.
+    MachineConfigOperator,
+    /// Cluster API.
+    ClusterApi,
+    /// Karpenter, which drains pods of DaemonSets as well.
+    Karpenter,
+    /// Talos, which leaves pods without a controller.
+    Talos,
+}
+
+impl Drainer {
+    /// Whether the pod has to leave the node.
+    #[must_use]
+    pub fn must_go(self, pod: &Pod, now: Timestamp) -> bool {
+        let is_finished = pod.stage == Stage::Finished;
+        let is_of_daemon_set = pod.is_of_daemon_set();
+        match self {
+            Self::Kubectl | Self::MachineConfigOperator => !is_of_daemon_set || is_finished,
+            Self::ClusterApi => !is_of_daemon_set && pod.drain != DrainLabel::Skip,
+            Self::Talos => !is_of_daemon_set && pod.controller.is_some(),
+            Self::Karpenter => {
+                let minute = SignedDuration::from_mins(1);
+                let is_over = |deletion: &pod::Deletion| now.duration_since(deletion.ends) > minute;
+                !is_finished
+                    && !pod.tolerates_disruption
+                    && !pod.deletion.as_ref().is_some_and(is_over)
+            }
+        }
+    }
+
+    /// For how long nothing must have spoken against an eviction before it counts as denied.
+    const fn patience(self) -> SignedDuration {
+        match self {
+            Self::MachineConfigOperator => SignedDuration::from_mins(6),
+            Self::Kubectl | Self::ClusterApi | Self::Karpenter | Self::Talos => {
+                SignedDuration::from_mins(1)
+            }
+        }
+    }
+}
+
+/// The drain of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Drain {
+    /// Pods that have to go; `None` until they are known.
+    pub pods_left: Option<usize>,
+    /// What holds it up, most blocking first.
+    pub blockers: Box<[Blocker]>,
+    /// How many more there are.
+    pub omitted: usize,
+    /// The most pods that had to go.
+    pub most: usize,
+    /// Causes, shown or not, and since when each of them holds.
+    pub causes: Box<[(Key, Timestamp)]>,
+}
+
+/// Something that holds a drain up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blocker {
+    /// The cause, and its object.
+    pub key: Key,
+    /// What it is, and what to do about it.
+    pub message: Box<str>,
+    /// The first pods that it holds up.
+    pub pods: Box<[Box<str>]>,
+    /// How many pods it holds up.
+    pub count: usize,
+    /// Since when.
+    pub since: Timestamp,
+    /// When it was last gone: one that comes and goes stays for a moment.
+    pub gone: Option<Timestamp>,
+}
+
+/// A cause and its object.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key {
+    /// The cause.
+    pub reason: Reason,
+    /// The kind of the object.
+    pub kind: Arc<str>,
+    /// Its namespace; empty for a Node.
+    pub namespace: Arc<str>,
+    /// Its name.
+    pub name: Arc<str>,
+}
+
+impl Key {
+    /// Whether both are about the same object.
+    fn is_about(&self, other: &Self) -> bool {
+        let object = |key: &Self| (key.kind.clone(), key.namespace.clone(), key.name.clone());
+        object(self) == object(other)
+    }
+}
+
+/// Why a pod does not go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reason {
+    /// The kubelet does not report, so pods cannot confirm their end.
+    NodeUnreachable,
+    /// The pod has ended, and a finalizer keeps it.
+    FinalizerHolds,
+    /// The pod should have ended.
+    TerminatingPastGrace,
+    /// The pod may still take its time.
+    TerminatingInGrace,
+    /// The pod is marked for Karpenter.
+    DoNotDisrupt,
+    /// The pod is left to finish.
+    WaitsForCompletion,
+    /// A virtual machine migrates.
+    WaitsForMigration,
+    /// An operator moves the pod.
+    WaitsForOperator,
+    /// A pod that does not run is not deleted.
+    NotDeleted,
+    /// Two budgets for one pod: the API server rejects every eviction.
+    MultipleBudgets,
+    /// The budget cannot be calculated.
+    BudgetSyncFailed,
+    /// The disruption controller has not seen the budget as it is.
+    BudgetStale,
+    /// The budget counts no controller.
+    BudgetUnmanagedPods,
+    /// The budget needs all its pods.
+    BudgetNeverAllows,
+    /// The budget needs pods that are not ready.
+    BudgetUnhealthy,
+    /// The budget waits for a replacement.
+    BudgetExhausted,
+    /// New pods come back to the node.
+    ReturnsToNode,
+    /// Nothing visible speaks against the eviction.
+    EvictionDenied,
+    /// Pods are left, and no cause is visible.
+    Unknown,
+}
+
+/// How much a human is needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Class {
+    /// Nothing else ends it.
+    Human,
+    /// Probably nothing else ends it.
+    Likely,
+    /// It ends by itself.
+    Ends,
+    /// A consequence of another cause.
+    Symptom,
+    /// Nothing is known.
+    Unknown,
+}
+
+impl Reason {
+    /// All reasons.
+    pub const ALL: [Self; 19] = [
+        Self::NodeUnreachable,
+        Self::FinalizerHolds,
+        Self::TerminatingPastGrace,
+        Self::TerminatingInGrace,
+        Self::DoNotDisrupt,
+        Self::WaitsForCompletion,
+        Self::WaitsForMigration,
+        Self::WaitsForOperator,
+        Self::NotDeleted,
+        Self::MultipleBudgets,
+        Self::BudgetSyncFailed,
+        Self::BudgetStale,
+        Self::BudgetUnmanagedPods,
+        Self::BudgetNeverAllows,
+        Self::BudgetUnhealthy,
+        Self::BudgetExhausted,
+        Self::ReturnsToNode,
+        Self::EvictionDenied,
+        Self::Unknown,
+    ];
+
+    /// Its name, in CamelCase.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NodeUnreachable => "NodeUnreachable",
+            Self::FinalizerHolds => "FinalizerHolds",
+            Self::TerminatingPastGrace => "TerminatingPastGrace",
+            Self::TerminatingInGrace => "TerminatingInGrace",
+            Self::DoNotDisrupt => "DoNotDisrupt",
+            Self::WaitsForCompletion => "WaitsForCompletion",
+            Self::WaitsForMigration => "WaitsForMigration",
+            Self::WaitsForOperator => "WaitsForOperator",
+            Self::NotDeleted => "NotDeleted",
+            Self::MultipleBudgets => "MultipleBudgets",
+            Self::BudgetSyncFailed => "BudgetSyncFailed",
+            Self::BudgetStale => "BudgetStale",
+            Self::BudgetUnmanagedPods => "BudgetUnmanagedPods",
+            Self::BudgetNeverAllows => "BudgetNeverAllows",
+            Self::BudgetUnhealthy => "BudgetUnhealthy",
+            Self::BudgetExhausted => "BudgetExhausted",
+            Self::ReturnsToNode => "ReturnsToNode",
+            Self::EvictionDenied => "EvictionDenied",
+            Self::Unknown => "Unknown",
+        }
+    }
+
+    /// The reason of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == name)
+    }
+
+    /// Whether it is concluded rather than seen.
+    #[must_use]
+    pub const fn is_inferred(self) -> bool {
+        matches!(self, Self::EvictionDenied | Self::ReturnsToNode)
+    }
+
+    /// Whether it comes and goes with each pod that is replaced.
+    const fn flickers(self) -> bool {
+        matches!(self, Self::BudgetExhausted | Self::ReturnsToNode)
+    }
+
+    const fn class(self) -> Class {
+        match self {
+            Self::MultipleBudgets
+            | Self::BudgetNeverAllows
+            | Self::BudgetSyncFailed
+            | Self::BudgetUnmanagedPods
+            | Self::DoNotDisrupt => Class::Human,
+            Self::FinalizerHolds
+            | Self::TerminatingPastGrace
+            | Self::NodeUnreachable
+            | Self::BudgetUnhealthy
+            | Self::ReturnsToNode
+            | Self::EvictionDenied
+            | Self::BudgetStale
+            | Self::NotDeleted => Class::Likely,
+            Self::WaitsForMigration
+            | Self::WaitsForOperator
+            | Self::WaitsForCompletion
+            | Self::TerminatingInGrace
+            | Self::BudgetExhausted => Class::Ends,
+            Self::Unknown => Class::Unknown,
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod fixtures;
+#[cfg(test)]
+mod tests;
