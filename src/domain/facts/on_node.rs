@@ -3,7 +3,7 @@
 //!
 //! The read of a node's objects is the demand for them, also while they are not known yet. Whoever reads them from the
 //! API server asks which nodes are [`Facts::wanted`], says when all objects of a node are listed, and releases a node
-//! that nobody reads any more.
+//! that nobody reads any more. Until then the objects of the node are known, read or not.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -89,6 +89,9 @@ impl Facts {
         let place = entry.place;
         if !self.readers.of(place).is_empty() {
             return false;
+        }
+        if let Some(entry) = self.node_entry(kind, node) {
+            entry.is_listed = false;
         }
         for name in self.on_node(kind, node) {
             self.apply(kind, &name, None);

@@ -79,7 +79,9 @@ impl Facts {
                 Owner::Index(kind, index, key) => {
                     let table = self.kinds.get_mut(*kind);
                     let entries = table.and_then(|table| table.indexes.get_mut(index));
-                    remove_if(entries, key, |entry| entry.objects.is_empty())
+                    remove_if(entries, key, |entry| {
+                        entry.objects.is_empty() && !entry.is_listed
+                    })
                 }
                 Owner::Pool(pool) => remove_if(Some(&mut self.pools), pool, |entry| {
                     entry.generations.is_empty()

@@ -268,3 +268,20 @@ fn objects_on_a_node_stay_wanted_while_their_kind_cannot_be_read() {
     assert_eq!(facts.wanted(0), ["a".into()]);
     assert_eq!(facts.set_availability(0, Availability::Ready), [of_a]);
 }
+
+#[test]
+fn a_node_without_objects_stays_known_until_it_is_released_whether_or_not_it_is_read() {
+    let mut facts = on_demand();
+    let empty = facts.size();
+    let of_a = reader(&mut facts, |view| assert_eq!(sizes(view, "a"), None));
+    facts.listed(0, "a", &names(&[]));
+    // Whoever lists nodes has not looked in between, and lists none of them twice.
+    facts.remove_reader(of_a);
+    let again = reader(&mut facts, |view| {
+        assert_eq!(sizes(view, "a"), Some(vec![]));
+    });
+    assert!(!facts.release(0, "a"));
+    facts.remove_reader(again);
+    assert!(facts.release(0, "a"));
+    assert_eq!(facts.size(), empty);
+}
