@@ -1,4 +1,4 @@
-//! Whole rollouts, judged at every moment: no insight shows a phase that is not true for longer than a second.
+//! Whole rollouts, verified at every moment: no insight shows a phase that is not true for longer than a second.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -29,10 +29,10 @@ async fn install_kinds(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// Plays a rollout from its start to its end with a judge beside it; returns what the judge has seen.
-async fn judged(world: &World, scenario: &Scenario, truth: &Truth) -> Result<Report> {
+/// Plays a rollout from its start to its end with a verifier beside it; returns what the verifier has seen.
+async fn verified(world: &World, scenario: &Scenario, truth: &Truth) -> Result<Report> {
     scenario.load(&world.client).await?;
-    let judge = Watch::start(&world.client, truth).await?;
+    let verifier = Watch::start(&world.client, truth).await?;
     let operator = world.operator(&[]).await?;
     operator.ready().await?;
     world.all_reported(scenario.nodes()).await?;
@@ -48,7 +48,7 @@ async fn judged(world: &World, scenario: &Scenario, truth: &Truth) -> Result<Rep
         all_completed(world, scenario.nodes_afterwards()).await
     };
     let played = tokio::time::timeout(ROLLOUT, played).await;
-    let report = judge.finish().await?;
+    let report = verifier.finish().await?;
     // What was wrong explains why a rollout did not end.
     let complaints = report.complaints();
     assert!(complaints.is_empty(), "{complaints:#?}\n{played:?}");
@@ -104,8 +104,8 @@ async fn rollouts_of_many_updaters_in_one_cluster_show_nothing_that_is_not_true(
     install_kinds(&world).await?;
     let version = world.client.apiserver_version().await?.git_version;
     let truth = Truth::default();
-    let scenario = Scenario::telling(&Platform::COMBINABLE, &version, Pace::JUDGED, &truth)?;
-    let report = judged(&world, &scenario, &truth).await?;
+    let scenario = Scenario::telling(&Platform::COMBINABLE, &version, Pace::VERIFIED, &truth)?;
+    let report = verified(&world, &scenario, &truth).await?;
     assert_passed(
         &report,
         &[
@@ -156,8 +156,8 @@ async fn a_rollout_of_openshift_shows_nothing_that_is_not_true() -> Result<()> {
         Pool::new("master", 1),
         Pool::new("worker", 4).max_unavailable(2),
     ];
-    let scenario = Scenario::openshift(&pools, "worker-0", Pace::JUDGED, &truth)?;
-    let report = judged(&world, &scenario, &truth).await?;
+    let scenario = Scenario::openshift(&pools, "worker-0", Pace::VERIFIED, &truth)?;
+    let report = verified(&world, &scenario, &truth).await?;
     let whole = "Completed Pending Draining Updating Rebooting Updating Completed";
     assert_passed(
         &report,

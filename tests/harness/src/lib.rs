@@ -12,7 +12,7 @@
 //! | [`fault_proxy`] | faults between an operator and its API server |
 //! | [`memory_limit`] | a memory limit like that of a container |
 //! | [`process`] | programs that end with the test |
-//! | [`truth`] | what is true of simulated nodes, and a judge of insights |
+//! | [`truth`] | what is true of simulated nodes, and a verifier of insights |
 //! | [`wait`] | waiting for a condition |
 
 pub mod apply;

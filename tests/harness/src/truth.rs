@@ -1,8 +1,8 @@
-//! What is true of the nodes of a simulated cluster at every moment, and a judge of what insights show.
+//! What is true of the nodes of a simulated cluster at every moment, and a verifier of what insights show.
 //!
 //! ```text
 //! simulator ─► Truth: which phases each node is in ──┐
-//!     │                                              ├─► Judge ─► violations
+//!     │                                              ├─► Verifier ─► violations
 //!     └─► API server ─► operator ─► insights ────────┘
 //! ```
 //!
@@ -17,10 +17,10 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-pub mod judge;
+pub mod verifier;
 pub mod watch;
 
-pub use judge::{Judge, Violation};
+pub use verifier::{Verifier, Violation};
 pub use watch::{Report, Watch};
 
 /// Outdated, and waiting.
@@ -41,7 +41,7 @@ pub const UNKNOWN: &str = "Unknown";
 /// The phases of which each is a true description of a node.
 pub type Phases = &'static [&'static str];
 
-/// What is true of the nodes, shared by whoever simulates and whoever judges.
+/// What is true of the nodes, shared by whoever simulates and whoever verifies.
 #[derive(Debug, Clone, Default)]
 pub struct Truth(Arc<Mutex<BTreeMap<String, Vec<Fact>>>>);
 

@@ -24,8 +24,8 @@ impl Pace {
         least: Duration::ZERO,
     };
 
-    /// As fast as the judge of [`crate::truth`] can follow: an insight has a second to show a step.
-    pub const JUDGED: Self = Self {
+    /// As fast as the verifier of [`crate::truth`] can follow: an insight has a second to show a step.
+    pub const VERIFIED: Self = Self {
         factor: 0.3,
         least: Duration::from_millis(1250),
     };

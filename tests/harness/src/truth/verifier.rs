@@ -33,7 +33,7 @@ pub struct Wrong {
     pub shown: String,
     /// What was true instead.
     pub truth: String,
-    /// Since when the phase was wrong, from the start of the judge.
+    /// Since when the phase was wrong, from the start of the verifier.
     pub since: Duration,
     /// How long it was wrong, as far as it was observed.
     pub lasted: Duration,
@@ -63,7 +63,7 @@ impl fmt::Display for Violation {
 
 /// What is shown, and what was wrong with it.
 #[derive(Debug)]
-pub struct Judge {
+pub struct Verifier {
     truth: Truth,
     started: Instant,
     shown: BTreeMap<String, Vec<Shown>>,
@@ -90,8 +90,8 @@ struct Progress {
     percent: f64,
 }
 
-impl Judge {
-    /// A judge who knows the truth, and has seen nothing yet.
+impl Verifier {
+    /// A verifier who knows the truth, and has seen nothing yet.
     #[must_use]
     pub fn new(truth: &Truth, started: Instant) -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! Watches the insights of an API server and lets the judge compare them with the truth, all the time.
+//! Watches the insights of an API server and lets the verifier compare them with the truth, all the time.
 
 use std::pin::pin;
 use std::time::{Duration, Instant};
@@ -13,24 +13,24 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
-use super::{Judge, Truth};
+use super::{Truth, Verifier};
 
-/// How often the judge looks at what is shown: a twentieth of what an insight may be late.
+/// How often the verifier looks at what is shown: a twentieth of what an insight may be late.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// How long the judge may take to hear from the API server at the start.
+/// How long the verifier may take to hear from the API server at the start.
 const START: Duration = Duration::from_secs(30);
 
-/// A judge at work. It ends with [`Watch::finish`].
+/// A verifier at work. It ends with [`Watch::finish`].
 pub struct Watch {
     stop: oneshot::Sender<()>,
-    judge: JoinHandle<Result<Judge>>,
+    verifier: JoinHandle<Result<Verifier>>,
 }
 
-/// What a judge has seen.
+/// What a verifier has seen.
 #[derive(Debug)]
 pub struct Report {
-    judge: Judge,
+    verifier: Verifier,
     ended: Instant,
 }
 
@@ -42,13 +42,13 @@ impl Watch {
     pub async fn start(client: &Client, truth: &Truth) -> Result<Self> {
         let (stop, stopped) = oneshot::channel();
         let (ready, is_ready) = oneshot::channel();
-        let judge = tokio::spawn(judge(client.clone(), truth.clone(), ready, stopped));
+        let verifier = tokio::spawn(verifier(client.clone(), truth.clone(), ready, stopped));
         let started = tokio::time::timeout(START, is_ready).await;
         if !matches!(started, Ok(Ok(()))) {
-            judge.abort();
-            bail!("The judge cannot watch the insights: are the CRDs there?");
+            verifier.abort();
+            bail!("The verifier cannot watch the insights: are the CRDs there?");
         }
-        Ok(Self { stop, judge })
+        Ok(Self { stop, verifier })
     }
 
     /// Ends the watch; returns what was seen.
@@ -58,9 +58,9 @@ impl Watch {
     pub async fn finish(self) -> Result<Report> {
         // One that has ended says why below.
         let _ = self.stop.send(());
-        let judge = self.judge.await.context("The judge panicked")??;
+        let verifier = self.verifier.await.context("The verifier panicked")??;
         let ended = Instant::now();
-        Ok(Report { judge, ended })
+        Ok(Report { verifier, ended })
     }
 }
 
@@ -68,23 +68,23 @@ impl Report {
     /// Everything that was wrong or was not shown, as text.
     #[must_use]
     pub fn complaints(&self) -> Vec<String> {
-        let violations = self.judge.violations().iter().map(ToString::to_string);
-        violations.chain(self.judge.missed(self.ended)).collect()
+        let violations = self.verifier.violations().iter().map(ToString::to_string);
+        violations.chain(self.verifier.missed(self.ended)).collect()
     }
 
     /// The phases that the insight of a node showed, in order.
     #[must_use]
     pub fn passed(&self, node: &str) -> Vec<&str> {
-        self.judge.passed(node)
+        self.verifier.passed(node)
     }
 }
 
-async fn judge(
+async fn verifier(
     client: Client,
     truth: Truth,
     ready: oneshot::Sender<()>,
     mut stopped: oneshot::Receiver<()>,
-) -> Result<Judge> {
+) -> Result<Verifier> {
     let watch = |kind: &str, plural: &str| {
         let gvk = GroupVersionKind::gvk("nodeinsights.dev", "v1alpha1", kind);
         let resource = ApiResource::from_gvk_with_plural(&gvk, plural);
@@ -93,24 +93,24 @@ async fn judge(
     };
     let mut nodes = pin!(watch("NodeProgressInsight", "nodeprogressinsights"));
     let mut pools = pin!(watch("PoolProgressInsight", "poolprogressinsights"));
-    let mut judge = Judge::new(&truth, Instant::now());
+    let mut verifier = Verifier::new(&truth, Instant::now());
     let mut ready = Some(ready);
     let mut looks = tokio::time::interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            // What is shown comes before the verdict on it.
+            // What is shown comes before what is wrong with it.
             biased;
             event = nodes.try_next() => match event.context("Watching the insights of nodes")? {
                 Some(Event::Apply(insight) | Event::InitApply(insight)) => {
                     let status = &insight.data["status"];
-                    judge.node_has(&insight.name_any(), status, Instant::now());
+                    verifier.node_has(&insight.name_any(), status, Instant::now());
                 }
                 Some(Event::Delete(insight)) => {
-                    judge.node_is_removed(&insight.name_any(), Instant::now());
+                    verifier.node_is_removed(&insight.name_any(), Instant::now());
                 }
                 Some(Event::InitDone) => {
-                    // Whoever started the judge may have stopped waiting.
+                    // Whoever started the verifier may have stopped waiting.
                     let _ = ready.take().map(|ready| ready.send(()));
                 }
                 Some(Event::Init) => {}
@@ -119,15 +119,15 @@ async fn judge(
             event = pools.try_next() => match event.context("Watching the insights of pools")? {
                 Some(Event::Apply(insight) | Event::InitApply(insight)) => {
                     let status = &insight.data["status"];
-                    judge.pool_has(&insight.name_any(), status);
+                    verifier.pool_has(&insight.name_any(), status);
                 }
                 Some(Event::Delete(_) | Event::Init | Event::InitDone) => {}
                 None => bail!("The watch of the insights has ended"),
             },
-            _ = looks.tick() => judge.look(Instant::now()),
+            _ = looks.tick() => verifier.look(Instant::now()),
             _ = &mut stopped => {
-                judge.look(Instant::now());
-                return Ok(judge);
+                verifier.look(Instant::now());
+                return Ok(verifier);
             }
         }
     }

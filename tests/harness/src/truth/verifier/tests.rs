@@ -1,15 +1,15 @@
-//! The judge with times that the tests make up.
+//! The verifier with times that the tests make up.
 
 use serde_json::json;
 
 use super::super::{COMPLETED, DRAINING, PENDING, Phases, UPDATING};
 use super::*;
 
-/// A judge, and the time of its start.
-fn judge() -> (Judge, Truth, Instant) {
+/// A verifier, and the time of its start.
+fn verifier() -> (Verifier, Truth, Instant) {
     let truth = Truth::default();
     let start = Instant::now();
-    (Judge::new(&truth, start), truth, start)
+    (Verifier::new(&truth, start), truth, start)
 }
 
 const fn ms(milliseconds: u64) -> Duration {
@@ -22,8 +22,8 @@ fn step(truth: &Truth, node: &str, phases: Phases, at: Instant) {
     truth.settle(&[node], State::In(phases), at + ms(100));
 }
 
-fn texts(judge: &Judge) -> Vec<String> {
-    judge
+fn texts(verifier: &Verifier) -> Vec<String> {
+    verifier
         .violations()
         .iter()
         .map(Violation::to_string)
@@ -32,87 +32,87 @@ fn texts(judge: &Judge) -> Vec<String> {
 
 #[test]
 fn an_insight_that_follows_within_a_second_is_right() {
-    let (mut judge, truth, start) = judge();
+    let (mut verifier, truth, start) = verifier();
     step(&truth, "a", &[PENDING], start);
-    judge.node_shows("a", PENDING, start + ms(50));
+    verifier.node_shows("a", PENDING, start + ms(50));
     step(&truth, "a", &[DRAINING], start + ms(3000));
     for passed in [3050, 3500, 4100] {
-        judge.look(start + ms(passed));
+        verifier.look(start + ms(passed));
     }
     // While the writes are made, both are true.
-    judge.node_shows("a", DRAINING, start + ms(4100));
-    judge.look(start + ms(9000));
-    assert_eq!(texts(&judge), [""; 0]);
-    assert_eq!(judge.passed("a"), [PENDING, DRAINING]);
-    assert_eq!(judge.missed(start + ms(9000)), [""; 0]);
+    verifier.node_shows("a", DRAINING, start + ms(4100));
+    verifier.look(start + ms(9000));
+    assert_eq!(texts(&verifier), [""; 0]);
+    assert_eq!(verifier.passed("a"), [PENDING, DRAINING]);
+    assert_eq!(verifier.missed(start + ms(9000)), [""; 0]);
 }
 
 #[test]
 fn a_phase_that_was_never_true_is_a_violation_at_once_and_counted_once() {
-    let (mut judge, truth, start) = judge();
+    let (mut verifier, truth, start) = verifier();
     step(&truth, "a", &[PENDING], start);
-    judge.node_shows("a", PENDING, start + ms(50));
-    judge.node_shows("a", DRAINING, start + ms(2000));
-    judge.look(start + ms(2300));
-    judge.look(start + ms(2600));
-    judge.node_shows("a", PENDING, start + ms(2700));
-    judge.look(start + ms(9000));
+    verifier.node_shows("a", PENDING, start + ms(50));
+    verifier.node_shows("a", DRAINING, start + ms(2000));
+    verifier.look(start + ms(2300));
+    verifier.look(start + ms(2600));
+    verifier.node_shows("a", PENDING, start + ms(2700));
+    verifier.look(start + ms(9000));
     assert_eq!(
-        texts(&judge),
+        texts(&verifier),
         ["node a was written with Draining while it was Pending: wrong at 2.00s, for 600.00ms"]
     );
 }
 
 #[test]
 fn a_phase_that_was_true_is_stale_after_a_second_without_any_event() {
-    let (mut judge, truth, start) = judge();
+    let (mut verifier, truth, start) = verifier();
     step(&truth, "a", &[PENDING], start);
-    judge.node_shows("a", PENDING, start + ms(50));
+    verifier.node_shows("a", PENDING, start + ms(50));
     step(&truth, "a", &[DRAINING, UPDATING], start + ms(2000));
-    judge.look(start + ms(3100));
-    assert_eq!(texts(&judge), [""; 0]);
-    judge.look(start + ms(3101));
-    judge.look(start + ms(4100));
+    verifier.look(start + ms(3100));
+    assert_eq!(texts(&verifier), [""; 0]);
+    verifier.look(start + ms(3101));
+    verifier.look(start + ms(4100));
     assert_eq!(
-        texts(&judge),
+        texts(&verifier),
         [
             "node a still showed Pending while it was Draining or Updating: wrong at 2.10s, for 2.00s"
         ]
     );
     // One that is true again is no longer stale, and one that is written late is wrong as well.
-    judge.node_shows("a", UPDATING, start + ms(4200));
-    judge.node_shows("a", PENDING, start + ms(4300));
-    assert_eq!(judge.violations().len(), 2);
-    assert!(matches!(judge.violations()[1], Violation::Written(_)));
+    verifier.node_shows("a", UPDATING, start + ms(4200));
+    verifier.node_shows("a", PENDING, start + ms(4300));
+    assert_eq!(verifier.violations().len(), 2);
+    assert!(matches!(verifier.violations()[1], Violation::Written(_)));
 }
 
 #[test]
 fn the_insight_of_a_node_that_is_gone_may_remain_for_a_second() {
-    let (mut judge, truth, start) = judge();
+    let (mut verifier, truth, start) = verifier();
     for node in ["a", "b"] {
         step(&truth, node, &[UPDATING], start);
-        judge.node_shows(node, UPDATING, start + ms(50));
+        verifier.node_shows(node, UPDATING, start + ms(50));
     }
     truth.begin(&["a", "b"], State::Gone, start + ms(2000));
     truth.settle(&["a", "b"], State::Gone, start + ms(2000));
-    judge.node_is_removed("a", start + ms(2900));
-    judge.look(start + ms(3500));
+    verifier.node_is_removed("a", start + ms(2900));
+    verifier.look(start + ms(3500));
     assert_eq!(
-        texts(&judge),
+        texts(&verifier),
         ["node b remained with Updating while it was gone: wrong at 2.00s, for 1.50s"]
     );
 }
 
 #[test]
 fn what_no_insight_showed_is_missed_unless_it_was_short() {
-    let (mut judge, truth, start) = judge();
+    let (mut verifier, truth, start) = verifier();
     step(&truth, "a", &[PENDING], start);
     step(&truth, "a", &[DRAINING], start + ms(5000));
     step(&truth, "a", &[UPDATING], start + ms(5500));
-    judge.node_shows("a", PENDING, start + ms(100));
-    judge.node_shows("stranger", PENDING, start + ms(100));
+    verifier.node_shows("a", PENDING, start + ms(100));
+    verifier.node_shows("stranger", PENDING, start + ms(100));
     assert_eq!(
-        judge.missed(start + ms(8000)),
+        verifier.missed(start + ms(8000)),
         [
             "node a never showed Updating",
             "nothing is known of node stranger"
@@ -125,10 +125,10 @@ fn pool(progress: &str, percent: u32, started: &str) -> Value {
 }
 
 #[test]
-fn progress_of_one_rollout_never_runs_backwards_and_another_one_begins_anew() {
-    let (mut judge, ..) = judge();
+fn progress_of_one_rollout_never_runs_backwards_and_another_one_begins_at_zero() {
+    let (mut verifier, ..) = verifier();
     let mut shows = |name: &str, progress: &str, percent: u32, started: &str| {
-        judge.pool_has(name, &pool(progress, percent, started));
+        verifier.pool_has(name, &pool(progress, percent, started));
     };
     shows("blue", "0/4", 0, "10:00");
     shows("blue", "2/4", 50, "10:00");
@@ -136,9 +136,9 @@ fn progress_of_one_rollout_never_runs_backwards_and_another_one_begins_anew() {
     shows("green", "0/4", 0, "10:00");
     shows("blue", "0/4", 0, "11:00");
     shows("blue", "1/4", 25, "11:00");
-    judge.pool_has("blue", &json!({"progress": "0/4"}));
+    verifier.pool_has("blue", &json!({"progress": "0/4"}));
     let mut shows = |name: &str, progress: &str, percent: u32, started: &str| {
-        judge.pool_has(name, &pool(progress, percent, started));
+        verifier.pool_has(name, &pool(progress, percent, started));
     };
     shows("blue", "0/4", 0, "12:00");
     shows("green", "3/4", 75, "10:00");
@@ -146,7 +146,7 @@ fn progress_of_one_rollout_never_runs_backwards_and_another_one_begins_anew() {
     shows("green", "3/4", 60, "10:00");
     shows("green", "3/6", 50, "10:00");
     assert_eq!(
-        texts(&judge),
+        texts(&verifier),
         [
             "pool green: 3 done (75 %) became 2 done (75 %) in the rollout since 10:00",
             "pool green: 2 done (75 %) became 3 done (60 %) in the rollout since 10:00"
@@ -156,17 +156,17 @@ fn progress_of_one_rollout_never_runs_backwards_and_another_one_begins_anew() {
 
 #[test]
 fn what_is_true_while_a_step_is_made_is_what_was_true_before_or_what_is_true_after() {
-    let (mut judge, truth, start) = judge();
+    let (mut verifier, truth, start) = verifier();
     step(&truth, "a", &[PENDING], start);
-    judge.node_shows("a", PENDING, start + ms(50));
+    verifier.node_shows("a", PENDING, start + ms(50));
     truth.begin(&["a"], State::In(&[COMPLETED]), start + ms(1000));
     // The writes take long.
-    judge.look(start + ms(4000));
-    judge.node_shows("a", COMPLETED, start + ms(4100));
-    judge.node_shows("a", PENDING, start + ms(4200));
+    verifier.look(start + ms(4000));
+    verifier.node_shows("a", COMPLETED, start + ms(4100));
+    verifier.node_shows("a", PENDING, start + ms(4200));
     truth.settle(&["a"], State::In(&[COMPLETED]), start + ms(4500));
-    judge.look(start + ms(5500));
-    assert_eq!(texts(&judge), [""; 0]);
-    judge.look(start + ms(5600));
-    assert_eq!(judge.violations().len(), 1);
+    verifier.look(start + ms(5500));
+    assert_eq!(texts(&verifier), [""; 0]);
+    verifier.look(start + ms(5600));
+    assert_eq!(verifier.violations().len(), 1);
 }
