@@ -76,6 +76,7 @@ fn kinds() -> String {
         let need = match spec.need {
             Need::Always | Need::WhereServed => "where it is served",
             Need::Optional if spec.only_where_found => "optional; watched where one is found",
+            Need::Optional if spec.only_while_read => "optional; watched while a node is drained",
             Need::Optional => "optional",
         };
         let versions = spec.versions.join(", ");

@@ -9,13 +9,14 @@ use kube::{Client, Config};
 use node_insights::api::node::Drain;
 use node_insights::api::types::Phase;
 use node_insights::api::{NodeProgressInsight, NodeProgressInsightStatus};
-use node_insights_harness::AuditMark;
 use node_insights_harness::kubernetes::Cluster;
 use node_insights_harness::pods::{NAMESPACE, Owner, Pods};
 use serde_json::json;
 
-use crate::support::{OPERATOR_USER, World, condition};
+use crate::support::{World, condition};
 
+/// What is read of a drain.
+const READ: &[&str] = &["pods", "poddisruptionbudgets"];
 const NODE: &str = "blue-0";
 /// A minor version below the API server.
 const VERSION: &str = "v1.35.3";
@@ -111,16 +112,6 @@ async fn names(world: &World, expected: &[(&str, &str)]) -> Result<NodeProgressI
         .await
 }
 
-/// How many requests for these resources the operator has sent.
-fn requests(world: &World, mark: AuditMark) -> Result<usize> {
-    let entries = world.plane.audit().since(mark)?;
-    let of_drains = entries.iter().filter(|entry| {
-        let is_one = ["pods", "poddisruptionbudgets"].contains(&entry.resource.as_str());
-        entry.user == OPERATOR_USER && is_one
-    });
-    Ok(of_drains.count())
-}
-
 #[tokio::test]
 async fn a_drain_that_the_api_server_refuses_names_its_budgets_and_one_that_it_allows_names_nothing()
 -> Result<()> {
@@ -139,12 +130,20 @@ async fn a_drain_that_the_api_server_refuses_names_its_budgets_and_one_that_it_a
     let operator = world.operator(&[]).await?;
     operator.ready().await?;
     world.node_reaches(NODE, Phase::Pending).await?;
-    assert_eq!(requests(&world, mark)?, 0, "nothing is read at rest");
+    assert_eq!(
+        world.operator_requests(mark, READ)?,
+        0,
+        "nothing is read at rest"
+    );
 
     world.editor.nodes().cordon(NODE, true).await?;
     let draining = world.node_reaches(NODE, Phase::Draining).await?;
     assert_eq!(draining.drain, None);
-    assert_eq!(requests(&world, mark)?, 0, "most drains end soon");
+    assert_eq!(
+        world.operator_requests(mark, READ)?,
+        0,
+        "most drains end soon"
+    );
     let evictable = evictable(&world).await?;
     let answers = [
         evict(&evictable, "orders").await?,
@@ -240,6 +239,6 @@ async fn nothing_is_read_of_a_drain_where_the_user_does_not_want_it() -> Result<
     world.editor.nodes().cordon(NODE, false).await?;
     let over = world.node_reaches(NODE, Phase::Pending).await?;
     assert_eq!(over.drain, None);
-    assert_eq!(requests(&world, mark)?, 0);
+    assert_eq!(world.operator_requests(mark, READ)?, 0);
     Ok(())
 }

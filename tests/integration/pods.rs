@@ -5,11 +5,10 @@ use k8s_openapi::api::rbac::v1::ClusterRole;
 use kube::api::{Api, PostParams};
 use node_insights::api::NodeProgressInsightStatus;
 use node_insights::api::types::{Phase, UpdateKind};
-use node_insights_harness::AuditMark;
 use node_insights_harness::managed::{Cloud, Machine, Managed};
 use node_insights_harness::pods::{Owner, Pods};
 
-use crate::support::{OPERATOR_USER, World, condition};
+use crate::support::{World, condition};
 
 const OLD: &str = "v1.35.4-eks-94953ac";
 const NEW: &str = "v1.36.2-eks-1552ad0";
@@ -30,15 +29,6 @@ async fn group(world: &World, old: usize) -> Result<Managed> {
     eks.machine(&Machine::new("new-0", "blue", NEW, "ami-0bbb"))
         .await?;
     Ok(eks)
-}
-
-/// How many requests for pods the operator has sent.
-fn requests(world: &World, mark: AuditMark) -> Result<usize> {
-    let entries = world.plane.audit().since(mark)?;
-    let for_pods = entries
-        .iter()
-        .filter(|entry| entry.user == OPERATOR_USER && entry.resource == "pods");
-    Ok(for_pods.count())
 }
 
 /// Revokes the operator's permission to read pods.
@@ -72,7 +62,11 @@ async fn the_pods_that_leave_say_which_of_the_cordoned_nodes_is_being_drained() 
     let operator = world.operator(&[]).await?;
     operator.ready().await?;
     world.node_reaches("old-0", Phase::Pending).await?;
-    assert_eq!(requests(&world, mark)?, 0, "nothing is read at rest");
+    assert_eq!(
+        world.operator_requests(mark, &["pods"])?,
+        0,
+        "nothing is read at rest"
+    );
 
     eks.cordon(&["old-0", "old-1"]).await?;
     waits(&world, "old-0").await?;

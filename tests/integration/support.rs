@@ -240,7 +240,16 @@ impl World {
         self.writes_by(&[OPERATOR_USER], mark)
     }
 
-    /// The same for other users.
+    /// How many requests for these resources the operator has sent since `mark`.
+    pub fn operator_requests(&self, mark: AuditMark, resources: &[&str]) -> Result<usize> {
+        let entries = self.plane.audit().since(mark)?;
+        let of_operator = entries.iter().filter(|entry| {
+            entry.user == OPERATOR_USER && resources.contains(&entry.resource.as_str())
+        });
+        Ok(of_operator.count())
+    }
+
+    /// The same writes, of other users.
     pub fn writes_by(&self, users: &[&str], mark: AuditMark) -> Result<Vec<AuditEntry>> {
         let entries: Vec<AuditEntry> = self
             .plane

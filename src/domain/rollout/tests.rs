@@ -39,6 +39,16 @@ impl Pool {
         pool
     }
 
+    fn with_one_of_four_replaced() -> Self {
+        let mut pool = Self::new(true, 4);
+        pool.order(DesiredVersionSource::Provider);
+        assert_eq!(pool.progress(), "0/4");
+        pool.enter("old-0", Phase::Draining);
+        pool.leave("old-0");
+        assert_eq!(pool.progress(), "1/4");
+        pool
+    }
+
     fn join(&mut self, name: &str, phase: Phase, version: &str, created: i64) {
         let node = NodeState {
             name: name.into(),
@@ -172,12 +182,7 @@ fn surge_nodes_are_not_done_nodes_and_a_drained_node_that_disappears_is_done() {
 
 #[test]
 fn an_outdated_node_that_is_removed_untouched_is_no_progress() {
-    let mut pool = Pool::new(true, 4);
-    pool.order(DesiredVersionSource::Provider);
-    assert_eq!(pool.progress(), "0/4");
-    pool.enter("old-0", Phase::Draining);
-    pool.leave("old-0");
-    assert_eq!(pool.progress(), "1/4");
+    let mut pool = Pool::with_one_of_four_replaced();
     pool.leave("old-1");
     pool.removed += 1;
     assert_eq!(pool.progress(), "1/3");
@@ -206,12 +211,7 @@ fn nodes_that_become_outdated_one_by_one_are_none_that_are_done_before() {
 
 #[test]
 fn an_outdated_node_that_joined_late_and_is_removed_takes_nothing_from_those_that_are_done() {
-    let mut pool = Pool::new(true, 4);
-    pool.order(DesiredVersionSource::Provider);
-    assert_eq!(pool.progress(), "0/4");
-    pool.enter("old-0", Phase::Draining);
-    pool.leave("old-0");
-    assert_eq!(pool.progress(), "1/4");
+    let mut pool = Pool::with_one_of_four_replaced();
     pool.join("late", Phase::Pending, OLD, 1000);
     assert_eq!(pool.progress(), "1/4");
     pool.leave("late");
