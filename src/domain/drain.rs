@@ -6,7 +6,7 @@
 //!
 //! Sources: kubernetes/kubernetes `pkg/registry/core/pod/storage/eviction.go`, `pkg/controller/disruption/disruption.go`;
 //! kubernetes/kubectl `pkg/drain/filters.go`; kubernetes-sigs/karpenter `pkg/controllers/node/termination`;
-//! kubernetes-sigs/cluster-api `core/reconcilers/machine/drain`; siderolabs/talos `pkg/machinery`.
+//! kubernetes-sigs/cluster-api `core/reconcilers/machine/drain`.
 
 pub mod assess;
 pub mod budget;
@@ -119,8 +119,7 @@ pub struct Key {
 impl Key {
     /// Whether both are about the same object.
     fn is_about(&self, other: &Self) -> bool {
-        let object = |key: &Self| (key.kind.clone(), key.namespace.clone(), key.name.clone());
-        object(self) == object(other)
+        (&self.kind, &self.namespace, &self.name) == (&other.kind, &other.namespace, &other.name)
     }
 }
 

@@ -287,16 +287,15 @@ impl Scene<'_> {
     /// Pods are left, and none of them has a cause.
     pub(super) fn unexplained(&self, count: usize) -> Option<Cause> {
         (count > 0 && self.elapsed() > LONG).then(|| {
-            let message = format!(
-                "{count} pods are left, and no cause is visible: see the log of what drains the node"
-            );
+            let message =
+                "Pods are left, and no cause is visible: see the log of what drains the node";
             let key = Key {
                 reason: Reason::Unknown,
                 kind: "Node".into(),
                 namespace: "".into(),
                 name: Arc::clone(&self.node.name),
             };
-            Cause::new(key, message)
+            Cause::new(key, message.to_owned())
         })
     }
 }
