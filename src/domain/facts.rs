@@ -1,8 +1,8 @@
 //! Everything that is known about the cluster except its nodes, and the readers of each fact.
 //!
-//! A fact is an object by name, an entry of an index, all objects of a kind, the availability of a kind, the versions
-//! in a pool, or the version of the API server. An evaluation reads facts through a [`View`], which records every
-//! read, also of absent facts. A change of a fact returns exactly its readers.
+//! A fact is an object by name, an entry of an index, the keys of an index, all objects of a kind, the availability of
+//! a kind, the versions in a pool, or the version of the API server. An evaluation reads facts through a [`View`], which
+//! records every read, also of absent facts. A change of a fact returns exactly its readers.
 
 use std::any::TypeId;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -90,6 +90,8 @@ struct KindTable {
     all_place: Place,
     objects: BTreeMap<Arc<str>, ObjectEntry>,
     indexes: BTreeMap<&'static str, BTreeMap<Box<str>, IndexEntry>>,
+    /// Place of the set of keys with objects, by index.
+    keys: BTreeMap<&'static str, Place>,
 }
 
 #[derive(Debug)]
@@ -124,6 +126,7 @@ struct NodesEntry {
 enum Owner {
     Object(usize, Arc<str>),
     Index(usize, &'static str, Box<str>),
+    Keys(usize, &'static str),
     Pool(Arc<str>),
     Nodes(&'static str, Box<str>),
 }
@@ -150,6 +153,7 @@ impl Facts {
                     all_place: readers.add_place(),
                     objects: BTreeMap::new(),
                     indexes: BTreeMap::new(),
+                    keys: BTreeMap::new(),
                 }
             })
             .collect();
@@ -421,14 +425,20 @@ impl Facts {
         for (keys, is_in) in [(&before, false), (&after, true)] {
             for (index, key) in keys.iter() {
                 let place = self.place_of(Owner::Index(kind, index, key.into()));
-                if let Some(entry) = self.index_entry(kind, index, key) {
-                    if is_in {
-                        entry.objects.insert(Arc::clone(name));
-                    } else {
-                        entry.objects.remove(name);
-                    }
-                }
                 places.push(place);
+                let Some(entry) = self.index_entry(kind, index, key) else {
+                    continue;
+                };
+                let was_empty = entry.objects.is_empty();
+                if is_in {
+                    entry.objects.insert(Arc::clone(name));
+                } else {
+                    entry.objects.remove(name);
+                }
+                if entry.objects.is_empty() != was_empty {
+                    let table = self.kinds.get(kind);
+                    places.extend(table.and_then(|table| table.keys.get(index)));
+                }
             }
         }
         let left = places.clone();

@@ -116,10 +116,9 @@ fn may_be_concerned(node: &NodeFacts) -> bool {
 
 /// The Plans that select the node and are not applied to it yet, sorted by name.
 fn outstanding<'a>(node: &NodeFacts, view: &View<'a>) -> Result<Vec<&'a Plan>, Unavailable> {
-    let mut plans = view.find::<Plan>(REQUIRES, NO_LABEL)?;
-    for (label, _) in node.labels.iter() {
-        plans.extend(view.find::<Plan>(REQUIRES, label)?);
-    }
+    let mut plans = view.find_any::<Plan>(REQUIRES, |label| {
+        label == NO_LABEL || node.labels.get(label).is_some()
+    })?;
     plans.retain(|plan| is_outstanding(plan, node));
     plans.sort_by(|a, b| a.key.cmp(&b.key));
     Ok(plans)

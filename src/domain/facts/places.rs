@@ -18,6 +18,10 @@ impl Facts {
                 .kinds
                 .get(*kind)
                 .and_then(|table| Some(table.indexes.get(index)?.get(key)?.place)),
+            Owner::Keys(kind, index) => self
+                .kinds
+                .get(*kind)
+                .and_then(|table| table.keys.get(index).copied()),
             Owner::Pool(pool) => self.pools.get(pool).map(|entry| entry.place),
             Owner::Nodes(index, key) => self
                 .nodes
@@ -48,6 +52,11 @@ impl Facts {
                         is_listed: false,
                     };
                     table.indexes.entry(index).or_default().insert(key, entry);
+                }
+            }
+            Owner::Keys(kind, index) => {
+                if let Some(table) = self.kinds.get_mut(kind) {
+                    table.keys.insert(index, place);
                 }
             }
             Owner::Pool(pool) => {
@@ -83,6 +92,10 @@ impl Facts {
                         entry.objects.is_empty() && !entry.is_listed
                     })
                 }
+                Owner::Keys(kind, index) => self
+                    .kinds
+                    .get_mut(*kind)
+                    .is_some_and(|table| table.keys.remove(index).is_some()),
                 Owner::Pool(pool) => remove_if(Some(&mut self.pools), pool, |entry| {
                     entry.generations.is_empty()
                 }),

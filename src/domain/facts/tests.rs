@@ -89,6 +89,26 @@ fn a_read_of_an_index_entry_depends_on_its_members_and_their_changes() {
 }
 
 #[test]
+fn a_read_of_accepted_keys_depends_on_their_members_and_on_keys_that_come_and_go() {
+    let mut facts = listed();
+    let find = |view: &View<'_>| {
+        let found = view.find_any::<Claim>("machine", |key| key == "m1");
+        found.unwrap().len()
+    };
+    let of_m1 = reader(&mut facts, |view| assert_eq!(find(view), 0));
+    assert_eq!(apply(&mut facts, "other", claim("m2", 1)), [of_m1]);
+    assert_eq!(apply(&mut facts, "other", claim("m2", 2)), []);
+    assert_eq!(apply(&mut facts, "another", claim("m2", 1)), []);
+    assert_eq!(apply(&mut facts, "a", claim("m1", 1)), [of_m1]);
+    let again = reader(&mut facts, |view| assert_eq!(find(view), 1));
+    assert_eq!(apply(&mut facts, "a", claim("m1", 2)), [again]);
+    assert_eq!(apply(&mut facts, "b", claim("m1", 1)), [again]);
+    assert_eq!(apply(&mut facts, "b", claim("m3", 1)), [of_m1, again]);
+    assert_eq!(apply(&mut facts, "another", None), []);
+    assert_eq!(apply(&mut facts, "other", None), [of_m1, again]);
+}
+
+#[test]
 fn a_read_of_all_objects_depends_on_each() {
     let mut facts = listed();
     let of_all = reader(&mut facts, |view| {
@@ -166,6 +186,7 @@ fn removed_facts_without_readers_leave_nothing_behind() {
         let reader = reader(&mut facts, |view| {
             let _ = view.get::<Claim>("a");
             let _ = view.find::<Claim>("machine", "m1");
+            let _ = view.find_any::<Claim>("machine", |_| true);
             let _ = view.generation(&"blue".into(), ("", ""), Precision::Minor);
         });
         apply(&mut facts, "a", claim("m1", 1));
