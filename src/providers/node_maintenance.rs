@@ -66,12 +66,16 @@ impl Marks {
 ///
 /// A node without any mark does not read the kind: the operator labels, taints and cordons a node before it evicts
 /// the first pod, so an object whose node is not marked yet is seen when the Node changes. But a maintenance that fails
-/// leaves no mark. So a node that was in progress is read once more, and then for as long as it is degraded.
-fn may_be_in_maintenance(node: &Subject<'_>, marks: Marks) -> bool {
-    let was_affected = node.past.is_some_and(|past| {
-        past.phase.is_in_progress() || past.degraded.status == ConditionStatus::True
-    });
-    marks.any() || was_affected
+/// leaves no mark. So a node that is in progress or degraded reads the kind, and once more when it no longer is.
+fn may_be_in_maintenance(node: &Subject<'_>, marks: Marks, until_now: &Evaluation) -> bool {
+    let was_affected = node
+        .past
+        .is_some_and(|past| is_affected(past.phase, past.degraded.status));
+    marks.any() || was_affected || is_affected(until_now.phase, until_now.degraded.status)
+}
+
+fn is_affected(phase: Phase, degraded: ConditionStatus) -> bool {
+    phase.is_in_progress() || degraded == ConditionStatus::True
 }
 
 impl Overlay for NodeMaintenance {
@@ -94,7 +98,7 @@ impl Overlay for NodeMaintenance {
         view: &View<'_>,
     ) -> Result<Option<Evaluation>, Unavailable> {
         let marks = Marks::of(node);
-        if !may_be_in_maintenance(node, marks) || !view.serves::<Maintenance>() {
+        if !may_be_in_maintenance(node, marks, until_now) || !view.serves::<Maintenance>() {
             return Ok(None);
         }
         let found = match view.find::<Maintenance>(NODE, &node.facts.name) {

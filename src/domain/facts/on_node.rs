@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use super::{Facts, IndexEntry, Owner, Place, Reader};
+use super::{Availability, Facts, IndexEntry, Owner, Place, Reader};
 use crate::domain::erased::Erased;
 use crate::domain::fact::{ON_NODE, Select};
 
@@ -47,8 +47,12 @@ impl Facts {
             .collect()
     }
 
-    /// The objects of a node are these, and no others: removes the rest, and returns the readers to evaluate.
+    /// The objects of a node are these, and no others: removes the rest, and returns the readers to evaluate. A list that
+    /// arrives when the kind is no longer served says nothing.
     pub fn listed(&mut self, kind: usize, node: &str, listed: &HashSet<String>) -> Vec<Reader> {
+        if self.availability(kind) == Some(&Availability::NotServed) {
+            return Vec::new();
+        }
         let mut readers: Vec<Reader> = self
             .on_node(kind, node)
             .iter()

@@ -280,6 +280,15 @@ fn objects_on_a_node_that_nobody_reads_any_more_are_released_and_leave_nothing_b
 }
 
 #[test]
+fn a_list_that_arrives_after_its_kind_is_gone_leaves_nothing_behind() {
+    let mut facts = on_demand();
+    let empty = facts.size();
+    facts.set_availability(0, Availability::NotServed);
+    assert_eq!(facts.listed(0, "a", &names(&["x"])), []);
+    assert_eq!(facts.size(), empty);
+}
+
+#[test]
 fn objects_on_a_node_stay_wanted_while_their_kind_cannot_be_read() {
     let mut facts = on_demand();
     facts.set_availability(0, Availability::Rejected("forbidden".into()));

@@ -312,6 +312,9 @@ fn a_node_without_a_mark_reads_nothing() {
     assert!(is_reader(marked(NEW), None));
     let draining = state(marked(NEW), &running());
     assert!(is_reader(unmarked(NEW), Some(&draining)));
+    // From the evaluation on that begins its progress.
+    let reboots = unmarked(OLD).boot("two").not_ready(0);
+    assert!(is_reader(reboots, Some(&state(unmarked(OLD), &running()))));
 }
 
 #[test]

@@ -154,10 +154,13 @@ fn machine(up_to_date: bool, deleting: bool) -> Value {
     })
 }
 
-fn plan(hash: &str, host: &str) -> Value {
+/// A Plan; `label` is one that its nodes must have.
+fn plan(hash: &str, host: &str, label: Option<&str>) -> Value {
+    let selector = label.map(|label| json!([{"key": label, "operator": "Exists"}]));
     json!({
         "metadata": {"name": "agent-plan", "namespace": "system-upgrade"},
-        "spec": {"concurrency": 1, "nodeSelector": {}, "upgrade": {"image": "k3s-upgrade"}},
+        "spec": {"concurrency": 1, "upgrade": {"image": "k3s-upgrade"},
+            "nodeSelector": {"matchExpressions": selector}},
         "status": {
             "latestVersion": "v1.32.0-k3s1", "latestHash": hash, "applying": [host],
             "conditions": [
@@ -251,8 +254,13 @@ fn samples() -> Vec<(&'static str, Value)> {
         ("clusters", cluster(false)),
         ("machinedeployments", deployment("v1.32.0")),
         ("machinedeployments", deployment("v1.33.0")),
-        ("plans", plan("hash", "x0")),
-        ("plans", plan("other", "x1")),
+        ("plans", plan("hash", "x0", None)),
+        ("plans", plan("other", "x1", None)),
+        ("plans", plan("other", "x0", Some("kubernetes.io/hostname"))),
+        (
+            "plans",
+            plan("other", "x1", Some("plan.upgrade.cattle.io/agent-plan")),
+        ),
         ("jobs", job("x0", false)),
         ("jobs", job("x0", true)),
         ("jobs", job("x1", false)),
