@@ -51,8 +51,10 @@ const POSTPONEMENT: Duration = Duration::from_secs(1);
 /// Name of the `/readyz` check that passes once every node has been evaluated.
 const CHECK: &str = "first evaluation";
 
-/// Interval between checks for nodes that are due for a time-based evaluation.
+/// Longest interval between checks for nodes that are due for a time-based evaluation: the clock may be set meanwhile.
 const AGAIN_EVERY: Duration = Duration::from_secs(5);
+/// Shortest one.
+const AGAIN_AT_MOST_EVERY: Duration = Duration::from_millis(200);
 
 /// The node-state controller.
 pub struct NodeStateController {
@@ -206,8 +208,7 @@ impl NodeStateController {
         let mut again = tokio::time::interval(POSTPONEMENT);
         // Ticks missed while nothing is postponed are skipped.
         again.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut time = tokio::time::interval(AGAIN_EVERY);
-        time.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut checked = tokio::time::Instant::now();
         loop {
             tokio::select! {
                 next = dirty.0.next() => match next {
@@ -219,7 +220,10 @@ impl NodeStateController {
                         self.dirty.mark(key, cause);
                     }
                 }
-                _ = time.tick() => self.mark_due(),
+                () = tokio::time::sleep_until(checked + self.until_due()) => {
+                    checked = tokio::time::Instant::now();
+                    self.mark_due();
+                }
                 () = shutdown.cancelled() => break,
             }
             postponed.extend(self.evaluate_all(&mut dirty).await);
@@ -291,6 +295,16 @@ impl NodeStateController {
             "Postponing the evaluation: the state backend fails"
         );
         Some((key, cause))
+    }
+
+    /// How long to wait for the next time-based evaluation.
+    fn until_due(&self) -> Duration {
+        let due = self.again.next().map(|at| {
+            let left = at.duration_since((self.clock)());
+            Duration::try_from(left).unwrap_or_default()
+        });
+        due.unwrap_or(AGAIN_EVERY)
+            .clamp(AGAIN_AT_MOST_EVERY, AGAIN_EVERY)
     }
 
     /// Marks the nodes that are due for a time-based evaluation.

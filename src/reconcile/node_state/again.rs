@@ -31,6 +31,11 @@ impl Again {
         }
     }
 
+    /// When the next node is due.
+    pub(super) fn next(&self) -> Option<Timestamp> {
+        self.0.first_of(&()).map(|(at, _)| at)
+    }
+
     /// Removes and returns the nodes that are due.
     pub(super) fn due(&self, now: Timestamp) -> Vec<Arc<str>> {
         let mut names = Vec::new();
