@@ -9,6 +9,7 @@
 //! total: hostile input yields `Unknown` with a reason, never a panic.
 
 pub mod availability;
+pub mod blocked_drains;
 pub mod cordon;
 pub mod drain;
 pub mod erased;

@@ -85,6 +85,8 @@ pub struct NodeProgressInsightStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Drain {
+    /// When it began, as far as was observed.
+    pub start_time: Timestamp,
     /// How many pods have to leave the node; absent when it is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::insight::{Column, Insight, InsightStatus, desired_version_has_a_source};
+use super::node::DrainBlocker;
 use super::types::{Condition, DesiredVersionSource, PoolRef, ProviderName, Scope};
 
 /// How far the update of one pool is.
@@ -53,6 +54,9 @@ pub struct PoolProgressInsightStatus {
     /// The last rollout that ended, as far as it was observed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_rollout: Option<EndedRollout>,
+    /// Drains of the pool's nodes that are held up; absent when there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocked_drains: Option<BlockedDrains>,
     /// How far the kubelets of the pool are behind the API server; absent when it is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version_skew: Option<VersionSkew>,
@@ -111,6 +115,20 @@ pub struct EndedRollout {
     /// How many nodes it began with.
     #[schemars(range(min = 0))]
     pub nodes: i32,
+}
+
+/// Drains that are held up.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BlockedDrains {
+    /// How many nodes have a drain that something holds up.
+    #[schemars(range(min = 1))]
+    pub nodes: i32,
+    /// The node with the worst blocker.
+    #[schemars(length(min = 1, max = 253))]
+    pub worst_node: String,
+    /// The worst blocker: the one that needs a human first, and has held for the longest.
+    pub worst: DrainBlocker,
 }
 
 /// How far kubelets are behind the API server. Kubernetes supports kubelets that are up to three minor versions older

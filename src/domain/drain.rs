@@ -13,6 +13,7 @@ pub mod budget;
 mod cause;
 pub mod pod;
 mod report;
+mod steady;
 
 use std::sync::Arc;
 
@@ -23,6 +24,8 @@ use self::pod::{DrainLabel, Pod, Stage};
 
 /// Most drains end before this.
 pub const GATE: SignedDuration = SignedDuration::from_secs(60);
+/// Pods and budgets are read a little earlier, so that what holds the drain up is known by then.
+pub const READ: SignedDuration = SignedDuration::from_secs(55);
 
 /// Who drains a node: which of its pods have to go, and how often it tries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -38,6 +41,16 @@ pub enum Drainer {
     Karpenter,
     /// Talos, which leaves pods without a controller.
     Talos,
+    /// The update operator of Flatcar, which leaves the pods of `kube-system` as well.
+    Flatcar,
+    /// The system-upgrade-controller, whose drain does not begin while there are pods that its Plan does not allow to
+    /// lose.
+    SystemUpgrade {
+        /// It deletes pods without a controller.
+        is_forced: bool,
+        /// It deletes pods with an `emptyDir`.
+        loses_local_data: bool,
+    },
 }
 
 impl Drainer {
@@ -50,11 +63,16 @@ impl Drainer {
             Self::Kubectl | Self::MachineConfigOperator => !is_of_daemon_set || is_finished,
             Self::ClusterApi => !is_of_daemon_set && pod.drain != DrainLabel::Skip,
             Self::Talos => !is_of_daemon_set && pod.controller.is_some(),
+            Self::Flatcar => (!is_of_daemon_set || is_finished) && &*pod.namespace != "kube-system",
+            Self::SystemUpgrade { .. } => {
+                (!is_of_daemon_set || is_finished)
+                    && pod.labels.get("upgrade.cattle.io/controller").is_none()
+            }
             Self::Karpenter => {
                 let minute = SignedDuration::from_mins(1);
                 let is_over = |deletion: &pod::Deletion| now.duration_since(deletion.ends) > minute;
                 !is_finished
-                    && !pod.tolerates_disruption
+                    && !pod.tolerates.disruption
                     && !pod.deletion.as_ref().is_some_and(is_over)
             }
         }
@@ -64,9 +82,12 @@ impl Drainer {
     const fn patience(self) -> SignedDuration {
         match self {
             Self::MachineConfigOperator => SignedDuration::from_mins(6),
-            Self::Kubectl | Self::ClusterApi | Self::Karpenter | Self::Talos => {
-                SignedDuration::from_mins(1)
-            }
+            Self::Kubectl
+            | Self::ClusterApi
+            | Self::Karpenter
+            | Self::Talos
+            | Self::Flatcar
+            | Self::SystemUpgrade { .. } => SignedDuration::from_mins(1),
         }
     }
 }
@@ -84,6 +105,8 @@ pub struct Drain {
     pub most: usize,
     /// Causes, shown or not, and since when each of them holds.
     pub causes: Box<[(Key, Timestamp)]>,
+    /// When what is shown changed last; `None` after a start of the process.
+    pub shown: Option<Timestamp>,
 }
 
 /// Something that holds a drain up.
@@ -101,6 +124,21 @@ pub struct Blocker {
     pub since: Timestamp,
     /// When it was last gone: one that comes and goes stays for a moment.
     pub gone: Option<Timestamp>,
+    /// It is a consequence of what else holds drains up.
+    pub is_symptom: bool,
+}
+
+impl Blocker {
+    /// How it is ranked: the smallest needs a human first, and has held for the longest.
+    #[must_use]
+    pub fn rank(&self) -> impl Ord + use<> {
+        let class = if self.is_symptom {
+            Class::Symptom
+        } else {
+            self.key.reason.class()
+        };
+        (class, self.since)
+    }
 }
 
 /// A cause and its object.
@@ -136,6 +174,10 @@ pub enum Reason {
     TerminatingInGrace,
     /// The pod is marked for Karpenter.
     DoNotDisrupt,
+    /// The pod has no controller, and the drain does not begin with one of those.
+    UnmanagedPod,
+    /// The pod has local data, and the drain does not begin with one of those.
+    LocalStorage,
     /// The pod is left to finish.
     WaitsForCompletion,
     /// A virtual machine migrates.
@@ -162,6 +204,8 @@ pub enum Reason {
     ReturnsToNode,
     /// Nothing visible speaks against the eviction.
     EvictionDenied,
+    /// Nothing holds the drain up, and the next attempt follows.
+    RetryWait,
     /// Pods are left, and no cause is visible.
     Unknown,
 }
@@ -183,12 +227,14 @@ enum Class {
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 22] = [
         Self::NodeUnreachable,
         Self::FinalizerHolds,
         Self::TerminatingPastGrace,
         Self::TerminatingInGrace,
         Self::DoNotDisrupt,
+        Self::UnmanagedPod,
+        Self::LocalStorage,
         Self::WaitsForCompletion,
         Self::WaitsForMigration,
         Self::WaitsForOperator,
@@ -202,6 +248,7 @@ impl Reason {
         Self::BudgetExhausted,
         Self::ReturnsToNode,
         Self::EvictionDenied,
+        Self::RetryWait,
         Self::Unknown,
     ];
 
@@ -214,6 +261,8 @@ impl Reason {
             Self::TerminatingPastGrace => "TerminatingPastGrace",
             Self::TerminatingInGrace => "TerminatingInGrace",
             Self::DoNotDisrupt => "DoNotDisrupt",
+            Self::UnmanagedPod => "UnmanagedPod",
+            Self::LocalStorage => "LocalStorage",
             Self::WaitsForCompletion => "WaitsForCompletion",
             Self::WaitsForMigration => "WaitsForMigration",
             Self::WaitsForOperator => "WaitsForOperator",
@@ -227,6 +276,7 @@ impl Reason {
             Self::BudgetExhausted => "BudgetExhausted",
             Self::ReturnsToNode => "ReturnsToNode",
             Self::EvictionDenied => "EvictionDenied",
+            Self::RetryWait => "RetryWait",
             Self::Unknown => "Unknown",
         }
     }
@@ -240,7 +290,10 @@ impl Reason {
     /// Whether it is concluded rather than seen.
     #[must_use]
     pub const fn is_inferred(self) -> bool {
-        matches!(self, Self::EvictionDenied | Self::ReturnsToNode)
+        matches!(
+            self,
+            Self::EvictionDenied | Self::ReturnsToNode | Self::RetryWait
+        )
     }
 
     /// Whether it comes and goes with each pod that is replaced.
@@ -254,6 +307,8 @@ impl Reason {
             | Self::BudgetNeverAllows
             | Self::BudgetSyncFailed
             | Self::BudgetUnmanagedPods
+            | Self::UnmanagedPod
+            | Self::LocalStorage
             | Self::DoNotDisrupt => Class::Human,
             Self::FinalizerHolds
             | Self::TerminatingPastGrace
@@ -267,6 +322,7 @@ impl Reason {
             | Self::WaitsForOperator
             | Self::WaitsForCompletion
             | Self::TerminatingInGrace
+            | Self::RetryWait
             | Self::BudgetExhausted => Class::Ends,
             Self::Unknown => Class::Unknown,
         }

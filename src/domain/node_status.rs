@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 
-use super::drain::Drain;
 use super::state::{NodeState, NodeStateCondition};
 use super::text;
 use crate::api::node::{CordonedBy, NodeProgressInsightStatus, condition};
@@ -34,7 +33,10 @@ pub fn project(state: &NodeState) -> NodeProgressInsightStatus {
             since: cordon.since,
             foreign: cordon.is_foreign,
         }),
-        drain: state.drain.as_deref().map(Drain::report),
+        drain: state
+            .drain
+            .as_deref()
+            .map(|drain| drain.report(state.phase_start)),
         boot_id: state.boot_id.as_deref().and_then(word),
         conditions: vec![
             api_condition(condition::UPDATING, &state.updating),

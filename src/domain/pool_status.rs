@@ -4,16 +4,20 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::blocked_drains::blocked_drains;
 use super::pool::{PoolFacts, PoolState};
 use super::rollout::{Rollouts, rollouts};
 use super::skew::skew;
 use super::state::{Desired, NodeState};
 use super::text;
-use crate::api::pool::{Assessment, PoolProgressInsightStatus, Summary, SummaryType, condition};
+use crate::api::pool::{
+    Assessment, BlockedDrains, PoolProgressInsightStatus, Summary, SummaryType, condition,
+};
 use crate::api::types::{Condition, ConditionStatus, Phase, Scope};
 
 /// How many degraded nodes a condition message names; the others are counted.
@@ -131,7 +135,8 @@ pub fn project(
         None => (small(counts.updated).into(), small(counts.counted()).into()),
     };
     let progress = format!("{done}/{all}");
-    let conditions = conditions(view, &counts, assessment, &progress)
+    let blocked = blocked_drains(&view.nodes);
+    let conditions = conditions(view, &counts, assessment, &progress, blocked.as_ref())
         .into_iter()
         .map(|(type_, status, reason, message)| {
             let past = past.and_then(|past| {
@@ -165,6 +170,7 @@ pub fn project(
         desired_version_source: desired.map(|desired| desired.source),
         rollout: current,
         last_rollout: last,
+        blocked_drains: blocked,
         version_skew: skew(&view.nodes, view.state.api_server.as_deref()),
         observed_generation,
         conditions,
@@ -221,6 +227,7 @@ fn conditions(
     counts: &Counts,
     assessment: Assessment,
     progress: &str,
+    blocked: Option<&BlockedDrains>,
 ) -> [ConditionDraft; 5] {
     let empty = counts.total == 0;
     let (updating, reason) = match assessment {
@@ -258,6 +265,18 @@ fn conditions(
     if let Some(missing) = &view.facts().missing {
         message.push_str(" | ");
         message.push_str(&text::summary(&missing.to_string()));
+    }
+    if let Some(BlockedDrains {
+        nodes,
+        worst_node,
+        worst,
+    }) = blocked
+    {
+        let _ = write!(
+            message,
+            " | {nodes} held up in their drain, first {worst_node}: {}",
+            worst.message
+        );
     }
     let healthy = counts.degraded == 0;
     let unhealthy = degraded_nodes(&view.nodes, counts.degraded);

@@ -34,8 +34,8 @@ pub(super) fn complete(
         start: past.map_or(node.now, |past| past.phase_start),
         past: past.and_then(|past| past.drain.as_deref()),
     };
-    if node.now < drain.gate() {
-        return again(evaluation, Some(drain.gate()));
+    if node.now < drain.read_from() {
+        return again(evaluation, Some(drain.read_from()));
     }
     let (pods, budgets, missing) = match read(drain, node, view) {
         Ok(Some(read)) => read,
@@ -53,6 +53,9 @@ pub(super) fn complete(
             };
         }
     };
+    if node.now < drain.gate() {
+        return again(evaluation, Some(drain.gate()));
+    }
     let (found, at) = assess(drain, &pods, budgets.as_deref(), node.now);
     let mut evaluation = again(with(evaluation, found), at);
     if let Some(missing) = missing {

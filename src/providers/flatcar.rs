@@ -12,6 +12,7 @@ use super::step::Step;
 use super::{Overlay, Subject, evidence};
 use crate::api::types::{Phase, ProviderName, UpdateKind};
 use crate::domain::cordon::Cordoner;
+use crate::domain::drain::Drainer;
 use crate::domain::facts::{Unavailable, View};
 use crate::domain::labels::Labels;
 use crate::domain::node::{Evidence, NodeObject};
@@ -160,6 +161,10 @@ impl Overlay for Flatcar {
 
     fn evidence(&self, node: &NodeObject) -> Option<Evidence> {
         evidence(FlatcarNode::of(node))
+    }
+
+    fn drainer(&self, _: &Subject<'_>, _: &View<'_>) -> Drainer {
+        Drainer::Flatcar
     }
 
     fn refine(

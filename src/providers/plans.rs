@@ -20,6 +20,7 @@ use super::step::Step;
 use super::{Overlay, Subject};
 use crate::api::types::{DesiredVersionSource, Phase, ProviderName, UpdateKind};
 use crate::domain::cordon::Cordoner;
+use crate::domain::drain::Drainer;
 use crate::domain::fact::Kind;
 use crate::domain::facts::{Unavailable, View};
 use crate::domain::node::NodeFacts;
@@ -45,6 +46,10 @@ impl Overlay for Plans {
 
     fn kinds(&self) -> Vec<Kind> {
         vec![Kind::of::<Plan>(), Kind::of::<PlanJob>()]
+    }
+
+    fn drainer(&self, node: &Subject<'_>, view: &View<'_>) -> Drainer {
+        outstanding(node.facts, view).map_or_else(|_| Drainer::default(), |plans| drainer(&plans))
     }
 
     fn refine(
@@ -101,6 +106,18 @@ impl Overlay for Plans {
             }),
             ..refined
         }))
+    }
+}
+
+/// The drain of these Plans: what any of them may not lose stops it.
+fn drainer(plans: &[&Plan]) -> Drainer {
+    let options = plans.iter().filter_map(|plan| match plan.preparation {
+        Preparation::Drain(options) => Some(options),
+        Preparation::None | Preparation::Cordon => None,
+    });
+    Drainer::SystemUpgrade {
+        is_forced: options.clone().all(|options| options.is_forced),
+        loses_local_data: options.clone().all(|options| options.loses_local_data),
     }
 }
 
@@ -288,7 +305,7 @@ impl Context<'_> {
         let inferred = self.until_now.is_inferred.then_some(self.until_now.phase);
         // k3s and RKE2 restart their service, and not the machine.
         let reboots = plan.kubelet_version.is_none() && inferred == Some(Phase::Rebooting);
-        let is_before_update = plan.preparation == Preparation::Drain
+        let is_before_update = matches!(plan.preparation, Preparation::Drain(_))
             && facts.cordoned.is_some()
             && facts.is_ready()
             && !self.is_at_target(plan)
@@ -329,7 +346,9 @@ impl Context<'_> {
         let step = Step::new(phase, kind, reason, message);
         match plan.preparation {
             Preparation::None => step,
-            Preparation::Cordon | Preparation::Drain => step.cordoned_by(Cordoner::updater(NAME)),
+            Preparation::Cordon | Preparation::Drain(_) => {
+                step.cordoned_by(Cordoner::updater(NAME))
+            }
         }
     }
 

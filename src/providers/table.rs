@@ -309,8 +309,9 @@ impl Providers {
                 Ok(Some(refined)) => {
                     let acts = refined.phase.is_in_progress() && !evaluation.phase.is_in_progress();
                     if is_open(&evaluation) || (of_provider && acts) {
+                        drainer = (refined.phase == Phase::Draining)
+                            .then(|| overlay.drainer(subject, view));
                         evaluation = refined;
-                        drainer = Some(Drainer::Kubectl);
                         names.push(overlay.name());
                     }
                 }

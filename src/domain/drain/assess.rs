@@ -7,7 +7,8 @@ use jiff::{SignedDuration, Timestamp};
 use super::budget::Budget;
 use super::cause::{Cause, Scene};
 use super::pod::Pod;
-use super::{Blocker, Class, Drain, Drainer, GATE, Key};
+use super::steady::steady;
+use super::{Blocker, Class, Drain, Drainer, GATE, Key, READ};
 use crate::domain::node::NodeFacts;
 use crate::domain::text;
 
@@ -34,6 +35,12 @@ pub struct InProgress<'a> {
 
 impl InProgress<'_> {
     /// When its pods are worth reading.
+    #[must_use]
+    pub fn read_from(&self) -> Timestamp {
+        self.start.checked_add(READ).unwrap_or(Timestamp::MAX)
+    }
+
+    /// When what holds it up is worth showing.
     #[must_use]
     pub fn gate(&self) -> Timestamp {
         self.start.checked_add(GATE).unwrap_or(Timestamp::MAX)
@@ -82,8 +89,7 @@ pub fn assess(
     }
     let explained: usize = groups.values().map(|group| group.count).sum();
     if explained == 0
-        && let Some((cause, since)) =
-            times.first_held(scene.unexplained(left.len()).into_iter().collect())
+        && let Some((cause, since)) = times.first_held(scene.unexplained(left.len()))
     {
         let group = Group {
             class: cause.class,
@@ -106,14 +112,16 @@ pub fn assess(
     let again = times.again(scene.turning_points());
     let omitted = blockers.len().saturating_sub(BLOCKERS);
     blockers.truncate(BLOCKERS);
-    let drain = Drain {
+    let found = Drain {
         pods_left: Some(left.len()),
         blockers: blockers.into_boxed_slice(),
         omitted,
         most,
         causes: times.kept(),
+        shown: Some(now),
     };
-    (drain, again)
+    let (shown, due) = steady(found, drain.past, now);
+    (shown, again.into_iter().chain(due).min())
 }
 
 /// The budgets of a pod.
@@ -139,23 +147,21 @@ fn add(groups: &mut BTreeMap<Key, Group>, cause: Cause, since: Timestamp, pod: &
 
 /// The most blocking first: what needs a human, then what has held for the longest.
 fn rank(groups: BTreeMap<Key, Group>) -> Vec<Blocker> {
-    let mut ranked: Vec<(Class, Blocker)> = groups
+    let mut ranked: Vec<Blocker> = groups
         .into_iter()
-        .map(|(key, group)| {
-            let blocker = Blocker {
-                key,
-                message: text::summary(&group.message).into(),
-                pods: group.pods.into_boxed_slice(),
-                count: group.count,
-                since: group.since,
-                gone: None,
-            };
-            (group.class, blocker)
+        .map(|(key, group)| Blocker {
+            key,
+            message: text::summary(&group.message).into(),
+            pods: group.pods.into_boxed_slice(),
+            count: group.count,
+            since: group.since,
+            gone: None,
+            is_symptom: group.class == Class::Symptom,
         })
         .collect();
     // Groups are sorted by their keys, which decide between equals.
-    ranked.sort_by_key(|(class, blocker)| (*class, blocker.since));
-    ranked.into_iter().map(|(_, blocker)| blocker).collect()
+    ranked.sort_by_key(Blocker::rank);
+    ranked
 }
 
 /// Since when each cause applies.
@@ -182,7 +188,12 @@ impl<'a> Times<'a> {
         for cause in causes {
             let since = self.since(&cause.key);
             let from = since.checked_add(cause.needs).unwrap_or(Timestamp::MAX);
+            let to = cause.lasts.and_then(|lasts| since.checked_add(lasts).ok());
+            if to.is_some_and(|to| to <= self.now) {
+                continue;
+            }
             if from <= self.now {
+                self.due = self.due.into_iter().chain(to).min();
                 return Some((cause, since));
             }
             self.due = Some(self.due.map_or(from, |due| due.min(from)));

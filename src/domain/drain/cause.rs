@@ -17,6 +17,8 @@ const LONG_GRACE: SignedDuration = SignedDuration::from_mins(2);
 const SLOW: SignedDuration = SignedDuration::from_mins(3);
 /// An operator moves its pod within this.
 const OPERATOR: SignedDuration = SignedDuration::from_mins(20);
+/// After this the Machine Config Operator tries only every five minutes.
+const RARE: SignedDuration = SignedDuration::from_mins(10);
 /// After this a drain without a visible cause is worth a line.
 const LONG: SignedDuration = SignedDuration::from_mins(15);
 /// `expectedPods` falls for a moment when pods are replaced.
@@ -34,6 +36,8 @@ pub(super) struct Cause {
     pub(super) message: String,
     /// It counts once it has applied for this long.
     pub(super) needs: SignedDuration,
+    /// It does not count any more once it has applied for this long.
+    pub(super) lasts: Option<SignedDuration>,
 }
 
 /// What is known about the drain.
@@ -51,10 +55,17 @@ impl Scene<'_> {
         self.now.duration_since(self.start)
     }
 
+    /// Whether there are minutes between two attempts of a long drain.
+    fn tries_rarely(&self) -> bool {
+        self.drainer == Drainer::MachineConfigOperator
+    }
+
     /// The times at which another cause may apply.
     pub(super) fn turning_points(&self) -> impl Iterator<Item = Timestamp> {
+        let rare = self.tries_rarely().then_some(RARE);
         [SLOW, LONG, OPERATOR]
             .into_iter()
+            .chain(rare)
             .filter_map(|after| self.start.checked_add(after).ok())
     }
 
@@ -92,13 +103,7 @@ impl Scene<'_> {
             let message = format!(
                 "The kubelet has not reported{since}, so pods cannot confirm their end: check the machine, and if it is lost set the taint node.kubernetes.io/out-of-service"
             );
-            let key = Key {
-                reason: Reason::NodeUnreachable,
-                kind: "Node".into(),
-                namespace: "".into(),
-                name: Arc::clone(&self.node.name),
-            };
-            return Some(Cause::new(key, message));
+            return Some(Cause::of_node(Reason::NodeUnreachable, self.node, message));
         }
         let finalizer = pod
             .finalizer
@@ -149,6 +154,29 @@ impl Scene<'_> {
                     "{name} is left to finish by the label cluster.x-k8s.io/drain=wait-completed: wait"
                 );
                 Some(Cause::of_pod(Reason::WaitsForCompletion, pod, message))
+            }
+            (
+                Drainer::SystemUpgrade {
+                    is_forced: false, ..
+                },
+                ..,
+            ) if pod.controller.is_none() => {
+                let message = format!(
+                    "{name} has no controller, so the system-upgrade-controller drains nothing: delete the pod, or set drain.force in the Plan"
+                );
+                Some(Cause::of_pod(Reason::UnmanagedPod, pod, message))
+            }
+            (
+                Drainer::SystemUpgrade {
+                    loses_local_data: false,
+                    ..
+                },
+                ..,
+            ) if pod.has_local_data => {
+                let message = format!(
+                    "{name} has an emptyDir, so the system-upgrade-controller drains nothing: delete the pod, or set drain.deleteEmptydirData in the Plan"
+                );
+                Some(Cause::of_pod(Reason::LocalStorage, pod, message))
             }
             _ => None,
         }
@@ -250,7 +278,7 @@ impl Scene<'_> {
     /// The pod came to the node after its drain had begun.
     fn returns(&self, pod: &Pod) -> Option<Cause> {
         let is_new = pod.created.is_some_and(|created| created > self.start);
-        (is_new && pod.tolerates_cordon).then(|| {
+        (is_new && pod.tolerates.cordon).then(|| {
             let what = match &pod.controller {
                 Some(Controller { kind, name }) => {
                     format!("Pods of {kind} {}/{name}", pod.namespace)
@@ -285,18 +313,29 @@ impl Scene<'_> {
     }
 
     /// Pods are left, and none of them has a cause.
-    pub(super) fn unexplained(&self, count: usize) -> Option<Cause> {
-        (count > 0 && self.elapsed() > LONG).then(|| {
+    pub(super) fn unexplained(&self, count: usize) -> Vec<Cause> {
+        let mut causes = Vec::new();
+        if count == 0 {
+            return causes;
+        }
+        if self.tries_rarely() && self.elapsed() > RARE {
+            let message = "Nothing holds the drain up any more: the Machine Config Operator tries again within 5 minutes";
+            let cause = Cause::of_node(Reason::RetryWait, self.node, message.to_owned());
+            causes.push(Cause {
+                lasts: Some(self.drainer.patience()),
+                ..cause
+            });
+        }
+        if self.elapsed() > LONG {
             let message =
                 "Pods are left, and no cause is visible: see the log of what drains the node";
-            let key = Key {
-                reason: Reason::Unknown,
-                kind: "Node".into(),
-                namespace: "".into(),
-                name: Arc::clone(&self.node.name),
-            };
-            Cause::new(key, message.to_owned())
-        })
+            causes.push(Cause::of_node(
+                Reason::Unknown,
+                self.node,
+                message.to_owned(),
+            ));
+        }
+        causes
     }
 }
 
@@ -327,7 +366,19 @@ impl Cause {
             key,
             message,
             needs: AT_ONCE,
+            lasts: None,
         }
+    }
+
+    /// A cause whose object is the node.
+    fn of_node(reason: Reason, node: &NodeFacts, message: String) -> Self {
+        let key = Key {
+            reason,
+            kind: "Node".into(),
+            namespace: "".into(),
+            name: Arc::clone(&node.name),
+        };
+        Self::new(key, message)
     }
 
     /// A cause whose object is the pod, or what made it.

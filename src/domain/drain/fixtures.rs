@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::budget::Budget;
-use super::pod::{Controller, Deletion, DoNotDisrupt, DrainLabel, Operator, Pod, Stage};
+use super::pod::{Controller, Deletion, DoNotDisrupt, DrainLabel, Operator, Pod, Stage, Tolerates};
 use crate::domain::fixtures::at;
 use crate::domain::labels::{Labels, Selector};
 
@@ -32,8 +32,8 @@ pub(crate) fn running(name: &str) -> PodBuilder {
         do_not_disrupt: None,
         drain: DrainLabel::Evict,
         operator: None,
-        tolerates_disruption: false,
-        tolerates_cordon: false,
+        has_local_data: false,
+        tolerates: Tolerates::default(),
     })
 }
 

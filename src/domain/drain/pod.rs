@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::domain::fact::{Fact, Keys, KindSpec, Need, ON_NODE, Object, Parsed, Select};
 use crate::domain::facts::{Unavailable, View};
@@ -47,10 +48,19 @@ pub struct Pod {
     pub drain: DrainLabel,
     /// An operator moves it when its node is drained.
     pub operator: Option<Operator>,
+    /// It has an `emptyDir`.
+    pub has_local_data: bool,
+    /// Which taints of drains it tolerates.
+    pub tolerates: Tolerates,
+}
+
+/// Taints of drains that a pod tolerates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tolerates {
     /// It stays on a node that Karpenter disrupts.
-    pub tolerates_disruption: bool,
+    pub disruption: bool,
     /// It may be scheduled to a cordoned node.
-    pub tolerates_cordon: bool,
+    pub cordon: bool,
 }
 
 /// What made a pod.
@@ -150,7 +160,14 @@ struct RawOwner {
 #[serde(rename_all = "camelCase")]
 struct RawSpec {
     node_name: Option<String>,
+    volumes: Option<Vec<RawVolume>>,
     tolerations: Option<Vec<RawToleration>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawVolume {
+    empty_dir: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -210,6 +227,11 @@ impl Raw {
     fn is_ready(&self) -> bool {
         let mut conditions = self.status.conditions.iter().flatten();
         conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    }
+
+    fn has_local_data(&self) -> bool {
+        let mut volumes = self.spec.volumes.iter().flatten();
+        volumes.any(|volume| volume.empty_dir.is_some())
     }
 
     fn tolerates(&self, key: &str) -> bool {
@@ -288,8 +310,11 @@ impl Fact for Pod {
                 Some(_) | None => DrainLabel::Evict,
             },
             operator: operator(labels, object),
-            tolerates_disruption: raw.tolerates("karpenter.sh/disrupted"),
-            tolerates_cordon: raw.tolerates("node.kubernetes.io/unschedulable"),
+            has_local_data: raw.has_local_data(),
+            tolerates: Tolerates {
+                disruption: raw.tolerates("karpenter.sh/disrupted"),
+                cordon: raw.tolerates("node.kubernetes.io/unschedulable"),
+            },
         })
     }
 

@@ -2,15 +2,18 @@
 
 use std::borrow::Cow;
 
+use jiff::Timestamp;
+
 use super::{Blocker, Drain, Key, Reason};
 use crate::api::node::{Certainty, Drain as Reported, DrainBlocker};
 use crate::domain::text;
 
 impl Drain {
-    /// As the insight shows it.
+    /// As the insight shows it; the drain began at `start`.
     #[must_use]
-    pub fn report(&self) -> Reported {
+    pub fn report(&self, start: Timestamp) -> Reported {
         Reported {
+            start_time: start,
             pods_left: self.pods_left.map(small),
             blockers: self.blockers.iter().map(Blocker::report).collect(),
             blockers_omitted: (self.omitted > 0).then(|| small(self.omitted)),
@@ -34,13 +37,16 @@ impl Drain {
                 .and_then(|omitted| usize::try_from(omitted).ok())
                 .unwrap_or_default(),
             most: 0,
+            shown: None,
             blockers: blockers.into_boxed_slice(),
         }
     }
 }
 
 impl Blocker {
-    fn report(&self) -> DrainBlocker {
+    /// As an insight shows it.
+    #[must_use]
+    pub fn report(&self) -> DrainBlocker {
         let name = |name: &str| {
             text::word(name, 253)
                 .map(Cow::into_owned)
@@ -82,6 +88,7 @@ impl Blocker {
             count: usize::try_from(blocker.count).unwrap_or_default(),
             since: blocker.since,
             gone: None,
+            is_symptom: false,
         })
     }
 }

@@ -4,13 +4,15 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::assess::InProgress;
 use super::budget::Budget;
-use super::fixtures::{budget, running};
+use super::fixtures::{PodBuilder, budget, running};
 use super::pod::{DoNotDisrupt, DrainLabel, Operator, Pod, Stage};
 use super::*;
 use crate::domain::fixtures::{NodeBuilder, at, node};
+use crate::domain::labels::Labels;
 
 mod budget;
 mod pod;
+mod steady;
 
 /// A drain that began at 0.
 struct Scene {
@@ -96,9 +98,15 @@ fn pods_of_daemon_sets_and_what_the_drainer_leaves_alone_are_not_waited_for() {
         .with(|pod| pod.drain = DrainLabel::Skip)
         .build();
     let tolerant = running("t")
-        .with(|pod| pod.tolerates_disruption = true)
+        .with(|pod| pod.tolerates.disruption = true)
         .build();
     let past = running("p").ending(at(-61)).build();
+    let of_the_system = running("dns")
+        .with(|pod| pod.namespace = "kube-system".into())
+        .build();
+    let own = running("apply")
+        .with(|pod| pod.labels = Labels::new([("upgrade.cattle.io/controller", "suc")]))
+        .build();
     for (drainer, pod, must_go) in [
         (Drainer::Kubectl, running("web").build(), true),
         (Drainer::Kubectl, daemon.clone(), false),
@@ -112,6 +120,10 @@ fn pods_of_daemon_sets_and_what_the_drainer_leaves_alone_are_not_waited_for() {
         (Drainer::Karpenter, finished(running("job").build()), false),
         (Drainer::Karpenter, tolerant, false),
         (Drainer::Karpenter, past, false),
+        (Drainer::Flatcar, running("web").build(), true),
+        (Drainer::Flatcar, of_the_system, false),
+        (plan_drain(true), own, false),
+        (plan_drain(true), running("bare").bare().build(), true),
     ] {
         assert_eq!(drainer.must_go(&pod, at(0)), must_go, "{drainer:?} {pod:?}");
     }
@@ -222,11 +234,51 @@ fn a_mark_counts_only_for_the_updater_that_reads_it() {
     assert_eq!(reasons(waits, Drainer::Karpenter), []);
 }
 
+/// The drain of a Plan that takes pods without a controller and local data, or neither.
+fn plan_drain(takes_all: bool) -> Drainer {
+    Drainer::SystemUpgrade {
+        is_forced: takes_all,
+        loses_local_data: takes_all,
+    }
+}
+
+#[test]
+fn a_plan_drains_nothing_while_it_may_not_lose_one_of_the_pods() {
+    let bare = || running("bare").bare();
+    let with_data = || running("cache").with(|pod| pod.has_local_data = true);
+    let reasons = |pod: PodBuilder, drainer| one(pod.build()).by(drainer).reasons(60);
+    assert_eq!(reasons(bare(), plan_drain(false)), [Reason::UnmanagedPod]);
+    assert_eq!(
+        reasons(with_data(), plan_drain(false)),
+        [Reason::LocalStorage]
+    );
+    assert_eq!(reasons(running("web"), plan_drain(false)), []);
+    for drainer in [plan_drain(true), Drainer::Kubectl] {
+        assert_eq!(reasons(bare(), drainer), []);
+        assert_eq!(reasons(with_data(), drainer), []);
+    }
+}
+
+#[test]
+fn the_machine_config_operator_tries_only_every_five_minutes_after_ten() {
+    let scene = || one(running("web").build()).by(Drainer::MachineConfigOperator);
+    assert_eq!(scene().reasons(600), []);
+    assert_eq!(one(running("web").build()).reasons(601), []);
+    let mut scene = scene();
+    let blocker = scene.only(601);
+    assert_eq!(blocker.key.reason, Reason::RetryWait);
+    assert!(blocker.key.reason.is_inferred());
+    assert_eq!(scene.at(602).1, Some(at(901)), "the next turning point");
+    // It has had its turn.
+    assert_eq!(scene.reasons(955), [Reason::RetryWait]);
+    assert_eq!(scene.reasons(961), [Reason::Unknown]);
+}
+
 #[test]
 fn an_operator_has_twenty_minutes_to_move_its_pod() {
     let primary = running("db-1").operator(Operator::CloudNativePg).build();
     let mut scene = one(primary).with([budget("db", 1, 1, 1)]);
-    assert_eq!(scene.reasons(1_199), [Reason::WaitsForOperator]);
+    assert_eq!(scene.reasons(1_195), [Reason::WaitsForOperator]);
     assert_eq!(scene.reasons(1_200), [Reason::BudgetNeverAllows]);
     let machine = running("vm").operator(Operator::KubeVirt).build();
     assert_eq!(one(machine).reasons(90), [Reason::WaitsForMigration]);
@@ -235,9 +287,9 @@ fn an_operator_has_twenty_minutes_to_move_its_pod() {
 #[test]
 fn a_pod_that_does_not_run_needs_no_budget_and_is_to_be_deleted() {
     for stage in [Stage::Finished, Stage::Pending] {
-        let mut scene = one(running("web").stage(stage).build()).with([budget("web", 1, 1, 1)]);
-        assert_eq!(scene.reasons(180), []);
-        assert_eq!(scene.reasons(181), [Reason::NotDeleted]);
+        let scene = || one(running("web").stage(stage).build()).with([budget("web", 1, 1, 1)]);
+        assert_eq!(scene().reasons(180), []);
+        assert_eq!(scene().reasons(181), [Reason::NotDeleted]);
     }
 }
 
@@ -245,7 +297,7 @@ fn a_pod_that_does_not_run_needs_no_budget_and_is_to_be_deleted() {
 fn a_pod_that_tolerates_the_cordon_comes_back() {
     let returned = running("web").with(|pod| {
         pod.created = Some(at(30));
-        pod.tolerates_cordon = true;
+        pod.tolerates.cordon = true;
     });
     let blocker = one(returned.clone().build()).only(90);
     assert_eq!(blocker.key.reason, Reason::ReturnsToNode);
@@ -270,7 +322,7 @@ fn an_eviction_that_nothing_speaks_against_counts_as_denied_once_other_pods_have
     scene.reasons(70);
     scene.pods.pop();
     assert_eq!(scene.reasons(410), []);
-    assert_eq!(scene.reasons(769), []);
+    assert_eq!(scene.reasons(765), [Reason::RetryWait]);
     assert_eq!(scene.reasons(770), [Reason::EvictionDenied]);
 }
 
@@ -286,9 +338,9 @@ fn without_budgets_nothing_is_concluded_about_evictions() {
 
 #[test]
 fn a_drain_without_a_visible_cause_says_so_after_a_quarter_of_an_hour() {
-    let mut scene = one(running("web").build());
-    assert_eq!(scene.reasons(900), []);
-    let blocker = scene.only(901);
+    let scene = || one(running("web").build());
+    assert_eq!(scene().reasons(900), []);
+    let blocker = scene().only(901);
     assert_eq!(blocker.key.reason, Reason::Unknown);
     assert_eq!(blocker.count, 1);
     assert_eq!(Scene::new([]).reasons(901), []);
@@ -350,13 +402,13 @@ fn pods_with_the_same_cause_are_one_blocker_that_names_three_of_them() {
 fn what_the_insight_shows_is_what_a_new_process_goes_on_with() {
     let mut scene = one(running("web").build()).with([budget("web", 1, 1, 1)]);
     let (before, _) = scene.at(90);
-    let reported = before.report();
+    let reported = before.report(at(0));
     assert_eq!(reported.pods_left, Some(1));
     assert_eq!(reported.blockers[0].reason, "BudgetNeverAllows");
     assert_eq!(reported.blockers[0].namespace.as_deref(), Some("shop"));
     scene.past = Some(Drain::reported(&reported));
     let (after, _) = scene.at(500);
-    assert_eq!(after.report(), reported);
+    assert_eq!(after.report(at(0)), reported);
 }
 
 #[test]

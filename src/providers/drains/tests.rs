@@ -33,7 +33,11 @@ fn a_drain_that_takes_more_than_a_minute_says_what_holds_it_up() {
     let state = states.of("a");
     assert_eq!(state.phase, Phase::Draining);
     assert_eq!(state.drain, None);
-    assert_eq!(state.again_at, Some(crate::domain::fixtures::at(60)));
+    let second = crate::domain::fixtures::at;
+    assert_eq!(state.again_at, Some(second(55)), "to read its pods");
+    let states = cluster.see(55, &[draining()]);
+    let state = states.of("a");
+    assert_eq!((&state.drain, state.again_at), (&None, Some(second(60))));
     let states = cluster.see(60, &[draining()]);
     let state = states.of("a");
     assert_eq!(reasons(state), ["BudgetNeverAllows"]);

@@ -11,7 +11,6 @@ use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 
 use crate::domain::fact::{Fact, Keys, KindSpec, Need, Object, Parsed, Select};
 use crate::domain::labels::Selector;
@@ -72,7 +71,16 @@ pub enum Preparation {
     /// It is cordoned.
     Cordon,
     /// It is cordoned and drained.
-    Drain,
+    Drain(DrainOptions),
+}
+
+/// What the drain of a Plan may lose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DrainOptions {
+    /// Pods without a controller.
+    pub is_forced: bool,
+    /// The data of an `emptyDir`.
+    pub loses_local_data: bool,
 }
 
 /// Why a Plan updates no further node.
@@ -107,13 +115,28 @@ struct PlanSpec {
     node_selector: Option<LabelSelector>,
     concurrency: Option<i64>,
     cordon: Option<bool>,
-    drain: Option<IgnoredAny>,
+    drain: Option<RawDrain>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct RawDrain {
+    force: Option<bool>,
+    delete_emptydir_data: Option<bool>,
+    /// Its former name.
+    delete_local_data: Option<bool>,
 }
 
 impl PlanSpec {
     fn preparation(&self) -> Preparation {
-        if self.drain.is_some() {
-            Preparation::Drain
+        if let Some(drain) = &self.drain {
+            Preparation::Drain(DrainOptions {
+                is_forced: drain.force.unwrap_or_default(),
+                loses_local_data: drain
+                    .delete_emptydir_data
+                    .or(drain.delete_local_data)
+                    .unwrap_or(true),
+            })
         } else if self.cordon.unwrap_or_default() {
             Preparation::Cordon
         } else {

@@ -1,10 +1,12 @@
 //! Counts of nodes by pool and phase, updated incrementally with each change.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use crate::api::types::{ConditionStatus, Phase};
+use crate::domain::drain::Reason;
 use crate::domain::state::NodeState;
 use crate::registry::Clock;
 use crate::registry::store::Store;
@@ -42,6 +44,7 @@ impl Counts {
             }
         }
         self.degraded(before, after);
+        self.blocked(before, after);
         if let Some(name) = before.or(after).map(|state| &state.name) {
             let before = before.map(|state| (pool(state), state.phase));
             let after = after.map(|state| (pool(state), state.phase));
@@ -78,6 +81,23 @@ impl Counts {
         }
     }
 
+    fn blocked(&self, before: Option<&NodeState>, after: Option<&NodeState>) {
+        let place = |state: Option<&NodeState>| {
+            state.map_or_else(Default::default, |state| {
+                (state.pool.clone(), reasons(state))
+            })
+        };
+        if place(before) == place(after) {
+            return;
+        }
+        for (state, delta) in [(before, -1), (after, 1)] {
+            let Some(state) = state else { continue };
+            for reason in reasons(state) {
+                self.metrics.count_blocked(pool(state), reason, delta);
+            }
+        }
+    }
+
     /// Returns when the node that has been in a phase for the longest entered it.
     pub(super) fn oldest(&self, phase: Phase) -> Option<Timestamp> {
         self.unfinished.first_of(&phase).map(|(since, _)| since)
@@ -95,6 +115,12 @@ fn pool(state: &NodeState) -> Option<&str> {
 
 fn is_degraded(state: &NodeState) -> bool {
     state.degraded.status == ConditionStatus::True
+}
+
+/// What holds the drain of the node up.
+fn reasons(state: &NodeState) -> BTreeSet<Reason> {
+    let blockers = state.drain.iter().flat_map(|drain| &drain.blockers);
+    blockers.map(|blocker| blocker.key.reason).collect()
 }
 
 fn entered(state: &NodeState) -> Entered {

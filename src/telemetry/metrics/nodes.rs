@@ -11,6 +11,7 @@ use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec
 use super::Metrics;
 use super::maker::Maker;
 use crate::api::types::Phase;
+use crate::domain::drain::Reason;
 use crate::registry::lock_order::{OrderedRwLock, Rank};
 use crate::telemetry::cause::Trigger;
 
@@ -70,6 +71,7 @@ pub(super) struct NodeMetrics {
     evaluation_duration: Histogram,
     nodes: IntGaugeVec,
     degraded: IntGaugeVec,
+    blocked: IntGaugeVec,
     phase_duration: HistogramVec,
     each: IntGaugeVec,
     each_is_shown: AtomicBool,
@@ -99,6 +101,11 @@ impl NodeMetrics {
                 "node_insights_degraded_nodes",
                 "Nodes that report a failure of their update, by pool. Alert on more than 0 for minutes while the pool is not Completed.",
                 &["pool"],
+            )?,
+            blocked: make.gauges(
+                "node_insights_blocked_drains",
+                "Nodes whose drain is held up, by pool and reason; a node with several reasons counts for each.",
+                &["pool", "reason"],
             )?,
             phase_duration: make.histograms(
                 "node_insights_phase_duration_seconds",
@@ -159,9 +166,23 @@ impl Metrics {
             .add(delta);
     }
 
+    /// A reason holds the drain of one more node of a pool up, or of one less.
+    pub fn count_blocked(&self, pool: Option<&str>, reason: Reason, delta: i64) {
+        self.nodes
+            .blocked
+            .with_label_values(&[pool.unwrap_or_default(), reason.as_str()])
+            .add(delta);
+    }
+
     /// A pool was deleted: removes its series.
     pub fn forget_pool(&self, pool: &str) {
         let _ = self.nodes.degraded.remove_label_values(&[pool]);
+        for reason in Reason::ALL {
+            let _ = self
+                .nodes
+                .blocked
+                .remove_label_values(&[pool, reason.as_str()]);
+        }
         for phase in Phase::ALL {
             // Removing a series that does not exist is an error, which is fine here.
             let _ = self

@@ -50,6 +50,16 @@ fn a_running_pod_has_its_controller_labels_and_readiness() {
 }
 
 #[test]
+fn an_empty_dir_is_local_data_and_no_other_volume_is() {
+    let with = |volumes: Value| parsed(|pod| pod["spec"]["volumes"] = volumes).has_local_data;
+    assert!(with(
+        json!([{"name": "a", "configMap": {}}, {"name": "b", "emptyDir": {}}])
+    ));
+    assert!(!with(json!([{"name": "a", "configMap": {"name": "a"}}])));
+    assert!(!with(Value::Null));
+}
+
+#[test]
 fn a_pod_without_a_status_has_not_started() {
     let new = parsed(|pod| pod["status"] = json!({}));
     assert_eq!((new.stage, new.is_ready), (Stage::Pending, false));
@@ -119,7 +129,7 @@ fn marks_of_updaters_and_operators_are_read() {
 fn tolerations_of_a_pod_say_where_it_stays() {
     let tolerates = |toleration: Value| {
         let pod = parsed(|pod| pod["spec"]["tolerations"] = json!([toleration]));
-        (pod.tolerates_disruption, pod.tolerates_cordon)
+        (pod.tolerates.disruption, pod.tolerates.cordon)
     };
     assert_eq!(tolerates(json!({"operator": "Exists"})), (true, true));
     let cordon = "node.kubernetes.io/unschedulable";
