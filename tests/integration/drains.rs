@@ -60,7 +60,7 @@ impl Budgets {
 }
 
 /// Pods, for evictions that are sent once: the client of other tests repeats them for minutes.
-async fn evictable(world: &World) -> Result<Api<Pod>> {
+pub async fn evictable(world: &World) -> Result<Api<Pod>> {
     let kubeconfig = Kubeconfig::read_from(world.plane.kubeconfig())?;
     let mut config =
         Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
@@ -69,7 +69,7 @@ async fn evictable(world: &World) -> Result<Api<Pod>> {
 }
 
 /// The status code with which the API server answers an eviction.
-async fn evict(pods: &Api<Pod>, name: &str) -> Result<u16> {
+pub async fn evict(pods: &Api<Pod>, name: &str) -> Result<u16> {
     match pods.evict(name, &EvictParams::default()).await {
         Ok(_) => Ok(201),
         Err(kube::Error::Api(status)) => Ok(status.code),
@@ -78,9 +78,9 @@ async fn evict(pods: &Api<Pod>, name: &str) -> Result<u16> {
 }
 
 /// The node has been Draining for longer than it has: the insight says since when.
-async fn age(world: &World, by: &str) -> Result<()> {
+pub async fn age(world: &World, node: &str, by: &str) -> Result<()> {
     let api: Api<NodeProgressInsight> = Api::all(world.client.clone());
-    let mut insight = api.get(NODE).await?;
+    let mut insight = api.get(node).await?;
     let status = insight.status.as_mut().context("no status")?;
     let span: jiff::Span = by.parse()?;
     let since = status.phase_start_time.checked_sub(span)?;
@@ -90,7 +90,7 @@ async fn age(world: &World, by: &str) -> Result<()> {
         .last_mut()
         .context("no timeline")?
         .start_time = since;
-    api.replace_status(NODE, &PostParams::default(), &insight)
+    api.replace_status(node, &PostParams::default(), &insight)
         .await?;
     Ok(())
 }
@@ -153,7 +153,7 @@ async fn a_drain_that_the_api_server_refuses_names_its_budgets_and_one_that_it_a
     assert_eq!(answers, [429, 500, 201]);
     pods.finish("free").await?;
     operator.stop().await?;
-    age(&world, "2m").await?;
+    age(&world, NODE, "2m").await?;
     let operator = world.operator(&[]).await?;
     operator.ready().await?;
     let blocked = [("MultipleBudgets", "one"), ("BudgetNeverAllows", "orders")];
@@ -203,7 +203,7 @@ async fn a_finalizer_keeps_a_pod_that_has_ended_and_the_insight_names_it() -> Re
     world.editor.nodes().cordon(NODE, true).await?;
     world.node_reaches(NODE, Phase::Draining).await?;
     operator.stop().await?;
-    age(&world, "2m").await?;
+    age(&world, NODE, "2m").await?;
     let operator = world.operator(&[]).await?;
     operator.ready().await?;
     names(&world, &[]).await?;
@@ -232,7 +232,7 @@ async fn nothing_is_read_of_a_drain_where_the_user_does_not_want_it() -> Result<
     world.editor.nodes().cordon(NODE, true).await?;
     world.node_reaches(NODE, Phase::Draining).await?;
     operator.stop().await?;
-    age(&world, "2m").await?;
+    age(&world, NODE, "2m").await?;
     let mark = world.plane.audit().mark()?;
     let operator = world.operator(&arguments).await?;
     operator.ready().await?;

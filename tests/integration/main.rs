@@ -12,6 +12,7 @@
 
 mod backend;
 mod cluster_api;
+mod disruption;
 mod drains;
 mod dumps;
 mod election;

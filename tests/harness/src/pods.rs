@@ -77,13 +77,21 @@ impl Pods {
     /// # Errors
     /// When the server refuses; so for every method here.
     pub async fn run(&self, name: &str, node: &str, owner: Owner) -> Result<()> {
+        let metadata = json!({
+            "name": name, "labels": {"app": name},
+            "annotations": owner.annotations(name),
+            "ownerReferences": [owner.reference(name, node)],
+        });
+        self.run_as(metadata, node, true).await
+    }
+
+    /// A pod with this metadata is bound to a node, and runs there, ready or not.
+    ///
+    /// # Errors
+    /// As [`Pods::run`].
+    pub async fn run_as(&self, metadata: Value, node: &str, is_ready: bool) -> Result<()> {
         let pod = json!({
-            "apiVersion": "v1", "kind": "Pod",
-            "metadata": {
-                "name": name, "labels": {"app": name},
-                "annotations": owner.annotations(name),
-                "ownerReferences": [owner.reference(name, node)],
-            },
+            "apiVersion": "v1", "kind": "Pod", "metadata": metadata,
             "spec": {
                 "nodeName": node,
                 // The admission plugin ServiceAccount would mount a token, if it is enabled.
@@ -93,17 +101,25 @@ impl Pods {
             },
         });
         let pod: Pod = serde_json::from_value(pod)?;
+        let name = pod.metadata.name.clone().context("a pod has a name")?;
         self.api
             .create(&PostParams::default(), &pod)
             .await
             .with_context(|| format!("Creating pod {name}"))?;
-        let ready =
-            |kind: &str| json!({"type": kind, "status": "True", "lastTransitionTime": now()});
-        let conditions = ["PodScheduled", "Initialized", "ContainersReady", "Ready"].map(ready);
+        let condition = |kind: &str, is_so: bool| {
+            let status = if is_so { "True" } else { "False" };
+            json!({"type": kind, "status": status, "lastTransitionTime": now()})
+        };
+        let conditions = [
+            condition("PodScheduled", true),
+            condition("Initialized", true),
+            condition("ContainersReady", is_ready),
+            condition("Ready", is_ready),
+        ];
         let status = json!({"phase": "Running", "startTime": now(), "conditions": conditions});
         let patch = Patch::Strategic(json!({"status": status}));
         self.api
-            .patch_status(name, &PatchParams::default(), &patch)
+            .patch_status(&name, &PatchParams::default(), &patch)
             .await
             .with_context(|| format!("Patching the status of pod {name}"))?;
         Ok(())

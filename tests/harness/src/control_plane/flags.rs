@@ -10,6 +10,7 @@ use crate::certificates::Identity;
 /// eviction and pod garbage collection controllers, which would mark every node without a kubelet
 /// as not ready and remove its pods.
 const CONTROLLERS: &str = "clusterrole-aggregation-controller,\
+                           disruption-controller,\
                            garbage-collector-controller,\
                            namespace-controller,\
                            serviceaccount-controller,\

@@ -45,7 +45,7 @@ pub struct ControlPlaneBuilder {
 
 impl ControlPlaneBuilder {
     /// Whether to run the kube-controller-manager as well: garbage collection by owner, deletion of
-    /// namespaces, aggregated roles, service accounts and their tokens. Off by default.
+    /// namespaces, statuses of PodDisruptionBudgets, aggregated roles, service accounts and their tokens. Off by default.
     ///
     /// The garbage collector looks for new kinds every 30 s: for custom resources, apply the CRDs
     /// first and call [`ControlPlane::start_controller_manager`] afterwards.
