@@ -31,6 +31,7 @@ pub mod rollout;
 pub mod rows;
 pub mod shared;
 pub mod skew;
+pub mod stalled;
 pub mod state;
 pub mod text;
 pub mod version;

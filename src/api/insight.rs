@@ -54,6 +54,10 @@ pub struct Reported {
     pub phase_start: Timestamp,
     /// Whether the node was degraded.
     pub degraded: bool,
+    /// Whether its update had stalled.
+    pub stalled: bool,
+    /// Whether it had stalled because its drain is blocked.
+    pub drain_blocked: bool,
 }
 
 /// A CRD validation rule: a desired version always has a source.

@@ -73,7 +73,7 @@ pub struct NodeProgressInsightStatus {
     #[serde(rename = "bootID", skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub boot_id: Option<String>,
-    /// Updating, Available and Degraded.
+    /// Updating, Available and Degraded; Stalled only while the update has stalled.
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
     /// The last phases, oldest first; the last one is the current phase.
@@ -178,6 +178,10 @@ pub mod condition {
     pub const AVAILABLE: &str = "Available";
     /// Updating the node failed.
     pub const DEGRADED: &str = "Degraded";
+    /// The update of the node has stalled. Present only while it has.
+    pub const STALLED: &str = "Stalled";
+    /// Reason of the Stalled condition: only a human can free the drain.
+    pub const DRAIN_BLOCKED: &str = "DrainBlocked";
 }
 
 impl InsightStatus for NodeProgressInsightStatus {
@@ -213,13 +217,20 @@ impl InsightStatus for NodeProgressInsightStatus {
     const DESCRIPTION: &'static str = "NodeProgressInsight reports how far the update of one node is. It is written by node-insights; editing it changes nothing.";
 
     fn reported(&self) -> Option<Reported> {
-        let is_degraded = |each: &Condition| {
-            each.type_ == condition::DEGRADED && each.status == ConditionStatus::True
+        let is_true = |each: &Condition, type_: &str| {
+            each.type_ == type_ && each.status == ConditionStatus::True
         };
+        let mut conditions = self.conditions.iter();
+        let stalled = conditions.find(|each| is_true(each, condition::STALLED));
         Some(Reported {
             phase: self.phase,
             phase_start: self.phase_start_time,
-            degraded: self.conditions.iter().any(is_degraded),
+            degraded: self
+                .conditions
+                .iter()
+                .any(|each| is_true(each, condition::DEGRADED)),
+            stalled: stalled.is_some(),
+            drain_blocked: stalled.is_some_and(|each| each.reason == condition::DRAIN_BLOCKED),
         })
     }
 }

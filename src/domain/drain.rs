@@ -139,6 +139,12 @@ impl Blocker {
         };
         (class, self.since)
     }
+
+    /// Whether nothing but a human ends it.
+    #[must_use]
+    pub fn needs_human(&self) -> bool {
+        !self.is_symptom && self.key.reason.class() == Class::Human
+    }
 }
 
 /// A cause and its object.

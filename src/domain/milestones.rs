@@ -1,11 +1,12 @@
 //! Milestones of a node for which Events and notifications are sent: start and end of its update, start of its
-//! drain, and degradation.
+//! drain, degradation, and updates that stall and continue.
 //!
 //! Milestones are derived from the insight's previous status and the current state, so they do not depend on the
 //! replica that wrote that status, or on changes that were never written.
 
 use jiff::Timestamp;
 
+use super::stalled::StallReason;
 use super::state::NodeState;
 use crate::api::insight::Reported;
 use crate::api::node::TimelineEntry;
@@ -20,6 +21,14 @@ pub enum Milestone {
     DrainStarted,
     /// The node, or its update, has failed.
     NodeDegraded,
+    /// Only a human can free the drain of the node.
+    DrainBlocked,
+    /// Somebody did, or the drain is over.
+    DrainUnblocked,
+    /// A step of the update makes no progress.
+    UpdateStalled,
+    /// It does again.
+    UpdateContinues,
     /// The update of the node has completed.
     UpdateCompleted,
 }
@@ -32,6 +41,10 @@ impl Milestone {
             Self::UpdateStarted => "UpdateStarted",
             Self::DrainStarted => "DrainStarted",
             Self::NodeDegraded => "NodeDegraded",
+            Self::DrainBlocked => "DrainBlocked",
+            Self::DrainUnblocked => "DrainUnblocked",
+            Self::UpdateStalled => "UpdateStalled",
+            Self::UpdateContinues => "UpdateContinues",
             Self::UpdateCompleted => "UpdateCompleted",
         }
     }
@@ -60,6 +73,12 @@ impl Milestone {
                 let (reason, message) = (state.degraded.reason, &state.degraded.message);
                 format!("{reason}: {message}")
             }
+            Self::DrainBlocked | Self::UpdateStalled => {
+                let message = state.stall.as_ref().map(|stall| stall.message.to_string());
+                message.unwrap_or_default()
+            }
+            Self::DrainUnblocked => "The drain of the node is no longer blocked".to_owned(),
+            Self::UpdateContinues => "The update of the node makes progress again".to_owned(),
             Self::UpdateCompleted => match version {
                 Some(version) => format!("The node is updated; it runs {version}"),
                 None => "The node is updated".to_owned(),
@@ -75,7 +94,44 @@ pub fn since(reported: Reported, state: &NodeState) -> Vec<(Milestone, Timestamp
     let mut passed = passed(&state.timeline);
     passed.retain(|(index, _, _)| *index >= first_unreported);
     let is_degraded = state.degraded.status == ConditionStatus::True && !reported.degraded;
-    dated(passed, is_degraded, state)
+    let mut all = dated(passed, is_degraded, state);
+    all.extend(stalls(reported, state));
+    all.sort_by_key(|(_, at)| *at);
+    all
+}
+
+/// How the update has stalled since the status `reported`, and whether it continues. Failures that the updater reports
+/// have their own milestone.
+fn stalls(reported: Reported, state: &NodeState) -> Vec<(Milestone, Timestamp)> {
+    let began = stalled(state).filter(|(milestone, _)| match milestone {
+        Milestone::DrainBlocked => !reported.drain_blocked,
+        _ => !reported.stalled,
+    });
+    let is_blocked = matches!(stalled(state), Some((Milestone::DrainBlocked, _)));
+    let ended = if reported.drain_blocked && !is_blocked {
+        Some(Milestone::DrainUnblocked)
+    } else if reported.stalled && state.stall.is_none() {
+        Some(Milestone::UpdateContinues)
+    } else {
+        None
+    };
+    let progress = state.progress.as_ref();
+    let moved = progress.map_or(state.phase_start, |progress| progress.at);
+    let ended = ended.map(|milestone| (milestone, moved));
+    ended.into_iter().chain(began).collect()
+}
+
+/// The milestone of an update that has stalled by itself, and when it was reached.
+fn stalled(state: &NodeState) -> Option<(Milestone, Timestamp)> {
+    let stall = state.stall.as_ref()?;
+    let milestone = match stall.reason {
+        StallReason::PlatformFailed => return None,
+        StallReason::DrainBlocked => Milestone::DrainBlocked,
+        StallReason::DrainSlow | StallReason::UpdateSlow | StallReason::NotBack => {
+            Milestone::UpdateStalled
+        }
+    };
+    Some((milestone, stall.since))
 }
 
 /// The milestones `after` a time that the status `reported` already contains, oldest first: the process that wrote
@@ -103,7 +159,11 @@ pub fn reported_after(
         && reported.degraded
         && since >= after
         && since > first.start_time;
-    dated(passed, is_degraded, state)
+    let mut all = dated(passed, is_degraded, state);
+    let is_recent = |(_, since): &(Milestone, Timestamp)| reported.stalled && *since >= after;
+    all.extend(stalled(state).filter(is_recent));
+    all.sort_by_key(|(_, at)| *at);
+    all
 }
 
 /// The milestones of the timeline: index of the entry, milestone, time.

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::stalled::Stall;
 use super::state::{NodeState, NodeStateCondition};
 use super::text;
 use crate::api::node::{CordonedBy, NodeProgressInsightStatus, condition};
@@ -38,11 +39,14 @@ pub fn project(state: &NodeState) -> NodeProgressInsightStatus {
             .as_deref()
             .map(|drain| drain.report(state.phase_start)),
         boot_id: state.boot_id.as_deref().and_then(word),
-        conditions: vec![
+        conditions: [
             api_condition(condition::UPDATING, &state.updating),
             api_condition(condition::AVAILABLE, &state.available),
             api_condition(condition::DEGRADED, &state.degraded),
-        ],
+        ]
+        .into_iter()
+        .chain(state.stall.as_deref().map(Stall::report))
+        .collect(),
         timeline: state.timeline[state.timeline.len().saturating_sub(TIMELINE_LIMIT)..].to_vec(),
     }
 }

@@ -13,6 +13,7 @@ use super::blocked_drains::blocked_drains;
 use super::pool::{PoolFacts, PoolState};
 use super::rollout::{Rollouts, rollouts};
 use super::skew::skew;
+use super::stalled::StallReason;
 use super::state::{Desired, NodeState};
 use super::text;
 use crate::api::pool::{
@@ -280,10 +281,10 @@ fn conditions(
     }
     let healthy = counts.degraded == 0;
     let unhealthy = degraded_nodes(&view.nodes, counts.degraded);
-    let (ready, stalled) = (
-        assessment == Assessment::Completed,
-        assessment == Assessment::Degraded,
-    );
+    let ready = assessment == Assessment::Completed;
+    let stall = stall(&view.nodes, assessment, &unhealthy);
+    let stalled = stall.is_some();
+    let (stall_reason, why) = stall.unwrap_or(("AsExpected", String::new()));
     let reconciling = !ready && !stalled && assessment != Assessment::Excluded;
     [
         (
@@ -309,17 +310,32 @@ fn conditions(
             reason,
             if reconciling { message } else { String::new() },
         ),
-        (
-            condition::STALLED,
-            stalled.into(),
-            if stalled {
-                "NodesDegraded"
-            } else {
-                "AsExpected"
-            },
-            if stalled { unhealthy } else { String::new() },
-        ),
+        (condition::STALLED, stalled.into(), stall_reason, why),
     ]
+}
+
+/// Why the update cannot continue by itself: it failed on nodes, or every node in progress has stalled.
+fn stall(
+    nodes: &[Arc<NodeState>],
+    assessment: Assessment,
+    unhealthy: &str,
+) -> Option<(&'static str, String)> {
+    if assessment == Assessment::Degraded {
+        return Some(("NodesDegraded", unhealthy.to_owned()));
+    }
+    let mut active = nodes.iter().filter(|node| node.phase.is_in_progress());
+    let stalled = active
+        .clone()
+        .filter_map(|node| Some((node, node.stall.as_ref()?)));
+    let (node, first) = stalled.clone().min_by_key(|(node, stall)| {
+        let is_slow = stall.reason != StallReason::DrainBlocked;
+        (is_slow, stall.since, &node.name)
+    })?;
+    active.all(|node| node.stall.is_some()).then(|| {
+        let count = stalled.count();
+        let message = format!("{count} stalled, first {}: {}", node.name, first.message);
+        ("NodesStalled", message)
+    })
 }
 
 fn degraded_nodes(nodes: &[Arc<NodeState>], degraded: usize) -> String {

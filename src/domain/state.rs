@@ -10,6 +10,7 @@ use super::cordon::CordonedBy;
 use super::drain::Drain;
 use super::node::NodeFacts;
 use super::pool::PoolId;
+use super::stalled::{self, Assessed, Progress, Stall, Step};
 use super::text;
 use crate::api::node::{NodeProgressInsightStatus, TimelineEntry, condition};
 use crate::api::types::{
@@ -189,6 +190,10 @@ pub struct NodeState {
     pub is_only_behind: bool,
     /// Its drain, once that takes longer than most.
     pub drain: Option<Box<Drain>>,
+    /// Its update has stalled.
+    pub stall: Option<Box<Stall>>,
+    /// The last progress of its update.
+    pub progress: Option<Box<Progress>>,
 }
 
 /// Provider, overlays, pool and scope of a node.
@@ -215,6 +220,20 @@ impl NodeState {
         past: Option<&History>,
         now: Timestamp,
     ) -> Self {
+        let same = past.filter(|past| past.phase == evaluation.phase);
+        let phase_start = same.map_or(now, |past| past.phase_start);
+        let step = Step {
+            evaluation: &evaluation,
+            boot_id: node.boot_id.as_ref(),
+            start: phase_start,
+            progress: same.and_then(|past| past.progress.as_deref()),
+            stall: same.and_then(|past| past.stall.as_deref()),
+        };
+        let Assessed {
+            stall,
+            progress,
+            again,
+        } = stalled::assess(step, now);
         let Evaluation {
             phase,
             kind,
@@ -235,9 +254,6 @@ impl NodeState {
             pool,
             scope,
         } = belonging;
-        let phase_start = past
-            .filter(|past| past.phase == phase)
-            .map_or(now, |past| past.phase_start);
         Self {
             name: Arc::clone(&node.name),
             uid: Arc::clone(&node.uid),
@@ -261,12 +277,14 @@ impl NodeState {
                 },
             ),
             boot_id: node.boot_id.clone(),
-            again_at,
+            again_at: again_at.into_iter().chain(again).min(),
             cordoned_by: cordoned_by.map(Box::new),
             created: node.created,
             kubelet: node.kubelet_version.clone(),
             is_only_behind,
             drain,
+            stall,
+            progress,
         }
     }
 
@@ -359,6 +377,10 @@ pub struct History {
     pub pods_leaving: bool,
     /// The drain in progress.
     pub drain: Option<Box<Drain>>,
+    /// The last update has stalled.
+    pub stall: Option<Box<Stall>>,
+    /// The last progress of the update; `None` after a start of the process.
+    pub progress: Option<Box<Progress>>,
 }
 
 impl From<&NodeState> for History {
@@ -379,6 +401,8 @@ impl From<&NodeState> for History {
             rebooted: state.updating.reason == REBOOTED,
             pods_leaving: state.updating.reason == PODS_LEAVING,
             drain: state.drain.clone(),
+            stall: state.stall.clone(),
+            progress: state.progress.clone(),
         }
     }
 }
@@ -423,6 +447,8 @@ impl History {
                 .drain
                 .as_ref()
                 .map(|drain| Box::new(Drain::reported(drain))),
+            stall: Stall::reported(&status.conditions).map(Box::new),
+            progress: None,
         }
     }
 
@@ -446,6 +472,8 @@ impl History {
             rebooted: false,
             pods_leaving: false,
             drain: None,
+            stall: None,
+            progress: None,
         })
     }
 

@@ -178,9 +178,13 @@ impl NodeInsights {
             };
             self.events.record(Note {
                 severity: match milestone {
-                    Milestone::NodeDegraded => Severity::Warning,
+                    Milestone::NodeDegraded
+                    | Milestone::DrainBlocked
+                    | Milestone::UpdateStalled => Severity::Warning,
                     Milestone::UpdateStarted
                     | Milestone::DrainStarted
+                    | Milestone::DrainUnblocked
+                    | Milestone::UpdateContinues
                     | Milestone::UpdateCompleted => Severity::Normal,
                 },
                 reason: milestone.as_str(),

@@ -7,7 +7,7 @@ use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::Client;
-use kube::api::{Api, DeleteParams, PostParams};
+use kube::api::{Api, DeleteParams, ListParams, PostParams};
 use node_insights::api::node::Drain;
 use node_insights::api::types::Phase;
 use node_insights_harness::eventually;
@@ -26,17 +26,17 @@ const NODES: [&str; 2] = ["blue-0", "blue-1"];
 
 /// What makes the pods of a workload.
 #[derive(Clone, Copy, PartialEq)]
-enum Made {
-    ByReplicaSet,
-    ByJob,
-    ByNobody,
+enum Owner {
+    ReplicaSet,
+    Job,
+    None,
 }
 
 /// Pods of one kind, on one node, and their budgets.
 struct Workload {
     name: &'static str,
     node: &'static str,
-    made: Made,
+    owner: Owner,
     pods: usize,
     are_ready: bool,
     budgets: Vec<Value>,
@@ -51,7 +51,7 @@ impl Workload {
         Self {
             name,
             node: NODES[0],
-            made: Made::ByReplicaSet,
+            owner: Owner::ReplicaSet,
             pods: 2,
             are_ready: true,
             budgets: vec![budget],
@@ -68,13 +68,13 @@ impl Workload {
         let template = json!({
             "metadata": {"labels": {"app": self.name}},
             "spec": {
-                "restartPolicy": if self.made == Made::ByJob { "Never" } else { "Always" },
+                "restartPolicy": if self.owner == Owner::Job { "Never" } else { "Always" },
                 "containers": [{"name": "main", "image": "registry.example.com/main"}],
             },
         });
         let metadata = json!({"name": self.name});
-        let owner = match self.made {
-            Made::ByReplicaSet => {
+        let owner = match self.owner {
+            Owner::ReplicaSet => {
                 let set = json!({"metadata": metadata, "spec": {
                     "replicas": self.pods, "template": template,
                     "selector": {"matchLabels": {"app": self.name}},
@@ -82,12 +82,12 @@ impl Workload {
                 let uid = created::<ReplicaSet>(client, set).await?.metadata.uid;
                 Some(("apps/v1", "ReplicaSet", uid))
             }
-            Made::ByJob => {
+            Owner::Job => {
                 let job = json!({"metadata": metadata, "spec": {"template": template}});
                 let uid = created::<Job>(client, job).await?.metadata.uid;
                 Some(("batch/v1", "Job", uid))
             }
-            Made::ByNobody => None,
+            Owner::None => None,
         };
         let owners: Vec<Value> = owner
             .iter()
@@ -168,7 +168,7 @@ fn workloads() -> Vec<Workload> {
             )
         },
         Workload {
-            made: Made::ByNobody,
+            owner: Owner::None,
             node: NODES[1],
             ..Workload::new(
                 "bare",
@@ -178,7 +178,7 @@ fn workloads() -> Vec<Workload> {
             )
         },
         Workload {
-            made: Made::ByJob,
+            owner: Owner::Job,
             node: NODES[1],
             ..Workload::new("job", json!({"maxUnavailable": 1}), 429, "BudgetSyncFailed")
         },
@@ -226,7 +226,7 @@ fn named(drain: &Drain) -> Vec<(String, String)> {
 async fn calculated(client: &Client, count: usize) -> Result<()> {
     let api: Api<PodDisruptionBudget> = Api::namespaced(client.clone(), NAMESPACE);
     eventually("every budget is calculated", SOON, async || {
-        let all = api.list(&Default::default()).await?.items;
+        let all = api.list(&ListParams::default()).await?.items;
         let has_status = |budget: &&PodDisruptionBudget| {
             let status = budget.status.as_ref();
             status.is_some_and(|status| status.conditions.iter().flatten().next().is_some())

@@ -80,6 +80,8 @@ pub(crate) fn node(phase: Phase) -> NodeState {
         kubelet: None,
         is_only_behind: false,
         drain: None,
+        stall: None,
+        progress: None,
     }
 }
 

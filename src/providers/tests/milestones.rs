@@ -7,6 +7,7 @@ use crate::domain::milestones::Milestone::{
     DrainStarted, NodeDegraded, UpdateCompleted, UpdateStarted,
 };
 use crate::domain::milestones::{Milestone, reported_after, since};
+use crate::domain::stalled::{Stall, StallReason};
 use crate::providers::fixtures::{NEW, OLD, worker};
 
 /// A node with successive states.
@@ -139,8 +140,46 @@ fn after_an_edit_of_the_insight_only_newer_milestones_are_reported() {
         phase: Phase::Paused,
         phase_start: at(20),
         degraded: false,
+        stalled: false,
+        drain_blocked: false,
     };
     assert_eq!(node.passed(edited), [(UpdateCompleted, 30)]);
+}
+
+#[test]
+fn a_step_that_stalls_and_continues_is_reported_once_each() {
+    use Milestone::{DrainBlocked, DrainUnblocked, UpdateContinues, UpdateStalled};
+    let stalled = |reason, since| {
+        let mut node = Node::first(worker(OLD, OLD)).then(draining(), 10);
+        node.state.stall = Some(Box::new(Stall {
+            reason,
+            message: "PodDisruptionBudget shop/web needs 1 of 1 pods".into(),
+            since: at(since),
+        }));
+        node
+    };
+    let free = Node::first(worker(OLD, OLD)).then(draining(), 10);
+    let (blocked, slow) = (
+        stalled(StallReason::DrainBlocked, 700),
+        stalled(StallReason::DrainSlow, 910),
+    );
+    let failed = stalled(StallReason::PlatformFailed, 20);
+    for (before, after, expected) in [
+        (&free, &free, None),
+        (&free, &blocked, Some((DrainBlocked, 700))),
+        (&blocked, &blocked, None),
+        (&blocked, &free, Some((DrainUnblocked, 10))),
+        (&free, &slow, Some((UpdateStalled, 910))),
+        (&slow, &slow, None),
+        (&slow, &free, Some((UpdateContinues, 10))),
+        (&slow, &blocked, Some((DrainBlocked, 700))),
+        (&free, &failed, None),
+    ] {
+        let passed = after.passed(before.reported());
+        assert_eq!(passed, Vec::from_iter(expected));
+    }
+    let text = DrainBlocked.text(&blocked.state);
+    assert_eq!(text, "PodDisruptionBudget shop/web needs 1 of 1 pods");
 }
 
 #[test]

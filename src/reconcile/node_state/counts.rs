@@ -45,6 +45,7 @@ impl Counts {
         }
         self.degraded(before, after);
         self.blocked(before, after);
+        self.stalled(before, after);
         if let Some(name) = before.or(after).map(|state| &state.name) {
             let before = before.map(|state| (pool(state), state.phase));
             let after = after.map(|state| (pool(state), state.phase));
@@ -93,8 +94,28 @@ impl Counts {
         for (state, delta) in [(before, -1), (after, 1)] {
             let Some(state) = state else { continue };
             for reason in reasons(state) {
-                self.metrics.count_blocked(pool(state), reason, delta);
+                self.metrics
+                    .count_blocked(pool(state), reason.as_str(), delta);
             }
+        }
+    }
+
+    fn stalled(&self, before: Option<&NodeState>, after: Option<&NodeState>) {
+        let place = |state: Option<&NodeState>| {
+            let state = state?;
+            let reason = state.stall.as_ref()?.reason;
+            Some((state.pool.clone(), reason))
+        };
+        let (before, after) = (place(before), place(after));
+        if before == after {
+            return;
+        }
+        for (place, delta) in [(before, -1), (after, 1)] {
+            let Some((pool, reason)) = place else {
+                continue;
+            };
+            let pool = pool.as_ref().map(|pool| &*pool.name);
+            self.metrics.count_stalled(pool, reason.as_str(), delta);
         }
     }
 
@@ -125,4 +146,78 @@ fn reasons(state: &NodeState) -> BTreeSet<Reason> {
 
 fn entered(state: &NodeState) -> Entered {
     (state.phase_start, Arc::clone(&state.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::drain::{Blocker, Drain, Key};
+    use crate::domain::fixtures::at;
+    use crate::domain::pool_status::tests::node;
+    use crate::domain::stalled::{Stall, StallReason};
+
+    fn draining(blockers: &[Reason], stall: Option<StallReason>) -> NodeState {
+        let blockers = blockers.iter().enumerate().map(|(index, reason)| Blocker {
+            key: Key {
+                reason: *reason,
+                kind: "Pod".into(),
+                namespace: "shop".into(),
+                name: index.to_string().into(),
+            },
+            message: "why".into(),
+            pods: Box::new([]),
+            count: 1,
+            since: at(0),
+            gone: None,
+            is_symptom: false,
+        });
+        NodeState {
+            drain: Some(Box::new(Drain {
+                blockers: blockers.collect(),
+                ..Drain::default()
+            })),
+            stall: stall.map(|reason| {
+                Box::new(Stall {
+                    reason,
+                    message: "why".into(),
+                    since: at(0),
+                })
+            }),
+            ..node(Phase::Draining)
+        }
+    }
+
+    #[test]
+    fn a_node_counts_once_for_each_reason_that_holds_its_drain_up_and_for_its_stall() {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let counts = Counts::new(Arc::clone(&metrics), Arc::new(|| at(0)));
+        let never = Reason::BudgetNeverAllows;
+        let free = draining(&[], None);
+        let twice = draining(&[never, never], None);
+        let stalled = draining(
+            &[never, Reason::NotDeleted],
+            Some(StallReason::DrainBlocked),
+        );
+        let values = || {
+            let text = metrics.render().unwrap();
+            ["BudgetNeverAllows", "NotDeleted", "DrainBlocked"].map(|reason| {
+                let label = format!("pool=\"worker\",reason=\"{reason}\"}} ");
+                let mut lines = text.lines();
+                let line = lines.find_map(|line| line.split_once(&label).map(|(_, value)| value));
+                line.map_or(0, |value| value.parse::<i64>().unwrap())
+            })
+        };
+        counts.moved(None, Some(&free));
+        assert_eq!(values(), [0, 0, 0]);
+        counts.moved(Some(&free), Some(&twice));
+        assert_eq!(values(), [1, 0, 0]);
+        counts.moved(Some(&twice), Some(&stalled));
+        assert_eq!(values(), [1, 1, 1]);
+        counts.moved(None, Some(&stalled));
+        assert_eq!(values(), [2, 2, 2]);
+        counts.moved(Some(&stalled), None);
+        counts.moved(Some(&stalled), Some(&free));
+        assert_eq!(values(), [0, 0, 0]);
+        assert!(!metrics.render().unwrap().contains("BudgetNeverAllows"));
+    }
 }

@@ -11,7 +11,6 @@ use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec
 use super::Metrics;
 use super::maker::Maker;
 use crate::api::types::Phase;
-use crate::domain::drain::Reason;
 use crate::registry::lock_order::{OrderedRwLock, Rank};
 use crate::telemetry::cause::Trigger;
 
@@ -72,6 +71,7 @@ pub(super) struct NodeMetrics {
     nodes: IntGaugeVec,
     degraded: IntGaugeVec,
     blocked: IntGaugeVec,
+    stalled: IntGaugeVec,
     phase_duration: HistogramVec,
     each: IntGaugeVec,
     each_is_shown: AtomicBool,
@@ -105,6 +105,11 @@ impl NodeMetrics {
             blocked: make.gauges(
                 "node_insights_blocked_drains",
                 "Nodes whose drain is held up, by pool and reason; a node with several reasons counts for each.",
+                &["pool", "reason"],
+            )?,
+            stalled: make.gauges(
+                "node_insights_stalled_nodes",
+                "Nodes whose update has stalled, by pool and reason. Alert on more than 0.",
                 &["pool", "reason"],
             )?,
             phase_duration: make.histograms(
@@ -167,22 +172,18 @@ impl Metrics {
     }
 
     /// A reason holds the drain of one more node of a pool up, or of one less.
-    pub fn count_blocked(&self, pool: Option<&str>, reason: Reason, delta: i64) {
-        self.nodes
-            .blocked
-            .with_label_values(&[pool.unwrap_or_default(), reason.as_str()])
-            .add(delta);
+    pub fn count_blocked(&self, pool: Option<&str>, reason: &str, delta: i64) {
+        count(&self.nodes.blocked, pool, reason, delta);
+    }
+
+    /// The update of a node has stalled for this reason, or no longer has.
+    pub fn count_stalled(&self, pool: Option<&str>, reason: &str, delta: i64) {
+        count(&self.nodes.stalled, pool, reason, delta);
     }
 
     /// A pool was deleted: removes its series.
     pub fn forget_pool(&self, pool: &str) {
         let _ = self.nodes.degraded.remove_label_values(&[pool]);
-        for reason in Reason::ALL {
-            let _ = self
-                .nodes
-                .blocked
-                .remove_label_values(&[pool, reason.as_str()]);
-        }
         for phase in Phase::ALL {
             // Removing a series that does not exist is an error, which is fine here.
             let _ = self
@@ -230,5 +231,15 @@ impl Metrics {
                 .with_label_values(&[node, pool.unwrap_or_default(), phase.as_str()])
                 .set(1);
         }
+    }
+}
+
+/// Counts a node of a pool with a reason. There are many reasons, and few at a time: one without nodes has no series.
+fn count(nodes: &IntGaugeVec, pool: Option<&str>, reason: &str, delta: i64) {
+    let labels = [pool.unwrap_or_default(), reason];
+    let gauge = nodes.with_label_values(&labels);
+    gauge.add(delta);
+    if gauge.get() == 0 {
+        let _ = nodes.remove_label_values(&labels);
     }
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::domain::facts::{Availability, Unavailable};
+use crate::domain::stalled::Stall;
 use ConditionStatus::{False, True};
 
 fn paused(view: PoolView) -> PoolView {
@@ -211,6 +212,32 @@ fn the_kstatus_conditions_are_ready_reconciling_or_stalled() {
         [True, False, False],
         "done, though not healthy"
     );
+}
+
+#[test]
+fn a_pool_stalls_when_every_node_in_progress_has_and_names_the_first() {
+    let stalled = |name: &str, reason, since| NodeState {
+        name: name.into(),
+        stall: Some(Box::new(Stall {
+            reason,
+            message: format!("{name} waits").into(),
+            since: at(since),
+        })),
+        ..node(Phase::Draining)
+    };
+    let slow = || stalled("a", StallReason::DrainSlow, 10);
+    let blocked = || stalled("b", StallReason::DrainBlocked, 20);
+    let pending = || node(Phase::Pending);
+    let moving = status(&view([slow(), node(Phase::Rebooting), pending()]));
+    assert_eq!(condition_of(&moving, "Stalled"), (False, "AsExpected"));
+    assert_eq!(condition_of(&moving, "Reconciling").0, True);
+    let stuck = status(&view([slow(), blocked(), pending()]));
+    assert_eq!(stuck.assessment, Assessment::Progressing);
+    assert_eq!(condition_of(&stuck, "Stalled"), (True, "NodesStalled"));
+    assert_eq!(message(&stuck, "Stalled"), "2 stalled, first b: b waits");
+    assert_eq!(condition_of(&stuck, "Reconciling").0, False);
+    let failed = status(&view([slow(), degraded("c", Phase::Updating)]));
+    assert_eq!(condition_of(&failed, "Stalled"), (True, "NodesDegraded"));
 }
 
 #[test]

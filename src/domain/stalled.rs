@@ -1,0 +1,285 @@
+//! Whether the update of a node has stalled: it has been in a step for longer than is plausible, without progress.
+//!
+//! A node that waits does not stall: only Draining, Updating and Rebooting count. What the updater itself calls a
+//! failure, and a drain that only a human can free, count without regard to the duration of the step.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::drain::{Blocker, Drain};
+use super::state::Evaluation;
+use super::text;
+use crate::api::node::condition;
+use crate::api::types::{Condition, ConditionStatus, Phase};
+
+/// Without progress for less than this, no step has stalled.
+pub const QUIET: SignedDuration = SignedDuration::from_mins(10);
+/// Most drains are over by then, those with a long grace as well.
+const DRAIN: SignedDuration = SignedDuration::from_mins(15);
+/// A machine that is replaced takes a few minutes, an operating system that is written to disk up to twenty.
+const UPDATE: SignedDuration = SignedDuration::from_mins(30);
+/// Virtual machines are back within minutes; servers test their memory first.
+const REBOOT: SignedDuration = SignedDuration::from_mins(30);
+
+/// Why an update has stalled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum StallReason {
+    /// The updater reports a failure.
+    PlatformFailed,
+    /// Something holds the drain up, and only a human can change that.
+    DrainBlocked,
+    /// The drain takes long.
+    DrainSlow,
+    /// The update takes long.
+    UpdateSlow,
+    /// The node does not come back.
+    NotBack,
+}
+
+impl StallReason {
+    /// All reasons.
+    pub const ALL: [Self; 5] = [
+        Self::PlatformFailed,
+        Self::DrainBlocked,
+        Self::DrainSlow,
+        Self::UpdateSlow,
+        Self::NotBack,
+    ];
+
+    /// Its name, in CamelCase.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::PlatformFailed => "PlatformFailed",
+            Self::DrainBlocked => condition::DRAIN_BLOCKED,
+            Self::DrainSlow => "DrainSlow",
+            Self::UpdateSlow => "UpdateSlow",
+            Self::NotBack => "NotBack",
+        }
+    }
+
+    /// The reason of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == name)
+    }
+}
+
+/// An update that has stalled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stall {
+    /// Why.
+    pub reason: StallReason,
+    /// Why, and what to do about it.
+    pub message: Box<str>,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+impl Stall {
+    /// As the insight shows it.
+    #[must_use]
+    pub fn report(&self) -> Condition {
+        Condition {
+            type_: condition::STALLED.to_owned(),
+            status: ConditionStatus::True,
+            last_transition_time: self.since,
+            reason: self.reason.as_str().to_owned(),
+            message: self.message.to_string(),
+        }
+    }
+
+    /// From the insight, after a start of the process.
+    #[must_use]
+    pub fn reported(conditions: &[Condition]) -> Option<Self> {
+        let is_so = |each: &&Condition| {
+            each.type_ == condition::STALLED && each.status == ConditionStatus::True
+        };
+        let shown = conditions.iter().find(is_so)?;
+        Some(Self {
+            reason: StallReason::named(&shown.reason)?,
+            message: shown.message.as_str().into(),
+            since: shown.last_transition_time,
+        })
+    }
+}
+
+/// The last progress of a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// Reason of the Updating condition: the updater reports its steps there.
+    step: &'static str,
+    boot_id: Option<Arc<str>>,
+    version: Option<Arc<str>>,
+    /// The fewest pods that had to leave.
+    pods_left: Option<usize>,
+    /// When one of these changed.
+    pub at: Timestamp,
+}
+
+/// A step of an update.
+#[derive(Debug, Clone, Copy)]
+pub struct Step<'a> {
+    /// What the node is evaluated to.
+    pub evaluation: &'a Evaluation,
+    /// The boot of the node.
+    pub boot_id: Option<&'a Arc<str>>,
+    /// Since when the node is in its phase.
+    pub start: Timestamp,
+    /// The last progress of the same phase; `None` after a start of the process.
+    pub progress: Option<&'a Progress>,
+    /// The stall of the same phase.
+    pub stall: Option<&'a Stall>,
+}
+
+/// The result for a step.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Assessed {
+    /// Its stall.
+    pub stall: Option<Box<Stall>>,
+    /// Its progress; `None` for a node that is not being updated.
+    pub progress: Option<Box<Progress>>,
+    /// When to look again if nothing changes.
+    pub again: Option<Timestamp>,
+}
+
+/// Whether the step has stalled.
+#[must_use]
+pub fn assess(step: Step<'_>, now: Timestamp) -> Assessed {
+    let Some((limit, slow)) = limit(step.evaluation.phase) else {
+        return Assessed::default();
+    };
+    let progress = step.progressed(now);
+    let after = |start: Timestamp, time| start.checked_add(time).unwrap_or(Timestamp::MAX);
+    let blocked = step.blocked().map(|blocker| after(blocker.since, QUIET));
+    let slow_from = step
+        .may_be_slow()
+        .then(|| after(step.start, limit).max(after(progress.at, QUIET)));
+    let is_due = |at: &Timestamp| *at <= now;
+    let degraded = &step.evaluation.degraded;
+    let found = if degraded.status == ConditionStatus::True {
+        Some((StallReason::PlatformFailed, degraded.message.to_string()))
+    } else if blocked.as_ref().is_some_and(is_due) {
+        let message = step.blocked().map(|blocker| blocker.message.to_string());
+        Some((StallReason::DrainBlocked, message.unwrap_or_default()))
+    } else if slow_from.as_ref().is_some_and(is_due) || step.stays(&progress) {
+        Some((slow, step.slow_message(&progress)))
+    } else {
+        None
+    };
+    let points = [blocked, slow_from].into_iter().flatten();
+    Assessed {
+        stall: found.map(|found| Box::new(step.stall(found, now))),
+        again: points.filter(|at| *at > now).min(),
+        progress: Some(Box::new(progress)),
+    }
+}
+
+/// How long a phase may take, and what it is when it takes longer; `None` for a phase that waits or is over.
+const fn limit(phase: Phase) -> Option<(SignedDuration, StallReason)> {
+    match phase {
+        Phase::Draining => Some((DRAIN, StallReason::DrainSlow)),
+        Phase::Updating => Some((UPDATE, StallReason::UpdateSlow)),
+        Phase::Rebooting => Some((REBOOT, StallReason::NotBack)),
+        Phase::Pending | Phase::Paused | Phase::Completed | Phase::Unknown => None,
+    }
+}
+
+impl Step<'_> {
+    /// The last progress, now included.
+    fn progressed(&self, now: Timestamp) -> Progress {
+        let left = self.drain().and_then(|drain| drain.pods_left);
+        let fewest = self.progress.and_then(|progress| progress.pods_left);
+        let new = Progress {
+            step: self.evaluation.updating.reason,
+            boot_id: self.boot_id.cloned(),
+            version: self.evaluation.version.clone(),
+            pods_left: left.into_iter().chain(fewest).min(),
+            at: now,
+        };
+        match self.progress {
+            Some(before) if is_same(before, &new) => Progress {
+                at: before.at,
+                ..new
+            },
+            Some(_) | None => new,
+        }
+    }
+
+    fn drain(&self) -> Option<&Drain> {
+        self.evaluation.drain.as_deref()
+    }
+
+    /// What only a human can change.
+    fn blocked(&self) -> Option<&Blocker> {
+        let first = self.drain()?.blockers.first()?;
+        first.needs_human().then_some(first)
+    }
+
+    /// Whether the duration of the step says anything. A cordon alone is no drain: somebody may have cordoned the node
+    /// in advance.
+    fn may_be_slow(&self) -> bool {
+        let has_moved = self
+            .drain()
+            .is_some_and(|drain| drain.pods_left.is_some_and(|left| left < drain.most));
+        self.evaluation.phase != Phase::Draining || !self.evaluation.is_inferred || has_moved
+    }
+
+    /// Whether the step had stalled before, and nothing has moved since.
+    fn stays(&self, progress: &Progress) -> bool {
+        let is_slow = |stall: &Stall| {
+            !matches!(
+                stall.reason,
+                StallReason::PlatformFailed | StallReason::DrainBlocked
+            )
+        };
+        let is_quiet = self.progress.is_none_or(|before| before.at == progress.at);
+        self.stall.is_some_and(is_slow) && is_quiet && self.may_be_slow()
+    }
+
+    fn slow_message(&self, progress: &Progress) -> String {
+        let (phase, start) = (self.evaluation.phase, self.start);
+        let what = match phase {
+            Phase::Rebooting => "check the console of the machine",
+            Phase::Draining => "look at status.drain, and at the log of what drains the node",
+            _ => "look at the log of its updater, and of the kubelet",
+        };
+        let quiet = if progress.at > start {
+            format!(", without progress since {:.0}", progress.at)
+        } else {
+            String::new()
+        };
+        format!("The node has been {phase} since {start:.0}{quiet}: {what}")
+    }
+
+    /// The stall, since when it was first seen.
+    fn stall(&self, (reason, message): (StallReason, String), now: Timestamp) -> Stall {
+        let message = text::message(&message).into();
+        match self.stall {
+            // The time of the last progress is not known after a start of the process.
+            Some(before) if before.reason == reason && reason >= StallReason::DrainSlow => {
+                before.clone()
+            }
+            Some(before) => Stall {
+                reason,
+                message,
+                since: before.since,
+            },
+            None => Stall {
+                reason,
+                message,
+                since: now,
+            },
+        }
+    }
+}
+
+/// Whether nothing has moved.
+fn is_same(before: &Progress, new: &Progress) -> bool {
+    (before.step, before.pods_left) == (new.step, new.pods_left)
+        && (&before.boot_id, &before.version) == (&new.boot_id, &new.version)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,206 @@
+//! When a step has stalled, and when it no longer has.
+
+use super::*;
+use crate::api::types::UpdateKind;
+use crate::domain::drain::{Key, Reason};
+use crate::domain::fixtures::at;
+use crate::domain::state::Finding;
+
+const MINUTE: i64 = 60;
+
+fn evaluation(phase: Phase) -> Evaluation {
+    Evaluation {
+        phase,
+        kind: Some(UpdateKind::Version),
+        version: Some("v1.31.2".into()),
+        desired: None,
+        updating: Finding::updating(phase, "Step", ""),
+        available: Finding::as_expected(true),
+        degraded: Finding::as_expected(false),
+        again_at: None,
+        is_inferred: false,
+        cordoned_by: None,
+        is_only_behind: false,
+        drain: None,
+    }
+}
+
+/// A node that entered its phase at 0.
+struct Node {
+    evaluation: Evaluation,
+    progress: Option<Box<Progress>>,
+    stall: Option<Box<Stall>>,
+    again: Option<Timestamp>,
+}
+
+impl Node {
+    fn new(phase: Phase) -> Self {
+        let mut node = Self {
+            evaluation: evaluation(phase),
+            progress: None,
+            stall: None,
+            again: None,
+        };
+        node.at(0);
+        node
+    }
+
+    /// The reason at that second, and since when.
+    fn at(&mut self, second: i64) -> Option<(StallReason, i64)> {
+        let step = Step {
+            evaluation: &self.evaluation,
+            boot_id: None,
+            start: at(0),
+            progress: self.progress.as_deref(),
+            stall: self.stall.as_deref(),
+        };
+        let assessed = assess(step, at(second));
+        self.stall = assessed.stall;
+        self.progress = assessed.progress;
+        self.again = assessed.again;
+        let stall = self.stall.as_ref()?;
+        Some((stall.reason, stall.since.duration_since(at(0)).as_secs()))
+    }
+
+    /// As after a start of the process, with what the insight shows.
+    fn restarted(mut self) -> Self {
+        let shown: Vec<Condition> = self.stall.iter().map(|stall| stall.report()).collect();
+        self.stall = Stall::reported(&shown).map(Box::new);
+        self.progress = None;
+        self
+    }
+
+    fn drains(mut self, left: usize, blocked: Option<(Reason, i64)>) -> Self {
+        self.set_drain(left, blocked);
+        self
+    }
+
+    fn set_drain(&mut self, left: usize, blocked: Option<(Reason, i64)>) {
+        let blockers = blocked.iter().map(|(reason, since)| Blocker {
+            key: Key {
+                reason: *reason,
+                kind: "PodDisruptionBudget".into(),
+                namespace: "shop".into(),
+                name: "web".into(),
+            },
+            message: "PodDisruptionBudget shop/web needs 1 of 1 pods".into(),
+            pods: Box::new([]),
+            count: 1,
+            since: at(*since),
+            gone: None,
+            is_symptom: false,
+        });
+        self.evaluation.drain = Some(Box::new(Drain {
+            pods_left: Some(left),
+            most: 10,
+            blockers: blockers.collect(),
+            ..Drain::default()
+        }));
+    }
+}
+
+#[test]
+fn a_step_without_progress_stalls_at_its_limit_and_not_before() {
+    for (phase, minutes, reason) in [
+        (Phase::Draining, 15, StallReason::DrainSlow),
+        (Phase::Updating, 30, StallReason::UpdateSlow),
+        (Phase::Rebooting, 30, StallReason::NotBack),
+    ] {
+        let mut node = Node::new(phase);
+        let limit = minutes * MINUTE;
+        assert_eq!(node.again, Some(at(limit)), "{phase}");
+        assert_eq!(node.at(limit - 1), None, "{phase}");
+        assert_eq!(node.at(limit), Some((reason, limit)), "{phase}");
+        assert_eq!(node.at(9 * limit), Some((reason, limit)), "{phase}");
+    }
+}
+
+#[test]
+fn a_node_that_waits_does_not_stall() {
+    for phase in [
+        Phase::Pending,
+        Phase::Paused,
+        Phase::Completed,
+        Phase::Unknown,
+    ] {
+        let mut node = Node::new(phase);
+        assert_eq!(node.at(100 * 3600), None, "{phase}");
+        assert_eq!((node.progress, node.again), (None, None), "{phase}");
+    }
+}
+
+#[test]
+fn progress_ends_a_stall_and_only_ten_minutes_without_it_begin_another() {
+    let mut node = Node::new(Phase::Updating);
+    assert!(node.at(30 * MINUTE).is_some());
+    node.evaluation.updating.reason = "NextStep";
+    assert_eq!(node.at(40 * MINUTE), None);
+    assert_eq!(node.at(50 * MINUTE - 1), None);
+    let again = Some((StallReason::UpdateSlow, 50 * MINUTE));
+    assert_eq!(node.at(50 * MINUTE), again);
+    node.evaluation.version = Some("v1.32.0".into());
+    assert_eq!(node.at(51 * MINUTE), None);
+}
+
+#[test]
+fn a_drain_whose_pods_leave_makes_progress() {
+    let mut node = Node::new(Phase::Draining).drains(8, None);
+    assert_eq!(node.at(14 * MINUTE), None);
+    node.set_drain(7, None);
+    assert_eq!(node.at(16 * MINUTE), None);
+    node.set_drain(9, None);
+    assert_eq!(node.at(20 * MINUTE), None, "more pods are no progress");
+    let slow = Some((StallReason::DrainSlow, 26 * MINUTE));
+    assert_eq!(node.at(26 * MINUTE), slow);
+}
+
+#[test]
+fn a_drain_that_only_a_human_can_free_stalls_after_ten_minutes() {
+    let blocked = Some((Reason::BudgetNeverAllows, MINUTE));
+    let mut node = Node::new(Phase::Draining).drains(1, blocked);
+    assert_eq!(node.at(2 * MINUTE), None);
+    assert_eq!(node.again, Some(at(11 * MINUTE)));
+    let stalled = Some((StallReason::DrainBlocked, 11 * MINUTE));
+    assert_eq!(node.at(11 * MINUTE), stalled);
+    let message = &node.stall.as_ref().unwrap().message;
+    assert!(message.contains("shop/web"), "{message}");
+    node.set_drain(1, None);
+    assert_eq!(node.at(12 * MINUTE), None);
+    // What ends by itself is only slow.
+    let waits = Some((Reason::BudgetExhausted, MINUTE));
+    let mut node = Node::new(Phase::Draining).drains(1, waits);
+    assert_eq!(node.at(14 * MINUTE), None);
+}
+
+#[test]
+fn a_node_that_is_cordoned_in_advance_does_not_stall_until_its_pods_leave() {
+    let mut node = Node::new(Phase::Draining).drains(10, None);
+    node.evaluation.is_inferred = true;
+    assert_eq!(node.at(3600), None);
+    node.set_drain(9, None);
+    assert_eq!(node.at(3601), None, "its first pod has just left");
+    assert!(node.at(3601 + 10 * MINUTE).is_some());
+}
+
+#[test]
+fn a_failure_that_the_updater_reports_stalls_at_once_with_its_text() {
+    let mut node = Node::new(Phase::Updating);
+    node.evaluation.degraded = Finding::new(true, "Failed", "no space left on device");
+    assert_eq!(node.at(5), Some((StallReason::PlatformFailed, 5)));
+    assert_eq!(&*node.stall.unwrap().message, "no space left on device");
+}
+
+#[test]
+fn a_restart_keeps_a_stall_and_begins_none_for_ten_minutes() {
+    let mut node = Node::new(Phase::Rebooting);
+    node.at(30 * MINUTE);
+    let mut node = node.restarted();
+    let stalled = Some((StallReason::NotBack, 30 * MINUTE));
+    assert_eq!(node.at(40 * MINUTE), stalled);
+    assert_eq!(node.at(41 * MINUTE), stalled);
+    let mut node = Node::new(Phase::Rebooting).restarted();
+    assert_eq!(node.at(50 * MINUTE), None);
+    assert_eq!(node.at(60 * MINUTE - 1), None);
+    let stalled = Some((StallReason::NotBack, 60 * MINUTE));
+    assert_eq!(node.at(60 * MINUTE), stalled);
+}
