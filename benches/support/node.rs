@@ -121,14 +121,14 @@ pub(crate) fn mixed(pool: &str) -> Inventory {
     inventory
 }
 
-fn add(inventory: &Inventory, node: &[u8]) {
+pub(crate) fn add(inventory: &Inventory, node: &[u8]) {
     let node: WatchedNode = serde_json::from_slice(node).expect("this is a Node");
     inventory.apply_node_object(node.into_parts().0);
     inventory.open();
 }
 
 /// A cluster without nodes, and the objects of OpenShift.
-fn empty(providers: Providers) -> Inventory {
+pub(crate) fn empty(providers: Providers) -> Inventory {
     let inventory = Inventory::new(providers);
     for place in 0..inventory.providers().kinds().len() {
         inventory.set_availability(place, Availability::Ready);
@@ -151,12 +151,12 @@ fn empty(providers: Providers) -> Inventory {
 }
 
 /// Stores an object if a provider reads its kind.
-fn put(inventory: &Inventory, plural: &str, name: &str, mut object: Value) {
+pub(crate) fn put(inventory: &Inventory, plural: &str, name: &str, mut object: Value) {
     let mut kinds = inventory.providers().kinds().iter().enumerate();
     let Some((place, kind)) = kinds.find(|(_, kind)| kind.spec.plural == plural) else {
         return;
     };
-    object["metadata"]["name"] = name.into();
+    object["metadata"]["name"] = name.rsplit('/').next().into();
     object["metadata"]["uid"] = name.into();
     let object: WatchedObject<false> =
         serde_json::from_str(&object.to_string()).expect("this is an object");

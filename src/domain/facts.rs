@@ -16,7 +16,7 @@ use super::pool_generations::{Member, PoolGenerations};
 use super::version::Version;
 use readers::Readers;
 pub use readers::{Place, Reader, reserve};
-pub use view::{Reads, View};
+pub use view::{Finder, Reads, View};
 
 mod on_node;
 mod places;
@@ -393,6 +393,9 @@ impl Facts {
 
     /// Stores the fact and returns its place.
     fn put(&mut self, kind: usize, name: &Arc<str>, fact: Option<Arc<dyn Erased>>) -> Place {
+        if let Some(place) = self.put_on_node(kind, name, fact.as_ref()) {
+            return place;
+        }
         let is_gone = fact.is_none();
         let place = self.place_of(Owner::Object(kind, Arc::clone(name)));
         if let Some(table) = self.kinds.get_mut(kind)

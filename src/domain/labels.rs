@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use super::shared::Recent;
 
 /// A set of labels or annotations, compact and immutable. Nodes with the same keys share them.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Labels {
     keys: Arc<Keys>,
     /// The values in the order of the keys, each followed by [`END`].
@@ -21,7 +21,7 @@ pub struct Labels {
 const END: char = '\u{0}';
 
 /// The keys of a set.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq, Hash)]
 struct Keys {
     /// All keys, one after the other.
     text: Box<str>,
@@ -181,6 +181,17 @@ impl Selector {
             Requirement::NotIn(..) | Requirement::DoesNotExist(_) => None,
         });
         keys.min_by_key(|key| key.starts_with("kubernetes.io/"))
+    }
+
+    /// Labels, with their values, of which every matching node or pod has one; `None` if the selector names no values.
+    #[must_use]
+    pub fn required_values(&self) -> Option<impl Iterator<Item = (&str, &str)>> {
+        let named = self.0.iter().filter_map(|requirement| match requirement {
+            Requirement::In(key, values) => Some((key, values)),
+            Requirement::NotIn(..) | Requirement::Exists(_) | Requirement::DoesNotExist(_) => None,
+        });
+        let (key, values) = named.min_by_key(|(_, values)| values.len())?;
+        Some(values.iter().map(|value| (key.as_str(), value.as_str())))
     }
 
     /// Whether the label of this key is required.

@@ -1,7 +1,8 @@
 //! Values that many nodes have in common, such as versions and keys of labels: each in one allocation.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
+use std::hash::Hash;
 use std::sync::Arc;
 
 /// Recent values, at most `LIMIT`: the nodes of one pool mostly have the same ones.
@@ -33,6 +34,33 @@ impl<T: ?Sized, const LIMIT: usize> Recent<T, LIMIT> {
     }
 }
 
+/// Values that many objects have in common, of which there may be thousands.
+#[derive(Debug)]
+pub struct Common<T: ?Sized, const LIMIT: usize>(HashSet<Arc<T>>);
+
+impl<T: ?Sized, const LIMIT: usize> Default for Common<T, LIMIT> {
+    fn default() -> Self {
+        Self(HashSet::new())
+    }
+}
+
+impl<T: ?Sized + Eq + Hash, const LIMIT: usize> Common<T, LIMIT> {
+    /// The equal value that is known, or this one. Values that nothing else holds are forgotten from time to time.
+    pub fn share(&mut self, value: &T, make: impl FnOnce() -> Arc<T>) -> Arc<T> {
+        if let Some(known) = self.0.get(value) {
+            return Arc::clone(known);
+        }
+        if self.0.len() >= LIMIT {
+            self.0.retain(|known| Arc::strong_count(known) > 1);
+        }
+        let new = make();
+        if self.0.len() < LIMIT {
+            self.0.insert(Arc::clone(&new));
+        }
+        new
+    }
+}
+
 thread_local! {
     static TEXTS: RefCell<Recent<str, 64>> = const { RefCell::new(Recent::new()) };
 }
@@ -52,6 +80,21 @@ mod tests {
         let first = shared("rendered-worker-1");
         assert!(Arc::ptr_eq(&first, &shared("rendered-worker-1")));
         assert!(!Arc::ptr_eq(&first, &shared("rendered-worker-2")));
+    }
+
+    #[test]
+    fn common_values_are_bounded_and_forgotten_when_nothing_holds_them() {
+        let mut common = Common::<str, 2>::default();
+        let mut share = |text: &str| common.share(text, || text.into());
+        let (first, second) = (share("a"), share("b"));
+        assert!(Arc::ptr_eq(&first, &share("a")));
+        let third = share("c");
+        assert!(!Arc::ptr_eq(&third, &share("c")), "both are held");
+        drop(second);
+        let third = share("c");
+        assert!(Arc::ptr_eq(&third, &share("c")));
+        assert!(Arc::ptr_eq(&first, &share("a")));
+        assert_eq!(common.0.len(), 2);
     }
 
     #[test]

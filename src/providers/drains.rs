@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::Subject;
 use crate::api::types::Phase;
 use crate::domain::drain::assess::InProgress;
-use crate::domain::drain::budget::{Budget, NAMESPACE};
+use crate::domain::drain::budget::{Budget, SELECTS, keys_of};
 use crate::domain::drain::pod::Pod;
 use crate::domain::drain::{Drain, Drainer, assess};
 use crate::domain::fact::Kind;
@@ -67,7 +67,7 @@ pub(super) fn complete(
 /// Pods, their budgets if they can be read, and why not.
 type Read<'a> = (Vec<&'a Pod>, Option<Vec<&'a Budget>>, Option<Unavailable>);
 
-/// The pods of the node, and the budgets of their namespaces; `None` until both are known.
+/// The pods of the node, and the budgets that may be theirs; `None` until both are known.
 fn read<'a>(
     drain: InProgress<'_>,
     node: &Subject<'_>,
@@ -79,20 +79,22 @@ fn read<'a>(
     if !view.serves::<Budget>() {
         return Ok(Some((pods, None, None)));
     }
-    let must_go = pods
-        .iter()
-        .filter(|pod| drain.drainer.must_go(pod, node.now));
-    let mut namespaces: Vec<&str> = must_go.map(|pod| &*pod.namespace).collect();
-    namespaces.sort_unstable();
-    namespaces.dedup();
-    let mut budgets = Vec::new();
-    for namespace in namespaces {
-        match view.find::<Budget>(NAMESPACE, namespace) {
-            Ok(found) => budgets.extend(found),
-            Err(error) if error.availability == Availability::Listing => return Ok(None),
-            Err(error) => return Ok(Some((pods, None, Some(error)))),
-        }
+    let is_left = |pod: &&&Pod| drain.drainer.must_go(pod, node.now);
+    let mut must_go = pods.iter().filter(is_left).peekable();
+    if must_go.peek().is_none() {
+        return Ok(Some((pods, Some(Vec::new()), None)));
     }
+    let finder = match view.finder::<Budget>(SELECTS) {
+        Ok(finder) => finder,
+        Err(error) if error.availability == Availability::Listing => return Ok(None),
+        Err(error) => return Ok(Some((pods, None, Some(error)))),
+    };
+    let mut budgets = Vec::new();
+    for key in must_go.flat_map(|pod| keys_of(pod)) {
+        finder.find(&key, &mut budgets);
+    }
+    budgets.sort_unstable_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+    budgets.dedup_by_key(|budget| (&budget.namespace, &budget.name));
     Ok(Some((pods, Some(budgets), None)))
 }
 

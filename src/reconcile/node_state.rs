@@ -18,7 +18,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -68,6 +68,8 @@ pub struct NodeStateController {
     evaluated: watch::Sender<bool>,
     counts: Counts,
     again: Again,
+    /// A node is due earlier than those before it.
+    sooner: Notify,
     past: Past,
     /// How many nodes have left each pool other than by being updated or replaced.
     removed: Store<Arc<str>, usize>,
@@ -103,6 +105,7 @@ impl NodeStateController {
             evaluated: watch::Sender::new(false),
             counts: Counts::new(Arc::clone(&metrics), Arc::clone(&clock)),
             again: Again::default(),
+            sooner: Notify::new(),
             past: Past::default(),
             removed: Store::new(),
             metrics,
@@ -144,6 +147,30 @@ impl NodeStateController {
 
     /// Applies a `change` to the inventory and marks the affected nodes and pools as dirty; returns their number.
     pub fn observe(&self, cause: &Cause, change: impl FnOnce(&Inventory) -> Affected) -> usize {
+        self.take_in(cause, change, |node| {
+            self.dirty.mark(InsightKey::Node(node), cause.clone());
+        })
+    }
+
+    /// The same for what changes often and may wait: each affected node is evaluated within a second, and once.
+    pub fn observe_soon(
+        &self,
+        cause: &Cause,
+        change: impl FnOnce(&Inventory) -> Affected,
+    ) -> usize {
+        let now = (self.clock)();
+        self.take_in(cause, change, |node| {
+            self.again.soon(node, cause, now);
+            self.sooner.notify_one();
+        })
+    }
+
+    fn take_in(
+        &self,
+        cause: &Cause,
+        change: impl FnOnce(&Inventory) -> Affected,
+        mark: impl Fn(Arc<str>),
+    ) -> usize {
         let Affected { nodes, pools } = change(&self.inventory);
         let affected = nodes.len() + pools.len();
         if affected == 0 {
@@ -157,9 +184,7 @@ impl NodeStateController {
                 "Taking in a change"
             );
             // Pools after their nodes, so that a pool is read after its nodes are evaluated.
-            for node in nodes {
-                self.dirty.mark(InsightKey::Node(node), cause.clone());
-            }
+            nodes.into_iter().for_each(&mark);
             for pool in pools {
                 self.dirty.mark(InsightKey::Pool(pool), cause.clone());
             }
@@ -220,6 +245,7 @@ impl NodeStateController {
                         self.dirty.mark(key, cause);
                     }
                 }
+                () = self.sooner.notified() => {}
                 () = tokio::time::sleep_until(checked + self.until_due()) => {
                     checked = tokio::time::Instant::now();
                     self.mark_due();
@@ -309,8 +335,8 @@ impl NodeStateController {
 
     /// Marks the nodes that are due for a time-based evaluation.
     fn mark_due(&self) {
-        for name in self.again.due((self.clock)()) {
-            let cause = Cause::new(Trigger::Time, "");
+        for (name, cause) in self.again.due((self.clock)()) {
+            let cause = cause.unwrap_or_else(|| Cause::new(Trigger::Time, ""));
             self.dirty.mark(InsightKey::Node(name), cause);
         }
     }

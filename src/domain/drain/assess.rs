@@ -56,7 +56,7 @@ struct Group {
     count: usize,
 }
 
-/// What holds the drain up, with `pods` of the node and `budgets` of their namespaces, if they can be read; and when to
+/// What holds the drain up, with `pods` of the node and the `budgets` that may be theirs, if they can be read; and when to
 /// look again if nothing changes.
 #[must_use]
 pub fn assess(
@@ -78,10 +78,15 @@ pub fn assess(
         now,
         has_moved: left.len() < most,
     };
+    let budgets = budgets.map(|budgets| {
+        let mut sorted = budgets.to_vec();
+        sorted.sort_by(|a, b| a.namespace.cmp(&b.namespace));
+        sorted
+    });
     let mut times = Times::new(drain.past, now);
     let mut groups: BTreeMap<Key, Group> = BTreeMap::new();
     for pod in &left {
-        let own = budgets.map(|budgets| covering(budgets, pod));
+        let own = budgets.as_ref().map(|budgets| covering(budgets, pod));
         let causes = scene.causes(pod, own.as_deref());
         if let Some((cause, since)) = times.first_held(causes) {
             add(&mut groups, cause, since, pod);
@@ -124,11 +129,12 @@ pub fn assess(
     (shown, again.into_iter().chain(due).min())
 }
 
-/// The budgets of a pod.
+/// The budgets of a pod; all budgets are sorted by their namespaces.
 fn covering<'a>(budgets: &[&'a Budget], pod: &Pod) -> Vec<&'a Budget> {
-    let all = budgets.iter().copied();
-    all.filter(|budget| budget.namespace == pod.namespace && budget.covers(pod))
-        .collect()
+    let first = budgets.partition_point(|budget| budget.namespace < pod.namespace);
+    let all = budgets.iter().skip(first).copied();
+    let of_namespace = all.take_while(|budget| budget.namespace == pod.namespace);
+    of_namespace.filter(|budget| budget.covers(pod)).collect()
 }
 
 fn add(groups: &mut BTreeMap<Key, Group>, cause: Cause, since: Timestamp, pod: &Pod) {

@@ -12,8 +12,8 @@ use crate::domain::labels::Selector;
 use crate::domain::shared::shared;
 use crate::domain::text;
 
-/// Index of budgets by their namespace.
-pub const NAMESPACE: &str = "metadata.namespace";
+/// Index of budgets by their namespace and a label that their pods have: see [`keys_of`].
+pub const SELECTS: &str = "spec.selector";
 
 /// A budget of v1beta1 whose selector is empty matches nothing, and is stored with this requirement.
 const DEPRECATED_EMPTY: &str = "pdb.kubernetes.io/deprecated-v1beta1-empty-selector-match";
@@ -51,6 +51,23 @@ impl Budget {
     pub fn covers(&self, pod: &Pod) -> bool {
         let selector = self.selector.as_ref();
         selector.is_some_and(|selector| selector.matches(&pod.labels))
+    }
+}
+
+/// The keys in [`SELECTS`] under which all budgets of a pod are.
+pub fn keys_of(pod: &Pod) -> impl Iterator<Item = String> {
+    let labels = pod
+        .labels
+        .iter()
+        .map(|label| key(&pod.namespace, Some(label)));
+    labels.chain([key(&pod.namespace, None)])
+}
+
+/// Budgets that name no label of their pods have a key without one.
+fn key(namespace: &str, label: Option<(&str, &str)>) -> String {
+    match label {
+        Some((label, value)) => format!("{namespace}/{label}={value}"),
+        None => format!("{namespace}/"),
     }
 }
 
@@ -140,6 +157,16 @@ impl Fact for Budget {
     }
 
     fn index(&self, keys: &mut Keys) {
-        keys.add(NAMESPACE, &self.namespace);
+        let Some(selector) = &self.selector else {
+            return;
+        };
+        match selector.required_values() {
+            Some(labels) => {
+                for (label, value) in labels {
+                    keys.add(SELECTS, &key(&self.namespace, Some((label, value))));
+                }
+            }
+            None => keys.add(SELECTS, &key(&self.namespace, None)),
+        }
     }
 }

@@ -23,7 +23,7 @@ pub(crate) fn running(name: &str) -> PodBuilder {
             kind: "ReplicaSet".into(),
             name: "web".into(),
         }),
-        labels: Labels::new([("app", "web")]),
+        labels: Labels::new([("app", "web")]).into(),
         stage: Stage::Running,
         is_ready: true,
         created: Some(at(-100_000)),

@@ -1,5 +1,6 @@
 //! Pods, as far as a drain is concerned with them. Mirrors of static pods are left out: no drain moves them.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use serde::de::IgnoredAny;
 use crate::domain::fact::{Fact, Keys, KindSpec, Need, ON_NODE, Object, Parsed, Select};
 use crate::domain::facts::{Unavailable, View};
 use crate::domain::labels::Labels;
-use crate::domain::shared::shared;
+use crate::domain::shared::Common;
 
 /// The annotation of the mirror of a static pod.
 const MIRROR: &str = "kubernetes.io/config.mirror";
@@ -18,6 +19,24 @@ const MIRROR: &str = "kubernetes.io/config.mirror";
 const DO_NOT_DISRUPT: &str = "karpenter.sh/do-not-disrupt";
 /// The label for Cluster API.
 const CLUSTER_API_DRAIN: &str = "cluster.x-k8s.io/drain";
+
+/// Different texts, or sets of labels, that the pods of nodes that are drained share.
+const COMMON: usize = 10_000;
+
+thread_local! {
+    static TEXTS: RefCell<Common<str, COMMON>> = RefCell::default();
+    static LABELS: RefCell<Common<Labels, COMMON>> = RefCell::default();
+}
+
+/// The text, in the allocation of the same text of another pod.
+fn common(text: &str) -> Arc<str> {
+    TEXTS.with_borrow_mut(|texts| texts.share(text, || text.into()))
+}
+
+/// The labels, in the allocation of those of another pod.
+fn common_labels(labels: &Labels) -> Arc<Labels> {
+    LABELS.with_borrow_mut(|known| known.share(labels, || Arc::new(labels.clone())))
+}
 
 /// A pod on a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +50,7 @@ pub struct Pod {
     /// What made it.
     pub controller: Option<Controller>,
     /// Its labels, for the selectors of budgets.
-    pub labels: Labels,
+    pub labels: Arc<Labels>,
     /// How far it is.
     pub stage: Stage,
     /// It is ready.
@@ -211,8 +230,8 @@ impl Raw {
         let mut owners = self.metadata.owner_references.iter().flatten();
         let owner = owners.find(|owner| owner.controller == Some(true))?;
         Some(Controller {
-            kind: shared(&owner.kind),
-            name: shared(&owner.name),
+            kind: common(&owner.kind),
+            name: common(&owner.name),
         })
     }
 
@@ -286,11 +305,13 @@ impl Fact for Pod {
         let finalizers = raw.metadata.finalizers.as_deref().unwrap_or_default();
         let ends = meta.deletion_timestamp.as_deref();
         Parsed::Fact(Self {
-            node: shared(node),
-            namespace: shared(meta.namespace.as_deref().unwrap_or_default()),
+            node: common(node),
+            namespace: common(meta.namespace.as_deref().unwrap_or_default()),
             name: meta.name.as_str().into(),
             controller: raw.controller(),
-            labels: Labels::new(labels.iter().map(|(key, value)| (&**key, &**value))),
+            labels: common_labels(&Labels::new(
+                labels.iter().map(|(key, value)| (&**key, &**value)),
+            )),
             stage: raw.stage(),
             is_ready: raw.is_ready(),
             created: meta.created(),

@@ -105,7 +105,7 @@ fn pods_of_daemon_sets_and_what_the_drainer_leaves_alone_are_not_waited_for() {
         .with(|pod| pod.namespace = "kube-system".into())
         .build();
     let own = running("apply")
-        .with(|pod| pod.labels = Labels::new([("upgrade.cattle.io/controller", "suc")]))
+        .with(|pod| pod.labels = Labels::new([("upgrade.cattle.io/controller", "suc")]).into())
         .build();
     for (drainer, pod, must_go) in [
         (Drainer::Kubectl, running("web").build(), true),
@@ -368,8 +368,7 @@ fn what_needs_a_human_comes_first_then_what_has_held_for_longest_and_five_are_na
     scene = scene.with([budget("web", 1, 1, 1)]);
     for pod in &mut scene.pods {
         let is_web = &*pod.name == "web";
-        pod.labels =
-            crate::domain::labels::Labels::new([("app", if is_web { "web" } else { "x" })]);
+        pod.labels = Labels::new([("app", if is_web { "web" } else { "x" })]).into();
     }
     let (drain, _) = scene.at(200);
     let named: Vec<(Reason, &str)> = drain

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use super::{Availability, Facts, IndexEntry, Owner, Place, Reader};
+use super::{Availability, Facts, IndexEntry, ObjectEntry, Owner, Place, Reader};
 use crate::domain::erased::Erased;
 use crate::domain::fact::{ON_NODE, Select};
 
@@ -102,6 +102,35 @@ impl Facts {
         }
         self.clean(vec![place]);
         true
+    }
+
+    /// Stores the fact of an object on a node, which is read with its node: it has no place of its own unless somebody
+    /// has asked for it by its name.
+    pub(super) fn put_on_node(
+        &mut self,
+        kind: usize,
+        name: &Arc<str>,
+        fact: Option<&Arc<dyn Erased>>,
+    ) -> Option<Place> {
+        let table = self.kinds.get_mut(kind)?;
+        let place = table.all_place;
+        let known = table.objects.get(name);
+        let has_own = known.is_some_and(|entry| entry.place != place);
+        if table.kind.spec.select != Select::OnNode || has_own {
+            return None;
+        }
+        match fact {
+            Some(fact) => {
+                let fact = Some(Arc::clone(fact));
+                table
+                    .objects
+                    .insert(Arc::clone(name), ObjectEntry { fact, place });
+            }
+            None => {
+                table.objects.remove(name);
+            }
+        }
+        Some(place)
     }
 
     /// Names of the objects of a node.

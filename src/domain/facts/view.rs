@@ -2,6 +2,8 @@
 
 use std::any::TypeId;
 use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use super::{Availability, Facts, IndexEntry, KindTable, Owner, Place, Unavailable};
@@ -20,6 +22,25 @@ pub struct Reads {
     pub(super) places: Vec<Place>,
     /// Absent facts that were read and have no place yet.
     pub(super) missing: Vec<Owner>,
+}
+
+/// Finds objects by the keys of an index.
+pub struct Finder<'v, 'a, F> {
+    view: &'v View<'a>,
+    kind: usize,
+    table: &'a KindTable,
+    entries: Option<&'a BTreeMap<Box<str>, IndexEntry>>,
+    facts: PhantomData<F>,
+}
+
+impl<'a, F: Fact> Finder<'_, 'a, F> {
+    /// Adds the objects with this key, sorted by name.
+    pub fn find(&self, key: &str, found: &mut Vec<&'a F>) {
+        let entry = self.entries.and_then(|entries| entries.get(key));
+        if let Some(entry) = entry.filter(|entry| !entry.objects.is_empty()) {
+            self.view.read_entry(self.kind, self.table, entry, found);
+        }
+    }
 }
 
 /// The facts for one evaluation. Every read is recorded, also of absent facts.
@@ -109,18 +130,34 @@ impl<'a> View<'a> {
         index: &'static str,
         accepts: impl Fn(&str) -> bool,
     ) -> Result<Vec<&'a F>, Unavailable> {
+        let finder = self.finder::<F>(index)?;
+        let mut found = Vec::new();
+        for (key, entry) in finder.entries.into_iter().flatten() {
+            if !entry.objects.is_empty() && accepts(key) {
+                self.read_entry(finder.kind, finder.table, entry, &mut found);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Finds objects by many keys of an index, of which few have objects: keys without objects cost nothing to record.
+    /// When a key gets its first object or loses its last, all who have called this for the index are evaluated again.
+    ///
+    /// # Errors
+    /// When the kind cannot be read.
+    pub fn finder<F: Fact>(&self, index: &'static str) -> Result<Finder<'_, 'a, F>, Unavailable> {
         let (kind, table) = self.ready::<F>()?;
         match table.keys.get(index) {
             Some(place) => self.record_in(kind, *place),
             None => self.record_missing(Owner::Keys(kind, index)),
         }
-        let mut found = Vec::new();
-        for (key, entry) in table.indexes.get(index).into_iter().flatten() {
-            if !entry.objects.is_empty() && accepts(key) {
-                self.read_entry(kind, table, entry, &mut found);
-            }
-        }
-        Ok(found)
+        Ok(Finder {
+            view: self,
+            kind,
+            table,
+            entries: table.indexes.get(index),
+            facts: PhantomData,
+        })
     }
 
     fn read_entry<F: Fact>(

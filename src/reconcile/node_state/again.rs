@@ -1,4 +1,4 @@
-//! Nodes to evaluate again at a set time, because their state changes with time alone.
+//! Nodes to evaluate at a set time: their state changes with time alone, or what changed about them may wait.
 
 use std::sync::Arc;
 
@@ -6,13 +6,14 @@ use jiff::Timestamp;
 
 use crate::domain::state::NodeState;
 use crate::registry::store::Store;
+use crate::telemetry::cause::Cause;
 
-/// The nodes to evaluate again, the earliest first.
-pub(super) struct Again(Store<(Timestamp, Arc<str>), (), ()>);
+/// The nodes to evaluate again, the earliest first, and what changed about them, if anything did.
+pub(super) struct Again(Store<(Timestamp, Arc<str>), Option<Cause>, ()>);
 
 impl Default for Again {
     fn default() -> Self {
-        Self(Store::indexed(|()| Some(())))
+        Self(Store::indexed(|_| Some(())))
     }
 }
 
@@ -27,8 +28,16 @@ impl Again {
             self.0.remove(&before);
         }
         if let Some(after) = after {
-            self.0.upsert(after, ());
+            self.0.get_or_insert(after, None);
         }
+    }
+
+    /// Something about the node changed that may wait for a second: what else changes until then does not cost an
+    /// evaluation of its own.
+    pub(super) fn soon(&self, name: Arc<str>, cause: &Cause, now: Timestamp) {
+        let second = Timestamp::from_second(now.as_second().saturating_add(1));
+        self.0
+            .upsert((second.unwrap_or(now), name), Some(cause.clone()));
     }
 
     /// When the next node is due.
@@ -36,13 +45,13 @@ impl Again {
         self.0.first_of(&()).map(|(at, _)| at)
     }
 
-    /// Removes and returns the nodes that are due.
-    pub(super) fn due(&self, now: Timestamp) -> Vec<Arc<str>> {
-        let mut names = Vec::new();
-        while let Some(due) = self.0.first_of(&()).filter(|(at, _)| *at <= now) {
-            self.0.remove(&due);
-            names.push(due.1);
+    /// Removes and returns the nodes that are due, with what changed.
+    pub(super) fn due(&self, now: Timestamp) -> Vec<(Arc<str>, Option<Cause>)> {
+        let mut due = Vec::new();
+        while let Some(next) = self.0.first_of(&()).filter(|(at, _)| *at <= now) {
+            let cause = self.0.remove(&next);
+            due.push((next.1, cause.and_then(|cause| (*cause).clone())));
         }
-        names
+        due
     }
 }

@@ -16,6 +16,7 @@ use crate::registry::backend::memory::MemoryBackend;
 use crate::telemetry::cause::Trigger;
 
 mod standby;
+mod time;
 
 const POOL: &str = "example.com/pool";
 
@@ -79,11 +80,14 @@ impl Bench {
 
     /// Starts the node-state controller without a consumer.
     fn standby(backends: Backends, second: i64) -> Self {
+        Self::with(backends, Arc::new(move || at(second)))
+    }
+
+    fn with(backends: Backends, clock: Clock) -> Self {
         let providers = only(plain_kubernetes(&[POOL.to_owned()], Some("v1.36.3")));
         let metrics = Arc::new(Metrics::new().unwrap());
         let health = Arc::new(Health::default());
         let states = States::new(backends, Arc::clone(&metrics), Arc::clone(&health));
-        let clock: Clock = Arc::new(move || at(second));
         let (controller, dirty) =
             NodeStateController::new(providers, states, None, Arc::clone(&metrics), health, clock);
         let (gate, stop) = (Arc::new(SyncGate::new(["nodes"])), CancellationToken::new());

@@ -17,6 +17,7 @@ use crate::kubernetes::objects::WatchedObject;
 use crate::kubernetes::platform;
 use crate::kubernetes::watch::{self, Seen};
 use crate::reconcile::discovery::Served;
+use crate::reconcile::inventory::{Affected, Inventory};
 use crate::telemetry::cause::{Cause, Trigger};
 
 /// A kind that cannot be listed for this long while the API server answers is treated as unavailable, for
@@ -239,9 +240,23 @@ impl<'a> KindWatch<'a> {
     ) -> usize {
         let cause = self.cause(&object.resource_version().unwrap_or_default());
         let name = object.name_any().into();
-        self.watches.controller.observe(&cause, |inventory| {
+        self.observe(&cause, |inventory| {
             inventory.apply_object(self.place, &name, fact)
         })
+    }
+
+    /// A change of the kind. What is read only while nodes are drained changes often.
+    pub(super) fn observe(
+        &self,
+        cause: &Cause,
+        change: impl FnOnce(&Inventory) -> Affected,
+    ) -> usize {
+        let (controller, spec) = (&self.watches.controller, self.spec());
+        if spec.only_while_read || spec.select == Select::OnNode {
+            controller.observe_soon(cause, change)
+        } else {
+            controller.observe(cause, change)
+        }
     }
 
     pub(super) fn set_availability(&self, availability: Availability) -> usize {

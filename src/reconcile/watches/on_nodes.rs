@@ -152,8 +152,7 @@ async fn watch_node(mut kind: KindWatch<'_>, api: Api<Object>, node: Arc<str>) {
 /// All objects of a node are known.
 fn listed(kind: &mut KindWatch<'_>, node: &str, names: &HashSet<String>) -> usize {
     let (cause, place) = (kind.cause(""), kind.place);
-    let controller = &kind.watches.controller;
-    let changes = controller.observe(&cause, |inventory| {
+    let changes = kind.observe(&cause, |inventory| {
         inventory.listed_on_node(place, node, names)
     });
     changes + kind.is_readable()
