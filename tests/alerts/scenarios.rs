@@ -13,6 +13,7 @@ use node_insights_harness::eventually;
 use node_insights_harness::kubernetes::Pace;
 use node_insights_harness::openshift::rollout::{self, Plan};
 use node_insights_harness::openshift::{Cluster, Pool};
+use node_insights_harness::pods::{NAMESPACE, Owner, Pods};
 
 use crate::dashboard;
 use crate::prometheus::Prometheus;
@@ -78,6 +79,35 @@ fn address(operator: &Operator) -> Result<String> {
         .to_owned())
 }
 
+/// A pod runs on the node, with a budget that never allows to evict it.
+async fn a_budget_protects_a_pod_of(world: &World, node: &str) -> Result<()> {
+    let pods = Pods::new(&world.client);
+    pods.run("orders", node, Owner::ReplicaSet).await?;
+    let budget = serde_json::json!({
+        "apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
+        "metadata": {"name": "orders", "namespace": NAMESPACE},
+        "spec": {"maxUnavailable": 0, "selector": {"matchLabels": {"app": "orders"}}},
+    });
+    world.plane.apply_yaml(&budget.to_string()).await?;
+    let status = serde_json::json!({"status": {
+        "observedGeneration": 1, "expectedPods": 1, "currentHealthy": 1, "desiredHealthy": 1,
+        "disruptionsAllowed": 0,
+    }});
+    let patch = status.to_string();
+    let args = [
+        "patch",
+        "pdb",
+        "orders",
+        "-n",
+        NAMESPACE,
+        "--subresource=status",
+        "--type=merge",
+        "-p",
+        &patch,
+    ];
+    world.plane.kubectl(&args).await.map(|_| ())
+}
+
 /// Starts an update of a pool, and leaves its first node draining.
 async fn start_and_stall(world: &World, pool: &str) -> Result<()> {
     let (editor, config) = (&world.editor, format!("rendered-{pool}-held"));
@@ -126,6 +156,7 @@ async fn every_query_is_answered_and_each_alert_fires_in_its_scenario() -> Resul
         .await?;
     fired.and_no_other().await?;
 
+    a_budget_protects_a_pod_of(&world, "infra-0").await?;
     start_and_stall(&world, "infra").await?;
     fired
         .until("NodeInsightsNodeStuckInPhase", "phase=\"Draining\"")
@@ -140,6 +171,9 @@ async fn every_query_is_answered_and_each_alert_fires_in_its_scenario() -> Resul
     fired
         .until("NodeInsightsNodeDegraded", "pool=\"gpu\"")
         .await?;
+    // A drain of a minute or less says nothing.
+    let blocked = "pool=\"infra\", reason=\"BudgetNeverAllows\"";
+    fired.until("NodeInsightsDrainBlocked", blocked).await?;
     fired.and_no_other().await?;
 
     // Once it recovers, neither replica counts it any more.
