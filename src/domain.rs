@@ -27,6 +27,7 @@ pub mod pool;
 pub mod pool_generations;
 pub mod pool_name;
 pub mod pool_status;
+pub mod preflight;
 pub mod rollout;
 pub mod rows;
 pub mod shared;

@@ -53,6 +53,7 @@ use crate::domain::fact::{Keys, Kind};
 use crate::domain::facts::{Unavailable, View};
 use crate::domain::node::{Evidence, NodeFacts, NodeObject};
 use crate::domain::pool::{Membership, PoolFacts, PoolId};
+use crate::domain::preflight::method::Method;
 use crate::domain::state::{Evaluation, History};
 
 use self::bottlerocket::Bottlerocket;
@@ -139,6 +140,11 @@ pub trait Provider: Send + Sync {
     /// Who drains the nodes.
     fn drainer(&self) -> Drainer {
         Drainer::Kubectl
+    }
+
+    /// How the pods of a node are moved away when it is updated; `None` if they stay.
+    fn method(&self, _: &NodeFacts, _: &View<'_>) -> Option<Method> {
+        Some(Method::of(self.drainer()))
     }
 
     /// What identifies a node across its update.
@@ -238,6 +244,11 @@ pub trait Overlay: Send + Sync {
         until_now: &Evaluation,
         view: &View<'_>,
     ) -> Result<Option<Evaluation>, Unavailable>;
+
+    /// How the pods of a node are moved away, if it is this tool that updates the node; `None` if they stay.
+    fn method(&self, _: &NodeFacts, _: &View<'_>) -> Option<Method> {
+        Some(Method::of(Drainer::Kubectl))
+    }
 }
 
 /// The updaters that the user allows.

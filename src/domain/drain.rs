@@ -10,7 +10,7 @@
 
 pub mod assess;
 pub mod budget;
-mod cause;
+pub(in crate::domain) mod cause;
 pub mod pod;
 mod report;
 mod steady;
@@ -76,6 +76,18 @@ impl Drainer {
                     && !pod.deletion.as_ref().is_some_and(is_over)
             }
         }
+    }
+
+    /// Whether the drain does not begin while there is a pod without a controller.
+    #[must_use]
+    pub const fn stops_at_unmanaged(self) -> bool {
+        matches!(self, Self::SystemUpgrade { is_forced, .. } if !is_forced)
+    }
+
+    /// Whether the drain does not begin while there is a pod with an `emptyDir`.
+    #[must_use]
+    pub const fn stops_at_local_data(self) -> bool {
+        matches!(self, Self::SystemUpgrade { loses_local_data, .. } if !loses_local_data)
     }
 
     /// For how long nothing must have spoken against an eviction before it counts as denied.

@@ -21,6 +21,7 @@ use crate::domain::facts::{Unavailable, View};
 use crate::domain::node::{Evidence, NodeFacts, NodeObject};
 use crate::domain::pool::{Membership, PoolFacts, PoolId, PoolOwner};
 use crate::domain::pool_name::LabelKey;
+use crate::domain::preflight::method::Method;
 use crate::domain::state::{Desired, Evaluation};
 use jiff::Timestamp;
 
@@ -128,6 +129,13 @@ impl Provider for Karpenter {
 
     fn drainer(&self) -> Drainer {
         Drainer::Karpenter
+    }
+
+    fn method(&self, node: &NodeFacts, view: &View<'_>) -> Option<Method> {
+        Some(Method {
+            removal: evaluate::removal(node, view),
+            ..Method::of(self.drainer())
+        })
     }
 
     fn evaluate(&self, node: &Subject<'_>, view: &View<'_>) -> Result<Evaluation, Unavailable> {

@@ -13,7 +13,8 @@
 use std::sync::Arc;
 
 use self::kinds::{
-    Failure, Hold, JobState, NO_LABEL, NODE, PLAN_PREFIX, Plan, PlanJob, Preparation, REQUIRES,
+    DrainFlags, Failure, Hold, JobState, NO_LABEL, NODE, PLAN_PREFIX, Plan, PlanJob, Preparation,
+    REQUIRES,
 };
 use super::distributions::{K3sNode, Rke2Node};
 use super::step::Step;
@@ -24,6 +25,7 @@ use crate::domain::drain::Drainer;
 use crate::domain::fact::Kind;
 use crate::domain::facts::{Unavailable, View};
 use crate::domain::node::NodeFacts;
+use crate::domain::preflight::method::{Method, Removal};
 use crate::domain::state::{Desired, Evaluation};
 use crate::domain::version;
 
@@ -49,7 +51,9 @@ impl Overlay for Plans {
     }
 
     fn drainer(&self, node: &Subject<'_>, view: &View<'_>) -> Drainer {
-        outstanding(node.facts, view).map_or_else(|_| Drainer::default(), |plans| drainer(&plans))
+        let plans = outstanding(node.facts, view).ok();
+        let method = plans.and_then(|plans| method_of(&plans));
+        method.map_or_else(Drainer::default, |method| method.drainer)
     }
 
     fn refine(
@@ -107,18 +111,39 @@ impl Overlay for Plans {
             ..refined
         }))
     }
+
+    fn method(&self, node: &NodeFacts, view: &View<'_>) -> Option<Method> {
+        match outstanding(node, view) {
+            Ok(plans) if !plans.is_empty() => method_of(&plans),
+            Ok(_) | Err(_) => Some(Method::of(Drainer::Kubectl)),
+        }
+    }
 }
 
-/// The drain of these Plans: what any of them may not lose stops it.
-fn drainer(plans: &[&Plan]) -> Drainer {
-    let options = plans.iter().filter_map(|plan| match plan.preparation {
-        Preparation::Drain(options) => Some(options),
+/// How the pods of a node are moved away that these Plans update; `None` if none of them drains it.
+fn method_of(plans: &[&Plan]) -> Option<Method> {
+    let mut drains = plans.iter().filter_map(|plan| match plan.preparation {
+        Preparation::Drain(flags) => Some(flags),
         Preparation::None | Preparation::Cordon => None,
     });
-    Drainer::SystemUpgrade {
-        is_forced: options.clone().all(|options| options.is_forced),
-        loses_local_data: options.clone().all(|options| options.loses_local_data),
-    }
+    let first = drains.next()?;
+    // Each Plan drains the node on its own, so the node is held up by the strictest.
+    let flags = drains.fold(first, |all, each| DrainFlags {
+        forces: all.forces && each.forces,
+        deletes_local_storage: all.deletes_local_storage && each.deletes_local_storage,
+        evicts: all.evicts || each.evicts,
+    });
+    Some(Method {
+        drainer: Drainer::SystemUpgrade {
+            is_forced: flags.forces,
+            loses_local_data: flags.deletes_local_storage,
+        },
+        removal: if flags.evicts {
+            Removal::Eviction
+        } else {
+            Removal::Deletion
+        },
+    })
 }
 
 /// Whether the Node shows that Plans may update it.

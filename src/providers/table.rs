@@ -19,6 +19,7 @@ use crate::domain::facts::{Unavailable, View};
 use crate::domain::node::{NodeFacts, NodeObject};
 use crate::domain::pool::{Membership, PoolId, PoolState};
 use crate::domain::pool_generations::{Flavour, Member, PoolVersion, flavour};
+use crate::domain::preflight::method::Method;
 use crate::domain::state::{Belonging, Evaluation, Finding, History, NodeState};
 
 /// A conflict between two providers or overlays.
@@ -355,6 +356,21 @@ impl Providers {
             reuses_names: provider.identity() == Identity::Name,
             api_server: view.api_server_version().cloned(),
         })
+    }
+
+    /// How the pods of a node in this state are moved away when it is updated; `None` if they stay.
+    #[must_use]
+    pub fn method(&self, node: &NodeFacts, state: &NodeState, view: &View<'_>) -> Option<Method> {
+        let mut overlays = self.overlays.iter();
+        let mut providers = self.in_order.iter();
+        // The overlay that refined the evaluation last is the one that acts.
+        if let Some(overlay) = overlays.rfind(|each| state.overlays.contains(&each.name())) {
+            overlay.method(node, view)
+        } else if let Some(provider) = providers.find(|each| each.name() == state.provider) {
+            provider.method(node, view)
+        } else {
+            Some(Method::default())
+        }
     }
 
     /// What identifies a node of this provider across its update.

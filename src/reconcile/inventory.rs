@@ -20,6 +20,7 @@ use crate::domain::facts::Availability;
 use crate::domain::node::{NodeFacts, NodeObject};
 use crate::domain::policy::Policy;
 use crate::domain::pool::{PoolId, PoolState};
+use crate::domain::preflight::method::Method;
 use crate::domain::state::{History, NodeState};
 use crate::providers::{Identity, Providers};
 use crate::registry::lock_order::{OrderedMutex, Rank};
@@ -116,6 +117,12 @@ impl Inventory {
         now: Timestamp,
     ) -> Option<NodeState> {
         self.with(|world, providers| world.evaluate(providers, name, before, past, now))
+    }
+
+    /// A node in this state as it is, and how its pods are moved away when it is updated; `None` when it does not exist.
+    #[must_use]
+    pub fn drained_as(&self, state: &NodeState) -> Option<(Arc<NodeFacts>, Option<Method>)> {
+        self.world.lock().drained_as(&self.providers, state)
     }
 
     /// A pool as its provider describes it.

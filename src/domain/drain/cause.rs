@@ -29,19 +29,19 @@ const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 const AT_ONCE: SignedDuration = SignedDuration::ZERO;
 
 /// A cause that applies.
-pub(super) struct Cause {
-    pub(super) key: Key,
+pub(in crate::domain) struct Cause {
+    pub(in crate::domain) key: Key,
     /// How urgent it is; another one than that of the reason for a consequence.
     pub(super) class: Class,
-    pub(super) message: String,
+    pub(in crate::domain) message: String,
     /// It counts once it has applied for this long.
-    pub(super) needs: SignedDuration,
+    pub(in crate::domain) needs: SignedDuration,
     /// It does not count any more once it has applied for this long.
     pub(super) lasts: Option<SignedDuration>,
 }
 
 /// What is known about the drain.
-pub(super) struct Scene<'a> {
+pub(in crate::domain) struct Scene<'a> {
     pub(super) drainer: Drainer,
     pub(super) node: &'a NodeFacts,
     pub(super) start: Timestamp,
@@ -50,7 +50,23 @@ pub(super) struct Scene<'a> {
     pub(super) has_moved: bool,
 }
 
-impl Scene<'_> {
+impl<'a> Scene<'a> {
+    /// A drain that would begin now, as it would be once it is slow: then every cause counts.
+    pub(in crate::domain) fn foreseen(
+        drainer: Drainer,
+        node: &'a NodeFacts,
+        now: Timestamp,
+    ) -> Self {
+        let ago = SLOW + SignedDuration::from_secs(1);
+        Self {
+            drainer,
+            node,
+            start: now.checked_sub(ago).unwrap_or(Timestamp::MIN),
+            now,
+            has_moved: false,
+        }
+    }
+
     fn elapsed(&self) -> SignedDuration {
         self.now.duration_since(self.start)
     }
@@ -70,7 +86,7 @@ impl Scene<'_> {
     }
 
     /// The causes of a pod, the first that counts first; `budgets` are its own, if they can be read.
-    pub(super) fn causes(&self, pod: &Pod, budgets: Option<&[&Budget]>) -> Vec<Cause> {
+    pub(in crate::domain) fn causes(&self, pod: &Pod, budgets: Option<&[&Budget]>) -> Vec<Cause> {
         if let Some(deletion) = &pod.deletion {
             return self.ending(pod, deletion).into_iter().collect();
         }
@@ -98,12 +114,7 @@ impl Scene<'_> {
         let name = named(pod);
         let overdue = self.now.duration_since(deletion.ends);
         if !self.node.is_ready() {
-            let since = self.node.unready_since();
-            let since = since.map_or(String::new(), |since| format!(" since {since:.0}"));
-            let message = format!(
-                "The kubelet has not reported{since}, so pods cannot confirm their end: check the machine, and if it is lost set the taint node.kubernetes.io/out-of-service"
-            );
-            return Some(Cause::of_node(Reason::NodeUnreachable, self.node, message));
+            return Some(unreachable(self.node));
         }
         let finalizer = pod
             .finalizer
@@ -155,24 +166,13 @@ impl Scene<'_> {
                 );
                 Some(Cause::of_pod(Reason::WaitsForCompletion, pod, message))
             }
-            (
-                Drainer::SystemUpgrade {
-                    is_forced: false, ..
-                },
-                ..,
-            ) if pod.controller.is_none() => {
+            (drainer, ..) if drainer.stops_at_unmanaged() && pod.controller.is_none() => {
                 let message = format!(
                     "{name} has no controller, so the system-upgrade-controller drains nothing: delete the pod, or set drain.force in the Plan"
                 );
                 Some(Cause::of_pod(Reason::UnmanagedPod, pod, message))
             }
-            (
-                Drainer::SystemUpgrade {
-                    loses_local_data: false,
-                    ..
-                },
-                ..,
-            ) if pod.has_local_data => {
+            (drainer, ..) if drainer.stops_at_local_data() && pod.has_empty_dir => {
                 let message = format!(
                     "{name} has an emptyDir, so the system-upgrade-controller drains nothing: delete the pod, or set drain.deleteEmptydirData in the Plan"
                 );
@@ -339,6 +339,16 @@ impl Scene<'_> {
     }
 }
 
+/// The kubelet of the node does not report.
+pub(in crate::domain) fn unreachable(node: &NodeFacts) -> Cause {
+    let since = node.unready_since();
+    let since = since.map_or(String::new(), |since| format!(" since {since:.0}"));
+    let message = format!(
+        "The kubelet has not reported{since}, so pods cannot confirm their end: check the machine, and if it is lost set the taint node.kubernetes.io/out-of-service"
+    );
+    Cause::of_node(Reason::NodeUnreachable, node, message)
+}
+
 /// Whether a pod that is not ready may go although the budget allows nothing.
 fn lets_unready_go(budget: &Budget, pod: &Pod) -> bool {
     let is_met = budget.current >= budget.desired && budget.desired > 0;
@@ -417,6 +427,11 @@ impl Cause {
 
     fn after(self, needs: SignedDuration) -> Self {
         Self { needs, ..self }
+    }
+
+    /// Whether its budget protects storage or a quorum, and so waits for other pods.
+    pub(in crate::domain) fn is_consequence(&self) -> bool {
+        self.class == Class::Symptom
     }
 }
 

@@ -26,13 +26,14 @@ pub(crate) fn running(name: &str) -> PodBuilder {
         labels: Labels::new([("app", "web")]).into(),
         stage: Stage::Running,
         is_ready: true,
+        unready_since: None,
         created: Some(at(-100_000)),
         deletion: None,
         finalizer: None,
         do_not_disrupt: None,
         drain: DrainLabel::Evict,
         operator: None,
-        has_local_data: false,
+        has_empty_dir: false,
         tolerates: Tolerates::default(),
     })
 }

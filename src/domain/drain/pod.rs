@@ -55,6 +55,8 @@ pub struct Pod {
     pub stage: Stage,
     /// It is ready.
     pub is_ready: bool,
+    /// Since when it has not been ready, if it is not.
+    pub unready_since: Option<Timestamp>,
     /// When it was created.
     pub created: Option<Timestamp>,
     /// When it has to end, if it is being deleted.
@@ -67,8 +69,8 @@ pub struct Pod {
     pub drain: DrainLabel,
     /// An operator moves it when its node is drained.
     pub operator: Option<Operator>,
-    /// It has an `emptyDir`.
-    pub has_local_data: bool,
+    /// It has an `emptyDir`: data that is deleted with it.
+    pub has_empty_dir: bool,
     /// Which taints of drains it tolerates.
     pub tolerates: Tolerates,
 }
@@ -205,10 +207,12 @@ struct RawStatus {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct RawCondition {
     #[serde(rename = "type")]
     type_: String,
     status: String,
+    last_transition_time: Option<String>,
 }
 
 impl RawToleration {
@@ -243,12 +247,18 @@ impl Raw {
         }
     }
 
-    fn is_ready(&self) -> bool {
+    /// Whether it is ready, and since when.
+    fn readiness(&self) -> (bool, Option<Timestamp>) {
         let mut conditions = self.status.conditions.iter().flatten();
-        conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
+        let ready = conditions.find(|condition| condition.type_ == "Ready");
+        let since = ready.and_then(|ready| ready.last_transition_time.as_deref());
+        (
+            ready.is_some_and(|ready| ready.status == "True"),
+            since.and_then(|since| since.parse().ok()),
+        )
     }
 
-    fn has_local_data(&self) -> bool {
+    fn has_empty_dir(&self) -> bool {
         let mut volumes = self.spec.volumes.iter().flatten();
         volumes.any(|volume| volume.empty_dir.is_some())
     }
@@ -304,6 +314,7 @@ impl Fact for Pod {
         let labels = meta.labels.as_ref().unwrap_or(&nothing);
         let finalizers = raw.metadata.finalizers.as_deref().unwrap_or_default();
         let ends = meta.deletion_timestamp.as_deref();
+        let (is_ready, ready_since) = raw.readiness();
         Parsed::Fact(Self {
             node: common(node),
             namespace: common(meta.namespace.as_deref().unwrap_or_default()),
@@ -313,7 +324,8 @@ impl Fact for Pod {
                 labels.iter().map(|(key, value)| (&**key, &**value)),
             )),
             stage: raw.stage(),
-            is_ready: raw.is_ready(),
+            is_ready,
+            unready_since: ready_since.filter(|_| !is_ready),
             created: meta.created(),
             deletion: ends.and_then(|ends| {
                 Some(Deletion {
@@ -331,7 +343,7 @@ impl Fact for Pod {
                 Some(_) | None => DrainLabel::Evict,
             },
             operator: operator(labels, object),
-            has_local_data: raw.has_local_data(),
+            has_empty_dir: raw.has_empty_dir(),
             tolerates: Tolerates {
                 disruption: raw.tolerates("karpenter.sh/disrupted"),
                 cordon: raw.tolerates("node.kubernetes.io/unschedulable"),

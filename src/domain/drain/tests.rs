@@ -245,7 +245,7 @@ fn plan_drain(takes_all: bool) -> Drainer {
 #[test]
 fn a_plan_drains_nothing_while_it_may_not_lose_one_of_the_pods() {
     let bare = || running("bare").bare();
-    let with_data = || running("cache").with(|pod| pod.has_local_data = true);
+    let with_data = || running("cache").with(|pod| pod.has_empty_dir = true);
     let reasons = |pod: PodBuilder, drainer| one(pod.build()).by(drainer).reasons(60);
     assert_eq!(reasons(bare(), plan_drain(false)), [Reason::UnmanagedPod]);
     assert_eq!(

@@ -9,6 +9,8 @@ use super::{split, target};
 use crate::api::types::{ConditionStatus, Phase, UpdateKind};
 use crate::domain::cordon::{CordonedBy, Cordoner};
 use crate::domain::facts::{Unavailable, View};
+use crate::domain::node::NodeFacts;
+use crate::domain::preflight::method::Removal;
 use crate::domain::state::{Desired, Evaluation, Finding, JOINING};
 use crate::domain::version::{self, Precision, Version};
 use crate::providers::Subject;
@@ -126,6 +128,16 @@ fn claim_of<'a>(node: &KarpenterNode, view: &View<'a>) -> Result<Claimed<'a>, Un
             several.len()
         )),
     })
+}
+
+/// How Karpenter removes the pods of a node.
+pub(super) fn removal(node: &NodeFacts, view: &View<'_>) -> Removal {
+    let nothing = KarpenterNode::default();
+    let shown = node.evidence::<KarpenterNode>().unwrap_or(&nothing);
+    match claim_of(shown, view) {
+        Ok(Claimed::One(claim)) if claim.has_grace_period => Removal::EvictionUntilDeadline,
+        Ok(Claimed::One(_) | Claimed::None | Claimed::Several(_)) | Err(_) => Removal::Eviction,
+    }
 }
 
 fn without_claim(node: &Subject<'_>) -> Step {

@@ -13,6 +13,7 @@ use crate::domain::state::NodeState;
 use crate::providers::fixtures::FactTable;
 use crate::providers::{Assignment, Options, Providers};
 
+mod method;
 mod sources;
 
 const ID: &str = "aws:///us-east-2a/i-0123456789abcdef0";

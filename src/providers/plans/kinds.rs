@@ -71,16 +71,18 @@ pub enum Preparation {
     /// It is cordoned.
     Cordon,
     /// It is cordoned and drained.
-    Drain(DrainOptions),
+    Drain(DrainFlags),
 }
 
-/// What the drain of a Plan may lose.
+/// How `kubectl drain` is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DrainOptions {
-    /// Pods without a controller.
-    pub is_forced: bool,
-    /// The data of an `emptyDir`.
-    pub loses_local_data: bool,
+pub struct DrainFlags {
+    /// It does not stop at pods without a controller.
+    pub forces: bool,
+    /// It does not stop at pods with `emptyDir` volumes.
+    pub deletes_local_storage: bool,
+    /// It evicts pods, rather than deletes them.
+    pub evicts: bool,
 }
 
 /// Why a Plan updates no further node.
@@ -115,28 +117,33 @@ struct PlanSpec {
     node_selector: Option<LabelSelector>,
     concurrency: Option<i64>,
     cordon: Option<bool>,
-    drain: Option<RawDrain>,
+    drain: Option<DrainSpec>,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
-struct RawDrain {
-    force: Option<bool>,
-    delete_emptydir_data: Option<bool>,
-    /// Its former name.
+struct DrainSpec {
+    force: bool,
     delete_local_data: Option<bool>,
+    delete_emptydir_data: Option<bool>,
+    disable_eviction: bool,
+}
+
+impl DrainSpec {
+    fn flags(&self) -> DrainFlags {
+        let is_kept = [self.delete_local_data, self.delete_emptydir_data].contains(&Some(false));
+        DrainFlags {
+            forces: self.force,
+            deletes_local_storage: !is_kept,
+            evicts: !self.disable_eviction,
+        }
+    }
 }
 
 impl PlanSpec {
     fn preparation(&self) -> Preparation {
         if let Some(drain) = &self.drain {
-            Preparation::Drain(DrainOptions {
-                is_forced: drain.force.unwrap_or_default(),
-                loses_local_data: drain
-                    .delete_emptydir_data
-                    .or(drain.delete_local_data)
-                    .unwrap_or(true),
-            })
+            Preparation::Drain(drain.flags())
         } else if self.cordon.unwrap_or_default() {
             Preparation::Cordon
         } else {

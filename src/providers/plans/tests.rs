@@ -12,6 +12,7 @@ use crate::providers::fixtures::FactTable;
 use crate::providers::{Options, Providers};
 
 mod jobs;
+mod method;
 mod selection;
 
 const OLD: &str = "v1.30.4+k3s1";
@@ -436,33 +437,4 @@ fn objects_that_cannot_be_read_are_named_as_such() {
     let bare = json!({"metadata": {"name": "bare", "namespace": "system-upgrade"}});
     assert!(matches!(parsed::<Plan>(&bare), Parsed::Fact(_)));
     assert_eq!(parsed::<PlanJob>(&bare), Parsed::Ignored);
-}
-
-#[test]
-fn the_drain_of_a_plan_takes_what_the_plan_says() {
-    let preparation = |drain: Value| {
-        let mut plan = plan();
-        plan["spec"]["drain"] = drain;
-        match parsed::<Plan>(&plan) {
-            Parsed::Fact(plan) => plan,
-            other => panic!("{other:?}"),
-        }
-    };
-    for (drain, is_forced, loses_local_data) in [
-        (json!({}), false, true),
-        (json!({"force": true}), true, true),
-        (
-            json!({"force": true, "deleteEmptydirData": false}),
-            true,
-            false,
-        ),
-        (json!({"deleteLocalData": false}), false, false),
-    ] {
-        let (first, forced) = (preparation(drain), preparation(json!({"force": true})));
-        let expected = Drainer::SystemUpgrade {
-            is_forced,
-            loses_local_data,
-        };
-        assert_eq!(drainer(&[&forced, &first]), expected);
-    }
 }

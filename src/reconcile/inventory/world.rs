@@ -16,6 +16,7 @@ use crate::domain::node::NodeFacts;
 use crate::domain::policy::Policy;
 use crate::domain::pool::{PoolId, PoolState};
 use crate::domain::pool_generations::Member;
+use crate::domain::preflight::method::Method;
 use crate::domain::state::{History, NodeState};
 use crate::providers::{Assignment, Providers};
 
@@ -162,6 +163,17 @@ impl World {
         let (reads, reader) = (view.into_reads(), node.evaluated_by);
         self.facts.record(reader, reads);
         Some(state)
+    }
+
+    pub(super) fn drained_as(
+        &self,
+        providers: &Providers,
+        state: &NodeState,
+    ) -> Option<(Arc<NodeFacts>, Option<Method>)> {
+        let facts = &self.nodes.get(&state.name)?.facts;
+        // Nothing is notified of a change, so what is read is not recorded.
+        let method = providers.method(facts, state, &self.facts.view());
+        Some((Arc::clone(facts), method))
     }
 
     pub(super) fn describe(

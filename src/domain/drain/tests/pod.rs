@@ -50,16 +50,6 @@ fn a_running_pod_has_its_controller_labels_and_readiness() {
 }
 
 #[test]
-fn an_empty_dir_is_local_data_and_no_other_volume_is() {
-    let with = |volumes: Value| parsed(|pod| pod["spec"]["volumes"] = volumes).has_local_data;
-    assert!(with(
-        json!([{"name": "a", "configMap": {}}, {"name": "b", "emptyDir": {}}])
-    ));
-    assert!(!with(json!([{"name": "a", "configMap": {"name": "a"}}])));
-    assert!(!with(Value::Null));
-}
-
-#[test]
 fn a_pod_without_a_status_has_not_started() {
     let new = parsed(|pod| pod["status"] = json!({}));
     assert_eq!((new.stage, new.is_ready), (Stage::Pending, false));
@@ -149,4 +139,32 @@ fn mirrors_of_static_pods_and_pods_without_a_node_are_left_out() {
     assert_eq!(parse(|pod| pod["spec"] = json!({})), Parsed::Ignored);
     let odd = parse(|pod| pod["spec"] = "none".into());
     assert!(matches!(odd, Parsed::Unreadable(_)));
+}
+
+#[test]
+fn a_pod_that_is_not_ready_says_since_when_and_one_with_an_empty_dir_has_it() {
+    let unready = parsed(|pod| {
+        pod["status"]["conditions"] = json!([
+            {"type": "Ready", "status": "False", "lastTransitionTime": at(-60).to_string()},
+        ]);
+    });
+    assert_eq!(
+        (unready.is_ready, unready.unready_since),
+        (false, Some(at(-60)))
+    );
+    let ready = parsed(|pod| {
+        pod["status"]["conditions"][0]["lastTransitionTime"] = at(-60).to_string().into();
+    });
+    assert_eq!((ready.is_ready, ready.unready_since), (true, None));
+    for (volume, expected) in [
+        (json!({"name": "v", "emptyDir": {}}), true),
+        (json!({"name": "v", "emptyDir": {"medium": "Memory"}}), true),
+        (
+            json!({"name": "v", "persistentVolumeClaim": {"claimName": "v"}}),
+            false,
+        ),
+    ] {
+        let pod = parsed(|pod| pod["spec"]["volumes"] = json!([volume]));
+        assert_eq!(pod.has_empty_dir, expected, "{volume}");
+    }
 }
