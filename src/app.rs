@@ -17,6 +17,7 @@ mod notes;
 mod parts;
 mod policy;
 mod ports;
+pub mod preflight;
 mod requirements;
 pub mod supervisor;
 mod sync;

@@ -8,6 +8,7 @@ pub mod diagnosis;
 pub mod events;
 mod fence;
 pub mod lease;
+pub mod list;
 pub mod objects;
 pub mod platform;
 pub mod pod;

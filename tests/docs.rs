@@ -13,6 +13,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use clap::CommandFactory;
+use k8s_openapi::api::rbac::v1::ClusterRole;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray,
 };
@@ -20,6 +21,7 @@ use node_insights::api::crd;
 use node_insights::app::config::Cli;
 use node_insights::domain::drain::Reason;
 use node_insights::domain::fact::{Need, Read, Select};
+use node_insights::domain::preflight;
 use node_insights::providers::{Options, Providers};
 use node_insights::telemetry::metrics::Metrics;
 
@@ -38,6 +40,7 @@ fn pages() -> [Page; 5] {
             vec![
                 ("flags", flags("run")),
                 ("doctor flags", flags("doctor")),
+                ("preflight flags", flags("preflight")),
                 ("resync flags", flags("resync")),
                 ("crds flags", flags("crds")),
             ],
@@ -356,5 +359,38 @@ fn every_reason_why_a_drain_is_held_up_has_its_row() {
     for reason in Reason::ALL {
         let row = format!("| `{}` |", reason.as_str());
         assert!(page.contains(&row), "docs/drains.md has no row {row}");
+    }
+}
+
+#[test]
+fn every_reason_of_a_preflight_has_its_row() {
+    let page = include_str!("../docs/preflight.md");
+    for reason in preflight::Reason::ALL {
+        let row = format!("| `{}` |", reason.as_str());
+        assert!(page.contains(&row), "docs/preflight.md has no row {row}");
+    }
+}
+
+/// With the role on the page nothing is missing from a report, wherever the kinds of the providers are served.
+#[test]
+fn the_role_for_a_preflight_lists_every_kind_of_the_providers() {
+    let page = include_str!("../docs/preflight.md");
+    let (_, role) = page.split_once("```yaml\n").unwrap();
+    let (role, _) = role.split_once("```").unwrap();
+    let role: ClusterRole = serde_saphyr::from_str(role).unwrap();
+    let rules = role.rules.unwrap();
+    let providers = Providers::standard(&Options::default()).unwrap();
+    for kind in providers.kinds() {
+        let (group, plural) = (kind.spec.group, kind.spec.plural);
+        let is_granted = rules.iter().any(|rule| {
+            let has = |list: &Option<Vec<String>>, name: &str| {
+                list.iter().flatten().any(|each| each == name)
+            };
+            has(&rule.api_groups, group) && has(&rule.resources, plural)
+        });
+        assert!(
+            is_granted,
+            "docs/preflight.md does not grant {plural} of {group:?}"
+        );
     }
 }

@@ -10,6 +10,7 @@ use jiff::SignedDuration;
 pub use self::choices::{
     LeaseChoice, Output, Platform, StateBackendChoice, SyncStatusPlace, TlsChoice,
 };
+pub use self::preflight::PreflightConfig;
 use crate::domain::policy;
 use crate::providers::settings::WELL_KNOWN_POOL_LABELS;
 use crate::providers::{self, Options, ProviderError, Providers};
@@ -17,6 +18,7 @@ use crate::registry::election::Timing;
 use crate::telemetry::logging::{LogFormat, parse_filter};
 
 mod choices;
+mod preflight;
 
 /// Reports for every node and pool of a cluster whether it is being updated, its progress, versions and start
 /// time, and what blocks it.
@@ -37,6 +39,8 @@ pub enum Command {
     Crds(CrdsConfig),
     /// Check that the cluster has what the operator needs: CRDs, permissions, a version
     Doctor(DoctorConfig),
+    /// Show what would hold up the drain of each node before an update begins
+    Preflight(PreflightConfig),
     /// Make a running operator compare everything, or evaluate one pool again
     Resync(ResyncConfig),
 }
@@ -378,7 +382,9 @@ mod tests {
             .command
         {
             Command::Run(config) => Ok(*config),
-            Command::Crds(_) | Command::Resync(_) | Command::Doctor(_) => Err("not run".to_owned()),
+            Command::Crds(_) | Command::Resync(_) | Command::Doctor(_) | Command::Preflight(_) => {
+                Err("not run".to_owned())
+            }
         }
     }
 

@@ -30,14 +30,12 @@ pub(super) struct PolicyFile {
 
 impl PolicyFile {
     /// Reads the file.
-    fn read(&self) -> Result<Policy, String> {
+    pub(super) fn read(&self) -> Result<Policy, String> {
         let place = self.path.display();
-        let text = read(&self.path).map_err(|error| {
-            format!("The policy {place} cannot be read: {error}; the last valid one applies")
-        })?;
-        Policy::parse(&text, &self.pool_labels, &WELL_KNOWN_POOL_LABELS).map_err(|error| {
-            format!("The policy {place} is invalid: {error}; the last valid one applies")
-        })
+        let text = read(&self.path)
+            .map_err(|error| format!("The policy {place} cannot be read: {error}"))?;
+        Policy::parse(&text, &self.pool_labels, &WELL_KNOWN_POOL_LABELS)
+            .map_err(|error| format!("The policy {place} is invalid: {error}"))
     }
 }
 
@@ -74,6 +72,7 @@ fn apply(
     let policy = match policy {
         Ok(policy) => Arc::new(policy),
         Err(why) => {
+            let why = format!("{why}; the last valid one applies");
             if health.degraded(CHECK, why.clone()) {
                 tracing::warn!(error = why, "The policy does not apply");
                 notes.lacks("PolicyInvalid", &why);

@@ -91,7 +91,8 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    fn resource(&self) -> String {
+    /// The resource with its group, as `kubectl` takes it.
+    pub(super) fn resource(&self) -> String {
         if self.group.is_empty() {
             self.resource.to_owned()
         } else {

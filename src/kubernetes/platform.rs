@@ -7,7 +7,7 @@ use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Api, Client};
 
 use super::objects::WatchedObject;
-use crate::domain::fact::{Kind, KindSpec, Parsed, Read, Select};
+use crate::domain::fact::{Kind, KindSpec, ON_NODE, Parsed, Read, Select};
 
 /// Objects per page of a list.
 const PAGE_SIZE: u32 = 100;
@@ -110,18 +110,25 @@ pub fn api<const METADATA: bool>(
     }
 }
 
-async fn is_found_in<const METADATA: bool>(
-    api: &Api<WatchedObject<METADATA>>,
-    kind: &Kind,
-) -> kube::Result<bool> {
-    let params = ListParams::default().limit(PAGE_SIZE);
-    let mut params = match kind.spec.select {
-        Select::All | Select::OnNode => params,
+/// Selects the objects of a kind that are of interest, in a list of them all.
+#[must_use]
+pub fn selection(kind: &KindSpec) -> ListParams {
+    let params = ListParams::default();
+    match kind.select {
+        Select::All => params,
+        Select::OnNode => params.fields(&format!("{ON_NODE}!=")),
         Select::Named(name) | Select::Object { name, .. } => {
             params.fields(&format!("metadata.name={name}"))
         }
         Select::Labelled(selector) => params.labels(selector),
-    };
+    }
+}
+
+async fn is_found_in<const METADATA: bool>(
+    api: &Api<WatchedObject<METADATA>>,
+    kind: &Kind,
+) -> kube::Result<bool> {
+    let mut params = selection(&kind.spec).limit(PAGE_SIZE);
     loop {
         let page = api.list(&params).await?;
         let mut facts = page.items.iter().map(|object| kind.parse(&object.object()));

@@ -35,6 +35,7 @@ mod overlays;
 mod own_provider;
 mod plans;
 mod pods;
+mod preflight;
 mod requirements;
 mod rollouts;
 mod scale;
