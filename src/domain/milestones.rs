@@ -115,8 +115,8 @@ fn stalls(reported: Reported, state: &NodeState) -> Vec<(Milestone, Timestamp)> 
     } else {
         None
     };
-    let progress = state.progress.as_ref();
-    let moved = progress.map_or(state.phase_start, |progress| progress.at);
+    let progress = state.progress.as_ref().and_then(|progress| progress.at);
+    let moved = progress.unwrap_or(state.phase_start);
     let ended = ended.map(|milestone| (milestone, moved));
     ended.into_iter().chain(began).collect()
 }

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::drain::{Blocker, Drain};
 use super::state::Evaluation;
 use super::text;
-use crate::api::node::condition;
+use crate::api::node::{NodeProgressInsightStatus, condition};
 use crate::api::types::{Condition, ConditionStatus, Phase};
 
 /// Without progress for less than this, no step has stalled.
@@ -109,13 +109,31 @@ impl Stall {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Progress {
     /// Reason of the Updating condition: the updater reports its steps there.
-    step: &'static str,
+    step: Box<str>,
     boot_id: Option<Arc<str>>,
     version: Option<Arc<str>>,
     /// The fewest pods that had to leave.
     pods_left: Option<usize>,
-    /// When one of these changed.
-    pub at: Timestamp,
+    /// When one of these changed; `None` when that was before the start of the process.
+    pub at: Option<Timestamp>,
+}
+
+impl Progress {
+    /// From the insight, after a start of the process.
+    #[must_use]
+    pub fn reported(status: &NodeProgressInsightStatus) -> Option<Self> {
+        limit(status.phase)?;
+        let mut conditions = status.conditions.iter();
+        let updating = conditions.find(|each| each.type_ == condition::UPDATING)?;
+        let left = status.drain.as_ref().and_then(|drain| drain.pods_left);
+        Some(Self {
+            step: updating.reason.as_str().into(),
+            boot_id: status.boot_id.as_deref().map(Arc::from),
+            version: status.version.as_deref().map(Arc::from),
+            pods_left: left.and_then(|left| usize::try_from(left).ok()),
+            at: None,
+        })
+    }
 }
 
 /// A step of an update.
@@ -127,7 +145,7 @@ pub struct Step<'a> {
     pub boot_id: Option<&'a Arc<str>>,
     /// Since when the node is in its phase.
     pub start: Timestamp,
-    /// The last progress of the same phase; `None` after a start of the process.
+    /// The last progress of the same phase.
     pub progress: Option<&'a Progress>,
     /// The stall of the same phase.
     pub stall: Option<&'a Stall>,
@@ -155,7 +173,7 @@ pub fn assess(step: Step<'_>, now: Timestamp) -> Assessed {
     let blocked = step.blocked().map(|blocker| after(blocker.since, QUIET));
     let slow_from = step
         .may_be_slow()
-        .then(|| after(step.start, limit).max(after(progress.at, QUIET)));
+        .then(|| after(step.start, limit).max(after(progress.at.unwrap_or(now), QUIET)));
     let is_due = |at: &Timestamp| *at <= now;
     let degraded = &step.evaluation.degraded;
     let found = if degraded.status == ConditionStatus::True {
@@ -192,15 +210,15 @@ impl Step<'_> {
         let left = self.drain().and_then(|drain| drain.pods_left);
         let fewest = self.progress.and_then(|progress| progress.pods_left);
         let new = Progress {
-            step: self.evaluation.updating.reason,
+            step: self.evaluation.updating.reason.into(),
             boot_id: self.boot_id.cloned(),
             version: self.evaluation.version.clone(),
             pods_left: left.into_iter().chain(fewest).min(),
-            at: now,
+            at: Some(now),
         };
         match self.progress {
             Some(before) if is_same(before, &new) => Progress {
-                at: before.at,
+                at: before.at.or(new.at),
                 ..new
             },
             Some(_) | None => new,
@@ -234,7 +252,9 @@ impl Step<'_> {
                 StallReason::PlatformFailed | StallReason::DrainBlocked
             )
         };
-        let is_quiet = self.progress.is_none_or(|before| before.at == progress.at);
+        let is_quiet = self
+            .progress
+            .is_some_and(|before| is_same(before, progress));
         self.stall.is_some_and(is_slow) && is_quiet && self.may_be_slow()
     }
 
@@ -245,11 +265,12 @@ impl Step<'_> {
             Phase::Draining => "look at status.drain, and at the log of what drains the node",
             _ => "look at the log of its updater, and of the kubelet",
         };
-        let quiet = if progress.at > start {
-            format!(", without progress since {:.0}", progress.at)
-        } else {
-            String::new()
-        };
+        let quiet = progress
+            .at
+            .filter(|at| *at > start)
+            .map_or(String::new(), |at| {
+                format!(", without progress since {at:.0}")
+            });
         format!("The node has been {phase} since {start:.0}{quiet}: {what}")
     }
 
@@ -277,7 +298,7 @@ impl Step<'_> {
 
 /// Whether nothing has moved.
 fn is_same(before: &Progress, new: &Progress) -> bool {
-    (before.step, before.pods_left) == (new.step, new.pods_left)
+    (&before.step, before.pods_left) == (&new.step, new.pods_left)
         && (&before.boot_id, &before.version) == (&new.boot_id, &new.version)
 }
 

@@ -379,7 +379,7 @@ pub struct History {
     pub drain: Option<Box<Drain>>,
     /// The last update has stalled.
     pub stall: Option<Box<Stall>>,
-    /// The last progress of the update; `None` after a start of the process.
+    /// The last progress of the update.
     pub progress: Option<Box<Progress>>,
 }
 
@@ -448,7 +448,7 @@ impl History {
                 .as_ref()
                 .map(|drain| Box::new(Drain::reported(drain))),
             stall: Stall::reported(&status.conditions).map(Box::new),
-            progress: None,
+            progress: Progress::reported(status).map(Box::new),
         }
     }
 

@@ -66,7 +66,9 @@ impl Node {
     fn restarted(mut self) -> Self {
         let shown: Vec<Condition> = self.stall.iter().map(|stall| stall.report()).collect();
         self.stall = Stall::reported(&shown).map(Box::new);
-        self.progress = None;
+        if let Some(progress) = &mut self.progress {
+            progress.at = None;
+        }
         self
     }
 
@@ -198,6 +200,11 @@ fn a_restart_keeps_a_stall_and_begins_none_for_ten_minutes() {
     let stalled = Some((StallReason::NotBack, 30 * MINUTE));
     assert_eq!(node.at(40 * MINUTE), stalled);
     assert_eq!(node.at(41 * MINUTE), stalled);
+    // Meanwhile it has made progress.
+    let mut moved = Node::new(Phase::Updating);
+    moved.at(30 * MINUTE);
+    moved.evaluation.updating.reason = "NextStep";
+    assert_eq!(moved.restarted().at(40 * MINUTE), None);
     let mut node = Node::new(Phase::Rebooting).restarted();
     assert_eq!(node.at(50 * MINUTE), None);
     assert_eq!(node.at(60 * MINUTE - 1), None);
