@@ -228,11 +228,6 @@ pub trait Overlay: Send + Sync {
         None
     }
 
-    /// Who drains the node when the overlay says that it is being drained.
-    fn drainer(&self, _: &Subject<'_>, _: &View<'_>) -> Drainer {
-        Drainer::default()
-    }
-
     /// Refines the evaluation so far; `None` leaves it unchanged. The refinement is used only where no step is in
     /// progress, or where the step is inferred.
     ///

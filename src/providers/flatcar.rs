@@ -15,7 +15,8 @@ use crate::domain::cordon::Cordoner;
 use crate::domain::drain::Drainer;
 use crate::domain::facts::{Unavailable, View};
 use crate::domain::labels::Labels;
-use crate::domain::node::{Evidence, NodeObject};
+use crate::domain::node::{Evidence, NodeFacts, NodeObject};
+use crate::domain::preflight::method::Method;
 use crate::domain::state::{Evaluation, REBOOTED};
 use crate::domain::text;
 
@@ -163,8 +164,8 @@ impl Overlay for Flatcar {
         evidence(FlatcarNode::of(node))
     }
 
-    fn drainer(&self, _: &Subject<'_>, _: &View<'_>) -> Drainer {
-        Drainer::Flatcar
+    fn method(&self, _: &NodeFacts, _: &View<'_>) -> Option<Method> {
+        Some(Method::of(Drainer::Flatcar))
     }
 
     fn refine(

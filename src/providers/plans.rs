@@ -50,12 +50,6 @@ impl Overlay for Plans {
         vec![Kind::of::<Plan>(), Kind::of::<PlanJob>()]
     }
 
-    fn drainer(&self, node: &Subject<'_>, view: &View<'_>) -> Drainer {
-        let plans = outstanding(node.facts, view).ok();
-        let method = plans.and_then(|plans| method_of(&plans));
-        method.map_or_else(Drainer::default, |method| method.drainer)
-    }
-
     fn refine(
         &self,
         node: &Subject<'_>,

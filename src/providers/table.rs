@@ -310,8 +310,10 @@ impl Providers {
                 Ok(Some(refined)) => {
                     let acts = refined.phase.is_in_progress() && !evaluation.phase.is_in_progress();
                     if is_open(&evaluation) || (of_provider && acts) {
-                        drainer = (refined.phase == Phase::Draining)
-                            .then(|| overlay.drainer(subject, view));
+                        drainer = (refined.phase == Phase::Draining).then(|| {
+                            let method = overlay.method(subject.facts, view);
+                            method.unwrap_or_default().drainer
+                        });
                         evaluation = refined;
                         names.push(overlay.name());
                     }
