@@ -13,6 +13,7 @@ pub mod blocked_drains;
 pub mod cordon;
 pub mod drain;
 pub mod erased;
+pub mod eta;
 pub mod fact;
 pub mod facts;
 #[cfg(test)]
