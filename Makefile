@@ -16,7 +16,8 @@ MACHINECONFIGS ?= 100
 REST_SECONDS ?= 60
 # MIXED=1 measures a cluster of Karpenter and Cluster API instead of OpenShift.
 MIXED ?=
-# UPDATE=1 writes the results of `make bench` into docs/performance.md.
+# UPDATE=1 writes the results of `make bench` into docs/performance.md, those of `make bench-eta` into
+# docs/eta-figures.md.
 UPDATE ?=
 # How long `make fuzz` takes.
 FUZZ_SECONDS ?= 600
@@ -76,6 +77,10 @@ bench: ## Measure performance against the budgets on a real API server; NODES=10
 .PHONY: bench-micro
 bench-micro: ## Run micro-benchmarks of evaluation, the store, parsing of Nodes and comparing
 	$(CARGO) bench --locked --bench '*'
+
+.PHONY: bench-eta
+bench-eta: ## Measure the error of estimated ends on simulated rollouts; UPDATE=1 writes docs/eta-figures.md
+	$(CARGO) run --release --locked --example bench_eta -- $(if $(UPDATE),--output docs/eta-figures.md)
 
 .PHONY: fuzz
 fuzz: ## Fuzz every parser of untrusted input; FUZZ_SECONDS=600
