@@ -211,8 +211,8 @@ impl Step<'_> {
         let fewest = self.progress.and_then(|progress| progress.pods_left);
         let new = Progress {
             step: self.evaluation.updating.reason.into(),
-            boot_id: self.boot_id.cloned(),
-            version: self.evaluation.version.clone(),
+            boot_id: self.boot_id.and_then(shown),
+            version: self.evaluation.version.as_ref().and_then(shown),
             pods_left: left.into_iter().chain(fewest).min(),
             at: Some(now),
         };
@@ -294,6 +294,11 @@ impl Step<'_> {
             },
         }
     }
+}
+
+/// As the insight shows it.
+fn shown(word: &Arc<str>) -> Option<Arc<str>> {
+    text::word(word, 253).map(Arc::from)
 }
 
 /// Whether nothing has moved.
