@@ -11,6 +11,7 @@ use crate::domain::fixtures::{NodeBuilder, at, node};
 use crate::domain::labels::Labels;
 
 mod budget;
+mod cases;
 mod pod;
 mod steady;
 
