@@ -54,10 +54,19 @@ pub struct Reported {
     pub phase_start: Timestamp,
     /// Whether the node was degraded.
     pub degraded: bool,
-    /// Whether its update had stalled.
-    pub stalled: bool,
-    /// Whether it had stalled because its drain is blocked.
-    pub drain_blocked: bool,
+    /// How its update had stalled, if it had.
+    pub stall: Option<ReportedStall>,
+    /// Whether it was cordoned, and not for its update.
+    pub foreign_cordon: bool,
+}
+
+/// How an update has stalled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReportedStall {
+    /// Its drain is blocked.
+    DrainBlocked,
+    /// In another way.
+    Other,
 }
 
 /// A CRD validation rule: a desired version always has a source.

@@ -4,7 +4,9 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::insight::{Column, Insight, InsightStatus, Reported, desired_version_has_a_source};
+use super::insight::{
+    Column, Insight, InsightStatus, Reported, ReportedStall, desired_version_has_a_source,
+};
 use super::types::{
     Condition, ConditionStatus, CordonerKind, DesiredVersionSource, Phase, PoolRef, ProviderName,
     Scope, UpdateKind,
@@ -229,8 +231,14 @@ impl InsightStatus for NodeProgressInsightStatus {
                 .conditions
                 .iter()
                 .any(|each| is_true(each, condition::DEGRADED)),
-            stalled: stalled.is_some(),
-            drain_blocked: stalled.is_some_and(|each| each.reason == condition::DRAIN_BLOCKED),
+            stall: stalled.map(|each| {
+                if each.reason == condition::DRAIN_BLOCKED {
+                    ReportedStall::DrainBlocked
+                } else {
+                    ReportedStall::Other
+                }
+            }),
+            foreign_cordon: self.cordoned_by.as_ref().is_some_and(|by| by.foreign),
         })
     }
 }

@@ -1,5 +1,5 @@
 //! Milestones of a node for which Events and notifications are sent: start and end of its update, start of its
-//! drain, degradation, and updates that stall and continue.
+//! drain, degradation, updates that stall and continue, and cordons that are no part of an update.
 //!
 //! Milestones are derived from the insight's previous status and the current state, so they do not depend on the
 //! replica that wrote that status, or on changes that were never written.
@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::stalled::StallReason;
 use super::state::NodeState;
-use crate::api::insight::Reported;
+use crate::api::insight::{Reported, ReportedStall};
 use crate::api::node::TimelineEntry;
 use crate::api::types::{ConditionStatus, Phase};
 
@@ -29,6 +29,8 @@ pub enum Milestone {
     UpdateStalled,
     /// It does again.
     UpdateContinues,
+    /// Somebody else cordoned the outdated node.
+    ForeignCordon,
     /// The update of the node has completed.
     UpdateCompleted,
 }
@@ -45,6 +47,7 @@ impl Milestone {
             Self::DrainUnblocked => "DrainUnblocked",
             Self::UpdateStalled => "UpdateStalled",
             Self::UpdateContinues => "UpdateContinues",
+            Self::ForeignCordon => "ForeignCordon",
             Self::UpdateCompleted => "UpdateCompleted",
         }
     }
@@ -79,6 +82,13 @@ impl Milestone {
             }
             Self::DrainUnblocked => "The drain of the node is no longer blocked".to_owned(),
             Self::UpdateContinues => "The update of the node makes progress again".to_owned(),
+            Self::ForeignCordon => {
+                let name = state.cordoned_by.as_ref().map(|cordon| &*cordon.by.name);
+                let name = name.filter(|name| !name.is_empty()).unwrap_or("Somebody");
+                format!(
+                    "{name} cordoned the node, which is outdated: that is no part of its update, and an updater may uncordon the node at its end"
+                )
+            }
             Self::UpdateCompleted => match version {
                 Some(version) => format!("The node is updated; it runs {version}"),
                 None => "The node is updated".to_owned(),
@@ -96,6 +106,7 @@ pub fn since(reported: Reported, state: &NodeState) -> Vec<(Milestone, Timestamp
     let is_degraded = state.degraded.status == ConditionStatus::True && !reported.degraded;
     let mut all = dated(passed, is_degraded, state);
     all.extend(stalls(reported, state));
+    all.extend(foreign_cordon(state).filter(|_| !reported.foreign_cordon));
     all.sort_by_key(|(_, at)| *at);
     all
 }
@@ -103,14 +114,15 @@ pub fn since(reported: Reported, state: &NodeState) -> Vec<(Milestone, Timestamp
 /// How the update has stalled since the status `reported`, and whether it continues. Failures that the updater reports
 /// have their own milestone.
 fn stalls(reported: Reported, state: &NodeState) -> Vec<(Milestone, Timestamp)> {
+    let was_blocked = reported.stall == Some(ReportedStall::DrainBlocked);
     let began = stalled(state).filter(|(milestone, _)| match milestone {
-        Milestone::DrainBlocked => !reported.drain_blocked,
-        _ => !reported.stalled,
+        Milestone::DrainBlocked => !was_blocked,
+        _ => reported.stall.is_none(),
     });
     let is_blocked = matches!(stalled(state), Some((Milestone::DrainBlocked, _)));
-    let ended = if reported.drain_blocked && !is_blocked {
+    let ended = if was_blocked && !is_blocked {
         Some(Milestone::DrainUnblocked)
-    } else if reported.stalled && state.stall.is_none() {
+    } else if reported.stall.is_some() && state.stall.is_none() {
         Some(Milestone::UpdateContinues)
     } else {
         None
@@ -119,6 +131,16 @@ fn stalls(reported: Reported, state: &NodeState) -> Vec<(Milestone, Timestamp)> 
     let moved = progress.unwrap_or(state.phase_start);
     let ended = ended.map(|milestone| (milestone, moved));
     ended.into_iter().chain(began).collect()
+}
+
+/// An outdated node is cordoned, and not for its update. Whoever cordons a node at rest has reasons that are no business
+/// of an update.
+fn foreign_cordon(state: &NodeState) -> Option<(Milestone, Timestamp)> {
+    let cordon = state.cordoned_by.as_ref().filter(|by| by.is_foreign)?;
+    let since = cordon.since.unwrap_or(state.phase_start);
+    state
+        .is_outdated()
+        .then_some((Milestone::ForeignCordon, since))
 }
 
 /// The milestone of an update that has stalled by itself, and when it was reached.
@@ -160,8 +182,10 @@ pub fn reported_after(
         && since >= after
         && since > first.start_time;
     let mut all = dated(passed, is_degraded, state);
-    let is_recent = |(_, since): &(Milestone, Timestamp)| reported.stalled && *since >= after;
-    all.extend(stalled(state).filter(is_recent));
+    let is_recent = |(_, since): &(Milestone, Timestamp)| *since >= after;
+    let stall = stalled(state).filter(|_| reported.stall.is_some());
+    let cordon = foreign_cordon(state).filter(|_| reported.foreign_cordon);
+    all.extend(stall.into_iter().chain(cordon).filter(is_recent));
     all.sort_by_key(|(_, at)| *at);
     all
 }

@@ -180,6 +180,7 @@ impl NodeInsights {
                 severity: match milestone {
                     Milestone::NodeDegraded
                     | Milestone::DrainBlocked
+                    | Milestone::ForeignCordon
                     | Milestone::UpdateStalled => Severity::Warning,
                     Milestone::UpdateStarted
                     | Milestone::DrainStarted

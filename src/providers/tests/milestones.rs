@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::api::insight::{InsightStatus as _, Reported};
+use crate::api::types::CordonerKind;
+use crate::domain::cordon::{CordonedBy, Cordoner};
 use crate::domain::fixtures::NodeBuilder;
 use crate::domain::milestones::Milestone::{
     DrainStarted, NodeDegraded, UpdateCompleted, UpdateStarted,
@@ -140,8 +142,8 @@ fn after_an_edit_of_the_insight_only_newer_milestones_are_reported() {
         phase: Phase::Paused,
         phase_start: at(20),
         degraded: false,
-        stalled: false,
-        drain_blocked: false,
+        stall: None,
+        foreign_cordon: false,
     };
     assert_eq!(node.passed(edited), [(UpdateCompleted, 30)]);
 }
@@ -180,6 +182,31 @@ fn a_step_that_stalls_and_continues_is_reported_once_each() {
     }
     let text = DrainBlocked.text(&blocked.state);
     assert_eq!(text, "PodDisruptionBudget shop/web needs 1 of 1 pods");
+}
+
+#[test]
+fn a_foreign_cordon_of_an_outdated_node_is_reported_once_and_one_of_another_node_is_not() {
+    let cordoned = |mut node: Node, is_foreign| {
+        node.state.cordoned_by = Some(Box::new(CordonedBy {
+            by: Cordoner::new(CordonerKind::Person, "kubectl"),
+            since: Some(at(5)),
+            is_foreign,
+        }));
+        node
+    };
+    let (waiting, current) = (
+        || Node::first(worker(OLD, NEW)),
+        || Node::first(worker(NEW, NEW)),
+    );
+    let free = waiting().reported();
+    let foreign = cordoned(waiting(), true);
+    assert_eq!(foreign.passed(free), [(Milestone::ForeignCordon, 5)]);
+    assert_eq!(foreign.passed(foreign.reported()), []);
+    let text = Milestone::ForeignCordon.text(&foreign.state);
+    assert!(text.starts_with("kubectl cordoned the node"), "{text}");
+    assert_eq!(cordoned(waiting(), false).passed(free), []);
+    let free = current().reported();
+    assert_eq!(cordoned(current(), true).passed(free), []);
 }
 
 #[test]
