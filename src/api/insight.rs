@@ -54,9 +54,9 @@ pub struct Reported {
     pub phase_start: Timestamp,
     /// Whether the node was degraded.
     pub degraded: bool,
-    /// How its update had stalled, if it had.
+    /// How its update had stalled, if it had; failures that the updater reports count as degraded only.
     pub stall: Option<ReportedStall>,
-    /// Whether it was cordoned, and not for its update.
+    /// Whether it was outdated and cordoned, and not for its update.
     pub foreign_cordon: bool,
 }
 

@@ -182,6 +182,8 @@ pub mod condition {
     pub const DEGRADED: &str = "Degraded";
     /// The update of the node has stalled. Present only while it has.
     pub const STALLED: &str = "Stalled";
+    /// Reason of the Stalled condition: the updater reports a failure, as the condition Degraded does.
+    pub const PLATFORM_FAILED: &str = "PlatformFailed";
     /// Reason of the Stalled condition: only a human can free the drain.
     pub const DRAIN_BLOCKED: &str = "DrainBlocked";
 }
@@ -231,14 +233,13 @@ impl InsightStatus for NodeProgressInsightStatus {
                 .conditions
                 .iter()
                 .any(|each| is_true(each, condition::DEGRADED)),
-            stall: stalled.map(|each| {
-                if each.reason == condition::DRAIN_BLOCKED {
-                    ReportedStall::DrainBlocked
-                } else {
-                    ReportedStall::Other
-                }
+            stall: stalled.and_then(|each| match each.reason.as_str() {
+                condition::PLATFORM_FAILED => None,
+                condition::DRAIN_BLOCKED => Some(ReportedStall::DrainBlocked),
+                _ => Some(ReportedStall::Other),
             }),
-            foreign_cordon: self.cordoned_by.as_ref().is_some_and(|by| by.foreign),
+            foreign_cordon: self.phase.is_outdated()
+                && self.cordoned_by.as_ref().is_some_and(|by| by.foreign),
         })
     }
 }

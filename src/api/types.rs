@@ -125,6 +125,17 @@ impl Phase {
             Self::Pending | Self::Paused | Self::Completed | Self::Unknown => false,
         }
     }
+
+    /// Whether the node is known to be outdated.
+    #[must_use]
+    pub const fn is_outdated(self) -> bool {
+        match self {
+            Self::Pending | Self::Draining | Self::Updating | Self::Rebooting | Self::Paused => {
+                true
+            }
+            Self::Completed | Self::Unknown => false,
+        }
+    }
 }
 
 impl fmt::Display for Phase {

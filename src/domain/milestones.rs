@@ -137,7 +137,9 @@ fn stalls(reported: Reported, state: &NodeState) -> Vec<(Milestone, Timestamp)> 
 /// of an update.
 fn foreign_cordon(state: &NodeState) -> Option<(Milestone, Timestamp)> {
     let cordon = state.cordoned_by.as_ref().filter(|by| by.is_foreign)?;
+    // It may have been cordoned long before it was outdated.
     let since = cordon.since.unwrap_or(state.phase_start);
+    let since = since.max(state.phase_start);
     state
         .is_outdated()
         .then_some((Milestone::ForeignCordon, since))
@@ -184,8 +186,7 @@ pub fn reported_after(
     let mut all = dated(passed, is_degraded, state);
     let is_recent = |(_, since): &(Milestone, Timestamp)| *since >= after;
     let stall = stalled(state).filter(|_| reported.stall.is_some());
-    let cordon = foreign_cordon(state).filter(|_| reported.foreign_cordon);
-    all.extend(stall.into_iter().chain(cordon).filter(is_recent));
+    all.extend(stall.filter(is_recent));
     all.sort_by_key(|(_, at)| *at);
     all
 }

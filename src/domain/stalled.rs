@@ -51,7 +51,7 @@ impl StallReason {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::PlatformFailed => "PlatformFailed",
+            Self::PlatformFailed => condition::PLATFORM_FAILED,
             Self::DrainBlocked => condition::DRAIN_BLOCKED,
             Self::DrainSlow => "DrainSlow",
             Self::UpdateSlow => "UpdateSlow",

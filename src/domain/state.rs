@@ -302,15 +302,8 @@ impl NodeState {
 
     /// Whether the node is known to be outdated.
     #[must_use]
-    pub fn is_outdated(&self) -> bool {
-        match self.phase {
-            Phase::Pending
-            | Phase::Draining
-            | Phase::Updating
-            | Phase::Rebooting
-            | Phase::Paused => true,
-            Phase::Completed | Phase::Unknown => false,
-        }
+    pub const fn is_outdated(&self) -> bool {
+        self.phase.is_outdated()
     }
 }
 

@@ -176,6 +176,7 @@ fn a_step_that_stalls_and_continues_is_reported_once_each() {
         (&slow, &free, Some((UpdateContinues, 10))),
         (&slow, &blocked, Some((DrainBlocked, 700))),
         (&free, &failed, None),
+        (&failed, &free, None),
     ] {
         let passed = after.passed(before.reported());
         assert_eq!(passed, Vec::from_iter(expected));
@@ -194,6 +195,10 @@ fn a_foreign_cordon_of_an_outdated_node_is_reported_once_and_one_of_another_node
         }));
         node
     };
+    // It was cordoned before the rollout began.
+    let early = cordoned(Node::first(worker(NEW, NEW)), true);
+    let reported = early.reported();
+    let outdated = cordoned(early.then(worker(OLD, NEW), 30), true);
     let (waiting, current) = (
         || Node::first(worker(OLD, NEW)),
         || Node::first(worker(NEW, NEW)),
@@ -202,6 +207,15 @@ fn a_foreign_cordon_of_an_outdated_node_is_reported_once_and_one_of_another_node
     let foreign = cordoned(waiting(), true);
     assert_eq!(foreign.passed(free), [(Milestone::ForeignCordon, 5)]);
     assert_eq!(foreign.passed(foreign.reported()), []);
+    let is_cordon = |passed: &(Milestone, i64)| passed.0 == Milestone::ForeignCordon;
+    let passed = outdated.passed(reported);
+    assert_eq!(passed.into_iter().filter(is_cordon).count(), 1);
+    let again = reported_after(at(0), outdated.reported(), &outdated.state);
+    assert!(
+        again
+            .iter()
+            .all(|(milestone, _)| *milestone != Milestone::ForeignCordon)
+    );
     let text = Milestone::ForeignCordon.text(&foreign.state);
     assert!(text.starts_with("kubectl cordoned the node"), "{text}");
     assert_eq!(cordoned(waiting(), false).passed(free), []);
