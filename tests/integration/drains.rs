@@ -13,6 +13,7 @@ use node_insights_harness::kubernetes::Cluster;
 use node_insights_harness::pods::{NAMESPACE, Owner, Pods};
 use serde_json::json;
 
+use crate::events::event;
 use crate::support::{World, condition};
 
 /// What is read of a drain.
@@ -184,6 +185,67 @@ async fn a_drain_that_the_api_server_refuses_names_its_budgets_and_one_that_it_a
     world.editor.nodes().cordon(NODE, false).await?;
     let over = world.node_reaches(NODE, Phase::Pending).await?;
     assert_eq!(over.drain, None);
+    Ok(())
+}
+
+/// What holds the drain up has done so for eleven minutes: the insight says since when.
+async fn age_blockers(world: &World) -> Result<()> {
+    let api: Api<NodeProgressInsight> = Api::all(world.client.clone());
+    let mut insight = api.get(NODE).await?;
+    let status = insight.status.as_mut().context("no status")?;
+    for blocker in &mut status.drain.as_mut().context("no drain")?.blockers {
+        blocker.since = blocker
+            .since
+            .checked_sub(jiff::SignedDuration::from_mins(11))?;
+    }
+    api.replace_status(NODE, &PostParams::default(), &insight)
+        .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_drain_that_only_a_human_can_free_stalls_and_events_say_so_and_when_it_is_free()
+-> Result<()> {
+    let world = World::empty().await?;
+    let cluster = Cluster::builder(VERSION).control_plane(0).pool("blue", 1);
+    cluster.build()?.load(&world.client).await?;
+    let (pods, budgets) = (Pods::new(&world.client), Budgets::new(&world.client));
+    pods.run("orders", NODE, Owner::ReplicaSet).await?;
+    budgets.create("orders", "orders").await?;
+    let operator = world.operator(&[]).await?;
+    operator.ready().await?;
+    world.editor.nodes().cordon(NODE, true).await?;
+    world.node_reaches(NODE, Phase::Draining).await?;
+    operator.stop().await?;
+    age(&world, NODE, "12m").await?;
+    let operator = world.operator(&[]).await?;
+    operator.ready().await?;
+    let status = names(&world, &[("BudgetNeverAllows", "orders")]).await?;
+    let is_stalled = |status: &NodeProgressInsightStatus| {
+        let mut conditions = status.conditions.iter();
+        conditions.any(|each| each.type_ == "Stalled")
+    };
+    assert!(!is_stalled(&status), "it was named just now");
+    operator.stop().await?;
+    age_blockers(&world).await?;
+    let operator = world.operator(&[]).await?;
+    operator.ready().await?;
+    let stalled = world.node_becomes(NODE, "stalled", is_stalled).await?;
+    let condition = condition(&stalled.conditions, "Stalled");
+    assert_eq!(condition.reason, "DrainBlocked");
+    assert!(
+        condition
+            .message
+            .contains("PodDisruptionBudget default/orders")
+    );
+    let about = format!("NodeProgressInsight {NODE}");
+    event(&world, "default", &format!("Warning DrainBlocked {about}")).await?;
+
+    budgets.set("orders", 0, 1).await?;
+    world
+        .node_becomes(NODE, "free", |status| !is_stalled(status))
+        .await?;
+    event(&world, "default", &format!("Normal DrainUnblocked {about}")).await?;
     Ok(())
 }
 

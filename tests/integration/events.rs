@@ -46,7 +46,7 @@ async fn events(world: &World, namespace: &str) -> Result<Vec<(String, Event)>> 
 }
 
 /// Waits for an Event whose type, reason and object begin with `text`.
-async fn event(world: &World, namespace: &str, text: &str) -> Result<Event> {
+pub async fn event(world: &World, namespace: &str, text: &str) -> Result<Event> {
     eventually(text, SOON, async || {
         let events = events(world, namespace).await?;
         let found = events.iter().find(|(about, _)| about.starts_with(text));
