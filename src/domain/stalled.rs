@@ -255,7 +255,7 @@ impl Step<'_> {
         let is_quiet = self
             .progress
             .is_some_and(|before| is_same(before, progress));
-        self.stall.is_some_and(is_slow) && is_quiet && self.may_be_slow()
+        self.stall.is_some_and(is_slow) && is_quiet
     }
 
     fn slow_message(&self, progress: &Progress) -> String {

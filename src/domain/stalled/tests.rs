@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::api::types::UpdateKind;
-use crate::domain::drain::{Key, Reason};
+use crate::domain::drain::Reason;
+use crate::domain::drain::fixtures::blocker;
 use crate::domain::fixtures::at;
 use crate::domain::state::Finding;
 
@@ -78,24 +79,11 @@ impl Node {
     }
 
     fn set_drain(&mut self, left: usize, blocked: Option<(Reason, i64)>) {
-        let blockers = blocked.iter().map(|(reason, since)| Blocker {
-            key: Key {
-                reason: *reason,
-                kind: "PodDisruptionBudget".into(),
-                namespace: "shop".into(),
-                name: "web".into(),
-            },
-            message: "PodDisruptionBudget shop/web needs 1 of 1 pods".into(),
-            pods: Box::new([]),
-            count: 1,
-            since: at(*since),
-            gone: None,
-            is_symptom: false,
-        });
+        let blockers = blocked.map(|(reason, since)| blocker(reason, at(since)));
         self.evaluation.drain = Some(Box::new(Drain {
             pods_left: Some(left),
             most: 10,
-            blockers: blockers.collect(),
+            blockers: blockers.into_iter().collect(),
             ..Drain::default()
         }));
     }
@@ -182,6 +170,18 @@ fn a_node_that_is_cordoned_in_advance_does_not_stall_until_its_pods_leave() {
     node.set_drain(9, None);
     assert_eq!(node.at(3601), None, "its first pod has just left");
     assert!(node.at(3601 + 10 * MINUTE).is_some());
+}
+
+#[test]
+fn a_restart_keeps_the_stall_of_a_drain_of_which_it_does_not_know_how_many_pods_have_left() {
+    let mut node = Node::new(Phase::Draining).drains(9, None);
+    node.evaluation.is_inferred = true;
+    node.at(MINUTE);
+    let stalled = Some((StallReason::DrainSlow, 15 * MINUTE));
+    assert_eq!(node.at(15 * MINUTE), stalled);
+    let mut node = node.restarted();
+    node.evaluation.drain.as_mut().unwrap().most = 9;
+    assert_eq!(node.at(16 * MINUTE), stalled);
 }
 
 #[test]
