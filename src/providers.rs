@@ -48,12 +48,12 @@ use jiff::Timestamp;
 
 use crate::api::types::{ProviderName, UpdateKind};
 use crate::domain::drain::Drainer;
+use crate::domain::drain::method::Method;
 use crate::domain::erased::Erased;
 use crate::domain::fact::{Keys, Kind};
 use crate::domain::facts::{Unavailable, View};
 use crate::domain::node::{Evidence, NodeFacts, NodeObject};
 use crate::domain::pool::{Membership, PoolFacts, PoolId};
-use crate::domain::preflight::method::Method;
 use crate::domain::state::{Evaluation, History};
 
 use self::bottlerocket::Bottlerocket;

@@ -10,14 +10,15 @@ use jiff::SignedDuration;
 pub use self::choices::{
     LeaseChoice, Output, Platform, StateBackendChoice, SyncStatusPlace, TlsChoice,
 };
+pub use self::evaluation::{PoolFlags, ProviderFlags};
 pub use self::preflight::PreflightConfig;
 use crate::domain::policy;
-use crate::providers::settings::WELL_KNOWN_POOL_LABELS;
 use crate::providers::{self, Options, ProviderError, Providers};
 use crate::registry::election::Timing;
 use crate::telemetry::logging::{LogFormat, parse_filter};
 
 mod choices;
+mod evaluation;
 mod preflight;
 
 /// Reports for every node and pool of a cluster whether it is being updated, its progress, versions and start
@@ -68,17 +69,9 @@ pub struct DoctorConfig {
 /// The settings that determine which permissions the operator needs.
 #[derive(Debug, Clone, Args)]
 pub struct NeedsConfig {
-    /// What may update the nodes: with `auto`, each Node is evaluated by the provider that claims it
-    #[arg(long, env = "NODE_INSIGHTS_PLATFORM", value_enum, default_value_t = Platform::Auto)]
-    pub platform: Platform,
-
-    /// Providers and overlays that are not used, and whose kinds are not read, as in `karpenter,kured`; their nodes are
-    /// evaluated by the other providers
-    #[arg(
-        long, env = "NODE_INSIGHTS_DISABLED_PROVIDERS", value_name = "NAME,…", value_delimiter = ',',
-        value_parser = parse_provider
-    )]
-    pub disabled_providers: Vec<String>,
+    /// Which providers there are.
+    #[command(flatten)]
+    pub providers: ProviderFlags,
 
     /// Lease for the election of the replica that writes: `NAMESPACE/NAME`; `off` for a single replica; or
     /// `auto`: in a pod `node-insights` in its namespace, else off
@@ -219,23 +212,14 @@ pub struct RunConfig {
     )]
     pub concurrency: u16,
 
-    /// Kubernetes: labels whose value names a node's pool, first match wins; nodes without any are
-    /// grouped by role
-    #[arg(
-        long, env = "NODE_INSIGHTS_POOL_LABEL_KEYS", value_name = "KEY,…", value_delimiter = ',',
-        default_values_t = WELL_KNOWN_POOL_LABELS.map(str::to_owned), value_parser = policy::parse_label_key
-    )]
-    pub pool_label_keys: Vec<String>,
+    /// Which pools there are.
+    #[command(flatten)]
+    pub pools: PoolFlags,
 
     /// Kubernetes: desired kubelet version of every node, as in v1.36.3; without it, the newest
     /// in the pool or the API server's
     #[arg(long, env = "NODE_INSIGHTS_TARGET_VERSION", value_name = "VERSION", value_parser = policy::parse_version)]
     pub target_version: Option<String>,
-
-    /// File with a policy: a desired version of all nodes or of one pool, and labels that name pools, as YAML. It is read
-    /// again when it changes; while it is invalid, the last valid one applies
-    #[arg(long, env = "NODE_INSIGHTS_POLICY_FILE", value_name = "PATH")]
-    pub policy_file: Option<PathBuf>,
 
     /// Address of another HTTP port with /debug, which shows every state without authentication; a port
     /// alone, as in :6060, is on 127.0.0.1. Off by default
@@ -294,7 +278,7 @@ impl RunConfig {
     #[must_use]
     pub fn provider_options(&self) -> Options {
         Options {
-            pool_label_keys: self.pool_label_keys.clone(),
+            pool_label_keys: self.pools.pool_label_keys.clone(),
             target_version: self.target_version.clone(),
             ..self.needs.provider_options()
         }
@@ -306,10 +290,8 @@ impl NeedsConfig {
     #[must_use]
     pub fn provider_options(&self) -> Options {
         Options {
-            platform: self.platform.into(),
-            disabled: self.disabled_providers.iter().cloned().collect(),
             no_drain_blockers: !self.enable_drain_blockers,
-            ..Options::default()
+            ..self.providers.options()
         }
     }
 }
@@ -471,6 +453,6 @@ mod tests {
     #[test]
     fn pool_labels_are_a_list_in_order() {
         let config = run(&["--pool-label-keys", "example.com/pool,team"]).unwrap();
-        assert_eq!(config.pool_label_keys, ["example.com/pool", "team"]);
+        assert_eq!(config.pools.pool_label_keys, ["example.com/pool", "team"]);
     }
 }

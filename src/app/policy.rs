@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::config::PoolFlags;
 use super::notes::Notes;
 use crate::domain::policy::Policy;
 use crate::providers::settings::WELL_KNOWN_POOL_LABELS;
@@ -29,6 +30,14 @@ pub(super) struct PolicyFile {
 }
 
 impl PolicyFile {
+    /// The file that the user names, if there is one.
+    pub(super) fn of(flags: &PoolFlags) -> Option<Self> {
+        Some(Self {
+            path: flags.policy_file.clone()?,
+            pool_labels: flags.pool_label_keys.clone(),
+        })
+    }
+
     /// Reads the file.
     pub(super) fn read(&self) -> Result<Policy, String> {
         let place = self.path.display();

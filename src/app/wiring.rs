@@ -77,12 +77,8 @@ fn follow_policy(
     controller: &Arc<NodeStateController>,
     parts: &mut Parts,
 ) {
-    let Some(path) = &surroundings.config.policy_file else {
+    let Some(file) = PolicyFile::of(&surroundings.config.pools) else {
         return;
-    };
-    let file = PolicyFile {
-        path: path.clone(),
-        pool_labels: surroundings.config.pool_label_keys.clone(),
     };
     let (controller, health) = (Arc::clone(controller), Arc::clone(surroundings.health));
     let following = policy::follow(file, controller, health, surroundings.notes.clone());

@@ -30,24 +30,15 @@ pub fn first(node: &NodeState) -> Option<&Blocker> {
 mod tests {
     use super::*;
     use crate::api::types::Phase;
-    use crate::domain::drain::{Drain, Key, Reason};
+    use crate::domain::drain::fixtures::blocker;
+    use crate::domain::drain::{Drain, Reason};
     use crate::domain::fixtures::at;
     use crate::domain::pool_status::tests::node;
 
     fn draining(name: &str, blockers: &[(Reason, i64, bool)]) -> Arc<NodeState> {
         let blockers = blockers.iter().map(|(reason, since, is_symptom)| Blocker {
-            key: Key {
-                reason: *reason,
-                kind: "PodDisruptionBudget".into(),
-                namespace: "shop".into(),
-                name: "web".into(),
-            },
-            message: "why".into(),
-            pods: Box::new([]),
-            count: 1,
-            since: at(*since),
-            gone: None,
             is_symptom: *is_symptom,
+            ..blocker(*reason, at(*since))
         });
         Arc::new(NodeState {
             name: name.into(),

@@ -11,6 +11,7 @@
 pub mod assess;
 pub mod budget;
 pub(in crate::domain) mod cause;
+pub mod method;
 pub mod pod;
 mod report;
 mod steady;

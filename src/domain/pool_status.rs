@@ -275,7 +275,7 @@ fn conditions(
     {
         let _ = write!(
             message,
-            " | {nodes} held up in their drain, first {worst_node}: {}",
+            " | drains held up: {nodes}, the worst on {worst_node}: {}",
             worst.message
         );
     }
@@ -333,7 +333,10 @@ fn stall(
     })?;
     active.all(|node| node.stall.is_some()).then(|| {
         let count = stalled.count();
-        let message = format!("{count} stalled, first {}: {}", node.name, first.message);
+        let message = format!(
+            "nodes stalled: {count}, first {}: {}",
+            node.name, first.message
+        );
         ("NodesStalled", message)
     })
 }

@@ -11,7 +11,6 @@
 //!
 //! Not seen: admission webhooks, volumes that do not detach, and whether the other nodes have room.
 
-pub mod method;
 mod nodes;
 mod pods;
 mod survey;
@@ -47,14 +46,10 @@ impl Severity {
 /// Why a drain would be held up, or what it would cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
-    /// What holds up drains in progress as well.
+    /// What holds up drains in progress as well; a pod without a controller, and local data, may also be just lost.
     Drain(drain::Reason),
     /// The node is not ready, and its kubelet says so.
     NodeNotReady,
-    /// The pod has no controller that creates it again.
-    UnmanagedPod,
-    /// The data in the pod's `emptyDir` volumes is lost.
-    LocalStorage,
     /// The workload has one pod, so it is interrupted.
     SingleReplica,
     /// The pool is paused.
@@ -79,8 +74,8 @@ impl Reason {
         Self::Drain(drain::Reason::BudgetNeverAllows),
         Self::Drain(drain::Reason::BudgetUnhealthy),
         Self::Drain(drain::Reason::BudgetExhausted),
-        Self::UnmanagedPod,
-        Self::LocalStorage,
+        Self::Drain(drain::Reason::UnmanagedPod),
+        Self::Drain(drain::Reason::LocalStorage),
         Self::SingleReplica,
         Self::PoolPaused,
         Self::VersionSkew,
@@ -92,8 +87,6 @@ impl Reason {
         match self {
             Self::Drain(reason) => reason.as_str(),
             Self::NodeNotReady => "NodeNotReady",
-            Self::UnmanagedPod => "UnmanagedPod",
-            Self::LocalStorage => "LocalStorage",
             Self::SingleReplica => "SingleReplica",
             Self::PoolPaused => "PoolPaused",
             Self::VersionSkew => "VersionSkew",
@@ -120,6 +113,24 @@ pub struct Finding {
     pub nodes: Box<[Arc<str>]>,
     /// What it is and what to do about it.
     pub message: Box<str>,
+}
+
+impl Finding {
+    /// Its object, as in `PodDisruptionBudget shop/web`.
+    #[must_use]
+    pub fn object(&self) -> String {
+        let Self {
+            kind,
+            namespace,
+            name,
+            ..
+        } = self;
+        if namespace.is_empty() {
+            format!("{kind} {name}")
+        } else {
+            format!("{kind} {namespace}/{name}")
+        }
+    }
 }
 
 /// What was found in the nodes that were looked at.

@@ -13,10 +13,10 @@ use super::{Overlay, Subject, evidence};
 use crate::api::types::{Phase, ProviderName, UpdateKind};
 use crate::domain::cordon::Cordoner;
 use crate::domain::drain::Drainer;
+use crate::domain::drain::method::Method;
 use crate::domain::facts::{Unavailable, View};
 use crate::domain::labels::Labels;
 use crate::domain::node::{Evidence, NodeFacts, NodeObject};
-use crate::domain::preflight::method::Method;
 use crate::domain::state::{Evaluation, REBOOTED};
 use crate::domain::text;
 

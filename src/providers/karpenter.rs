@@ -16,12 +16,12 @@ use super::{Claim, Provider, Subject, evidence};
 use super::{aks, cluster_api, gke, kops};
 use crate::api::types::{DesiredVersionSource, PoolRef, ProviderName, Scope};
 use crate::domain::drain::Drainer;
+use crate::domain::drain::method::Method;
 use crate::domain::fact::{Keys, Kind};
 use crate::domain::facts::{Unavailable, View};
 use crate::domain::node::{Evidence, NodeFacts, NodeObject};
 use crate::domain::pool::{Membership, PoolFacts, PoolId, PoolOwner};
 use crate::domain::pool_name::LabelKey;
-use crate::domain::preflight::method::Method;
 use crate::domain::state::{Desired, Evaluation};
 use jiff::Timestamp;
 

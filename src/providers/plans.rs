@@ -22,10 +22,10 @@ use super::{Overlay, Subject};
 use crate::api::types::{DesiredVersionSource, Phase, ProviderName, UpdateKind};
 use crate::domain::cordon::Cordoner;
 use crate::domain::drain::Drainer;
+use crate::domain::drain::method::{Method, Removal};
 use crate::domain::fact::Kind;
 use crate::domain::facts::{Unavailable, View};
 use crate::domain::node::NodeFacts;
-use crate::domain::preflight::method::{Method, Removal};
 use crate::domain::state::{Desired, Evaluation};
 use crate::domain::version;
 
@@ -152,9 +152,11 @@ fn may_be_concerned(node: &NodeFacts) -> bool {
 
 /// The Plans that select the node and are not applied to it yet, sorted by name.
 fn outstanding<'a>(node: &NodeFacts, view: &View<'a>) -> Result<Vec<&'a Plan>, Unavailable> {
-    let mut plans = view.find_any::<Plan>(REQUIRES, |label| {
-        label == NO_LABEL || node.labels.get(label).is_some()
-    })?;
+    let finder = view.finder::<Plan>(REQUIRES)?;
+    let mut plans = Vec::new();
+    for label in node.labels.iter().map(|(label, _)| label).chain([NO_LABEL]) {
+        finder.find(label, &mut plans);
+    }
     plans.retain(|plan| is_outstanding(plan, node));
     plans.sort_by(|a, b| a.key.cmp(&b.key));
     Ok(plans)

@@ -14,12 +14,12 @@ use super::{Claim, Identity, Options, OverlayList, ProviderList, Subject, built_
 use crate::api::types::{Phase, ProviderName, Scope};
 use crate::domain::availability::{availability, runs_control_plane};
 use crate::domain::drain::Drainer;
+use crate::domain::drain::method::Method;
 use crate::domain::fact::{Keys, Kind};
 use crate::domain::facts::{Unavailable, View};
 use crate::domain::node::{NodeFacts, NodeObject};
 use crate::domain::pool::{Membership, PoolId, PoolState};
 use crate::domain::pool_generations::{Flavour, Member, PoolVersion, flavour};
-use crate::domain::preflight::method::Method;
 use crate::domain::state::{Belonging, Evaluation, Finding, History, NodeState};
 
 /// A conflict between two providers or overlays.

@@ -15,12 +15,12 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use self::world::World;
+use crate::domain::drain::method::Method;
 use crate::domain::erased::Erased;
 use crate::domain::facts::Availability;
 use crate::domain::node::{NodeFacts, NodeObject};
 use crate::domain::policy::Policy;
 use crate::domain::pool::{PoolId, PoolState};
-use crate::domain::preflight::method::Method;
 use crate::domain::state::{History, NodeState};
 use crate::providers::{Identity, Providers};
 use crate::registry::lock_order::{OrderedMutex, Rank};

@@ -14,7 +14,7 @@ use node_insights_harness::pods::{NAMESPACE, Owner, Pods};
 use serde_json::json;
 
 use crate::events::event;
-use crate::support::{World, condition};
+use crate::support::{Operator, World, condition};
 
 /// What is read of a drain.
 const READ: &[&str] = &["pods", "poddisruptionbudgets"];
@@ -96,6 +96,27 @@ pub async fn age(world: &World, node: &str, by: &str) -> Result<()> {
     Ok(())
 }
 
+/// A cluster with one worker, which is outdated.
+async fn one_node() -> Result<World> {
+    let world = World::empty().await?;
+    let cluster = Cluster::builder(VERSION).control_plane(0).pool("blue", 1);
+    cluster.build()?.load(&world.client).await?;
+    Ok(world)
+}
+
+/// The worker is cordoned, and has been Draining for so long when this operator starts.
+async fn drained_for(world: &World, span: &str, arguments: &[&str]) -> Result<Operator> {
+    let operator = world.operator(arguments).await?;
+    operator.ready().await?;
+    world.editor.nodes().cordon(NODE, true).await?;
+    world.node_reaches(NODE, Phase::Draining).await?;
+    operator.stop().await?;
+    age(world, NODE, span).await?;
+    let operator = world.operator(arguments).await?;
+    operator.ready().await?;
+    Ok(operator)
+}
+
 fn reasons(drain: &Drain) -> Vec<(&str, &str)> {
     let blockers = drain.blockers.iter();
     blockers
@@ -116,9 +137,7 @@ async fn names(world: &World, expected: &[(&str, &str)]) -> Result<NodeProgressI
 #[tokio::test]
 async fn a_drain_that_the_api_server_refuses_names_its_budgets_and_one_that_it_allows_names_nothing()
 -> Result<()> {
-    let world = World::empty().await?;
-    let cluster = Cluster::builder(VERSION).control_plane(0).pool("blue", 1);
-    cluster.build()?.load(&world.client).await?;
+    let world = one_node().await?;
     let (pods, budgets) = (Pods::new(&world.client), Budgets::new(&world.client));
     for pod in ["orders", "twice", "free"] {
         pods.run(pod, NODE, Owner::ReplicaSet).await?;
@@ -206,20 +225,11 @@ async fn age_blockers(world: &World) -> Result<()> {
 #[tokio::test]
 async fn a_drain_that_only_a_human_can_free_stalls_and_events_say_so_and_when_it_is_free()
 -> Result<()> {
-    let world = World::empty().await?;
-    let cluster = Cluster::builder(VERSION).control_plane(0).pool("blue", 1);
-    cluster.build()?.load(&world.client).await?;
+    let world = one_node().await?;
     let (pods, budgets) = (Pods::new(&world.client), Budgets::new(&world.client));
     pods.run("orders", NODE, Owner::ReplicaSet).await?;
     budgets.create("orders", "orders").await?;
-    let operator = world.operator(&[]).await?;
-    operator.ready().await?;
-    world.editor.nodes().cordon(NODE, true).await?;
-    world.node_reaches(NODE, Phase::Draining).await?;
-    operator.stop().await?;
-    age(&world, NODE, "12m").await?;
-    let operator = world.operator(&[]).await?;
-    operator.ready().await?;
+    let operator = drained_for(&world, "12m", &[]).await?;
     let status = names(&world, &[("BudgetNeverAllows", "orders")]).await?;
     let is_stalled = |status: &NodeProgressInsightStatus| {
         let mut conditions = status.conditions.iter();
@@ -251,23 +261,14 @@ async fn a_drain_that_only_a_human_can_free_stalls_and_events_say_so_and_when_it
 
 #[tokio::test]
 async fn a_finalizer_keeps_a_pod_that_has_ended_and_the_insight_names_it() -> Result<()> {
-    let world = World::empty().await?;
-    let cluster = Cluster::builder(VERSION).control_plane(0).pool("blue", 1);
-    cluster.build()?.load(&world.client).await?;
+    let world = one_node().await?;
     let pods = Pods::new(&world.client);
     pods.run("backup", NODE, Owner::ReplicaSet).await?;
     let api: &Api<Pod> = pods.api();
     let finalizers = json!({"metadata": {"finalizers": ["example.com/upload"]}});
     api.patch("backup", &PatchParams::default(), &Patch::Merge(finalizers))
         .await?;
-    let operator = world.operator(&[]).await?;
-    operator.ready().await?;
-    world.editor.nodes().cordon(NODE, true).await?;
-    world.node_reaches(NODE, Phase::Draining).await?;
-    operator.stop().await?;
-    age(&world, NODE, "2m").await?;
-    let operator = world.operator(&[]).await?;
-    operator.ready().await?;
+    let _operator = drained_for(&world, "2m", &[]).await?;
     names(&world, &[]).await?;
     // Its containers end, and the kubelet is done with it.
     let ended = json!({"status": {"phase": "Succeeded"}});
@@ -285,19 +286,9 @@ async fn a_finalizer_keeps_a_pod_that_has_ended_and_the_insight_names_it() -> Re
 
 #[tokio::test]
 async fn nothing_is_read_of_a_drain_where_the_user_does_not_want_it() -> Result<()> {
-    let world = World::empty().await?;
-    let cluster = Cluster::builder(VERSION).control_plane(0).pool("blue", 1);
-    cluster.build()?.load(&world.client).await?;
-    let arguments = ["--enable-drain-blockers=false"];
-    let operator = world.operator(&arguments).await?;
-    operator.ready().await?;
-    world.editor.nodes().cordon(NODE, true).await?;
-    world.node_reaches(NODE, Phase::Draining).await?;
-    operator.stop().await?;
-    age(&world, NODE, "2m").await?;
+    let world = one_node().await?;
     let mark = world.plane.audit().mark()?;
-    let operator = world.operator(&arguments).await?;
-    operator.ready().await?;
+    let _operator = drained_for(&world, "2m", &["--enable-drain-blockers=false"]).await?;
     world.editor.nodes().cordon(NODE, false).await?;
     let over = world.node_reaches(NODE, Phase::Pending).await?;
     assert_eq!(over.drain, None);

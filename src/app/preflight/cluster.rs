@@ -98,11 +98,7 @@ async fn read(connection: &Connection, config: &PreflightConfig) -> anyhow::Resu
     let providers = Providers::standard(&config.provider_options())?;
     let kinds = providers.kinds().to_vec();
     let inventory = Inventory::new(providers);
-    if let Some(path) = &config.policy_file {
-        let file = PolicyFile {
-            path: path.clone(),
-            pool_labels: config.pool_label_keys.clone(),
-        };
+    if let Some(file) = PolicyFile::of(&config.pools) {
         inventory.set_policy(Arc::new(file.read().map_err(|error| anyhow!(error))?));
     }
     let version = platform::api_server_version(&connection.client).await;

@@ -141,19 +141,12 @@ fn table(findings: &[Finding]) -> Vec<String> {
         let Finding {
             severity,
             reason,
-            kind,
-            namespace,
-            name,
             count,
             nodes,
             message,
+            ..
         } = finding;
-        let (severity, reason) = (severity.as_str(), reason.as_str());
-        let object = if namespace.is_empty() {
-            format!("{kind} {name}")
-        } else {
-            format!("{kind} {namespace}/{name}")
-        };
+        let (severity, reason, object) = (severity.as_str(), reason.as_str(), finding.object());
         lines.push(format!(
             "{severity:<8}  {count:<5}  {reason:<width$}  {object}"
         ));

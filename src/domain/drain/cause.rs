@@ -168,13 +168,13 @@ impl<'a> Scene<'a> {
             }
             (drainer, ..) if drainer.stops_at_unmanaged() && pod.controller.is_none() => {
                 let message = format!(
-                    "{name} has no controller, so the system-upgrade-controller drains nothing: delete the pod, or set drain.force in the Plan"
+                    "{name} has no controller, so the system-upgrade-controller drains nothing: delete the pod, or set spec.drain.force in the Plan"
                 );
                 Some(Cause::of_pod(Reason::UnmanagedPod, pod, message))
             }
             (drainer, ..) if drainer.stops_at_local_data() && pod.has_empty_dir => {
                 let message = format!(
-                    "{name} has an emptyDir, so the system-upgrade-controller drains nothing: delete the pod, or set drain.deleteEmptydirData in the Plan"
+                    "{name} has an emptyDir, so the system-upgrade-controller drains nothing: delete the pod, or allow spec.drain.deleteEmptydirData in the Plan"
                 );
                 Some(Cause::of_pod(Reason::LocalStorage, pod, message))
             }
@@ -393,10 +393,7 @@ impl Cause {
 
     /// A cause whose object is the pod, or what made it.
     fn of_pod(reason: Reason, pod: &Pod, message: String) -> Self {
-        let (kind, name): (Arc<str>, Arc<str>) = match &pod.controller {
-            Some(controller) => (Arc::clone(&controller.kind), Arc::clone(&controller.name)),
-            None => ("Pod".into(), (*pod.name).into()),
-        };
+        let (kind, name) = pod.object();
         let key = Key {
             reason,
             kind,

@@ -1,4 +1,4 @@
-//! Builders for tests: pods and budgets.
+//! Builders for tests: pods, budgets and blockers.
 
 use std::sync::Arc;
 
@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::budget::Budget;
 use super::pod::{Controller, Deletion, DoNotDisrupt, DrainLabel, Operator, Pod, Stage, Tolerates};
+use super::{Blocker, Key, Reason};
 use crate::domain::fixtures::at;
 use crate::domain::labels::{Labels, Selector};
 
@@ -108,4 +109,22 @@ fn k8s_selector(
     value: &str,
 ) -> k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector {
     serde_json::from_value(serde_json::json!({"matchLabels": {key: value}})).unwrap()
+}
+
+/// A blocker for this reason since then, about the budget `web` in namespace `shop`.
+pub(crate) fn blocker(reason: Reason, since: Timestamp) -> Blocker {
+    Blocker {
+        key: Key {
+            reason,
+            kind: "PodDisruptionBudget".into(),
+            namespace: "shop".into(),
+            name: "web".into(),
+        },
+        message: "PodDisruptionBudget shop/web needs 1 of 1 pods".into(),
+        pods: Box::new([]),
+        count: 1,
+        since,
+        gone: None,
+        is_symptom: false,
+    }
 }

@@ -146,6 +146,15 @@ pub enum Operator {
 }
 
 impl Pod {
+    /// Kind and name of what made it, or of itself.
+    #[must_use]
+    pub fn object(&self) -> (Arc<str>, Arc<str>) {
+        match &self.controller {
+            Some(Controller { kind, name }) => (Arc::clone(kind), Arc::clone(name)),
+            None => ("Pod".into(), (*self.name).into()),
+        }
+    }
+
     /// Whether a DaemonSet made it.
     #[must_use]
     pub fn is_of_daemon_set(&self) -> bool {

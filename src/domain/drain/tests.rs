@@ -441,4 +441,6 @@ fn a_drain_is_looked_at_again_when_another_cause_may_apply() {
     let mut scene = one(running("web").build());
     assert_eq!(after(&mut scene, 90), SignedDuration::from_secs(91));
     assert_eq!(after(&mut scene, 190), SignedDuration::from_secs(711));
+    let mut scene = one(running("web").build()).by(Drainer::MachineConfigOperator);
+    assert_eq!(after(&mut scene, 190), SignedDuration::from_secs(411));
 }

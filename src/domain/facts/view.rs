@@ -120,26 +120,6 @@ impl<'a> View<'a> {
         Ok(found)
     }
 
-    /// The objects with any accepted key of an index. Cheaper than finding each key of many where the index has few; when
-    /// a key gets its first object or loses its last, all who have called this for the index are evaluated again.
-    ///
-    /// # Errors
-    /// When the kind cannot be read.
-    pub fn find_any<F: Fact>(
-        &self,
-        index: &'static str,
-        accepts: impl Fn(&str) -> bool,
-    ) -> Result<Vec<&'a F>, Unavailable> {
-        let finder = self.finder::<F>(index)?;
-        let mut found = Vec::new();
-        for (key, entry) in finder.entries.into_iter().flatten() {
-            if !entry.objects.is_empty() && accepts(key) {
-                self.read_entry(finder.kind, finder.table, entry, &mut found);
-            }
-        }
-        Ok(found)
-    }
-
     /// Finds objects by many keys of an index, of which few have objects: keys without objects cost nothing to record.
     /// When a key gets its first object or loses its last, all who have called this for the index are evaluated again.
     ///

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::method::{Method, Removal};
 use super::survey::{Key, Problem};
 use super::{Reason, Severity};
 use crate::domain::drain;
 use crate::domain::drain::budget::Budget;
 use crate::domain::drain::cause::{Cause, Scene};
-use crate::domain::drain::pod::{Controller, Pod, Stage};
+use crate::domain::drain::method::{Method, Removal};
+use crate::domain::drain::pod::{Pod, Stage};
 use crate::domain::node::NodeFacts;
 
 /// A pod that becomes ready does so within this.
@@ -123,7 +123,7 @@ impl Subject<'_> {
         }
         let mut losses = Vec::new();
         if pod.controller.is_none() {
-            let name = format!("Pod {}/{}", pod.namespace, pod.name);
+            let name = named(pod);
             let message = if drainer.stops_at_unmanaged() {
                 format!(
                     "{name} has no controller, and the drain stops at it: delete it, or set spec.drain.force in the Plan"
@@ -134,7 +134,7 @@ impl Subject<'_> {
                 )
             };
             losses.push(of_pod(
-                Reason::UnmanagedPod,
+                Reason::Drain(drain::Reason::UnmanagedPod),
                 drainer.stops_at_unmanaged(),
                 pod,
                 message,
@@ -152,7 +152,8 @@ impl Subject<'_> {
                 )
             };
             let stops = drainer.stops_at_local_data();
-            losses.push(of_pod(Reason::LocalStorage, stops, pod, message));
+            let reason = Reason::Drain(drain::Reason::LocalStorage);
+            losses.push(of_pod(reason, stops, pod, message));
         }
         losses
     }
@@ -190,10 +191,7 @@ pub(super) fn single(pod: &Pod) -> Option<Problem> {
 
 /// A problem of what made the pod, or of the pod.
 fn of_pod(reason: Reason, stops: bool, pod: &Pod, message: String) -> Problem {
-    let (kind, name): (Arc<str>, Arc<str>) = match &pod.controller {
-        Some(Controller { kind, name }) => (Arc::clone(kind), Arc::clone(name)),
-        None => ("Pod".into(), (*pod.name).into()),
-    };
+    let (kind, name) = pod.object();
     Problem {
         key: Key {
             severity: if stops {
@@ -213,8 +211,6 @@ fn of_pod(reason: Reason, stops: bool, pod: &Pod, message: String) -> Problem {
 
 /// What made the pod, or the pod, for messages.
 fn named(pod: &Pod) -> String {
-    match &pod.controller {
-        Some(Controller { kind, name }) => format!("{kind} {}/{name}", pod.namespace),
-        None => format!("Pod {}/{}", pod.namespace, pod.name),
-    }
+    let (kind, name) = pod.object();
+    format!("{kind} {}/{name}", pod.namespace)
 }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::method::Method;
 use super::pods::{self, Subject};
 use super::{Finding, NODES, Reason, Report, Severity, nodes};
 use crate::domain::drain;
 use crate::domain::drain::budget::Budget;
+use crate::domain::drain::method::Method;
 use crate::domain::drain::pod::{Operator, Pod, Stage};
 use crate::domain::node::NodeFacts;
 use crate::domain::state::NodeState;

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::method::{Method, Removal};
 use super::*;
 use crate::api::types::Phase;
 use crate::domain::drain::Drainer;
 use crate::domain::drain::budget::Budget;
+use crate::domain::drain::method::{Method, Removal};
 use crate::domain::drain::pod::Pod;
 use crate::domain::fact::{Fact, Meta, Object, Parsed};
 use crate::domain::fixtures::{NodeBuilder, at, node};
@@ -159,22 +159,8 @@ impl Scene {
     fn found(&self) -> Vec<String> {
         let findings = self.report().findings;
         let line = |finding: &Finding| {
-            let Finding {
-                severity,
-                reason,
-                kind,
-                namespace,
-                name,
-                count,
-                ..
-            } = finding;
-            let (severity, reason) = (severity.as_str(), reason.as_str());
-            let namespace = if namespace.is_empty() {
-                String::new()
-            } else {
-                format!("{namespace}/")
-            };
-            format!("{severity} {reason} {kind} {namespace}{name} {count}")
+            let (severity, reason) = (finding.severity.as_str(), finding.reason.as_str());
+            format!("{severity} {reason} {} {}", finding.object(), finding.count)
         };
         findings.iter().map(line).collect()
     }

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use self::pools::Pool;
 use super::{Affected, Found, distinct};
+use crate::domain::drain::method::Method;
 use crate::domain::erased::Erased;
 use crate::domain::fact::Keys;
 use crate::domain::facts::{Availability, Facts, Reader, Unavailable, reserve};
@@ -16,7 +17,6 @@ use crate::domain::node::NodeFacts;
 use crate::domain::policy::Policy;
 use crate::domain::pool::{PoolId, PoolState};
 use crate::domain::pool_generations::Member;
-use crate::domain::preflight::method::Method;
 use crate::domain::state::{History, NodeState};
 use crate::providers::{Assignment, Providers};
 

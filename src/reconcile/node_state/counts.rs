@@ -151,26 +151,14 @@ fn entered(state: &NodeState) -> Entered {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::drain::{Blocker, Drain, Key};
+    use crate::domain::drain::Drain;
+    use crate::domain::drain::fixtures::blocker;
     use crate::domain::fixtures::at;
     use crate::domain::pool_status::tests::node;
     use crate::domain::stalled::{Stall, StallReason};
 
     fn draining(blockers: &[Reason], stall: Option<StallReason>) -> NodeState {
-        let blockers = blockers.iter().enumerate().map(|(index, reason)| Blocker {
-            key: Key {
-                reason: *reason,
-                kind: "Pod".into(),
-                namespace: "shop".into(),
-                name: index.to_string().into(),
-            },
-            message: "why".into(),
-            pods: Box::new([]),
-            count: 1,
-            since: at(0),
-            gone: None,
-            is_symptom: false,
-        });
+        let blockers = blockers.iter().map(|reason| blocker(*reason, at(0)));
         NodeState {
             drain: Some(Box::new(Drain {
                 blockers: blockers.collect(),

@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::domain::fact::{Fact, Meta, Object, Parsed};
+use crate::domain::drain::budget::{SELECTS, keys_of};
+use crate::domain::fact::{Fact, Kind, Meta, Object, Parsed};
+use crate::domain::facts::{Availability, Facts};
 
 fn reasons(pod: Pod, budget: Budget, second: i64) -> Vec<Reason> {
     one(pod).with([budget]).reasons(second)
@@ -188,4 +190,59 @@ fn a_budget_with_an_unknown_operator_is_reported_and_covers_nothing() {
         parse(|object| object["spec"] = 1.into()),
         Parsed::Unreadable(_)
     ));
+}
+
+#[test]
+fn a_pod_finds_every_budget_that_covers_it() {
+    let pod = running("web")
+        .with(|pod| pod.labels = Labels::new([("app", "web"), ("tier", "front")]).into())
+        .build();
+    let is_found = |budget: &Budget| {
+        let mut facts = Facts::new(&[Kind::of::<Budget>()]);
+        facts.set_availability(0, Availability::Ready);
+        facts.apply(0, &"shop/web".into(), Some(Arc::new(budget.clone())));
+        let view = facts.view();
+        let finder = view.finder::<Budget>(SELECTS).unwrap();
+        let mut found = Vec::new();
+        for key in keys_of(&pod) {
+            finder.find(&key, &mut found);
+        }
+        !found.is_empty()
+    };
+    for (selector, covers) in [
+        (json!({"matchLabels": {"app": "web"}}), true),
+        (
+            json!({"matchLabels": {"app": "web", "tier": "front"}}),
+            true,
+        ),
+        (
+            json!({"matchExpressions": [
+                {"key": "app", "operator": "In", "values": ["api", "web"]},
+            ]}),
+            true,
+        ),
+        (
+            json!({"matchExpressions": [{"key": "tier", "operator": "Exists"}]}),
+            true,
+        ),
+        (
+            json!({"matchExpressions": [{"key": "job", "operator": "DoesNotExist"}]}),
+            true,
+        ),
+        (
+            json!({"matchExpressions": [
+                {"key": "app", "operator": "NotIn", "values": ["api"]},
+            ]}),
+            true,
+        ),
+        (json!({}), true),
+        (json!({"matchLabels": {"app": "api"}}), false),
+        (Value::Null, false),
+    ] {
+        let budget = parsed(|budget| budget["spec"]["selector"] = selector.clone());
+        assert_eq!(budget.covers(&pod), covers, "{selector}");
+        if covers {
+            assert!(is_found(&budget), "{selector}");
+        }
+    }
 }

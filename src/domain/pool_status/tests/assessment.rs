@@ -1,6 +1,8 @@
 //! The assessment of a pool, and its counts.
 
 use super::*;
+use crate::domain::drain::fixtures::blocker;
+use crate::domain::drain::{Drain, Reason};
 use crate::domain::facts::{Availability, Unavailable};
 use crate::domain::stalled::Stall;
 use ConditionStatus::{False, True};
@@ -215,6 +217,26 @@ fn the_kstatus_conditions_are_ready_reconciling_or_stalled() {
 }
 
 #[test]
+fn the_message_of_a_pool_counts_drains_that_are_held_up_and_quotes_the_worst() {
+    let blocked = |name: &str| NodeState {
+        name: name.into(),
+        drain: Some(Box::new(Drain {
+            blockers: Box::new([blocker(Reason::BudgetNeverAllows, at(0))]),
+            ..Drain::default()
+        })),
+        ..node(Phase::Draining)
+    };
+    let free = status(&view([node(Phase::Draining)]));
+    assert_eq!(free.blocked_drains, None);
+    assert!(!message(&free, "Updating").contains("held up"));
+    let held_up = status(&view([blocked("b"), blocked("a"), node(Phase::Pending)]));
+    assert_eq!(held_up.blocked_drains.as_ref().unwrap().nodes, 2);
+    let text = message(&held_up, "Updating");
+    let expected = "0/3 nodes updated, 2 in progress, 1 pending | drains held up: 2, the worst on a: PodDisruptionBudget shop/web needs 1 of 1 pods";
+    assert_eq!(text, expected);
+}
+
+#[test]
 fn a_pool_stalls_when_every_node_in_progress_has_and_names_the_first() {
     let stalled = |name: &str, reason, since| NodeState {
         name: name.into(),
@@ -234,7 +256,10 @@ fn a_pool_stalls_when_every_node_in_progress_has_and_names_the_first() {
     let stuck = status(&view([slow(), blocked(), pending()]));
     assert_eq!(stuck.assessment, Assessment::Progressing);
     assert_eq!(condition_of(&stuck, "Stalled"), (True, "NodesStalled"));
-    assert_eq!(message(&stuck, "Stalled"), "2 stalled, first b: b waits");
+    assert_eq!(
+        message(&stuck, "Stalled"),
+        "nodes stalled: 2, first b: b waits"
+    );
     assert_eq!(condition_of(&stuck, "Reconciling").0, False);
     let failed = status(&view([slow(), degraded("c", Phase::Updating)]));
     assert_eq!(condition_of(&failed, "Stalled"), (True, "NodesDegraded"));

@@ -1,7 +1,7 @@
 //! How Karpenter removes the pods of a node.
 
 use super::*;
-use crate::domain::preflight::method::{Method, Removal};
+use crate::domain::drain::method::{Method, Removal};
 
 fn method(claim: &Value) -> Option<Method> {
     let cluster = Cluster::new(std::slice::from_ref(claim), &node_pool());

@@ -1,7 +1,7 @@
 //! How the pods of a node leave before a Plan updates it.
 
 use super::*;
-use crate::domain::preflight::method::{Method, Removal};
+use crate::domain::drain::method::{Method, Removal};
 
 /// A Plan that drains like this; `Null` if it does not.
 fn draining(name: &str, drain: Value) -> Value {

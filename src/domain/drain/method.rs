@@ -1,6 +1,6 @@
 //! How the pods of a node are moved away when it is updated.
 
-use crate::domain::drain::Drainer;
+use super::Drainer;
 
 /// How the pods of a node are moved away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
