@@ -48,8 +48,8 @@ pub struct PoolFlags {
     )]
     pub pool_label_keys: Vec<String>,
 
-    /// File with a policy: a desired version of all nodes or of one pool, and labels that name pools, as YAML. It is read
-    /// again when it changes; while it is invalid, the last valid one applies
+    /// File with a policy: a desired version of all nodes or of one pool, and labels that name pools, as YAML. The operator
+    /// reads it again when it changes; while it is invalid, the last valid one applies
     #[arg(long, env = "NODE_INSIGHTS_POLICY_FILE", value_name = "PATH")]
     pub policy_file: Option<PathBuf>,
 }
