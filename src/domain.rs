@@ -23,6 +23,7 @@ pub mod labels;
 pub mod milestones;
 pub mod node;
 pub mod node_status;
+pub mod outlook;
 pub mod policy;
 pub mod pool;
 pub mod pool_generations;

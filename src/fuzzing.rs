@@ -12,9 +12,10 @@ use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use serde::de::DeserializeOwned;
 
-use crate::api::types::{Condition, Phase};
+use crate::api::types::Condition;
 use crate::api::{NodeProgressInsightStatus, PoolProgressInsightStatus};
 use crate::domain::erased::downcast;
+use crate::domain::eta::{Span, Stage, summary};
 use crate::domain::fact::{Fact, Kind, Parsed};
 use crate::domain::facts::Availability;
 use crate::domain::node::NodeObject;
@@ -27,14 +28,14 @@ use crate::kubernetes::objects::{WatchedInsight, WatchedNode, WatchedObject};
 use crate::providers::openshift::kinds::{ClusterVersion, MachineConfig, MachineConfigPool};
 use crate::providers::{Options, Platform, Providers};
 use crate::reconcile::inventory::{Found, Inventory};
-use crate::reconcile::persisted::{PhaseDurations, decode_timeline, encode_timeline};
+use crate::reconcile::persisted::{decode_timeline, encode_timeline};
 use crate::registry::sync::SyncStatus;
 
 /// A parser of external data, by the name of its corpus.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All parsers.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     ("node", node),
     ("pool", pool),
     ("machine-config", machine_config),
@@ -42,6 +43,7 @@ pub const TARGETS: [Target; 10] = [
     ("insight", insight),
     ("lease", read_lease),
     ("state-file", state_file),
+    ("durations", durations),
     ("sync-status", sync_status),
     ("request", request),
     ("versions", versions),
@@ -177,11 +179,6 @@ fn read_lease(bytes: &[u8]) {
 }
 
 fn state_file(bytes: &[u8]) {
-    let durations = PhaseDurations::decode(bytes);
-    assert_eq!(PhaseDurations::decode(&durations.encode()), durations);
-    let _ = durations.medians();
-    let mut learning = durations;
-    learning.learn(Phase::Draining, u32::MAX);
     let (uid, bytes) = bytes.split_at(bytes.len().min(4));
     let Ok(uid) = std::str::from_utf8(uid) else {
         return;
@@ -191,6 +188,27 @@ fn state_file(bytes: &[u8]) {
         decode_timeline(&encode_timeline(uid, &timeline), uid),
         timeline
     );
+}
+
+/// What was learned of durations, with and without its checksum. What is read is written the same way, and can be
+/// learned from.
+fn durations(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    let signed = summary::decode(&summary::signed(text));
+    let Ok(learned) = summary::decode(text).or(signed) else {
+        return;
+    };
+    let encoded = summary::encode(&learned);
+    assert_eq!(
+        summary::decode(&encoded).map(|again| summary::encode(&again)),
+        Ok(encoded)
+    );
+    let mut learning = learned;
+    let span = Span::seen(Timestamp::UNIX_EPOCH, Timestamp::MAX);
+    learning.stage_ended(None, Stage::Draining, &span);
+    learning.rollout_ended(1);
 }
 
 fn sync_status(bytes: &[u8]) {

@@ -1,6 +1,6 @@
 //! `NodeProgressInsight` (npi): one object per node, with its name, owned by it.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -8,8 +8,8 @@ use super::insight::{
     Column, Insight, InsightStatus, Reported, ReportedStall, desired_version_has_a_source,
 };
 use super::types::{
-    Condition, ConditionStatus, CordonerKind, DesiredVersionSource, Phase, PoolRef, ProviderName,
-    Scope, UpdateKind,
+    Condition, ConditionStatus, CordonerKind, DesiredVersionSource, EstimatedCompletion, Phase,
+    PoolRef, ProviderName, Scope, UpdateKind,
 };
 
 /// How far the update of one node is.
@@ -67,6 +67,10 @@ pub struct NodeProgressInsightStatus {
     /// Who cordoned the node; absent when it is not cordoned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cordoned_by: Option<CordonedBy>,
+    /// When the update of the node is expected to be complete; absent while that is not known, as before its turn,
+    /// or while its drain is blocked until someone acts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimated_completion: Option<EstimatedCompletion>,
     /// What holds the drain of the node up; absent unless the node has been Draining for a minute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain: Option<Drain>,
@@ -101,6 +105,11 @@ pub struct Drain {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub blockers_omitted: Option<i32>,
+    /// For how long blockers that only a human can remove, and that are gone, have held the drain up, in seconds;
+    /// absent when there were none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub blocked_seconds: Option<i32>,
 }
 
 /// Something that holds a drain up.
@@ -170,6 +179,46 @@ pub struct TimelineEntry {
     pub phase: Phase,
     /// When the node entered it, as far as was observed.
     pub start_time: Timestamp,
+    /// How long it was in it, in seconds; absent for the current phase.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub duration_seconds: Option<i32>,
+    /// How long nodes of the pool were usually in it by then, in seconds; absent for phases in which nothing is done
+    /// to a node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub usual_seconds: Option<i32>,
+}
+
+impl TimelineEntry {
+    /// A phase that a node enters.
+    #[must_use]
+    pub const fn entered(phase: Phase, start_time: Timestamp) -> Self {
+        Self {
+            phase,
+            start_time,
+            duration_seconds: None,
+            usual_seconds: None,
+        }
+    }
+
+    /// The phase, that ended at `end` and usually takes `usual`.
+    #[must_use]
+    pub fn ended(self, end: Timestamp, usual: Option<SignedDuration>) -> Self {
+        let small =
+            |duration: SignedDuration| i32::try_from(duration.as_secs().max(0)).unwrap_or(i32::MAX);
+        Self {
+            duration_seconds: Some(small(end.duration_since(self.start_time))),
+            usual_seconds: usual.map(small),
+            ..self
+        }
+    }
+
+    /// Whether both are about the same time in the same phase.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        (self.phase, self.start_time) == (other.phase, other.start_time)
+    }
 }
 
 /// Names of the conditions of a node.
@@ -194,8 +243,8 @@ impl InsightStatus for NodeProgressInsightStatus {
     const SINGULAR: &'static str = "nodeprogressinsight";
     const SHORT_NAMES: &'static [&'static str] = &["npi", "nodeinsight", "nodeinsights"];
     const SELECTABLE: &'static [&'static str] = &[".status.poolRef.name", ".status.phase"];
-    // Without `-o wide` a row has at most 80 characters as long as the node's name has at most 24, its pool's 11
-    // and each version 8: kubectl puts 3 blanks between columns, the longest phase has 9 characters, and an age
+    // Without `-o wide` and while nothing is estimated, a row has at most 80 characters as long as the node's name has
+    // at most 24, its pool's 11 and each version 8: kubectl puts 3 blanks between columns, the longest phase has 9 characters, and an age
     // has at most 5 (`7d12h`) until it is two years. Names of 46 characters, as OpenShift gives on AWS, need
     // about 100. A test with the real kubectl holds this (tests/integration/kubectl.rs).
     const COLUMNS: &'static [Column] = &[
@@ -204,6 +253,7 @@ impl InsightStatus for NodeProgressInsightStatus {
         Column::new("Since", "date", ".status.phaseStartTime"),
         Column::new("Version", "string", ".status.version"),
         Column::new("Desired", "string", ".status.desiredVersion"),
+        Column::new("ETA", "string", ".status.estimatedCompletion.time"),
         Column::wide("Update", "string", ".status.updateKind"),
         Column::wide(
             "Available",

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::insight::{Column, Insight, InsightStatus, desired_version_has_a_source};
 use super::node::DrainBlocker;
-use super::types::{Condition, DesiredVersionSource, PoolRef, ProviderName, Scope};
+use super::types::{
+    Condition, DesiredVersionSource, EstimatedCompletion, PoolRef, ProviderName, Scope,
+};
 
 /// How far the update of one pool is.
 pub type PoolProgressInsight = Insight<PoolProgressInsightStatus>;
@@ -54,6 +56,15 @@ pub struct PoolProgressInsightStatus {
     /// The last rollout that ended, as far as it was observed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_rollout: Option<EndedRollout>,
+    /// When the rollout is expected to be complete; absent when there is none, and while that is not known, as while
+    /// the pool is paused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimated_completion: Option<EstimatedCompletion>,
+    /// How long the steps of updates took in this pool, encoded: estimates are made from it. It is here so that a
+    /// restart loses nothing, and not for people: the timelines of the nodes have the durations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub learned_durations: Option<String>,
     /// Drains of the pool's nodes that are held up; absent when there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blocked_drains: Option<BlockedDrains>,
@@ -239,7 +250,7 @@ impl InsightStatus for PoolProgressInsightStatus {
     const SINGULAR: &'static str = "poolprogressinsight";
     const SHORT_NAMES: &'static [&'static str] = &["ppi", "poolinsight", "poolinsights"];
     const SELECTABLE: &'static [&'static str] = &[".status.assessment"];
-    // Without `-o wide` a row has at most 80 characters as long as the insight's name has at most 22, the pool at
+    // Without `-o wide` and while nothing is estimated, a row has at most 80 characters as long as the insight's name has at most 22, the pool at
     // most 9,999 nodes, and each version at most 8 characters; held by the same test as the columns of nodes.
     const COLUMNS: &'static [Column] = &[
         Column::new("Assessment", "string", ".status.assessment"),
@@ -247,6 +258,7 @@ impl InsightStatus for PoolProgressInsightStatus {
         Column::new("Percent", "integer", ".status.completionPercent"),
         Column::new("Version", "string", ".status.version"),
         Column::new("Desired", "string", ".status.desiredVersion"),
+        Column::new("ETA", "string", ".status.estimatedCompletion.time"),
         Column::wide(
             "Available",
             "integer",

@@ -145,7 +145,9 @@ impl fmt::Display for Phase {
 }
 
 /// What the update changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 pub enum UpdateKind {
     /// To another version.
     Version,
@@ -204,6 +206,51 @@ impl From<bool> for ConditionStatus {
     fn from(holds: bool) -> Self {
         if holds { Self::True } else { Self::False }
     }
+}
+
+/// When an update is expected to be complete. The times are absolute and rewritten only when they change much.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EstimatedCompletion {
+    /// The update is as likely to be complete before as after.
+    pub time: Timestamp,
+    /// The update is complete by then with a probability of 90 %.
+    pub latest: Timestamp,
+    /// Where the durations are from.
+    pub basis: EstimateBasis,
+    /// How many updated nodes of the pool they are from; those of earlier rollouts count less.
+    #[schemars(range(min = 0))]
+    pub samples: i32,
+    /// How far the estimate can be relied on.
+    pub confidence: Confidence,
+    /// How many nodes it leaves out, as their drains are blocked until someone acts; absent when there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub nodes_left_out: Option<i32>,
+}
+
+/// Where the durations of an estimate are from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum EstimateBasis {
+    /// This pool.
+    PoolHistory,
+    /// Other pools of the same provider.
+    ProviderHistory,
+    /// Constants of the provider.
+    PlatformConstant,
+}
+
+/// How far an estimate can be relied on.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+pub enum Confidence {
+    /// Fewer than 3 nodes of the pool were observed.
+    Low,
+    /// Fewer than 10 were, or it is not certain how many nodes are updated at once.
+    Medium,
+    /// At least 10 were.
+    High,
 }
 
 /// A Kubernetes condition.

@@ -31,9 +31,10 @@ use crate::reconcile::discovery::{Discovery, Served};
 use crate::reconcile::events::Events;
 use crate::reconcile::insight_cache::InsightCache;
 use crate::reconcile::insight_key::InsightKey;
+use crate::reconcile::inventory::Affected;
 use crate::reconcile::keyed_queue::{self, Outcome, QueueStatus};
 use crate::reconcile::node_insight::{self, NodeInsights};
-use crate::reconcile::node_state::NodeStateController;
+use crate::reconcile::node_state::{KnownInsights, NodeStateController};
 use crate::reconcile::pool_insight::{self, PoolInsights};
 use crate::reconcile::states::States;
 use crate::reconcile::sync_gate::SyncGate;
@@ -43,6 +44,7 @@ use crate::registry::election::Leadership;
 use crate::registry::fanout::Inbox;
 use crate::registry::operations::Operations;
 use crate::registry::sync::{SyncHandle, SyncReason};
+use crate::telemetry::cause::{Cause, Trigger};
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
 
@@ -50,6 +52,8 @@ const CHECK_NODE_WRITES: &str = "writing nodeprogressinsights";
 const CHECK_POOL_WRITES: &str = "writing poolprogressinsights";
 /// Interval of the backend's health checks.
 const BACKEND_CHECK_INTERVAL: Duration = Duration::from_secs(5);
+/// Interval between two looks at the estimate of a pool.
+const ESTIMATE_AGAIN: Duration = Duration::from_secs(30);
 /// Delay before a consumer is attached again after the backend failed.
 const ATTACH_AGAIN: Duration = Duration::from_secs(1);
 
@@ -131,7 +135,10 @@ pub(super) fn start(
     let (controller, dirty) = NodeStateController::new(
         providers,
         States::new(backends, Arc::clone(metrics), Arc::clone(health)),
-        node_cache.clone(),
+        KnownInsights {
+            nodes: node_cache.clone(),
+            pools: pool_cache.clone(),
+        },
         Arc::clone(metrics),
         Arc::clone(health),
         Arc::clone(&clock),
@@ -243,6 +250,18 @@ async fn request_syncs(mut restarts: watch::Receiver<()>, sync: SyncHandle) {
     std::future::pending::<()>().await;
 }
 
+/// Looks again at the pools whose rollout is in progress: their estimates change with time.
+async fn estimate_again(controller: Arc<NodeStateController>, pools: Arc<PoolInsights>) {
+    loop {
+        tokio::time::sleep(ESTIMATE_AGAIN).await;
+        let affected = Affected {
+            nodes: Vec::new(),
+            pools: pools.estimated(),
+        };
+        controller.observe(&Cause::new(Trigger::Time, ""), |_| affected);
+    }
+}
+
 async fn check_backend(controller: Arc<NodeStateController>) {
     loop {
         tokio::time::sleep(BACKEND_CHECK_INTERVAL).await;
@@ -324,7 +343,7 @@ impl Wiring<'_> {
         clock: Clock,
     ) {
         let pools = Arc::new(PoolInsights::new(
-            controller,
+            Arc::clone(&controller),
             self.applier(cache, CHECK_POOL_WRITES),
             Arc::clone(cache),
             Arc::clone(self.metrics),
@@ -332,6 +351,10 @@ impl Wiring<'_> {
         ));
         self.insights.push(Arc::clone(&pools) as Arc<dyn Insights>);
         let begin = names(cache, InsightKey::Pool);
+        let estimates = estimate_again(controller, Arc::clone(&pools));
+        self.parts
+            .controller
+            .spawn_until_stopped("estimates", estimates);
         self.consume(pool_insight::NAME, pool_insight::wants, begin, move |key| {
             let pools = Arc::clone(&pools);
             async move { pools.reconcile(key).await }

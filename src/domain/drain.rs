@@ -120,6 +120,27 @@ pub struct Drain {
     pub causes: Box<[(Key, Timestamp)]>,
     /// When what is shown changed last; `None` after a start of the process.
     pub shown: Option<Timestamp>,
+    /// For how long blockers that need a human, and are gone, have held it up.
+    pub blocked: SignedDuration,
+}
+
+impl Drain {
+    /// Since when something that needs a human holds it up.
+    #[must_use]
+    pub fn blocked_since(&self) -> Option<Timestamp> {
+        let blockers = self.blockers.iter();
+        let of_humans = blockers.filter(|blocker| blocker.needs_human());
+        of_humans.map(|blocker| blocker.since).min()
+    }
+
+    /// For how long in all something that needs a human has held it up.
+    #[must_use]
+    pub fn blocked_until(&self, now: Timestamp) -> SignedDuration {
+        let ongoing = self
+            .blocked_since()
+            .map(|since| now.duration_since(since).max(SignedDuration::ZERO));
+        self.blocked + ongoing.unwrap_or_default()
+    }
 }
 
 /// Something that holds a drain up.

@@ -37,11 +37,11 @@ mod stage;
 pub mod summary;
 
 pub use self::calibration::{Calibration, Spread};
-pub use self::estimate::{Confidence, Estimate, Estimator, InProgress, NoEstimate, Rollout};
+pub use self::estimate::{Estimate, Estimator, InProgress, NoEstimate, Rollout};
 pub use self::learned::Learned;
-pub use self::model::{Basis, Sources};
+pub use self::model::Sources;
 pub use self::prior::{Machine, Prior};
-pub use self::publish::{Candidate, Decision, Evaluated, Published, should_publish};
+pub use self::publish::{Candidate, Decision, Evaluated, Published, passes, should_publish};
 pub use self::stage::{Span, Stage};
 
 #[cfg(test)]

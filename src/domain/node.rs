@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use super::cordon::Cordon;
 use super::erased::{Erased, downcast};
+use super::eta::Machine;
 use super::interruption::Interruption;
 use super::labels::Labels;
 use super::rows::Rows;
@@ -23,7 +24,7 @@ const NAME_LIMIT: usize = 512;
 const BOOT_ID_LIMIT: usize = 253;
 
 /// A Node without the parts that never matter: images, volumes, managed fields, addresses.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct NodeObject {
     /// `metadata.name`.
     pub name: Arc<str>,
@@ -95,6 +96,8 @@ pub struct NodeFacts {
     pub conditions: NodeConditions,
     /// What else than an update acts on the node.
     pub interruption: Option<Interruption>,
+    /// The class of its machine.
+    pub machine: Machine,
     /// What providers read from the Node, each in its own type.
     pub evidence: Box<[Evidence]>,
 }
@@ -112,6 +115,7 @@ impl NodeFacts {
             boot_id: text::word(&node.boot_id, BOOT_ID_LIMIT).map(Arc::from),
             conditions: NodeConditions::of(&node.conditions),
             interruption: Interruption::of(&node),
+            machine: Machine::of(&node.provider_id),
             evidence: evidence.into_boxed_slice(),
             name: node.name,
             uid: node.uid,
@@ -153,6 +157,7 @@ impl PartialEq for NodeFacts {
             boot_id,
             conditions,
             interruption,
+            machine,
             evidence,
         } = self;
         let is_same = |(a, b): (&Evidence, &Evidence)| a.is_same(&**b);
@@ -166,6 +171,7 @@ impl PartialEq for NodeFacts {
             && *boot_id == other.boot_id
             && *conditions == other.conditions
             && *interruption == other.interruption
+            && *machine == other.machine
             && evidence.len() == other.evidence.len()
             && evidence.iter().zip(&other.evidence).all(is_same)
     }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::outlook::Outlook;
 use super::stalled::Stall;
 use super::state::{NodeState, NodeStateCondition};
 use super::text;
@@ -34,6 +35,7 @@ pub fn project(state: &NodeState) -> NodeProgressInsightStatus {
             since: cordon.since,
             foreign: cordon.is_foreign,
         }),
+        estimated_completion: state.outlook.as_deref().and_then(Outlook::report),
         drain: state
             .drain
             .as_deref()

@@ -171,6 +171,8 @@ pub fn project(
         desired_version_source: desired.map(|desired| desired.source),
         rollout: current,
         last_rollout: last,
+        estimated_completion: None,
+        learned_durations: None,
         blocked_drains: blocked,
         version_skew: skew(&view.nodes, view.state.api_server.as_deref()),
         observed_generation,

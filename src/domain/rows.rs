@@ -7,7 +7,7 @@
 const SEPARATOR: char = '\u{0}';
 
 /// Rows of `N` texts each, compact and immutable.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Rows<const N: usize>(Box<str>);
 
 impl<const N: usize> Rows<N> {

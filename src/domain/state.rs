@@ -1,18 +1,23 @@
 //! The state of a node: an evaluation with the times of its conditions.
 
+mod history;
+
 use std::borrow::Cow;
 use std::fmt::Display;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
+pub use self::history::{History, Since};
 use super::cordon::CordonedBy;
 use super::drain::Drain;
+use super::eta::{Machine, passes};
 use super::node::NodeFacts;
+use super::outlook::Outlook;
 use super::pool::PoolId;
 use super::stalled::{self, Assessed, Progress, Stall, Step};
 use super::text;
-use crate::api::node::{NodeProgressInsightStatus, TimelineEntry, condition};
+use crate::api::node::TimelineEntry;
 use crate::api::types::{
     ConditionStatus, DesiredVersionSource, Phase, ProviderName, Scope, UpdateKind,
 };
@@ -194,6 +199,10 @@ pub struct NodeState {
     pub stall: Option<Box<Stall>>,
     /// The last progress of its update.
     pub progress: Option<Box<Progress>>,
+    /// The class of its machine.
+    pub machine: Machine,
+    /// What is expected of the step that it is in.
+    pub outlook: Option<Box<Outlook>>,
 }
 
 /// Provider, overlays, pool and scope of a node.
@@ -269,13 +278,7 @@ impl NodeState {
             updating: dated(updating, past.map(|past| past.updating), now),
             available: dated(available, past.map(|past| past.available), now),
             degraded: dated(degraded, past.map(|past| past.degraded), now),
-            timeline: timeline(
-                past,
-                TimelineEntry {
-                    phase,
-                    start_time: phase_start,
-                },
-            ),
+            timeline: timeline(past, TimelineEntry::entered(phase, phase_start)),
             boot_id: node.boot_id.clone(),
             again_at: again_at.into_iter().chain(again).min(),
             cordoned_by: cordoned_by.map(Box::new),
@@ -285,7 +288,21 @@ impl NodeState {
             drain,
             stall,
             progress,
+            machine: node.machine,
+            outlook: None,
         }
+    }
+
+    /// The same, with what is expected of it.
+    #[must_use]
+    pub fn expecting(mut self, outlook: Option<Outlook>, now: Timestamp) -> Self {
+        let passes = outlook.as_ref().and_then(|outlook| {
+            let at = passes(&outlook.published.as_ref()?.estimate);
+            Some(at).filter(|at| *at > now)
+        });
+        self.again_at = self.again_at.into_iter().chain(passes).min();
+        self.outlook = outlook.map(Box::new);
+        self
     }
 
     /// Name of the insight of the node's pool.
@@ -330,157 +347,16 @@ fn dated(finding: Finding, past: Option<Since>, now: Timestamp) -> NodeStateCond
 
 fn timeline(past: Option<&History>, entry: TimelineEntry) -> Box<[TimelineEntry]> {
     let before = past.map_or(&[][..], |past| &past.timeline);
-    let new = Some(entry).filter(|entry| before.last() != Some(entry));
+    let is_known = before.last().is_some_and(|last| last.is_same(&entry));
+    let new = (!is_known).then_some(entry);
     let retained = TIMELINE_LIMIT - usize::from(new.is_some());
     let from = before.len().saturating_sub(retained);
-    before[from..].iter().copied().chain(new).collect()
-}
-
-/// Since when a condition has had its status.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Since {
-    /// The status.
-    pub status: ConditionStatus,
-    /// Since when.
-    pub since: Timestamp,
-}
-
-/// The previous state of a node: from the last evaluation or, after a start, from its insight.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct History {
-    /// The last phase.
-    pub phase: Phase,
-    /// Since when.
-    pub phase_start: Timestamp,
-    /// The last Updating condition.
-    pub updating: Since,
-    /// The last Available condition.
-    pub available: Since,
-    /// The last Degraded condition.
-    pub degraded: Since,
-    /// The last phases.
-    pub timeline: Box<[TimelineEntry]>,
-    /// The last boot.
-    pub boot_id: Option<Arc<str>>,
-    /// What the last update changed.
-    pub kind: Option<UpdateKind>,
-    /// The last Updating condition has the reason [`REBOOTED`].
-    pub rebooted: bool,
-    /// The last Updating condition has the reason [`PODS_LEAVING`].
-    pub pods_leaving: bool,
-    /// The drain in progress.
-    pub drain: Option<Box<Drain>>,
-    /// The last update has stalled.
-    pub stall: Option<Box<Stall>>,
-    /// The last progress of the update.
-    pub progress: Option<Box<Progress>>,
-}
-
-impl From<&NodeState> for History {
-    fn from(state: &NodeState) -> Self {
-        let since = |condition: &NodeStateCondition| Since {
-            status: condition.status,
-            since: condition.since,
-        };
-        Self {
-            phase: state.phase,
-            phase_start: state.phase_start,
-            updating: since(&state.updating),
-            available: since(&state.available),
-            degraded: since(&state.degraded),
-            timeline: state.timeline.clone(),
-            boot_id: state.boot_id.clone(),
-            kind: state.kind,
-            rebooted: state.updating.reason == REBOOTED,
-            pods_leaving: state.updating.reason == PODS_LEAVING,
-            drain: state.drain.clone(),
-            stall: state.stall.clone(),
-            progress: state.progress.clone(),
-        }
+    let mut timeline: Vec<TimelineEntry> = before[from..].to_vec();
+    if let (Some(new), Some(last)) = (new, timeline.last_mut()) {
+        let outlook = past.and_then(|past| past.outlook.as_ref());
+        let usual = outlook.and_then(|outlook| Some(outlook.step?.usual));
+        *last = last.ended(new.start_time, usual);
     }
-}
-
-impl History {
-    /// Reads the history from a node's insight after a start of the process. A condition that was removed by hand
-    /// starts with the phase.
-    #[must_use]
-    pub fn from_status(status: &NodeProgressInsightStatus) -> Self {
-        let updating = |reason: &str| {
-            let mut conditions = status.conditions.iter();
-            conditions.any(|each| each.type_ == condition::UPDATING && each.reason == reason)
-        };
-        let since = |name: &str| {
-            status
-                .conditions
-                .iter()
-                .find(|condition| condition.type_ == name)
-                .map_or(
-                    Since {
-                        status: ConditionStatus::Unknown,
-                        since: status.phase_start_time,
-                    },
-                    |condition| Since {
-                        status: condition.status,
-                        since: condition.last_transition_time,
-                    },
-                )
-        };
-        Self {
-            phase: status.phase,
-            phase_start: status.phase_start_time,
-            updating: since(condition::UPDATING),
-            available: since(condition::AVAILABLE),
-            degraded: since(condition::DEGRADED),
-            timeline: status.timeline.clone().into_boxed_slice(),
-            boot_id: status.boot_id.as_deref().map(Arc::from),
-            kind: status.update_kind,
-            rebooted: updating(REBOOTED),
-            pods_leaving: updating(PODS_LEAVING),
-            drain: status
-                .drain
-                .as_ref()
-                .map(|drain| Box::new(Drain::reported(drain))),
-            stall: Stall::reported(&status.conditions).map(Box::new),
-            progress: Progress::reported(status).map(Box::new),
-        }
-    }
-
-    /// The history from phases alone, without times of conditions; `None` when there are no phases.
-    #[must_use]
-    pub fn from_timeline(timeline: &[TimelineEntry]) -> Option<Self> {
-        let last = timeline.last()?;
-        let unknown = Since {
-            status: ConditionStatus::Unknown,
-            since: last.start_time,
-        };
-        Some(Self {
-            phase: last.phase,
-            phase_start: last.start_time,
-            updating: unknown,
-            available: unknown,
-            degraded: unknown,
-            timeline: timeline.into(),
-            boot_id: None,
-            kind: None,
-            rebooted: false,
-            pods_leaving: false,
-            drain: None,
-            stall: None,
-            progress: None,
-        })
-    }
-
-    /// The same, with earlier phases that are stored elsewhere. Where both overlap, this one wins: the other may be
-    /// older.
-    #[must_use]
-    pub fn with_earlier(self, remembered: &[TimelineEntry]) -> Self {
-        let Some(first) = self.timeline.first() else {
-            return self;
-        };
-        let earlier = remembered
-            .iter()
-            .filter(|entry| entry.start_time < first.start_time);
-        let timeline = earlier.chain(&self.timeline).copied().collect();
-        Self { timeline, ..self }
-    }
+    timeline.extend(new);
+    timeline.into_boxed_slice()
 }

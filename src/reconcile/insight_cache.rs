@@ -202,6 +202,11 @@ impl<S: InsightStatus + Hash> InsightCache<S> {
         self.history.remove(name)
     }
 
+    /// The status that another process wrote, until it is taken.
+    pub fn peek_history(&self, name: &Arc<str>) -> Option<Arc<S>> {
+        self.history.get(name)
+    }
+
     /// All statuses written by other processes that were not taken yet.
     pub fn history(&self) -> Vec<Arc<S>> {
         let names = self.history.keys();

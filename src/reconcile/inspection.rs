@@ -9,7 +9,10 @@ use super::inventory::Found;
 use super::node_state::NodeStateController;
 use super::states::Evaluated;
 use crate::api::NodeProgressInsightStatus;
+use crate::api::types::Phase;
+use crate::domain::eta::Stage;
 use crate::domain::node_status::project;
+use crate::domain::outlook;
 use crate::registry::backend::BackendError;
 use crate::telemetry::cause::Cause;
 
@@ -76,12 +79,14 @@ pub struct PoolInspection {
     last_change: Option<ChangeView>,
 }
 
-/// How long nodes were in a phase.
+/// How long nodes are expected to be in a phase.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct DurationView {
-    observed: usize,
-    median_seconds: u32,
+    /// Half of them take longer.
+    usual_seconds: i64,
+    /// One of ten takes longer.
+    long_seconds: i64,
 }
 
 impl PoolInspection {
@@ -100,14 +105,19 @@ impl PoolInspection {
         for node in &view.nodes {
             *nodes_by_phase.entry(node.phase.as_str()).or_default() += 1;
         }
-        let medians = controller.durations(name)?.medians().into_iter();
-        let phase_durations = medians.map(|(phase, observed, median_seconds)| {
-            let view = DurationView {
-                observed,
-                median_seconds,
-            };
-            (phase.as_str(), view)
-        });
+        let phases = Phase::ALL.into_iter();
+        let stages = phases.filter_map(|phase| Some((phase, Stage::of(phase)?)));
+        let phase_durations = controller.ask_durations(&view, |sources| {
+            let durations = stages.map(|(phase, stage)| {
+                let step = outlook::step_of_pool(&view, stage, sources);
+                let view = DurationView {
+                    usual_seconds: step.usual.as_secs(),
+                    long_seconds: step.long.as_secs(),
+                };
+                (phase.as_str(), view)
+            });
+            durations.collect()
+        })?;
         Ok(Some(Self {
             name: name.to_string(),
             paused: view.state.facts.paused,
@@ -119,7 +129,7 @@ impl PoolInspection {
                 .map(|desired| desired.version.to_string()),
             nodes: view.nodes.len(),
             nodes_by_phase,
-            phase_durations: phase_durations.collect(),
+            phase_durations,
             last_change: controller
                 .evaluated_pool(name)?
                 .map(|pool| ChangeView::of(&pool.cause)),

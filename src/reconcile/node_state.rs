@@ -11,6 +11,7 @@
 mod again;
 mod announce;
 mod counts;
+mod durations;
 mod past;
 mod read;
 
@@ -24,13 +25,14 @@ use tokio_util::sync::CancellationToken;
 
 use self::again::Again;
 use self::counts::Counts;
+use self::durations::Lessons;
 use self::past::{Known, Past};
 use super::insight_cache::InsightCache;
 use super::insight_key::InsightKey;
 use super::inventory::{Affected, Inventory};
 use super::states::{Evaluated, States};
 use super::sync_gate::SyncGate;
-use crate::api::NodeProgressInsightStatus;
+use crate::api::{NodeProgressInsightStatus, PoolProgressInsightStatus};
 use crate::domain::state::NodeState;
 use crate::providers::Providers;
 use crate::registry::Clock;
@@ -71,6 +73,7 @@ pub struct NodeStateController {
     /// A node is due earlier than those before it.
     sooner: Notify,
     past: Past,
+    lessons: Lessons,
     /// How many nodes have left each pool other than by being updated or replaced.
     removed: Store<Arc<str>, usize>,
     metrics: Arc<Metrics>,
@@ -78,17 +81,26 @@ pub struct NodeStateController {
     clock: Clock,
 }
 
+/// The insights as the API server holds them; `None` where they are disabled.
+#[derive(Default)]
+pub struct KnownInsights {
+    /// Those of nodes.
+    pub nodes: Option<Arc<InsightCache<NodeProgressInsightStatus>>>,
+    /// Those of pools.
+    pub pools: Option<Arc<InsightCache<PoolProgressInsightStatus>>>,
+}
+
 /// The dirty keys, read by [`NodeStateController::run`].
 pub struct DirtyKeys(Reader<InsightKey, Cause>);
 
 impl NodeStateController {
     /// Creates a node-state controller without consumers. It evaluates nodes with `providers`, stores the results in
-    /// `states` and takes earlier times from `history`. Also returns the keys for [`Self::run`].
+    /// `states` and takes earlier times and durations from the insights of nodes and pools. Also returns the keys for [`Self::run`].
     #[must_use]
     pub fn new(
         providers: Providers,
         states: States,
-        history: Option<Arc<InsightCache<NodeProgressInsightStatus>>>,
+        insights: KnownInsights,
         metrics: Arc<Metrics>,
         health: Arc<Health>,
         clock: Clock,
@@ -101,12 +113,13 @@ impl NodeStateController {
             dirty,
             fanout: Fanout::default(),
             pending_deletions: Store::new(),
-            history,
+            history: insights.nodes,
             evaluated: watch::Sender::new(false),
             counts: Counts::new(Arc::clone(&metrics), Arc::clone(&clock)),
             again: Again::default(),
             sooner: Notify::new(),
             past: Past::default(),
+            lessons: Lessons::new(insights.pools),
             removed: Store::new(),
             metrics,
             health,
@@ -361,15 +374,20 @@ impl NodeStateController {
         let state = span.in_span(Step::Evaluate, || {
             let before = known.before.as_ref();
             let pool = before.and_then(|before| before.state.pool.as_ref());
-            let now = (self.clock)();
-            self.inventory
-                .evaluate(name, pool, known.past.as_ref(), now)
-        });
+            let (past, now) = (known.past.as_ref(), (self.clock)());
+            let state = self.inventory.evaluate(name, pool, past, now);
+            state
+                .map(|state| self.look_ahead(state, past, now))
+                .transpose()
+        })?;
         let before = known.before.as_ref().map(|before| &*before.state);
         self.again.schedule(before, state.as_ref());
         let committed = span.in_span(Step::Commit, || self.commit(name, state, &known, cause))?;
         span.in_span(Step::Notify, || {
-            self.announce(&committed, known.before.as_deref(), cause)
+            // Before the pool is notified, as its insight holds what was learned.
+            let learned = self.learn(&committed, before);
+            self.announce(&committed, known.before.as_deref(), cause)?;
+            learned
         })?;
         let result = committed.result();
         self.metrics

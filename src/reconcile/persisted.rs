@@ -1,18 +1,13 @@
 //! Encodes the data that a backend persists across restarts.
 //!
-//! For a node, the last phases; for a pool, how long its nodes were in each phase. Bytes that this
-//! version cannot read count as empty: only history is lost, and it builds up again.
-
-use std::collections::BTreeMap;
+//! For a node, the last phases. Bytes that this version cannot read count as empty: only history is lost, and it builds up
+//! again. What is persisted of a pool is a text ([`crate::domain::eta::summary`]).
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::api::node::TimelineEntry;
 use crate::api::types::Phase;
-
-/// Durations stored per phase of a pool: enough for a median that a few outliers do not move, in 160 bytes.
-const DURATIONS_LIMIT: usize = 32;
 
 /// The last phases of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,52 +40,22 @@ pub fn decode_timeline(bytes: &[u8], uid: &str) -> Vec<TimelineEntry> {
         return Vec::new();
     }
     let entry = |(phase, second): (u8, i64)| {
-        Some(TimelineEntry {
-            phase: *Phase::ALL.get(usize::from(phase))?,
-            start_time: Timestamp::from_second(second).ok()?,
-        })
+        let phase = *Phase::ALL.get(usize::from(phase))?;
+        Some(TimelineEntry::entered(
+            phase,
+            Timestamp::from_second(second).ok()?,
+        ))
     };
-    persisted.phases.into_iter().filter_map(entry).collect()
-}
-
-/// How long the nodes of a pool were in each phase, in seconds, the newest last.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PhaseDurations(BTreeMap<u8, Vec<u32>>);
-
-impl PhaseDurations {
-    /// Decodes persisted durations.
-    #[must_use]
-    pub fn decode(bytes: &[u8]) -> Self {
-        postcard::from_bytes(bytes).unwrap_or_default()
+    let mut timeline: Vec<TimelineEntry> = persisted.phases.into_iter().filter_map(entry).collect();
+    let ends: Vec<Timestamp> = timeline
+        .iter()
+        .skip(1)
+        .map(|next| next.start_time)
+        .collect();
+    for (entry, end) in timeline.iter_mut().zip(ends) {
+        *entry = entry.ended(end, None);
     }
-
-    /// Encodes the durations.
-    #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
-        encode(self)
-    }
-
-    /// Records how long a node was in this phase.
-    pub fn learn(&mut self, phase: Phase, seconds: u32) {
-        let durations = self.0.entry(number(phase)).or_default();
-        if durations.len() == DURATIONS_LIMIT {
-            durations.remove(0);
-        }
-        durations.push(seconds);
-    }
-
-    /// Each phase with the number of its stored durations and their median in seconds.
-    #[must_use]
-    pub fn medians(&self) -> Vec<(Phase, usize, u32)> {
-        let median = |(number, durations): (&u8, &Vec<u32>)| {
-            let phase = *Phase::ALL.get(usize::from(*number))?;
-            let mut sorted = durations.clone();
-            sorted.sort_unstable();
-            let median = *sorted.get(sorted.len() / 2)?;
-            Some((phase, sorted.len(), median))
-        };
-        self.0.iter().filter_map(median).collect()
-    }
+    timeline
 }
 
 /// The index in [`Phase::ALL`], whose order must not change.
@@ -111,18 +76,20 @@ mod tests {
     use super::*;
 
     fn entry(phase: Phase, second: i64) -> TimelineEntry {
-        TimelineEntry {
-            phase,
-            start_time: Timestamp::from_second(second).unwrap(),
-        }
+        TimelineEntry::entered(phase, Timestamp::from_second(second).unwrap())
     }
 
     #[test]
     fn a_timeline_is_decoded_only_for_the_same_node() {
-        let timeline: Vec<TimelineEntry> = (0..)
-            .zip(Phase::ALL)
-            .map(|(second, phase)| entry(phase, 1_790_000_000 + second))
+        let begin = |second: i64| 1_790_000_000 + 10 * second;
+        let entries = (0..).zip(Phase::ALL);
+        let mut timeline: Vec<TimelineEntry> = entries
+            .map(|(second, phase)| {
+                let next = Timestamp::from_second(begin(second + 1)).unwrap();
+                entry(phase, begin(second)).ended(next, None)
+            })
             .collect();
+        timeline.last_mut().unwrap().duration_seconds = None;
         let bytes = encode_timeline("uid-1", &timeline);
         assert_eq!(decode_timeline(&bytes, "uid-1"), timeline);
         assert_eq!(decode_timeline(&bytes, "uid-2"), []);
@@ -131,21 +98,5 @@ mod tests {
     #[test]
     fn unreadable_bytes_decode_as_empty() {
         assert_eq!(decode_timeline(b"\xff\xff\xff", "uid"), []);
-        assert_eq!(PhaseDurations::decode(b"\xff"), PhaseDurations::default());
-    }
-
-    #[test]
-    fn the_last_durations_of_each_phase_and_their_median_survive_encoding() {
-        let mut durations = PhaseDurations::default();
-        for seconds in 0..100 {
-            durations.learn(Phase::Draining, seconds);
-        }
-        durations.learn(Phase::Rebooting, 7);
-        let decoded = PhaseDurations::decode(&durations.encode());
-        assert_eq!(
-            decoded.medians(),
-            [(Phase::Draining, 32, 84), (Phase::Rebooting, 1, 7)]
-        );
-        assert!(decoded.encode().len() < 200);
     }
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use super::applier::{Applied, Applier, Ownership, Target};
@@ -17,6 +18,9 @@ use super::inventory::Found;
 use super::keyed_queue::Outcome;
 use super::node_state::NodeStateController;
 use crate::api::PoolProgressInsightStatus;
+use crate::api::types::EstimatedCompletion;
+use crate::domain::eta::{Learned, summary};
+use crate::domain::outlook::{self, Course};
 use crate::domain::pool::PoolOwner;
 use crate::domain::pool_status::{PoolView, project};
 use crate::registry::Clock;
@@ -29,6 +33,9 @@ use crate::telemetry::metrics::Metrics;
 pub const NAME: &str = "pool_insight";
 /// Minimum time between two writes of one pool; without it, an update of 5,000 nodes would cause 5,000 writes.
 const PACE: Duration = Duration::from_secs(1);
+
+/// Makes the status for a generation.
+type Status = Box<dyn Fn(i64) -> PoolProgressInsightStatus + Send + Sync>;
 
 /// Whether a key is for this consumer.
 #[must_use]
@@ -53,6 +60,8 @@ struct Last {
     status: PoolProgressInsightStatus,
     /// [`PoolView::removed`] at that time.
     removed: usize,
+    /// What its rollout was until then.
+    course: Course,
 }
 
 impl Last {
@@ -98,7 +107,9 @@ impl PoolInsights {
             // The error is counted already and shown in `/readyz`.
             Err(_) => return Outcome::Retry,
         };
-        let status = self.project(&view);
+        let Ok(status) = self.project(&view) else {
+            return Outcome::Retry;
+        };
         let target = Target {
             owner: owner(&view.state.facts.owner),
             status,
@@ -115,28 +126,37 @@ impl PoolInsights {
 
     /// Computes the status and stores it before the write, so that a retry after a failed write reuses the same
     /// times.
-    fn project(
-        &self,
-        view: &PoolView,
-    ) -> Box<dyn Fn(i64) -> PoolProgressInsightStatus + Send + Sync> {
+    fn project(&self, view: &PoolView) -> Result<Status, BackendError> {
         let name = &view.state.id.name;
+        let now = (self.clock)();
         let last = self.last.get(name);
+        // Before the history is taken, which has what was learned.
+        self.controller.learned(name)?;
         let written = match &last {
             Some(_) => None,
             None => self.cache.take_history(name),
         };
         let past = last.as_ref().map(|last| &last.status);
+        let past = past.or(written.as_deref());
         let removed = Last::removed(last.as_deref(), view);
-        let status = project(
-            view,
-            past.or(written.as_deref()),
-            removed,
-            0,
-            (self.clock)(),
+        let mut status = project(view, past, removed, 0, now);
+        let mut course = last
+            .as_ref()
+            .map_or_else(Course::default, |last| last.course.clone());
+        let rollouts = (
+            past.and_then(|past| past.rollout.as_ref()),
+            status.rollout.as_ref(),
         );
+        self.controller.teach(name, |learned| {
+            course.follow(learned, rollouts, outlook::kind(view), now)
+        })?;
+        let shown = past.and_then(|past| past.estimated_completion.as_ref());
+        status.estimated_completion = self.estimate(view, &status, shown, &mut course, now)?;
+        status.learned_durations = self.learned(name)?;
         let last = Last {
             status: status.clone(),
             removed: view.removed,
+            course,
         };
         self.last.upsert(Arc::clone(name), last);
         self.metrics.pool_is(
@@ -146,10 +166,46 @@ impl PoolInsights {
         );
         self.metrics
             .pool_skew_is(&view.state.id.name, status.version_skew.as_ref());
-        Box::new(move |generation| PoolProgressInsightStatus {
+        Ok(Box::new(move |generation| PoolProgressInsightStatus {
             observed_generation: generation,
             ..status.clone()
+        }))
+    }
+
+    /// When the rollout is expected to be complete, in place of what the insight shows.
+    fn estimate(
+        &self,
+        view: &PoolView,
+        status: &PoolProgressInsightStatus,
+        shown: Option<&EstimatedCompletion>,
+        course: &mut Course,
+        now: Timestamp,
+    ) -> Result<Option<EstimatedCompletion>, BackendError> {
+        let rollout = status.rollout.as_ref();
+        let Some(rollout) = rollout.filter(|_| !outlook::is_held(view)) else {
+            return Ok(None);
+        };
+        let free = course.free_since();
+        self.controller.ask_durations(view, |sources| {
+            let estimate = || outlook::of_pool(view, rollout, free, sources, now);
+            course.estimate(shown, estimate, now)
         })
+    }
+
+    fn learned(&self, pool: &Arc<str>) -> Result<Option<String>, BackendError> {
+        let learned = self.controller.learned(pool)?;
+        Ok((*learned != Learned::default()).then(|| summary::encode(&learned)))
+    }
+
+    /// The pools whose rollout is in progress: their estimates change with time.
+    #[must_use]
+    pub fn estimated(&self) -> Vec<Arc<str>> {
+        let pools = self.last.keys().into_iter();
+        let is_rolling = |name: &Arc<str>| {
+            let last = self.last.get(name);
+            last.is_some_and(|last| last.status.rollout.is_some())
+        };
+        pools.filter(is_rolling).collect()
     }
 
     async fn remove(&self, name: &Arc<str>) -> Outcome {
@@ -206,7 +262,11 @@ impl Insights for PoolInsights {
         let last = self.last.get(name);
         let removed = Last::removed(last.as_deref(), &view);
         let past = last.as_ref().map(|last| &last.status);
-        let status = project(&view, past, removed, generation, (self.clock)());
+        let status = PoolProgressInsightStatus {
+            estimated_completion: past.and_then(|past| past.estimated_completion.clone()),
+            learned_durations: self.learned(name)?,
+            ..project(&view, past, removed, generation, (self.clock)())
+        };
         let owner = owner(&view.state.facts.owner);
         let is_held =
             base.is_some_and(|base| owner.allows(base.owner_uid.as_deref()) && base.holds(&status));

@@ -10,9 +10,8 @@
 
 use std::sync::Arc;
 
-use super::persisted::{PhaseDurations, decode_timeline, encode_timeline};
+use super::persisted::{decode_timeline, encode_timeline};
 use crate::api::node::TimelineEntry;
-use crate::api::types::Phase;
 use crate::domain::pool::PoolState;
 use crate::domain::state::NodeState;
 use crate::registry::backend::{BackendError, Metadata, StateBackend};
@@ -206,20 +205,16 @@ impl States {
         Ok(())
     }
 
-    /// Records how long a node of the pool was in a phase.
-    pub fn learn(&self, pool: &Arc<str>, phase: Phase, seconds: u32) -> Result<(), BackendError> {
-        let mut durations = self.durations(pool)?;
-        durations.learn(phase, seconds);
-        let bytes = Metadata::new(durations.encode());
+    /// Persists what was learned of the durations in a pool.
+    pub fn keep_learned(&self, pool: &Arc<str>, summary: String) -> Result<(), BackendError> {
+        let bytes = Metadata::new(summary.into_bytes());
         self.counted(self.backends.pools.update_metadata(pool, bytes))
     }
 
-    /// How long the nodes of a pool were in each phase.
-    pub fn durations(&self, pool: &Arc<str>) -> Result<PhaseDurations, BackendError> {
+    /// What was learned of the durations in a pool.
+    pub fn learned(&self, pool: &Arc<str>) -> Result<Option<String>, BackendError> {
         let persisted = self.counted(self.backends.pools.metadata(pool))?;
-        Ok(persisted.map_or_else(PhaseDurations::default, |bytes| {
-            PhaseDurations::decode(bytes.bytes())
-        }))
+        Ok(persisted.map(|bytes| String::from_utf8_lossy(bytes.bytes()).into_owned()))
     }
 
     /// Counter of the stored nodes.

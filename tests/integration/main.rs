@@ -16,6 +16,7 @@ mod disruption;
 mod drains;
 mod dumps;
 mod election;
+mod estimates;
 mod events;
 mod hypershift;
 mod invariants;

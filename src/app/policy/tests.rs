@@ -5,6 +5,7 @@ use crate::api::types::{DesiredVersionSource, Phase};
 use crate::domain::fixtures::node;
 use crate::providers::fixtures::{only, plain_kubernetes};
 use crate::reconcile::events::Events;
+use crate::reconcile::node_state::KnownInsights;
 use crate::reconcile::states::States;
 use crate::reconcile::sync_gate::SyncGate;
 use crate::registry::Clock;
@@ -31,7 +32,7 @@ impl Scene {
         let (controller, dirty) = NodeStateController::new(
             providers,
             states,
-            None,
+            KnownInsights::default(),
             Arc::clone(&metrics),
             Arc::clone(&health),
             clock,

@@ -124,9 +124,29 @@ pub fn assess(
         most,
         causes: times.kept(),
         shown: Some(now),
+        blocked: SignedDuration::ZERO,
     };
-    let (shown, due) = steady(found, drain.past, now);
+    let (mut shown, due) = steady(found, drain.past, now);
+    shown.blocked = blocked_before(drain.past, shown.blocked_since(), now);
     (shown, again.into_iter().chain(due).min())
+}
+
+/// For how long blockers that need a human, and are gone, have held the drain up; those that are still there do so since
+/// `since`.
+fn blocked_before(
+    past: Option<&Drain>,
+    since: Option<Timestamp>,
+    now: Timestamp,
+) -> SignedDuration {
+    let Some(past) = past else {
+        return SignedDuration::ZERO;
+    };
+    let ended = past.blocked_since().map(|before| {
+        let until = since.unwrap_or(now);
+        let exact = until.duration_since(before).max(SignedDuration::ZERO);
+        SignedDuration::from_secs(exact.as_secs())
+    });
+    past.blocked + ended.unwrap_or_default()
 }
 
 /// The budgets of a pod; all budgets are sorted by their namespaces.

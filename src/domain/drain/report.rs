@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{Blocker, Drain, Key, Reason};
 use crate::api::node::{Certainty, Drain as Reported, DrainBlocker};
@@ -17,6 +17,9 @@ impl Drain {
             pods_left: self.pods_left.map(small),
             blockers: self.blockers.iter().map(Blocker::report).collect(),
             blockers_omitted: (self.omitted > 0).then(|| small(self.omitted)),
+            blocked_seconds: i32::try_from(self.blocked.as_secs())
+                .ok()
+                .filter(|seconds| *seconds > 0),
         }
     }
 
@@ -38,6 +41,11 @@ impl Drain {
                 .unwrap_or_default(),
             most: 0,
             shown: None,
+            blocked: drain
+                .blocked_seconds
+                .map_or(SignedDuration::ZERO, |seconds| {
+                    SignedDuration::from_secs(seconds.into())
+                }),
             blockers: blockers.into_boxed_slice(),
         }
     }

@@ -3,11 +3,11 @@
 use jiff::{SignedDuration, Timestamp, TimestampRound, Unit};
 
 use super::calibration::{Calibration, Spread};
-use super::model::{Basis, Model, Sources};
+use super::model::{Model, Sources};
 use super::random::Random;
 use super::simulation::{self, Situation};
 use super::stage::{Span, Stage};
-use crate::api::types::UpdateKind;
+use crate::api::types::{Confidence, EstimateBasis, UpdateKind};
 
 /// From so many nodes on an estimate is of high confidence, and from so many on of medium.
 const HIGH: f64 = 10.0;
@@ -21,24 +21,13 @@ pub struct Estimate {
     /// It is done by then with a probability of 90 %.
     pub latest: Timestamp,
     /// Where the durations are from.
-    pub basis: Basis,
+    pub basis: EstimateBasis,
     /// How many nodes of the pool they are from; older ones count less.
     pub samples: u32,
     /// How far it can be relied on.
     pub confidence: Confidence,
     /// How many nodes it leaves out, because they are blocked until someone acts.
     pub without: u32,
-}
-
-/// How far an estimate can be relied on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Confidence {
-    /// Few nodes of the pool were observed.
-    Low,
-    /// Some were.
-    Medium,
-    /// Many were, the parallelism is known, and no node is blocked.
-    High,
 }
 
 /// Why there is no estimate.

@@ -13,7 +13,7 @@ use super::posterior::{ENOUGH, Posterior};
 use super::prior::Prior;
 use super::random::Random;
 use super::stage::{PerStage, Span, Stage};
-use crate::api::types::UpdateKind;
+use crate::api::types::{EstimateBasis, UpdateKind};
 
 /// What an observation of another pool, or of another kind of update, weighs.
 const OF_OTHERS: f64 = 0.5;
@@ -29,17 +29,6 @@ const DURATIONS: u32 = 4;
 /// By how much, as a standard deviation of the logarithm, nodes that are still to begin may take longer or shorter than
 /// those before: what comes is not always like what was.
 const DRIFT: f64 = 0.15;
-
-/// Where the durations of an estimate are from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Basis {
-    /// This pool.
-    PoolHistory,
-    /// Other pools of the same provider.
-    ProviderHistory,
-    /// Constants of the provider.
-    PlatformConstant,
-}
 
 /// What is known, in order of precedence.
 #[derive(Debug, Clone, Copy)]
@@ -60,7 +49,7 @@ pub(super) struct Model {
     shares: PerStage<f64>,
     blocked_share: f64,
     blocked: Cumulative,
-    basis: Basis,
+    basis: EstimateBasis,
     samples: f64,
 }
 
@@ -107,11 +96,11 @@ impl Model {
             )
             .most_likely(),
             basis: if samples >= ENOUGH {
-                Basis::PoolHistory
+                EstimateBasis::PoolHistory
             } else if of_others >= ENOUGH {
-                Basis::ProviderHistory
+                EstimateBasis::ProviderHistory
             } else {
-                Basis::PlatformConstant
+                EstimateBasis::PlatformConstant
             },
             samples,
         }
@@ -119,7 +108,7 @@ impl Model {
 
     /// Where the durations are from.
     #[must_use]
-    pub(super) const fn basis(&self) -> Basis {
+    pub(super) const fn basis(&self) -> EstimateBasis {
         self.basis
     }
 

@@ -7,12 +7,33 @@ use super::curve::Curve;
 use super::stage::{PerStage, Stage};
 
 /// The class of the machines of a pool: it decides how long a reboot takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Machine {
     /// A virtual machine.
+    #[default]
     Virtual,
     /// A physical machine, whose firmware tests its hardware at each start.
     BareMetal,
+}
+
+impl Machine {
+    /// By the scheme of a provider ID. Most schemes are those of virtual machines, and a node without any may be either.
+    #[must_use]
+    pub fn of(provider_id: &str) -> Self {
+        const PHYSICAL: [&str; 6] = [
+            "baremetalhost",
+            "metal3",
+            "equinixmetal",
+            "packet",
+            "tinkerbell",
+            "byoh",
+        ];
+        let scheme = provider_id.split_once("://").map(|(scheme, _)| scheme);
+        match scheme {
+            Some(scheme) if PHYSICAL.contains(&scheme) => Self::BareMetal,
+            Some(_) | None => Self::Virtual,
+        }
+    }
 }
 
 /// What is expected of one stage.
@@ -143,6 +164,16 @@ mod tests {
                     .median
             };
             assert!(reboot(Machine::BareMetal) > 3.0 * reboot(Machine::Virtual));
+        }
+    }
+
+    #[test]
+    fn physical_machines_are_recognised_by_their_provider_id() {
+        for id in ["baremetalhost:///ns/a/b", "metal3://x", "tinkerbell://y"] {
+            assert_eq!(Machine::of(id), Machine::BareMetal, "{id}");
+        }
+        for id in ["aws:///eu-west-1a/i-1", "", "metal3", "vsphere://42"] {
+            assert_eq!(Machine::of(id), Machine::Virtual, "{id}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! When a new estimate is worth a write.
 //!
 //! A phase change is written anyway, so it takes the newest estimate along. In between an estimate is published only if
-//! it differs much, and still does a while later. One that has passed is replaced by a time that lies
+//! it differs much, and still does a while later. One that passed a minute ago is replaced by a time that lies
 //! further ahead the longer nothing happens, so a stalled rollout takes ever fewer writes.
 
 use jiff::{SignedDuration, Timestamp};
@@ -12,6 +12,8 @@ use super::estimate::Estimate;
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 /// Nor do those up to this share of the remaining time, in percent.
 const PERCENT: i32 = 15;
+/// A difference that lasts for less is gone with the next change of a phase.
+const PATIENCE: SignedDuration = SignedDuration::from_mins(2);
 
 /// What is published.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +48,15 @@ pub struct Evaluated<'a> {
     pub is_phase_change: bool,
 }
 
+/// When an estimate is replaced if nothing happens: many updates are complete within a minute of it.
+#[must_use]
+pub fn passes(estimate: &Estimate) -> Timestamp {
+    estimate
+        .median
+        .checked_add(MINUTE)
+        .unwrap_or(Timestamp::MAX)
+}
+
 /// Decides whether an estimate is published. `candidate` is what the last evaluation returned.
 #[must_use]
 pub fn should_publish(
@@ -68,10 +79,10 @@ pub fn should_publish(
     if evaluated.is_phase_change || new.without != old.without {
         return as_it_is();
     }
-    if old.median <= now {
+    if passes(old) <= now {
         return Decision::Publish(extended(evaluated, now));
     }
-    let remaining = old.median.duration_since(now);
+    let remaining = old.median.duration_since(now).max(SignedDuration::ZERO);
     let tolerated = MINUTE.max(remaining / 100 * PERCENT);
     let difference = new.median.duration_since(old.median);
     let is_earlier = difference.is_negative();
@@ -79,7 +90,7 @@ pub fn should_publish(
         return Decision::Keep(None);
     }
     match candidate {
-        Some(Candidate(since)) if now.duration_since(since) >= MINUTE => as_it_is(),
+        Some(Candidate(since)) if now.duration_since(since) >= PATIENCE => as_it_is(),
         Some(candidate) => Decision::Keep(Some(candidate)),
         None => Decision::Keep(Some(Candidate(now))),
     }

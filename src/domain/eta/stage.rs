@@ -8,7 +8,7 @@ use crate::api::types::Phase;
 const STAGES: usize = 5;
 
 /// A part of a rollout whose duration is learned. The last three are the phases of a node in progress.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Stage {
     /// From the start of the rollout until the first node begins.
     Start,

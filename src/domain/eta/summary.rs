@@ -81,8 +81,7 @@ pub fn encode(learned: &Learned) -> String {
             head.push_str(&text);
         }
     }
-    let checksum = checksum(&head);
-    format!("{head}:{checksum}")
+    signed(&head)
 }
 
 /// Decodes a summary.
@@ -120,6 +119,13 @@ pub fn decode(text: &str) -> Result<Learned, SummaryError> {
         parallelism,
         calibration,
     })
+}
+
+/// The content with its checksum, as [`encode`] makes it.
+#[must_use]
+pub fn signed(content: &str) -> String {
+    let checksum = checksum(content);
+    format!("{content}:{checksum}")
 }
 
 fn kind_text(letter: char, of_kind: &OfKind) -> String {

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
 use super::*;
-use crate::api::types::UpdateKind;
+use crate::api::types::{Confidence, EstimateBasis, UpdateKind};
 
 mod publishing;
 
@@ -111,7 +111,7 @@ fn pools_of_the_same_provider_win_over_the_constants_until_this_one_is_known() {
     };
     let rollout = rollout(&[], 10, 1);
     let estimate = Estimator::new(&sources, &rollout, at(0)).pool().unwrap();
-    assert_eq!(estimate.basis, Basis::ProviderHistory);
+    assert_eq!(estimate.basis, EstimateBasis::ProviderHistory);
     let minutes = estimate.median.duration_since(at(0)).as_secs_f64() / 60.0;
     assert!((320.0..500.0).contains(&minutes), "{minutes}");
 }
@@ -314,9 +314,18 @@ fn the_confidence_grows_with_the_nodes_that_were_seen() {
         let estimate = estimate(&pool, &rollout(&[], 10, 1)).unwrap();
         (estimate.confidence, estimate.samples, estimate.basis)
     };
-    assert_eq!(confidence(0), (Confidence::Low, 0, Basis::PlatformConstant));
-    assert_eq!(confidence(4), (Confidence::Medium, 4, Basis::PoolHistory));
-    assert_eq!(confidence(20), (Confidence::High, 20, Basis::PoolHistory));
+    assert_eq!(
+        confidence(0),
+        (Confidence::Low, 0, EstimateBasis::PlatformConstant)
+    );
+    assert_eq!(
+        confidence(4),
+        (Confidence::Medium, 4, EstimateBasis::PoolHistory)
+    );
+    assert_eq!(
+        confidence(20),
+        (Confidence::High, 20, EstimateBasis::PoolHistory)
+    );
 }
 
 #[test]

@@ -103,10 +103,7 @@ fn the_last_sixteen_phases_of_a_node_are_stored() {
 
 #[test]
 fn stored_phases_come_before_those_of_the_insight() {
-    let entry = |phase, second| TimelineEntry {
-        phase,
-        start_time: at(second),
-    };
+    let entry = |phase, second| TimelineEntry::entered(phase, at(second));
     let state = seen(worker(OLD, NEW), None, 100);
     let restored = History::from_status(&project(&state));
     let remembered = [
@@ -118,7 +115,11 @@ fn stored_phases_come_before_those_of_the_insight() {
     let whole = restored.with_earlier(&remembered);
     assert_eq!(
         *whole.timeline,
-        [remembered[0], remembered[1], state.timeline[0]]
+        [
+            remembered[0],
+            remembered[1].ended(state.timeline[0].start_time, None),
+            state.timeline[0]
+        ]
     );
 }
 

@@ -8,6 +8,7 @@ use crate::domain::fixtures::{at, node};
 use crate::kubernetes::diagnosis::{Diagnosis, Problem};
 use crate::providers::fixtures::only;
 use crate::providers::fixtures::plain_kubernetes;
+use crate::reconcile::node_state::KnownInsights;
 use crate::reconcile::states::States;
 use crate::reconcile::sync_gate::SyncGate;
 use crate::registry::fanout::Inbox;
@@ -88,7 +89,7 @@ impl Bench {
         let (controller, dirty) = NodeStateController::new(
             providers,
             states,
-            None,
+            KnownInsights::default(),
             Arc::clone(&metrics),
             health,
             Arc::clone(&clock),

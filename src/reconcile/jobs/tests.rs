@@ -6,6 +6,7 @@ use super::*;
 use crate::domain::fixtures::{at, node};
 use crate::providers::fixtures::only;
 use crate::providers::fixtures::plain_kubernetes;
+use crate::reconcile::node_state::KnownInsights;
 use crate::reconcile::states::States;
 use crate::reconcile::sync_gate::SyncGate;
 use crate::registry::Clock;
@@ -27,8 +28,14 @@ async fn controller_with(nodes: usize) -> Arc<NodeStateController> {
     );
     let states = States::in_memory(&metrics, &health);
     let providers = only(plain_kubernetes(&[POOL.to_owned()], Some("v1.36.3")));
-    let (controller, dirty) =
-        NodeStateController::new(providers, states, None, metrics, health, clock());
+    let (controller, dirty) = NodeStateController::new(
+        providers,
+        states,
+        KnownInsights::default(),
+        metrics,
+        health,
+        clock(),
+    );
     for index in 0..=nodes {
         let pool = if index == nodes { "green" } else { "blue" };
         let facts = node(&format!("n{index:05}")).label(POOL, pool).build();

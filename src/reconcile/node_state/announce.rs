@@ -33,8 +33,7 @@ impl NodeStateController {
                 if let Some(left) = &left {
                     self.count_removal(left);
                 }
-                self.notify_node(&state.name, [left, state.pool_name()], cause)?;
-                self.learn(before, state)
+                self.notify_node(&state.name, [left, state.pool_name()], cause)
             }
         }
     }
@@ -108,6 +107,7 @@ impl NodeStateController {
                 self.states.remove_pool(name)?;
                 self.counts.forget_pool(name);
                 self.removed.remove(name);
+                self.lessons.forget(name);
             }
             // Keep the last known state.
             Found::Unknown => {}

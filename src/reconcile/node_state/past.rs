@@ -79,6 +79,7 @@ impl NodeStateController {
         let Some(insights) = &self.history else {
             return Ok(());
         };
+        self.lessons.take_over();
         let cause = Cause::new(Trigger::Leadership, "");
         for (count, name) in insights.names_with_history().into_iter().enumerate() {
             if let Some(before) = self.states.node(&name)?
@@ -123,26 +124,6 @@ impl NodeStateController {
         Ok(Known { before, past })
     }
 
-    /// Records in the pool how long a step of an update took.
-    pub(super) fn learn(
-        &self,
-        before: Option<&NodeState>,
-        after: &NodeState,
-    ) -> Result<(), BackendError> {
-        let ended = before.filter(|before| {
-            before.phase != after.phase
-                && before.phase.is_in_progress()
-                && before.pool == after.pool
-        });
-        let Some((before, pool)) = ended.and_then(|before| Some((before, before.pool_name()?)))
-        else {
-            return Ok(());
-        };
-        let seconds = after.phase_start.as_second() - before.phase_start.as_second();
-        let seconds = u32::try_from(seconds.max(0)).unwrap_or(u32::MAX);
-        self.states.learn(&pool, before.phase, seconds)
-    }
-
     /// Returns the history from before the start.
     fn persisted_history(
         &self,
@@ -179,6 +160,7 @@ mod tests {
     use crate::providers::fixtures::only;
     use crate::providers::fixtures::plain_kubernetes;
     use crate::reconcile::insight_cache::InsightCache;
+    use crate::reconcile::node_state::KnownInsights;
     use crate::reconcile::states::States;
     use crate::reconcile::sync_gate::SyncGate;
     use crate::registry::Clock;
@@ -203,14 +185,17 @@ mod tests {
             let now = Arc::new(AtomicI64::new(0));
             let time = Arc::clone(&now);
             let clock: Clock = Arc::new(move || at(time.load(Ordering::Relaxed)));
-            let insights = Arc::new(InsightCache::default());
+            let cache = Arc::new(InsightCache::default());
             let providers = only(plain_kubernetes(&[], Some("v1.36.3")));
-            let history = Some(Arc::clone(&insights));
+            let insights = KnownInsights {
+                nodes: Some(Arc::clone(&cache)),
+                pools: None,
+            };
             let (controller, dirty) =
-                NodeStateController::new(providers, states, history, metrics, health, clock);
+                NodeStateController::new(providers, states, insights, metrics, health, clock);
             let standby = Self {
                 controller,
-                insights,
+                insights: cache,
                 now,
             };
             standby.see(node);

@@ -15,7 +15,6 @@ use crate::api::types::Phase;
 use crate::domain::pool_status::PoolView;
 use crate::reconcile::insight_key::InsightKey;
 use crate::reconcile::inventory::Found;
-use crate::reconcile::persisted::PhaseDurations;
 use crate::reconcile::states::{Evaluated, EvaluatedPool, States};
 use crate::registry::backend::BackendError;
 use crate::registry::store::Snapshot;
@@ -109,11 +108,6 @@ impl NodeStateController {
         name: &Arc<str>,
     ) -> Result<Option<Arc<EvaluatedPool>>, BackendError> {
         self.states.pool(name)
-    }
-
-    /// Returns how long the nodes of a pool spent in each phase.
-    pub fn durations(&self, pool: &Arc<str>) -> Result<PhaseDurations, BackendError> {
-        self.states.durations(pool)
     }
 
     /// Returns when the node that has been in a phase for the longest entered it.
