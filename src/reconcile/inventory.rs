@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use self::world::World;
+use super::insight_cache::digest;
 use crate::domain::drain::method::Method;
 use crate::domain::erased::Erased;
 use crate::domain::facts::Availability;
@@ -155,7 +156,17 @@ impl Inventory {
 
     /// Applies a Node object as the API server holds it.
     pub fn apply_node_object(&self, node: NodeObject) -> Affected {
-        self.apply_node(self.providers.node_facts(node))
+        // A heartbeat changes nothing that is retained: most objects are the same as before.
+        let (name, digest) = (Arc::clone(&node.name), digest(&node));
+        if self.world.lock().has_node_object(&name, digest) {
+            return Affected::default();
+        }
+        let facts = self.providers.node_facts(node);
+        self.with(|world, providers| {
+            let affected = world.apply_node(providers, facts);
+            world.set_node_object(&name, digest);
+            affected
+        })
     }
 
     /// Applies a new or changed node.

@@ -326,3 +326,25 @@ fn a_new_version_of_the_api_server_affects_every_node_and_an_unchanged_one_none(
             .is_empty()
     );
 }
+
+#[test]
+fn an_object_that_was_seen_before_affects_nothing_until_another_was() {
+    let inventory = Inventory::new(crate::providers::fixtures::only(plain_kubernetes(
+        &[],
+        Some("v1.36.3"),
+    )));
+    inventory.open();
+    let object = |kubelet: &str| NodeObject {
+        name: "a".into(),
+        uid: "uid".into(),
+        kubelet_version: kubelet.into(),
+        ..NodeObject::default()
+    };
+    let affects = |kubelet: &str| !inventory.apply_node_object(object(kubelet)).is_empty();
+    assert!(affects("v1.36.3"));
+    assert!(!affects("v1.36.3"));
+    assert!(affects("v1.35.0"));
+    assert!(affects("v1.36.3"));
+    inventory.remove_node(&"a".into());
+    assert!(affects("v1.36.3"));
+}

@@ -36,6 +36,8 @@ enum Purpose {
 /// The last observed state of a node.
 struct Node {
     facts: Arc<NodeFacts>,
+    /// Digest of the object that they are from.
+    object: Option<u64>,
     /// `None` until everything is listed.
     assignment: Option<Assignment>,
     assigned_by: Reader,
@@ -205,34 +207,47 @@ impl World {
     pub(super) fn apply_node(&mut self, providers: &Providers, facts: NodeFacts) -> Affected {
         let name = Arc::clone(&facts.name);
         let facts = Arc::new(facts);
+        let known = self.nodes.get_mut(&name);
+        if known.as_ref().is_some_and(|node| *node.facts == *facts) {
+            return Affected::default();
+        }
         let keys = providers.node_keys(&facts);
-        let (lost, keys_before) = match self.nodes.get_mut(&name) {
-            Some(node) if *node.facts == *facts => return Affected::default(),
-            Some(node) => {
-                let before = (node.member(providers), providers.node_keys(&node.facts));
-                node.facts = facts;
-                before
-            }
-            None => {
-                let (assigned_by, evaluated_by) =
-                    (self.facts.add_reader(), self.facts.add_reader());
-                self.set_purpose(assigned_by, Some(Purpose::Assignment(Arc::clone(&name))));
-                self.set_purpose(evaluated_by, Some(Purpose::Evaluation(Arc::clone(&name))));
-                let node = Node {
-                    facts,
-                    assignment: None,
-                    assigned_by,
-                    evaluated_by,
-                };
-                self.nodes.insert(Arc::clone(&name), node);
-                (None, Keys::default())
-            }
+        let (lost, keys_before) = if let Some(node) = known {
+            let before = (node.member(providers), providers.node_keys(&node.facts));
+            node.facts = facts;
+            node.object = None;
+            before
+        } else {
+            let (assigned_by, evaluated_by) = (self.facts.add_reader(), self.facts.add_reader());
+            self.set_purpose(assigned_by, Some(Purpose::Assignment(Arc::clone(&name))));
+            self.set_purpose(evaluated_by, Some(Purpose::Evaluation(Arc::clone(&name))));
+            let node = Node {
+                facts,
+                object: None,
+                assignment: None,
+                assigned_by,
+                evaluated_by,
+            };
+            self.nodes.insert(Arc::clone(&name), node);
+            (None, Keys::default())
         };
         let readers = self.facts.count_node(&keys_before, &keys);
         let mut affected = self.purposes(&readers);
         affected.extend(self.reassign(providers, &name, lost.as_ref()));
         affected.push(Purpose::Evaluation(name));
         self.settle(providers, affected)
+    }
+
+    /// Whether the facts of the node are from an object with this digest.
+    pub(super) fn has_node_object(&self, name: &Arc<str>, digest: u64) -> bool {
+        let node = self.nodes.get(name);
+        node.is_some_and(|node| node.object == Some(digest))
+    }
+
+    pub(super) fn set_node_object(&mut self, name: &Arc<str>, digest: u64) {
+        if let Some(node) = self.nodes.get_mut(name) {
+            node.object = Some(digest);
+        }
     }
 
     pub(super) fn remove_node(&mut self, providers: &Providers, name: &Arc<str>) -> Affected {
