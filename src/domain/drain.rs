@@ -179,6 +179,12 @@ impl Blocker {
     pub fn needs_human(&self) -> bool {
         !self.is_symptom && self.key.reason.class() == Class::Human
     }
+
+    /// Whether probably nothing but a human ends it.
+    #[must_use]
+    pub fn probably_needs_human(&self) -> bool {
+        !self.is_symptom && self.key.reason.class() <= Class::Likely
+    }
 }
 
 /// A cause and its object.

@@ -10,7 +10,6 @@ use jiff::Timestamp;
 
 use super::cordon::{Cordon, Cordoner};
 use super::erased::{Erased, downcast};
-use super::eta::Machine;
 use super::interruption::Interruption;
 use super::labels::Labels;
 use super::node::{NodeCondition, NodeConditions, NodeFacts};
@@ -72,7 +71,7 @@ pub(crate) fn node(name: &str) -> NodeBuilder {
                 ..NodeConditions::default()
             },
             interruption: None,
-            machine: Machine::Virtual,
+            machine: None,
             evidence: Box::default(),
         },
     }

@@ -96,8 +96,8 @@ pub struct NodeFacts {
     pub conditions: NodeConditions,
     /// What else than an update acts on the node.
     pub interruption: Option<Interruption>,
-    /// The class of its machine.
-    pub machine: Machine,
+    /// The class of its machine, if its provider ID says so.
+    pub machine: Option<Machine>,
     /// What providers read from the Node, each in its own type.
     pub evidence: Box<[Evidence]>,
 }

@@ -15,6 +15,7 @@ use super::eta::{
     Published, Rollout, Sources, Span, Spread, Stage, passes, should_publish,
 };
 use super::pool_status::PoolView;
+use super::stalled::limit::{self, Platform};
 use super::state::NodeState;
 use crate::api::pool;
 use crate::api::types::{EstimatedCompletion, Phase, ProviderName, UpdateKind};
@@ -38,6 +39,8 @@ pub struct StepDuration {
     pub usual: SignedDuration,
     /// One of ten such steps takes longer.
     pub long: SignedDuration,
+    /// Such a step is slow when it takes longer.
+    pub limit: Option<SignedDuration>,
 }
 
 impl Outlook {
@@ -72,6 +75,10 @@ impl Expected {
     pub fn of(stage: Stage, sources: &Sources<'_>, node: &NodeState, at: Timestamp) -> Self {
         let rollout = of_node(node);
         let estimator = Estimator::new(sources, &rollout, at);
+        let platform = Platform {
+            provider: node.provider.as_str(),
+            machine: node.machine,
+        };
         let begins = InProgress {
             stage,
             span: Span::seen(at, at),
@@ -79,7 +86,7 @@ impl Expected {
         };
         Self {
             at,
-            step: step(estimator.expected(stage), sources.pool),
+            step: step(stage, estimator.expected(stage), sources.pool, platform),
             estimate: estimator.node(&begins),
         }
     }
@@ -200,12 +207,16 @@ pub fn visited(state: &NodeState) -> Vec<Stage> {
     of_update.collect()
 }
 
-/// The constants for nodes of a provider; kured decides when the nodes begin, whoever updates them.
+/// The constants for nodes of a provider, of virtual machines unless others are known; kured decides when the nodes begin, whoever updates them.
 #[must_use]
-pub fn prior(provider: &ProviderName, overlays: &[ProviderName], machine: Machine) -> Prior {
+pub fn prior(
+    provider: &ProviderName,
+    overlays: &[ProviderName],
+    machine: Option<Machine>,
+) -> Prior {
     let has_kured = overlays.iter().any(|overlay| overlay.as_str() == KURED);
     let name = if has_kured { KURED } else { provider.as_str() };
-    Prior::of(name, machine)
+    Prior::of(name, machine.unwrap_or(Machine::Virtual))
 }
 
 /// What an estimate of a single node depends on.
@@ -294,7 +305,11 @@ pub fn step_of_pool(view: &PoolView, stage: Stage, sources: &Sources<'_>) -> Ste
         held: None,
     };
     let estimator = Estimator::new(sources, &rollout, now);
-    step(estimator.expected(stage), sources.pool)
+    let platform = Platform {
+        provider: view.state.provider.as_str(),
+        machine: machine(view),
+    };
+    step(stage, estimator.expected(stage), sources.pool, platform)
 }
 
 /// Whether no node will be updated until someone resumes the pool, or its outdated nodes.
@@ -304,18 +319,18 @@ pub fn is_held(view: &PoolView) -> bool {
     view.state.facts.paused || view.awaited == 0 && view.nodes.iter().all(|node| is_idle(node))
 }
 
-/// The class of the machines of a pool: physical if one of them is.
+/// The class of the machines of a pool: that of the first node of which it is known.
 #[must_use]
-pub fn machine(view: &PoolView) -> Machine {
-    let mut nodes = view.nodes.iter().map(|node| node.machine);
-    let physical = nodes.find(|machine| *machine == Machine::BareMetal);
-    physical.unwrap_or(Machine::Virtual)
+pub fn machine(view: &PoolView) -> Option<Machine> {
+    view.nodes.iter().find_map(|node| node.machine)
 }
 
-fn step(spread: Spread, learned: &Learned) -> StepDuration {
+fn step(stage: Stage, expected: Spread, learned: &Learned, platform: Platform<'_>) -> StepDuration {
+    let calibration = learned.calibration();
     StepDuration {
-        usual: seconds(spread.median),
-        long: seconds(spread.latest(learned.calibration())),
+        usual: seconds(expected.median),
+        long: seconds(expected.latest(calibration)),
+        limit: limit::learned(stage, &expected, calibration, platform),
     }
 }
 

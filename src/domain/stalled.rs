@@ -1,7 +1,10 @@
 //! Whether the update of a node has stalled: it has been in a step for longer than is plausible, without progress.
 //!
 //! A node that waits does not stall: only Draining, Updating and Rebooting count. What the updater itself calls a
-//! failure, and a drain that only a human can free, count without regard to the duration of the step.
+//! failure, and a drain that only a human can free, count without regard to the duration of the step. For how long a
+//! step may take without progress is learned ([`limit`]); until then constants count.
+
+pub mod limit;
 
 use std::sync::Arc;
 
@@ -15,12 +18,15 @@ use crate::api::types::{Condition, ConditionStatus, Phase};
 
 /// Without progress for less than this, no step has stalled.
 pub const QUIET: SignedDuration = SignedDuration::from_mins(10);
-/// Most drains are over by then, those with a long grace as well.
-const DRAIN: SignedDuration = SignedDuration::from_mins(15);
+/// How long the steps may take where nothing is learned. Most drains end within minutes, but one in ten thousand takes
+/// an hour and needs nobody.
+const DRAIN: SignedDuration = SignedDuration::from_mins(60);
 /// A machine that is replaced takes a few minutes, an operating system that is written to disk up to twenty.
 const UPDATE: SignedDuration = SignedDuration::from_mins(30);
-/// Virtual machines are back within minutes; servers test their memory first.
-const REBOOT: SignedDuration = SignedDuration::from_mins(30);
+/// The firmware of a physical machine tests its hardware, which takes up to half an hour, and may do so twice.
+const REBOOT: SignedDuration = SignedDuration::from_mins(60);
+/// A drain may take so long when something holds it up that probably needs a human.
+const HELD_UP_DRAIN: SignedDuration = SignedDuration::from_mins(15);
 
 /// Why an update has stalled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -116,13 +122,15 @@ pub struct Progress {
     pods_left: Option<usize>,
     /// When one of these changed; `None` when that was before the start of the process.
     pub at: Option<Timestamp>,
+    /// The learned limit of the step, as it was when the step began.
+    limit: Option<SignedDuration>,
 }
 
 impl Progress {
     /// From the insight, after a start of the process.
     #[must_use]
     pub fn reported(status: &NodeProgressInsightStatus) -> Option<Self> {
-        limit(status.phase)?;
+        slow(status.phase)?;
         let mut conditions = status.conditions.iter();
         let updating = conditions.find(|each| each.type_ == condition::UPDATING)?;
         let left = status.drain.as_ref().and_then(|drain| drain.pods_left);
@@ -132,6 +140,7 @@ impl Progress {
             version: status.version.as_deref().map(Arc::from),
             pods_left: left.and_then(|left| usize::try_from(left).ok()),
             at: None,
+            limit: None,
         })
     }
 }
@@ -149,6 +158,9 @@ pub struct Step<'a> {
     pub progress: Option<&'a Progress>,
     /// The stall of the same phase.
     pub stall: Option<&'a Stall>,
+    /// What [`limit::learned`] says now. Only what it said first counts: at the beginning of the step, or after a start
+    /// of the process. `None` where nothing is learned.
+    pub limit: Option<SignedDuration>,
 }
 
 /// The result for a step.
@@ -165,10 +177,11 @@ pub struct Assessed {
 /// Whether the step has stalled.
 #[must_use]
 pub fn assess(step: Step<'_>, now: Timestamp) -> Assessed {
-    let Some((limit, slow)) = limit(step.evaluation.phase) else {
+    let Some((usual, slow)) = slow(step.evaluation.phase) else {
         return Assessed::default();
     };
     let progress = step.progressed(now);
+    let limit = step.limit(&progress, usual);
     let after = |start: Timestamp, time| start.checked_add(time).unwrap_or(Timestamp::MAX);
     let blocked = step.blocked().map(|blocker| after(blocker.since, QUIET));
     let slow_from = step
@@ -194,8 +207,9 @@ pub fn assess(step: Step<'_>, now: Timestamp) -> Assessed {
     }
 }
 
-/// How long a phase may take, and what it is when it takes longer; `None` for a phase that waits or is over.
-const fn limit(phase: Phase) -> Option<(SignedDuration, StallReason)> {
+/// How long a phase may take where nothing is learned, and what it is when it takes longer; `None` for a phase that
+/// waits or is over.
+const fn slow(phase: Phase) -> Option<(SignedDuration, StallReason)> {
     match phase {
         Phase::Draining => Some((DRAIN, StallReason::DrainSlow)),
         Phase::Updating => Some((UPDATE, StallReason::UpdateSlow)),
@@ -215,6 +229,7 @@ impl Step<'_> {
             version: self.evaluation.version.as_ref().and_then(shown),
             pods_left: left.into_iter().chain(fewest).min(),
             at: Some(now),
+            limit: self.progress.and_then(|before| before.limit).or(self.limit),
         };
         match self.progress {
             Some(before) if is_same(before, &new) => Progress {
@@ -233,6 +248,17 @@ impl Step<'_> {
     fn blocked(&self) -> Option<&Blocker> {
         let first = self.drain()?.blockers.first()?;
         first.needs_human().then_some(first)
+    }
+
+    /// For how long the step may take. Patience does not help where something probably needs a human.
+    fn limit(&self, progress: &Progress, usual: SignedDuration) -> SignedDuration {
+        let limit = progress.limit.unwrap_or(usual);
+        let first = self.drain().and_then(|drain| drain.blockers.first());
+        if first.is_some_and(Blocker::probably_needs_human) {
+            limit.min(HELD_UP_DRAIN)
+        } else {
+            limit
+        }
     }
 
     /// Whether the duration of the step says anything. A cordon alone is no drain: somebody may have cordoned the node

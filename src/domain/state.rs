@@ -199,8 +199,8 @@ pub struct NodeState {
     pub stall: Option<Box<Stall>>,
     /// The last progress of its update.
     pub progress: Option<Box<Progress>>,
-    /// The class of its machine.
-    pub machine: Machine,
+    /// The class of its machine, if it is known.
+    pub machine: Option<Machine>,
     /// What is expected of the step that it is in.
     pub outlook: Option<Box<Outlook>>,
 }
@@ -237,6 +237,7 @@ impl NodeState {
             start: phase_start,
             progress: same.and_then(|past| past.progress.as_deref()),
             stall: same.and_then(|past| past.stall.as_deref()),
+            limit: same.and_then(|past| past.outlook.as_deref()?.step?.limit),
         };
         let Assessed {
             stall,
@@ -300,7 +301,12 @@ impl NodeState {
             let at = passes(&outlook.published.as_ref()?.estimate);
             Some(at).filter(|at| *at > now)
         });
-        self.again_at = self.again_at.into_iter().chain(passes).min();
+        let slow = outlook.as_ref().and_then(|outlook| {
+            let at = self.phase_start.checked_add(outlook.step?.limit?).ok()?;
+            Some(at).filter(|at| *at > now)
+        });
+        let all = self.again_at.into_iter().chain(passes).chain(slow);
+        self.again_at = all.min();
         self.outlook = outlook.map(Box::new);
         self
     }

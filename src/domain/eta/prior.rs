@@ -7,19 +7,18 @@ use super::curve::Curve;
 use super::stage::{PerStage, Stage};
 
 /// The class of the machines of a pool: it decides how long a reboot takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Machine {
     /// A virtual machine.
-    #[default]
     Virtual,
     /// A physical machine, whose firmware tests its hardware at each start.
     BareMetal,
 }
 
 impl Machine {
-    /// By the scheme of a provider ID. Most schemes are those of virtual machines, and a node without any may be either.
+    /// By the scheme of a provider ID; `None` where it does not say: k3s and RKE2 have one of their own on any machine.
     #[must_use]
-    pub fn of(provider_id: &str) -> Self {
+    pub fn of(provider_id: &str) -> Option<Self> {
         const PHYSICAL: [&str; 6] = [
             "baremetalhost",
             "metal3",
@@ -28,10 +27,27 @@ impl Machine {
             "tinkerbell",
             "byoh",
         ];
-        let scheme = provider_id.split_once("://").map(|(scheme, _)| scheme);
-        match scheme {
-            Some(scheme) if PHYSICAL.contains(&scheme) => Self::BareMetal,
-            Some(_) | None => Self::Virtual,
+        const VIRTUAL: [&str; 12] = [
+            "aws",
+            "azure",
+            "gce",
+            "openstack",
+            "vsphere",
+            "digitalocean",
+            "hcloud",
+            "linode",
+            "kubevirt",
+            "nutanix",
+            "proxmox",
+            "scaleway",
+        ];
+        let (scheme, _) = provider_id.split_once("://")?;
+        if PHYSICAL.contains(&scheme) {
+            Some(Self::BareMetal)
+        } else if VIRTUAL.contains(&scheme) {
+            Some(Self::Virtual)
+        } else {
+            None
         }
     }
 }
@@ -168,12 +184,15 @@ mod tests {
     }
 
     #[test]
-    fn physical_machines_are_recognised_by_their_provider_id() {
+    fn machines_are_recognised_by_their_provider_id() {
         for id in ["baremetalhost:///ns/a/b", "metal3://x", "tinkerbell://y"] {
-            assert_eq!(Machine::of(id), Machine::BareMetal, "{id}");
+            assert_eq!(Machine::of(id), Some(Machine::BareMetal), "{id}");
         }
-        for id in ["aws:///eu-west-1a/i-1", "", "metal3", "vsphere://42"] {
-            assert_eq!(Machine::of(id), Machine::Virtual, "{id}");
+        for id in ["aws:///eu-west-1a/i-1", "vsphere://42"] {
+            assert_eq!(Machine::of(id), Some(Machine::Virtual), "{id}");
+        }
+        for id in ["", "metal3", "k3s://server-0"] {
+            assert_eq!(Machine::of(id), None, "{id}");
         }
     }
 

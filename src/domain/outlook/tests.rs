@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use super::*;
 use crate::api::pool::Rollout as Shown;
-use crate::api::types::EstimateBasis;
+use crate::api::types::{EstimateBasis, Scope};
 use crate::domain::drain::{Blocker, Drain, Key, Reason};
 use crate::domain::fixtures::at;
 use crate::domain::pool_status::tests::{node, view};
-use crate::domain::state::History;
+use crate::domain::state::{Belonging, Evaluation, Finding, History};
 
 mod writes;
 
@@ -130,7 +130,7 @@ fn a_drain_that_only_a_human_can_free_has_no_estimate_until_it_is_free() {
         ..drains.clone()
     };
     let blocked = pool.look_ahead(blocked, Some(&before), at(61));
-    assert_eq!((median(&blocked), blocked.again_at), (None, None));
+    assert_eq!(median(&blocked), None);
     let freed = Drain {
         blocked: SignedDuration::from_secs(3_000),
         ..Drain::default()
@@ -256,4 +256,51 @@ fn a_pool_is_estimated_from_its_nodes_and_the_constants() {
     state.facts.paused = true;
     paused.state = Arc::new(state);
     assert_eq!(estimate(&paused), Err(NoEstimate::Paused));
+}
+
+#[test]
+fn a_step_is_slow_when_it_takes_longer_than_the_limit_that_was_learned_when_it_began() {
+    let mut pool = Pool::default();
+    let hour = Span::seen(at(0), at(3_600));
+    for _ in 0..5 {
+        pool.0.stage_ended(None, Stage::Updating, &hour);
+    }
+    let state = |past: Option<&NodeState>, now: i64| {
+        let evaluation = Evaluation {
+            phase: Phase::Updating,
+            kind: None,
+            version: None,
+            desired: None,
+            updating: Finding::updating(Phase::Updating, "Step", ""),
+            available: Finding::as_expected(true),
+            degraded: Finding::as_expected(false),
+            again_at: None,
+            is_inferred: false,
+            cordoned_by: None,
+            is_only_behind: false,
+            drain: None,
+        };
+        let belonging = Belonging {
+            provider: ProviderName::new("OpenShift"),
+            overlays: Box::default(),
+            pool: node(Phase::Updating).pool,
+            scope: Scope::WorkerPool,
+        };
+        let facts = crate::domain::fixtures::node("n").build();
+        let history = past.map(History::from);
+        let state = NodeState::new(evaluation, &facts, belonging, history.as_ref(), at(now));
+        pool.look_ahead(state, past, at(now))
+    };
+    let first = state(None, 0);
+    let limit = first.outlook.as_ref().unwrap().step.unwrap().limit.unwrap();
+    assert!(limit > SignedDuration::from_mins(60), "{limit:?}");
+    let soon = state(Some(&first), 3_500);
+    assert_eq!(soon.stall, None);
+    let slow = state(Some(&soon), limit.as_secs() + 1);
+    assert!(slow.stall.is_some());
+    // It is looked at by then, also if nothing happens.
+    assert!(
+        soon.again_at
+            .is_some_and(|again| again <= at(limit.as_secs()))
+    );
 }

@@ -6,7 +6,6 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::api::types::{DesiredVersionSource, PoolRef, ProviderName};
-use crate::domain::eta::Machine;
 use crate::domain::fixtures::at;
 use crate::domain::fixtures::schema::StatusSchema;
 use crate::domain::pool::PoolId;
@@ -83,7 +82,7 @@ pub(crate) fn node(phase: Phase) -> NodeState {
         drain: None,
         stall: None,
         progress: None,
-        machine: Machine::Virtual,
+        machine: None,
         outlook: None,
     }
 }

@@ -32,6 +32,7 @@ struct Node {
     progress: Option<Box<Progress>>,
     stall: Option<Box<Stall>>,
     again: Option<Timestamp>,
+    limit: Option<SignedDuration>,
 }
 
 impl Node {
@@ -41,7 +42,17 @@ impl Node {
             progress: None,
             stall: None,
             again: None,
+            limit: None,
         };
+        node.at(0);
+        node
+    }
+
+    /// A node whose pool has learned this limit.
+    fn with_limit(phase: Phase, minutes: i64) -> Self {
+        let mut node = Self::new(phase);
+        node.progress = None;
+        node.limit = Some(SignedDuration::from_mins(minutes));
         node.at(0);
         node
     }
@@ -54,6 +65,7 @@ impl Node {
             start: at(0),
             progress: self.progress.as_deref(),
             stall: self.stall.as_deref(),
+            limit: self.limit,
         };
         let assessed = assess(step, at(second));
         self.stall = assessed.stall;
@@ -69,6 +81,7 @@ impl Node {
         self.stall = Stall::reported(&shown).map(Box::new);
         if let Some(progress) = &mut self.progress {
             progress.at = None;
+            progress.limit = None;
         }
         self
     }
@@ -92,9 +105,9 @@ impl Node {
 #[test]
 fn a_step_without_progress_stalls_at_its_limit_and_not_before() {
     for (phase, minutes, reason) in [
-        (Phase::Draining, 15, StallReason::DrainSlow),
+        (Phase::Draining, 60, StallReason::DrainSlow),
         (Phase::Updating, 30, StallReason::UpdateSlow),
-        (Phase::Rebooting, 30, StallReason::NotBack),
+        (Phase::Rebooting, 60, StallReason::NotBack),
     ] {
         let mut node = Node::new(phase);
         let limit = minutes * MINUTE;
@@ -103,6 +116,45 @@ fn a_step_without_progress_stalls_at_its_limit_and_not_before() {
         assert_eq!(node.at(limit), Some((reason, limit)), "{phase}");
         assert_eq!(node.at(9 * limit), Some((reason, limit)), "{phase}");
     }
+}
+
+#[test]
+fn a_learned_limit_counts_in_place_of_the_constant() {
+    for (minutes, phase) in [(20, Phase::Draining), (90, Phase::Rebooting)] {
+        let mut node = Node::with_limit(phase, minutes);
+        assert_eq!(node.again, Some(at(minutes * MINUTE)), "{phase}");
+        assert_eq!(node.at(minutes * MINUTE - 1), None, "{phase}");
+        assert!(node.at(minutes * MINUTE).is_some(), "{phase}");
+    }
+}
+
+#[test]
+fn what_is_learned_while_a_step_lasts_does_not_change_its_limit() {
+    let mut node = Node::with_limit(Phase::Updating, 40);
+    for (learned, minute) in [(20, 30), (90, 39)] {
+        node.limit = Some(SignedDuration::from_mins(learned));
+        assert_eq!(node.at(minute * MINUTE), None);
+    }
+    node.evaluation.updating.reason = "NextStep";
+    assert_eq!(node.at(39 * MINUTE), None);
+    let slow = Some((StallReason::UpdateSlow, 49 * MINUTE));
+    assert_eq!(node.at(49 * MINUTE), slow);
+    // After a start of the process the limit from before is not known.
+    let mut node = Node::with_limit(Phase::Updating, 40).restarted();
+    node.limit = Some(SignedDuration::from_mins(90));
+    assert_eq!(node.at(50 * MINUTE), None);
+    assert_eq!(node.again, Some(at(90 * MINUTE)));
+}
+
+#[test]
+fn patience_is_for_drains_that_may_end_by_themselves() {
+    let stalls_after = |reason| {
+        let mut node = Node::with_limit(Phase::Draining, 60).drains(1, Some((reason, MINUTE)));
+        (1..90).find(|minute| node.at(minute * MINUTE).is_some())
+    };
+    assert_eq!(stalls_after(Reason::TerminatingInGrace), Some(60));
+    assert_eq!(stalls_after(Reason::TerminatingPastGrace), Some(15));
+    assert_eq!(stalls_after(Reason::BudgetNeverAllows), Some(11));
 }
 
 #[test]
@@ -135,13 +187,13 @@ fn progress_ends_a_stall_and_only_ten_minutes_without_it_begin_another() {
 #[test]
 fn a_drain_whose_pods_leave_makes_progress() {
     let mut node = Node::new(Phase::Draining).drains(8, None);
-    assert_eq!(node.at(14 * MINUTE), None);
+    assert_eq!(node.at(59 * MINUTE), None);
     node.set_drain(7, None);
-    assert_eq!(node.at(16 * MINUTE), None);
+    assert_eq!(node.at(61 * MINUTE), None);
     node.set_drain(9, None);
-    assert_eq!(node.at(20 * MINUTE), None, "more pods are no progress");
-    let slow = Some((StallReason::DrainSlow, 26 * MINUTE));
-    assert_eq!(node.at(26 * MINUTE), slow);
+    assert_eq!(node.at(65 * MINUTE), None, "more pods are no progress");
+    let slow = Some((StallReason::DrainSlow, 71 * MINUTE));
+    assert_eq!(node.at(71 * MINUTE), slow);
 }
 
 #[test]
@@ -159,7 +211,7 @@ fn a_drain_that_only_a_human_can_free_stalls_after_ten_minutes() {
     // What ends by itself is only slow.
     let waits = Some((Reason::BudgetExhausted, MINUTE));
     let mut node = Node::new(Phase::Draining).drains(1, waits);
-    assert_eq!(node.at(14 * MINUTE), None);
+    assert_eq!(node.at(59 * MINUTE), None);
 }
 
 #[test]
@@ -177,11 +229,11 @@ fn a_restart_keeps_the_stall_of_a_drain_of_which_it_does_not_know_how_many_pods_
     let mut node = Node::new(Phase::Draining).drains(9, None);
     node.evaluation.is_inferred = true;
     node.at(MINUTE);
-    let stalled = Some((StallReason::DrainSlow, 15 * MINUTE));
-    assert_eq!(node.at(15 * MINUTE), stalled);
+    let stalled = Some((StallReason::DrainSlow, 60 * MINUTE));
+    assert_eq!(node.at(60 * MINUTE), stalled);
     let mut node = node.restarted();
     node.evaluation.drain.as_mut().unwrap().most = 9;
-    assert_eq!(node.at(16 * MINUTE), stalled);
+    assert_eq!(node.at(61 * MINUTE), stalled);
 }
 
 #[test]
@@ -194,10 +246,10 @@ fn a_failure_that_the_updater_reports_stalls_at_once_with_its_text() {
 
 #[test]
 fn a_restart_keeps_a_stall_and_begins_none_for_ten_minutes() {
-    let mut node = Node::new(Phase::Rebooting);
+    let mut node = Node::new(Phase::Updating);
     node.at(30 * MINUTE);
     let mut node = node.restarted();
-    let stalled = Some((StallReason::NotBack, 30 * MINUTE));
+    let stalled = Some((StallReason::UpdateSlow, 30 * MINUTE));
     assert_eq!(node.at(40 * MINUTE), stalled);
     assert_eq!(node.at(41 * MINUTE), stalled);
     // Meanwhile it has made progress.
@@ -205,9 +257,9 @@ fn a_restart_keeps_a_stall_and_begins_none_for_ten_minutes() {
     moved.at(30 * MINUTE);
     moved.evaluation.updating.reason = "NextStep";
     assert_eq!(moved.restarted().at(40 * MINUTE), None);
-    let mut node = Node::new(Phase::Rebooting).restarted();
+    let mut node = Node::new(Phase::Updating).restarted();
     assert_eq!(node.at(50 * MINUTE), None);
     assert_eq!(node.at(60 * MINUTE - 1), None);
-    let stalled = Some((StallReason::NotBack, 60 * MINUTE));
+    let stalled = Some((StallReason::UpdateSlow, 60 * MINUTE));
     assert_eq!(node.at(60 * MINUTE), stalled);
 }

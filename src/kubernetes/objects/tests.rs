@@ -9,7 +9,6 @@ use crate::api::node::NodeProgressInsightStatus;
 use crate::api::types::ConditionStatus;
 use crate::api::types::CordonerKind;
 use crate::domain::cordon::{Cordon, Cordoner};
-use crate::domain::eta::Machine;
 use crate::domain::interruption::Interruption;
 use crate::domain::labels::Labels;
 use crate::domain::node::{NodeCondition, NodeConditions, NodeFacts};
@@ -59,7 +58,7 @@ fn a_node_as_the_api_server_sends_it_is_parsed_into_facts() {
         message: "".into(),
     };
     let expected = NodeFacts {
-        machine: Machine::Virtual,
+        machine: None,
         name: "worker-0.example.com".into(),
         uid: "5f0c3b1e-6f0e-4b8e-9a55-0d8f6f5a9b01".into(),
         labels: facts.labels.clone(),
