@@ -7,6 +7,7 @@ use std::ops::Deref;
 use kube::api::ObjectMeta;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 
 /// Text of the object, borrowed unless it has escapes.
 #[derive(Deserialize, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,13 +44,21 @@ pub(super) struct RawMeta<'a> {
     pub(super) creation_timestamp: Option<Text<'a>>,
     #[serde(default, borrow)]
     pub(super) deletion_timestamp: Option<Text<'a>>,
-    #[serde(default, borrow)]
-    pub(super) managed_fields: Option<Vec<RawManager<'a>>>,
+    /// Up to half of an object; read only if it is needed.
+    #[serde(default)]
+    pub(super) managed_fields: Option<Box<RawValue>>,
     #[serde(default, borrow)]
     pub(super) owner_references: Option<Vec<RawOwner<'a>>>,
 }
 
 impl RawMeta<'_> {
+    /// The writers of the object; none if they cannot be read.
+    pub(super) fn managers(&self) -> Vec<RawManager<'_>> {
+        let managers = self.managed_fields.as_ref();
+        let managers = managers.and_then(|json| serde_json::from_str(json.get()).ok());
+        managers.unwrap_or_default()
+    }
+
     pub(super) fn to_object_meta(&self) -> ObjectMeta {
         ObjectMeta {
             name: Some((*self.name).to_owned()),

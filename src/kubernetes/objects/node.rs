@@ -88,9 +88,8 @@ impl From<RawNode<'_>> for WatchedNode {
         let taints = spec.taints.as_deref().unwrap_or_default();
         let conditions = status.conditions.as_deref().unwrap_or_default();
         let is_cordoned = spec.unschedulable == Some(true);
-        let managers = raw.metadata.managed_fields.as_deref();
-        let managers = managers.filter(|_| is_cordoned).unwrap_or_default();
-        let cordon = cordon_manager(managers);
+        let managers = is_cordoned.then(|| raw.metadata.managers());
+        let cordon = managers.as_deref().and_then(cordon_manager);
         let node = NodeObject {
             name: Arc::from(&*raw.metadata.name),
             uid: Arc::from(&*raw.metadata.uid),
