@@ -27,6 +27,8 @@ use self::pod::{DrainLabel, Pod, Stage};
 pub const GATE: SignedDuration = SignedDuration::from_secs(60);
 /// Pods and budgets are read a little earlier, so that what holds the drain up is known by then.
 pub const READ: SignedDuration = SignedDuration::from_secs(55);
+/// Karpenter does not wait for a pod whose grace has been over for longer than this.
+const FORGOTTEN: SignedDuration = SignedDuration::from_mins(1);
 
 /// Who drains a node: which of its pods have to go, and how often it tries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -70,8 +72,8 @@ impl Drainer {
                     && pod.labels.get("upgrade.cattle.io/controller").is_none()
             }
             Self::Karpenter => {
-                let minute = SignedDuration::from_mins(1);
-                let is_over = |deletion: &pod::Deletion| now.duration_since(deletion.ends) > minute;
+                let is_over =
+                    |deletion: &pod::Deletion| now.duration_since(deletion.ends) > FORGOTTEN;
                 !is_finished
                     && !pod.tolerates.disruption
                     && !pod.deletion.as_ref().is_some_and(is_over)

@@ -114,7 +114,8 @@ pub fn assess(
             blockers.extend(times.lingering(blocker));
         }
     }
-    let again = times.again(scene.turning_points());
+    let points_of_pods = left.iter().flat_map(|pod| scene.turning_points_of(pod));
+    let again = times.again(scene.turning_points().chain(points_of_pods));
     let omitted = blockers.len().saturating_sub(BLOCKERS);
     blockers.truncate(BLOCKERS);
     let found = Drain {

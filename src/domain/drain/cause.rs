@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::budget::Budget;
 use super::pod::{Controller, Deletion, DoNotDisrupt, DrainLabel, Operator, Pod, Stage};
-use super::{Class, Drainer, Key, Reason};
+use super::{Class, Drainer, FORGOTTEN, Key, Reason};
 use crate::domain::node::NodeFacts;
 
 /// A kubelet may take this much longer than the grace of a pod.
@@ -83,6 +83,20 @@ impl<'a> Scene<'a> {
             .into_iter()
             .chain(rare)
             .filter_map(|after| self.start.checked_add(after).ok())
+    }
+
+    /// The times at which another cause may apply to a pod, or it need not go any more.
+    pub(super) fn turning_points_of(&self, pod: &Pod) -> impl Iterator<Item = Timestamp> + use<> {
+        let ends = pod.deletion.map(|deletion| deletion.ends);
+        let forgotten = (self.drainer == Drainer::Karpenter).then_some(FORGOTTEN);
+        let of_its_end = [-LONG_GRACE, LATE].into_iter().chain(forgotten);
+        let until = match pod.do_not_disrupt {
+            Some(DoNotDisrupt::Until(until)) => Some(until),
+            Some(DoNotDisrupt::Always) | None => None,
+        };
+        of_its_end
+            .filter_map(move |after| ends?.checked_add(after).ok())
+            .chain(until)
     }
 
     /// The causes of a pod, the first that counts first; `budgets` are its own, if they can be read.

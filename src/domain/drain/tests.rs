@@ -444,3 +444,25 @@ fn a_drain_is_looked_at_again_when_another_cause_may_apply() {
     let mut scene = one(running("web").build()).by(Drainer::MachineConfigOperator);
     assert_eq!(after(&mut scene, 190), SignedDuration::from_secs(411));
 }
+
+#[test]
+fn a_pod_is_looked_at_again_when_its_grace_or_its_mark_ends() {
+    let ending = |second| one(running("web").ending(at(second)).build());
+    let until = |second| {
+        let mark = DoNotDisrupt::Until(at(second));
+        one(running("web").marked(mark).build()).by(Drainer::Karpenter)
+    };
+    let reason = |drain: &Drain| drain.blockers.first().map(|blocker| blocker.key.reason);
+    for (mut scene, again, before, after) in [
+        (ending(70), 101, None, Some(Reason::TerminatingPastGrace)),
+        (ending(210), 91, Some(Reason::TerminatingInGrace), None),
+        (until(80), 81, Some(Reason::DoNotDisrupt), None),
+    ] {
+        let (drain, when) = scene.at(60);
+        assert_eq!((reason(drain), when), (before, Some(at(again))));
+        assert_eq!(reason(scene.at(again).0), after);
+    }
+    let mut scene = ending(10).by(Drainer::Karpenter);
+    assert_eq!(scene.at(60).1, Some(at(71)), "Karpenter waits no longer");
+    assert_eq!(scene.at(71).0.pods_left, Some(0));
+}
