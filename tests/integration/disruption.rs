@@ -26,37 +26,50 @@ const NODES: [&str; 2] = ["blue-0", "blue-1"];
 
 /// What makes the pods of a workload.
 #[derive(Clone, Copy, PartialEq)]
-enum Owner {
+pub enum Owner {
     ReplicaSet,
     Job,
     None,
 }
 
 /// Pods of one kind, on one node, and their budgets.
-struct Workload {
-    name: &'static str,
-    node: &'static str,
-    owner: Owner,
-    pods: usize,
-    are_ready: bool,
-    budgets: Vec<Value>,
+pub struct Workload {
+    pub name: &'static str,
+    pub node: String,
+    pub owner: Owner,
+    pub pods: usize,
+    pub are_ready: bool,
+    /// More fields of the spec of its pods.
+    pub fields: Value,
+    pub budgets: Vec<Value>,
     /// How the API server answers the eviction of the first pod.
-    answer: u16,
-    reason: Option<&'static str>,
+    pub answer: u16,
+    pub reason: Option<&'static str>,
 }
 
 impl Workload {
     /// Two ready pods of a ReplicaSet.
     fn new(name: &'static str, budget: Value, answer: u16, reason: &'static str) -> Self {
         Self {
-            name,
-            node: NODES[0],
-            owner: Owner::ReplicaSet,
-            pods: 2,
-            are_ready: true,
             budgets: vec![budget],
             answer,
             reason: Some(reason),
+            ..Self::free(name, NODES[0])
+        }
+    }
+
+    /// The same without a budget.
+    pub fn free(name: &'static str, node: &str) -> Self {
+        Self {
+            name,
+            node: node.to_owned(),
+            owner: Owner::ReplicaSet,
+            pods: 2,
+            are_ready: true,
+            fields: json!({}),
+            budgets: Vec::new(),
+            answer: 201,
+            reason: None,
         }
     }
 
@@ -64,57 +77,69 @@ impl Workload {
         format!("{}-0", self.name)
     }
 
-    async fn create(&self, client: &Client) -> Result<()> {
-        let template = json!({
-            "metadata": {"labels": {"app": self.name}},
-            "spec": {
-                "restartPolicy": if self.owner == Owner::Job { "Never" } else { "Always" },
-                "containers": [{"name": "main", "image": "registry.example.com/main"}],
-            },
-        });
-        let metadata = json!({"name": self.name});
-        let owner = match self.owner {
-            Owner::ReplicaSet => {
-                let set = json!({"metadata": metadata, "spec": {
-                    "replicas": self.pods, "template": template,
-                    "selector": {"matchLabels": {"app": self.name}},
-                }});
-                let uid = created::<ReplicaSet>(client, set).await?.metadata.uid;
-                Some(("apps/v1", "ReplicaSet", uid))
-            }
-            Owner::Job => {
-                let job = json!({"metadata": metadata, "spec": {"template": template}});
-                let uid = created::<Job>(client, job).await?.metadata.uid;
-                Some(("batch/v1", "Job", uid))
-            }
-            Owner::None => None,
-        };
-        let owners: Vec<Value> = owner
-            .iter()
-            .map(|(version, kind, uid)| {
-                json!({
-                    "apiVersion": version, "kind": kind, "name": self.name, "uid": uid,
-                    "controller": true,
-                })
-            })
-            .collect();
+    pub async fn create(&self, client: &Client) -> Result<()> {
+        let owners = self.owner.create(client, self.name, self.pods).await?;
+        let pods = Pods::new(client);
         for index in 0..self.pods {
-            let metadata = json!({
-                "name": format!("{}-{index}", self.name), "labels": {"app": self.name},
-                "ownerReferences": owners,
-            });
-            let pods = Pods::new(client);
-            pods.run_as(metadata, self.node, self.are_ready).await?;
+            let name = format!("{}-{index}", self.name);
+            let metadata = metadata(&name, self.name, &owners);
+            pods.run_with(metadata, &self.node, self.are_ready, &self.fields)
+                .await?;
         }
         for (index, budget) in self.budgets.iter().enumerate() {
-            let mut spec = budget.clone();
-            spec["selector"] = json!({"matchLabels": {"app": self.name}});
             let name = format!("{}-{index}", self.name);
-            let budget = json!({"metadata": {"name": name}, "spec": spec});
-            created::<PodDisruptionBudget>(client, budget).await?;
+            protect(client, &name, self.name, budget).await?;
         }
         Ok(())
     }
+}
+
+impl Owner {
+    /// Creates the owner of so many pods; returns what its pods have as `ownerReferences`.
+    pub async fn create(self, client: &Client, name: &str, pods: usize) -> Result<Value> {
+        let template = json!({
+            "metadata": {"labels": {"app": name}},
+            "spec": {
+                "restartPolicy": if self == Self::Job { "Never" } else { "Always" },
+                "containers": [{"name": "main", "image": "registry.example.com/main"}],
+            },
+        });
+        let metadata = json!({"name": name});
+        let (version, kind, uid) = match self {
+            Self::ReplicaSet => {
+                let set = json!({"metadata": metadata, "spec": {
+                    "replicas": pods, "template": template,
+                    "selector": {"matchLabels": {"app": name}},
+                }});
+                let uid = created::<ReplicaSet>(client, set).await?.metadata.uid;
+                ("apps/v1", "ReplicaSet", uid)
+            }
+            Self::Job => {
+                let job = json!({"metadata": metadata, "spec": {"template": template}});
+                let uid = created::<Job>(client, job).await?.metadata.uid;
+                ("batch/v1", "Job", uid)
+            }
+            Self::None => return Ok(json!([])),
+        };
+        let owner = json!({
+            "apiVersion": version, "kind": kind, "name": name, "uid": uid, "controller": true,
+        });
+        Ok(json!([owner]))
+    }
+}
+
+/// The metadata of a pod of an application.
+pub fn metadata(name: &str, app: &str, owners: &Value) -> Value {
+    json!({"name": name, "labels": {"app": app}, "ownerReferences": owners})
+}
+
+/// Creates a budget of the pods of an application.
+pub async fn protect(client: &Client, name: &str, app: &str, budget: &Value) -> Result<()> {
+    let mut spec = budget.clone();
+    spec["selector"] = json!({"matchLabels": {"app": app}});
+    let budget = json!({"metadata": {"name": name}, "spec": spec});
+    created::<PodDisruptionBudget>(client, budget).await?;
+    Ok(())
 }
 
 async fn created<K>(client: &Client, object: Value) -> Result<K>
@@ -159,7 +184,7 @@ fn workloads() -> Vec<Workload> {
         },
         Workload {
             are_ready: false,
-            node: NODES[1],
+            node: NODES[1].to_owned(),
             ..Workload::new(
                 "crashing",
                 json!({"maxUnavailable": 1}),
@@ -169,7 +194,7 @@ fn workloads() -> Vec<Workload> {
         },
         Workload {
             owner: Owner::None,
-            node: NODES[1],
+            node: NODES[1].to_owned(),
             ..Workload::new(
                 "bare",
                 json!({"maxUnavailable": 1}),
@@ -179,26 +204,19 @@ fn workloads() -> Vec<Workload> {
         },
         Workload {
             owner: Owner::Job,
-            node: NODES[1],
+            node: NODES[1].to_owned(),
             ..Workload::new("job", json!({"maxUnavailable": 1}), 429, "BudgetSyncFailed")
         },
         Workload {
-            answer: 201,
-            reason: None,
-            node: NODES[1],
-            ..Workload::new("free", json!({"minAvailable": 1}), 201, "")
+            budgets: vec![json!({"minAvailable": 1})],
+            ..Workload::free("free", NODES[1])
         },
         Workload {
             are_ready: false,
-            answer: 201,
-            reason: None,
-            node: NODES[1],
-            ..Workload::new(
-                "crashing-but-free",
+            budgets: vec![
                 json!({"maxUnavailable": 1, "unhealthyPodEvictionPolicy": "AlwaysAllow"}),
-                201,
-                "",
-            )
+            ],
+            ..Workload::free("crashing-but-free", NODES[1])
         },
     ]
 }
@@ -223,7 +241,7 @@ fn named(drain: &Drain) -> Vec<(String, String)> {
 }
 
 /// Waits until the disruption controller has calculated every budget.
-async fn calculated(client: &Client, count: usize) -> Result<()> {
+pub async fn calculated(client: &Client, count: usize) -> Result<()> {
     let api: Api<PodDisruptionBudget> = Api::namespaced(client.clone(), NAMESPACE);
     eventually("every budget is calculated", SOON, async || {
         let all = api.list(&ListParams::default()).await?.items;

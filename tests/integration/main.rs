@@ -27,6 +27,7 @@ mod kured;
 mod lifecycle;
 mod link;
 mod managed;
+mod many_drains;
 mod memory;
 mod metrics;
 mod obstacles;

@@ -90,36 +90,63 @@ impl Pods {
     /// # Errors
     /// As [`Pods::run`].
     pub async fn run_as(&self, metadata: Value, node: &str, is_ready: bool) -> Result<()> {
-        let pod = json!({
-            "apiVersion": "v1", "kind": "Pod", "metadata": metadata,
-            "spec": {
-                "nodeName": node,
-                // The admission plugin ServiceAccount would mount a token, if it is enabled.
-                "automountServiceAccountToken": false,
-                "containers": [{"name": "main", "image": "registry.example.com/main"}],
-                "terminationGracePeriodSeconds": GRACE,
-            },
+        self.run_with(metadata, node, is_ready, &json!({})).await
+    }
+
+    /// The same with a pod whose spec has these fields as well.
+    ///
+    /// # Errors
+    /// As [`Pods::run`].
+    pub async fn run_with(
+        &self,
+        metadata: Value,
+        node: &str,
+        is_ready: bool,
+        fields: &Value,
+    ) -> Result<()> {
+        let mut spec = json!({
+            "nodeName": node,
+            // The admission plugin ServiceAccount would mount a token, if it is enabled.
+            "automountServiceAccountToken": false,
+            "containers": [{"name": "main", "image": "registry.example.com/main"}],
+            "terminationGracePeriodSeconds": GRACE,
         });
+        for (field, value) in fields.as_object().into_iter().flatten() {
+            spec[field] = value.clone();
+        }
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec});
         let pod: Pod = serde_json::from_value(pod)?;
         let name = pod.metadata.name.clone().context("a pod has a name")?;
         self.api
             .create(&PostParams::default(), &pod)
             .await
             .with_context(|| format!("Creating pod {name}"))?;
-        let condition = |kind: &str, is_so: bool| {
-            let status = if is_so { "True" } else { "False" };
-            json!({"type": kind, "status": status, "lastTransitionTime": now()})
-        };
-        let conditions = [
+        let (scheduled, initialized) = (
             condition("PodScheduled", true),
             condition("Initialized", true),
-            condition("ContainersReady", is_ready),
-            condition("Ready", is_ready),
-        ];
-        let status = json!({"phase": "Running", "startTime": now(), "conditions": conditions});
+        );
+        let status = json!({
+            "phase": "Running", "startTime": now(), "conditions": [scheduled, initialized],
+        });
+        self.set_status(&name, status, is_ready).await
+    }
+
+    /// The kubelet reports that a pod is ready, or that it is not.
+    ///
+    /// # Errors
+    /// As [`Pods::run`].
+    pub async fn set_ready(&self, name: &str, is_ready: bool) -> Result<()> {
+        self.set_status(name, json!({"conditions": []}), is_ready)
+            .await
+    }
+
+    async fn set_status(&self, name: &str, mut status: Value, is_ready: bool) -> Result<()> {
+        if let Some(conditions) = status["conditions"].as_array_mut() {
+            conditions.extend(["ContainersReady", "Ready"].map(|kind| condition(kind, is_ready)));
+        }
         let patch = Patch::Strategic(json!({"status": status}));
         self.api
-            .patch_status(&name, &PatchParams::default(), &patch)
+            .patch_status(name, &PatchParams::default(), &patch)
             .await
             .with_context(|| format!("Patching the status of pod {name}"))?;
         Ok(())
@@ -160,4 +187,10 @@ impl Pods {
             .with_context(|| format!("Deleting pod {name}"))?;
         Ok(())
     }
+}
+
+/// A condition of a pod whose transition is now.
+fn condition(kind: &str, is_so: bool) -> Value {
+    let status = if is_so { "True" } else { "False" };
+    json!({"type": kind, "status": status, "lastTransitionTime": now()})
 }
