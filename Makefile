@@ -16,6 +16,8 @@ MACHINECONFIGS ?= 100
 REST_SECONDS ?= 60
 # MIXED=1 measures a cluster of Karpenter and Cluster API instead of OpenShift.
 MIXED ?=
+# DRAINS=500 measures a cluster of plain Kubernetes of which so many nodes are drained at once.
+DRAINS ?=
 # UPDATE=1 writes the results of `make bench` into docs/performance.md, those of `make bench-eta` into
 # docs/eta-figures.md.
 UPDATE ?=
@@ -68,11 +70,11 @@ docs: ## Generate the tables of flags, columns, fields and metrics in docs/refer
 	UPDATE_DOCS=1 $(CARGO) test --quiet --test docs
 
 .PHONY: bench
-bench: ## Measure performance against the budgets on a real API server; NODES=1000 MACHINECONFIGS=100 REST_SECONDS=60, MIXED=1 several updaters, UPDATE=1 writes docs/performance.md
+bench: ## Measure performance against the budgets on a real API server; NODES=1000 MACHINECONFIGS=100 REST_SECONDS=60, MIXED=1 several updaters, DRAINS=500 many drains, UPDATE=1 writes docs/performance.md
 	$(CARGO) build --release --locked --bin node-insights
 	$(CARGO) run --release --locked --example bench -- --nodes $(NODES) --machine-configs $(MACHINECONFIGS) \
 	  --rest-seconds $(REST_SECONDS) --operator $(or $(CARGO_TARGET_DIR),target)/release/node-insights \
-	  $(if $(MIXED),--mixed) $(if $(UPDATE),--output docs/performance.md)
+	  $(if $(MIXED),--mixed) $(if $(DRAINS),--drains $(DRAINS)) $(if $(UPDATE),--output docs/performance.md)
 
 .PHONY: bench-micro
 bench-micro: ## Run micro-benchmarks of evaluation, the store, parsing of Nodes and comparing

@@ -19,7 +19,7 @@ use super::observer::{NODES, Observer};
 use super::operator::Program;
 use super::report::{progress, thousands};
 use super::writes::Writes;
-use super::{Arguments, mixed};
+use super::{Arguments, drains, mixed};
 
 /// The release that the cluster runs.
 const OLD: &str = "4.19.14";
@@ -89,7 +89,7 @@ impl Bench {
             members: Vec::new(),
             is_rendered: false,
         };
-        if !arguments.mixed {
+        if !arguments.mixed && arguments.drains.is_none() {
             progress("loading the pools and the machine configurations");
             bench.cluster([0; 4])?.load(&bench.client).await?;
         }
@@ -133,9 +133,11 @@ impl Bench {
     }
 
     /// Describes the cluster, where it runs and when.
-    pub(crate) fn description(&self, is_mixed: bool) -> String {
-        let contents = if is_mixed {
+    pub(crate) fn description(&self, arguments: &Arguments) -> String {
+        let contents = if arguments.mixed {
             mixed::contents(self.nodes)
+        } else if let Some(drains) = arguments.drains() {
+            drains::contents(self.nodes, drains)
         } else {
             format!(
                 "{} nodes of {IMAGES} images in {} pools, {} MachineConfigs of {} KB",

@@ -17,6 +17,7 @@
 //! | [`latency`] | one node changes |
 //! | [`shutdown`] | SIGTERM, idle and busy |
 //! | [`mixed`] | memory in a cluster of several updaters: `--mixed`, instead of all others |
+//! | [`drains`] | memory and costs while many nodes are drained: `--drains`, instead of all others |
 //!
 //! Each group starts its own operator, so a row that cannot be measured has the reason and does not affect
 //! the others. Only a failed setup results in an exit code other than 0.
@@ -32,6 +33,7 @@ use self::bench::Bench;
 use self::report::Report;
 
 mod bench;
+mod drains;
 mod failover;
 mod latency;
 mod limits;
@@ -104,6 +106,9 @@ pub(crate) struct Arguments {
     /// Measure a cluster of several updaters instead
     #[arg(long, conflicts_with = "only")]
     mixed: bool,
+    /// Measure a cluster instead of which so many nodes are drained, with 100 pods each
+    #[arg(long, value_name = "NUMBER", conflicts_with_all = ["only", "mixed"], value_parser = clap::value_parser!(u32).range(1..))]
+    drains: Option<u32>,
     /// The operator's program
     #[arg(
         long,
@@ -114,6 +119,23 @@ pub(crate) struct Arguments {
     /// A document whose section for this number of nodes is replaced
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
+}
+
+impl Arguments {
+    /// The section of the document that has its figures.
+    fn section(&self) -> String {
+        let nodes = self.nodes;
+        match (self.mixed, self.drains) {
+            (true, _) => format!("{nodes} nodes, mixed"),
+            (false, Some(drains)) => format!("{nodes} nodes, {drains} drains"),
+            (false, None) => format!("{nodes} nodes"),
+        }
+    }
+
+    /// How many nodes are drained.
+    fn drains(&self) -> Option<usize> {
+        self.drains.and_then(|drains| usize::try_from(drains).ok())
+    }
 }
 
 // Two workers: more would take CPU time from what is measured.
@@ -141,26 +163,29 @@ async fn measure(arguments: &Arguments) -> Result<()> {
             arguments.operator.display()
         );
     }
+    if arguments
+        .drains
+        .is_some_and(|drains| drains > arguments.nodes)
+    {
+        bail!("more nodes are drained than there are");
+    }
     // Check this first, as measuring takes minutes.
-    let is_mixed = arguments.mixed;
-    let part = format!(
-        "{} nodes{}",
-        arguments.nodes,
-        if is_mixed { ", mixed" } else { "" }
-    );
+    let part = arguments.section();
     if let Some(path) = &arguments.output {
         report::replace(&read(path)?, &part, "").with_context(|| path.display().to_string())?;
     }
 
     let mut report = Report::new();
     let mut bench = Bench::prepare(arguments).await?;
-    if is_mixed {
+    if arguments.mixed {
         mixed::measure(&bench, &mut report).await?;
+    } else if let Some(drains) = arguments.drains() {
+        drains::measure(&bench, drains, &mut report).await?;
     } else {
         measure_groups(arguments, &mut bench, &mut report).await?;
     }
 
-    let text = report.markdown(&bench.description(is_mixed));
+    let text = report.markdown(&bench.description(arguments));
     std::io::stdout().write_all(text.as_bytes())?;
     if let Some(path) = &arguments.output {
         std::fs::write(path, report::replace(&read(path)?, &part, &text)?)

@@ -44,15 +44,27 @@ pub(crate) struct SeenStatus {
     pub(crate) desired_version: Option<String>,
     #[serde(default)]
     conditions: Vec<SeenCondition>,
+    drain: Option<SeenDrain>,
 }
 
 impl SeenStatus {
+    /// How many pods have to leave the node, if it is drained.
+    pub(crate) fn pods_left(&self) -> Option<usize> {
+        self.drain.as_ref()?.pods_left
+    }
+
     /// Whether a condition has this reason.
     pub(crate) fn has_reason(&self, reason: &str) -> bool {
         self.conditions
             .iter()
             .any(|condition| condition.reason == reason)
     }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SeenDrain {
+    pods_left: Option<usize>,
 }
 
 #[derive(Debug, Clone, Deserialize)]

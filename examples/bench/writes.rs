@@ -39,6 +39,19 @@ impl Writes {
         done.filter(|entry| entry.name != except).count()
     }
 
+    /// Status writes of node insights: of all, and the most of one.
+    pub(crate) fn node_statuses_of_each(&self) -> (usize, usize) {
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        let statuses = self.done(NODES);
+        for entry in statuses.filter(|entry| entry.subresource == "status") {
+            *counts.entry(&entry.name).or_default() += 1;
+        }
+        (
+            counts.values().sum(),
+            counts.into_values().max().unwrap_or(0),
+        )
+    }
+
     /// All writes, by verb and resource; without leases, which a replica keeps renewing, and without the insights
     /// of these names and the Events about them.
     pub(crate) fn others(&self, except: &[&str]) -> BTreeMap<String, usize> {
