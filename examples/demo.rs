@@ -23,7 +23,7 @@ struct Arguments {
     /// The folder with the operator's CRDs [default: the one of this project]
     #[arg(long, value_name = "DIR")]
     crds: Option<PathBuf>,
-    /// How long the update takes: 1 is about a minute, 0.5 half of that
+    /// How long the steps of the update take: 0.5 is half as long. What holds a drain up is named after a minute in any case
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
     pace: f64,
 }

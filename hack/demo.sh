@@ -24,7 +24,7 @@ if [ ! -x "$program" ]; then
   say "The first time takes about 9 minutes on 2 cores: the operator is compiled, then etcd and kube-apiserver."
   say "After that it starts within seconds."
 fi
-say "The simulated update itself lasts about a minute."
+say "The simulated update itself lasts one to two minutes."
 
 started=$SECONDS
 say "Building the operator and the demo; about 3 min the first time"

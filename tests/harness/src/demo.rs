@@ -1,7 +1,7 @@
 //! The demo: a real control plane, a simulated cluster, the operator, and an update to watch.
 //!
 //! ```text
-//! control plane ─► CRDs, RBAC ─► simulated cluster ─► operator ─┬─► rollout (about a minute)
+//! control plane ─► CRDs, RBAC ─► simulated cluster ─► operator ─┬─► rollout (one to two minutes)
 //!                                                               └─► both tables, once a second
 //! ```
 //!
@@ -17,6 +17,7 @@ use anyhow::{Context, Result, bail};
 use crate::ControlPlane;
 use crate::kubernetes::Pace;
 
+mod holdup;
 mod operator;
 mod scenario;
 mod screen;
@@ -24,6 +25,7 @@ mod script;
 mod table;
 mod view;
 
+use holdup::HoldUp;
 use operator::Operator;
 pub use scenario::{Platform, Scenario};
 use screen::Screen;
@@ -33,7 +35,7 @@ use view::View;
 const FIRST_INSIGHTS: Duration = Duration::from_secs(30);
 
 /// How long everything may take to be Completed, at the pace of the demo: three times the usual.
-const DEADLINE: Duration = Duration::from_mins(4);
+const DEADLINE: Duration = Duration::from_mins(6);
 
 /// How often the tables are read.
 const REFRESH: Duration = Duration::from_secs(1);
@@ -118,6 +120,10 @@ async fn play(options: &Options) -> Result<()> {
     let step = Step::begin(&format!("Writing {}", scenario.describe()));
     scenario.install(&client).await?;
     scenario.load(&client).await?;
+    let mut hold_up = match scenario.held_drain() {
+        Some(node) => Some(HoldUp::plant(&client, node).await?),
+        None => None,
+    };
     step.done();
 
     let step = Step::begin("Starting the operator, until every node has its insight");
@@ -136,7 +142,13 @@ async fn play(options: &Options) -> Result<()> {
     screen::emit(&format!("{}\n", scenario.describe_update()));
     view.expect(scenario.nodes_afterwards());
     let started = Instant::now();
-    let shown = show(&scenario, &client, &mut view, &mut operator, options.pace).await;
+    let shown = Show {
+        scenario: &scenario,
+        client: &client,
+        operator: &mut operator,
+        pace: options.pace,
+    };
+    let shown = shown.run(&mut view, hold_up.as_mut()).await;
     shown.map_err(|error| operator.explain(&error))?;
     let took = started.elapsed().as_secs_f64();
     screen::emit(&format!(
@@ -165,44 +177,53 @@ async fn first_insights(view: &mut View, operator: &mut Operator) -> Result<()> 
     }
 }
 
-/// Runs the simulated rollout and shows the tables until everything is Completed.
-async fn show(
-    scenario: &Scenario,
-    client: &kube::Client,
-    view: &mut View,
-    operator: &mut Operator,
+/// A simulated rollout, and the operator that reports it.
+struct Show<'a> {
+    scenario: &'a Scenario,
+    client: &'a kube::Client,
+    operator: &'a mut Operator,
     pace: Pace,
-) -> Result<()> {
-    let mut screen = Screen::new();
-    let deadline = tokio::time::sleep(DEADLINE.mul_f64(pace.factor().max(1.0)));
-    tokio::pin!(deadline);
-    let rollout = scenario.play(client);
-    tokio::pin!(rollout);
-    let mut played = false;
-    let mut paused = scenario.paused_pool();
-    let mut ticks = tokio::time::interval(REFRESH);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            result = &mut rollout, if !played => {
-                result.context("The simulated update failed")?;
-                played = true;
-            }
-            () = &mut deadline => {
-                screen.finish(view);
-                bail!("Not everything is Completed in time: {}", view.unfinished());
-            }
-            _ = ticks.tick() => {
-                operator.alive()?;
-                view.refresh().await?;
-                screen.show(view);
-                if let Some(pool) = paused.take_if(|pool| view.waits_only_for(pool)) {
-                    scenario.unpause(client).await?;
-                    screen.announce(&format!("All other pools are Completed: unpausing {pool}"));
+}
+
+impl Show<'_> {
+    /// Runs the rollout and shows the tables until everything is Completed.
+    async fn run(self, view: &mut View, mut hold_up: Option<&mut HoldUp>) -> Result<()> {
+        let mut screen = Screen::new();
+        let deadline = tokio::time::sleep(DEADLINE.mul_f64(self.pace.factor().max(1.0)));
+        tokio::pin!(deadline);
+        let rollout = self.scenario.play(self.client);
+        tokio::pin!(rollout);
+        let mut played = false;
+        let mut paused = self.scenario.paused_pool();
+        let mut ticks = tokio::time::interval(REFRESH);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                result = &mut rollout, if !played => {
+                    result.context("The simulated update failed")?;
+                    played = true;
                 }
-                if played && view.is_completed() {
+                () = &mut deadline => {
                     screen.finish(view);
-                    return Ok(());
+                    bail!("Not everything is Completed in time: {}", view.unfinished());
+                }
+                _ = ticks.tick() => {
+                    self.operator.alive()?;
+                    view.refresh().await?;
+                    if let Some(hold_up) = &mut hold_up
+                        && let Some(news) = hold_up.go_on(self.client, view).await?
+                    {
+                        screen.announce(&news);
+                    }
+                    screen.show(view);
+                    if let Some(pool) = paused.take_if(|pool| view.waits_only_for(pool)) {
+                        self.scenario.unpause(self.client).await?;
+                        screen.announce(&format!("All other pools are Completed: unpausing {pool}"));
+                    }
+                    if played && view.is_completed() {
+                        screen.finish(view);
+                        return Ok(());
+                    }
                 }
             }
         }

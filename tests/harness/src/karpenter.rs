@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::apply::apply_yaml;
 use crate::kubernetes::node::{NodeTemplate, os_image};
 use crate::kubernetes::{Nodes, Pace};
+use crate::pods::Pods;
 use crate::truth::{COMPLETED, DRAINING, Phases, Truth, UPDATING};
 
 pub mod rollout;
@@ -46,6 +47,7 @@ pub struct Karpenter {
     claims: Api<DynamicObject>,
     pools: Api<DynamicObject>,
     nodes: Nodes,
+    pods: Pods,
     truth: Truth,
 }
 
@@ -89,6 +91,7 @@ impl Karpenter {
             claims: api("NodeClaim", "nodeclaims"),
             pools: api("NodePool", "nodepools"),
             nodes: Nodes::new(client.clone()),
+            pods: Pods::new(client),
             truth: Truth::default(),
         }
     }
@@ -324,6 +327,7 @@ impl Karpenter {
         let truth = &self.truth;
         truth.step(name, drained, self.delete(name)).await?;
         pace.pass(DRAIN).await;
+        self.pods.drain(name).await?;
         truth.step(name, terminated, self.drained(name)).await?;
         pace.pass(TERMINATE).await;
         truth.step(name, terminated, self.terminate(name)).await?;

@@ -4,10 +4,12 @@
 //! As no kubelet runs, an evicted pod keeps its `deletionTimestamp` until the test says that it is gone. The owners do
 //! not exist: where the garbage collector of kube-controller-manager runs, it deletes the pods.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::Pod;
-use kube::Client;
-use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, EvictParams, ListParams, Patch, PatchParams, PostParams};
+use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 
 use crate::kubernetes::node::{boot_id, now};
@@ -17,6 +19,9 @@ pub const NAMESPACE: &str = "default";
 
 /// What a pod that is evicted has left, in seconds: the default of Kubernetes.
 pub const GRACE: u32 = 30;
+
+/// How often a drainer repeats an eviction.
+const ATTEMPT: Duration = Duration::from_secs(1);
 
 /// Who made a pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,6 +163,49 @@ impl Pods {
     /// As [`Pods::run`].
     pub async fn evict(&self, name: &str) -> Result<()> {
         self.delete(name, GRACE).await
+    }
+
+    /// A drainer evicts the pods of a node, again and again until they are gone; the kubelet ends each at once. Leaves
+    /// those of DaemonSets, and mirrors.
+    ///
+    /// # Errors
+    /// As [`Pods::run`].
+    pub async fn drain(&self, node: &str) -> Result<()> {
+        let of_node = ListParams::default().fields(&format!("spec.nodeName={node}"));
+        let mut attempts = tokio::time::interval(ATTEMPT);
+        loop {
+            attempts.tick().await;
+            let pods = self.api.list(&of_node).await?.items;
+            let must_go = |pod: &Pod| {
+                let mut owners = pod.owner_references().iter();
+                !owners.any(|owner| matches!(&*owner.kind, "DaemonSet" | "Node"))
+            };
+            let left: Vec<String> = pods
+                .iter()
+                .filter(|pod| must_go(pod))
+                .map(ResourceExt::name_any)
+                .collect();
+            if left.is_empty() {
+                return Ok(());
+            }
+            for pod in left {
+                if self.is_evicted(&pod).await? {
+                    self.finish(&pod).await?;
+                }
+            }
+        }
+    }
+
+    /// Sends one eviction.
+    async fn is_evicted(&self, pod: &str) -> Result<bool> {
+        let params = EvictParams::default();
+        // The client repeats by itself what is refused, less and less often.
+        match tokio::time::timeout(ATTEMPT, self.api.evict(pod, &params)).await {
+            Ok(Ok(_)) => Ok(true),
+            Err(_) => Ok(false),
+            Ok(Err(kube::Error::Api(status))) if status.code == 429 => Ok(false),
+            Ok(Err(error)) => Err(error).with_context(|| format!("Evicting pod {pod}")),
+        }
     }
 
     /// The kubelet reports that a pod has ended: it is gone.

@@ -1,10 +1,15 @@
 //! Simulated pods on a real API server.
 #![allow(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
 
+use std::time::Duration;
+
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::api::{Api, Patch, PatchParams, PostParams};
 use node_insights_harness::ControlPlane;
 use node_insights_harness::kubernetes::Cluster;
-use node_insights_harness::pods::{GRACE, Owner, Pods};
+use node_insights_harness::pods::{GRACE, NAMESPACE, Owner, Pods};
+use serde_json::json;
 
 /// The pods `web`, `logs` and `proxy` on one node: of a `ReplicaSet`, of a `DaemonSet`, and a mirror.
 async fn three_pods() -> (ControlPlane, Pods) {
@@ -70,4 +75,33 @@ async fn an_evicted_pod_stays_with_its_deletion_timestamp_until_it_has_ended() {
         .unwrap();
     pods.finish("batch").await.unwrap();
     assert!(get(&pods, "batch").await.is_none());
+}
+
+#[tokio::test]
+async fn a_drain_evicts_again_and_again_until_the_budget_allows_it_and_leaves_daemons_alone() {
+    let (control_plane, pods) = three_pods().await;
+    let budgets: Api<PodDisruptionBudget> = Api::namespaced(control_plane.client(), NAMESPACE);
+    let budget = json!({
+        "metadata": {"name": "web"},
+        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": {"app": "web"}}},
+    });
+    let budget = serde_json::from_value(budget).unwrap();
+    let params = PostParams::default();
+    budgets.create(&params, &budget).await.unwrap();
+    let allow = async |allowed: i32| {
+        let status = json!({"status": {
+            "observedGeneration": 1, "expectedPods": 1, "currentHealthy": 1, "desiredHealthy": 1 - allowed,
+            "disruptionsAllowed": allowed,
+        }});
+        let patch = Patch::Merge(status);
+        let params = PatchParams::default();
+        budgets.patch_status("web", &params, &patch).await.unwrap();
+    };
+    allow(0).await;
+    let refused = tokio::time::timeout(Duration::from_secs(3), pods.drain("blue-0")).await;
+    assert!(refused.is_err());
+    assert!(get(&pods, "web").await.is_some());
+    let (drained, ()) = tokio::join!(pods.drain("blue-0"), allow(1));
+    drained.unwrap();
+    assert_eq!(pods.of("blue-0").await.unwrap(), ["logs", "proxy"]);
 }

@@ -146,7 +146,20 @@ impl Scenario {
     /// A description of the update.
     #[must_use]
     pub fn describe_update(&self) -> String {
-        self.script.describe()
+        let update = self.script.describe();
+        match self.held_drain() {
+            None => update,
+            Some(node) => format!(
+                "{update}\nA PodDisruptionBudget holds up the drain of {node}. Its insight says so after a minute, as \
+                 most drains end within that; so this takes up to a minute longer."
+            ),
+        }
+    }
+
+    /// The node whose drain somebody may hold up: one of the first that are drained.
+    #[must_use]
+    pub fn held_drain(&self) -> Option<&'static str> {
+        self.script.held_drain()
     }
 
     /// How many nodes it has after the update.

@@ -13,6 +13,9 @@ const SNAPSHOT: Duration = Duration::from_secs(5);
 /// Rows and columns of a terminal whose size is unknown.
 const SIZE: (usize, usize) = (24, 80);
 
+/// Where text is wrapped in a pipe.
+const PAGE: usize = 100;
+
 /// The output of the demo.
 pub(super) struct Screen {
     terminal: bool,
@@ -80,6 +83,7 @@ impl Screen {
         let lines = [
             vec![self.heading()],
             view.pool_lines(),
+            view.held_up_lines(PAGE),
             vec![String::new()],
             view.node_lines(usize::MAX - 1),
         ];
@@ -101,6 +105,7 @@ impl Screen {
 fn fit(view: &View, heading: String, height: usize, width: usize) -> Vec<String> {
     let mut lines = vec![heading];
     lines.extend(view.pool_lines());
+    lines.extend(view.held_up_lines(width));
     lines.push(String::new());
     // The cursor stays on the line below the last one.
     let room = height.saturating_sub(1);
@@ -116,6 +121,21 @@ fn fit(view: &View, heading: String, height: usize, width: usize) -> Vec<String>
         .iter()
         .map(|line| line.chars().take(width).collect())
         .collect()
+}
+
+/// The text in lines of at most this width, as far as its words allow, each after the indentation.
+pub(super) fn wrap(text: &str, indentation: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(format!("{indentation}{word}")),
+        }
+    }
+    lines
 }
 
 /// Writes to standard output; unlike `println!`, ignores a closed pipe.
@@ -141,5 +161,17 @@ fn size() -> (usize, usize) {
     match (numbers.next(), numbers.next()) {
         (Some(rows), Some(columns)) if rows > 0 && columns > 0 => (rows, columns),
         _ => SIZE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::wrap;
+
+    #[test]
+    fn text_is_wrapped_between_words() {
+        assert_eq!(wrap("one two  three", "  ", 9), ["  one two", "  three"]);
+        assert_eq!(wrap("unbreakable so", " ", 5), [" unbreakable", " so"]);
+        assert!(wrap("", "  ", 9).is_empty());
     }
 }

@@ -57,6 +57,11 @@ pub(super) trait Script: Debug + Send + Sync {
         None
     }
 
+    /// The node whose drain somebody may hold up: one of the first whose updater evicts pods.
+    fn held_drain(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Releases the held pool.
     fn release<'a>(&'a self, _client: &'a Client) -> LocalBoxFuture<'a, Result<()>> {
         done()

@@ -1,8 +1,11 @@
 //! The current tables, and whether the update is complete.
 
 use anyhow::Result;
-use kube::Client;
+use kube::core::Request;
+use kube::{Client, api::ListParams};
+use serde_json::Value;
 
+use super::screen::wrap;
 use super::table::Table;
 
 const NODES: &str = "/apis/nodeinsights.dev/v1alpha1/nodeprogressinsights";
@@ -15,6 +18,15 @@ pub(super) struct View {
     expected: usize,
     nodes: Table,
     pools: Table,
+    held_up: Vec<HeldUp>,
+}
+
+/// What holds the drain of a node up, most of all.
+struct HeldUp {
+    node: String,
+    reason: String,
+    pods: String,
+    message: String,
 }
 
 impl View {
@@ -25,13 +37,18 @@ impl View {
             expected,
             nodes: Table::default(),
             pools: Table::default(),
+            held_up: Vec::new(),
         }
     }
 
-    /// Reads both tables.
+    /// Reads both tables, and what holds drains up.
     pub(super) async fn refresh(&mut self) -> Result<()> {
         self.nodes = Table::fetch(&self.client, NODES).await?;
         self.pools = Table::fetch(&self.client, POOLS).await?;
+        let list = Request::new(NODES).list(&ListParams::default())?;
+        let list: Value = self.client.request(list).await?;
+        let insights = list["items"].as_array().into_iter().flatten();
+        self.held_up = insights.filter_map(HeldUp::of).collect();
         Ok(())
     }
 
@@ -88,6 +105,11 @@ impl View {
         }
     }
 
+    /// Whether something is named that holds the drain of a node up.
+    pub(super) fn is_held_up(&self, node: &str) -> bool {
+        self.held_up.iter().any(|held_up| held_up.node == node)
+    }
+
     /// The cells whose change is worth printing: no ages.
     pub(super) fn fingerprint(&self) -> Vec<String> {
         let columns = [
@@ -95,8 +117,29 @@ impl View {
             self.pools.cells("Assessment"),
             self.nodes.cells("Name"),
             self.nodes.cells("Phase"),
+            self.held_up.iter().map(|each| each.node.clone()).collect(),
         ];
         columns.concat()
+    }
+
+    /// What holds drains up, in lines of this width; none where nothing does.
+    pub(super) fn held_up_lines(&self, width: usize) -> Vec<String> {
+        let mut lines = Vec::new();
+        for HeldUp {
+            node,
+            reason,
+            pods,
+            message,
+        } in &self.held_up
+        {
+            lines.push(String::new());
+            lines.push(format!("{node} waits for {pods} ({reason}):"));
+            lines.extend(wrap(message, "  ", width));
+            lines.push(format!(
+                "  kubectl get npi {node} -o yaml has it in status.drain"
+            ));
+        }
+        lines
     }
 
     /// The lines of the pool table.
@@ -129,6 +172,24 @@ impl View {
 
     fn unfinished_pools(&self) -> Vec<(String, String)> {
         unfinished(&self.pools, "Assessment")
+    }
+}
+
+impl HeldUp {
+    fn of(insight: &Value) -> Option<Self> {
+        let blocker = insight["status"]["drain"]["blockers"].get(0)?;
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let namespace = text(&blocker["namespace"]);
+        let pods = blocker["pods"].as_array().into_iter().flatten();
+        let pods: Vec<String> = pods
+            .map(|pod| format!("pod {namespace}/{}", text(pod)))
+            .collect();
+        Some(Self {
+            node: text(&insight["metadata"]["name"]),
+            reason: text(&blocker["reason"]),
+            pods: pods.join(", "),
+            message: text(&blocker["message"]),
+        })
     }
 }
 

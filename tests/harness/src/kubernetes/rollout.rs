@@ -17,6 +17,7 @@ use kube::{Client, ResourceExt};
 
 use super::node::{NodeTemplate, fingerprint, os_image};
 use super::{CONTROL_PLANE_LABEL, Nodes, POOL_LABEL, Pace, Ready};
+use crate::pods::Pods;
 use crate::truth::{COMPLETED, DRAINING, REBOOTING, Truth, UNKNOWN, UPDATING};
 
 // Nominal durations at the pace of the demo; a real one is about sixty times as long.
@@ -58,7 +59,7 @@ impl Plan {
 /// # Errors
 /// When the server does not answer, or a node is deleted meanwhile.
 pub async fn play(client: &Client, plan: &Plan) -> Result<()> {
-    let nodes = Nodes::new(client.clone());
+    let (nodes, pods) = (Nodes::new(client.clone()), Pods::new(client));
     let mut control_plane = Vec::new();
     let mut pools: BTreeMap<String, Vec<Node>> = BTreeMap::new();
     for node in nodes.api().list(&ListParams::default()).await?.items {
@@ -76,7 +77,7 @@ pub async fn play(client: &Client, plan: &Plan) -> Result<()> {
     }
     let replacements = pools.values().map(|old| {
         stream::iter(old)
-            .map(|old| replace(&nodes, plan, old))
+            .map(|old| replace(&nodes, &pods, plan, old))
             .buffer_unordered(plan.surge.max(1))
             .try_collect::<()>()
     });
@@ -103,7 +104,7 @@ async fn update_in_place(nodes: &Nodes, plan: &Plan, node: &str) -> Result<()> {
     truth.step(node, &[COMPLETED], uncordoned).await
 }
 
-async fn replace(nodes: &Nodes, plan: &Plan, old: &Node) -> Result<()> {
+async fn replace(nodes: &Nodes, pods: &Pods, plan: &Plan, old: &Node) -> Result<()> {
     let truth = &plan.truth;
     let old_name = old.name_any();
     let new = successor(old, plan);
@@ -118,6 +119,7 @@ async fn replace(nodes: &Nodes, plan: &Plan, old: &Node) -> Result<()> {
     let cordoned = nodes.cordon(&old_name, true);
     truth.step(&old_name, &[DRAINING], cordoned).await?;
     plan.pace.pass(DRAIN).await;
+    pods.drain(&old_name).await?;
     truth.gone(&old_name, nodes.delete(&old_name)).await
 }
 

@@ -10,12 +10,14 @@ use super::{PREFIX, VERSION, config_name, node};
 use crate::kubernetes::node::now;
 use crate::kubernetes::{Nodes, Ready};
 use crate::load::Kind;
+use crate::pods::Pods;
 
 /// Writes a simulated cluster. Every method is one or two requests, and fails when the server rejects
 /// them or the object does not exist.
 #[derive(Clone)]
 pub struct Editor {
     nodes: Nodes,
+    pods: Pods,
     pools: Api<DynamicObject>,
     configs: Api<DynamicObject>,
     versions: Api<DynamicObject>,
@@ -28,6 +30,7 @@ impl Editor {
         let api = |kind: Kind| Api::all_with(client.clone(), &kind.resource());
         Self {
             nodes: Nodes::new(client.clone()),
+            pods: Pods::new(client),
             pools: api(Kind::MachineConfigPool),
             configs: api(Kind::MachineConfig),
             versions: api(Kind::ClusterVersion),
@@ -38,6 +41,12 @@ impl Editor {
     #[must_use]
     pub fn nodes(&self) -> &Nodes {
         &self.nodes
+    }
+
+    /// The pods of its nodes.
+    #[must_use]
+    pub fn pods(&self) -> &Pods {
+        &self.pods
     }
 
     /// The pools, for reading.

@@ -7,6 +7,9 @@ use kube::Client;
 use super::{Script, Update};
 use crate::karpenter::{self, rollout};
 
+/// The node whose drain somebody may hold up.
+const HELD_UP: &str = "karpenter-general-0";
+
 /// A drift rollout.
 #[derive(Debug)]
 pub(in crate::demo) struct Drift(rollout::Plan);
@@ -54,6 +57,10 @@ impl Script for Drift {
 
     fn play<'a>(&'a self, client: &'a Client) -> LocalBoxFuture<'a, Result<()>> {
         Box::pin(rollout::play(client, &self.0))
+    }
+
+    fn held_drain(&self) -> Option<&'static str> {
+        Some(HELD_UP)
     }
 
     fn held_pool(&self) -> Option<&'static str> {

@@ -9,6 +9,9 @@ use crate::kubernetes::Cluster;
 use crate::kubernetes::rollout::{self, Plan};
 use crate::truth::PENDING;
 
+/// The node whose drain somebody may hold up.
+const HELD_UP: &str = "general-0";
+
 /// A plain cluster and its update.
 #[derive(Debug)]
 pub(in crate::demo) struct Plain {
@@ -63,5 +66,9 @@ impl Script for Plain {
 
     fn play<'a>(&'a self, client: &'a Client) -> LocalBoxFuture<'a, Result<()>> {
         Box::pin(rollout::play(client, &self.plan))
+    }
+
+    fn held_drain(&self) -> Option<&'static str> {
+        Some(HELD_UP)
     }
 }

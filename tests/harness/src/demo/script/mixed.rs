@@ -68,6 +68,10 @@ impl Script for Mixed {
         })
     }
 
+    fn held_drain(&self) -> Option<&'static str> {
+        self.0.iter().find_map(|part| part.held_drain())
+    }
+
     fn held_pool(&self) -> Option<&'static str> {
         self.held()?.held_pool()
     }

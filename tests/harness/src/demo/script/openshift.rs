@@ -19,6 +19,9 @@ const PAUSED: &str = "edge";
 /// The node whose update fails at first.
 const DEGRADED: &str = "worker-04";
 
+/// The node whose drain somebody may hold up.
+const HELD_UP: &str = "worker-02";
+
 /// A cluster of OpenShift and its update.
 #[derive(Debug)]
 pub(in crate::demo) struct InPlace {
@@ -104,6 +107,10 @@ impl Script for InPlace {
         Box::pin(rollout::play(client, &self.plan))
     }
 
+    fn held_drain(&self) -> Option<&'static str> {
+        Some(HELD_UP)
+    }
+
     fn held_pool(&self) -> Option<&'static str> {
         Some(PAUSED)
     }
@@ -127,6 +134,10 @@ mod tests {
         let script = InPlace::new(Pace::DEMO, Truth::default()).unwrap();
         let workers = script.cluster.nodes_of("worker");
         assert!(workers.contains(&DEGRADED.to_owned()));
+        assert!(
+            workers[..3].contains(&HELD_UP.to_owned()),
+            "one of the first"
+        );
         assert_eq!(script.cluster.nodes_of(PAUSED).len(), 2);
         assert_eq!(script.nodes(), 20);
     }

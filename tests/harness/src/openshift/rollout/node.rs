@@ -68,6 +68,7 @@ impl Update<'_> {
         let cordoned = self.editor.cordon(self.node, true);
         self.truth.step(self.node, DRAINS, cordoned).await?;
         self.pace.pass(DRAIN).await;
+        self.editor.pods().drain(self.node).await?;
         self.annotate(CHANGES, &[("lastAppliedDrain", &drain)])
             .await
     }
