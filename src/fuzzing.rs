@@ -97,6 +97,7 @@ fn evaluate(inventory: &Inventory, node: NodeObject) {
                 nodes: vec![Arc::new(state)],
                 awaited: 0,
                 removed: 0,
+                replaced: None,
             };
             let status = pool_status::project(&view, None, 0, 1, now);
             conditions_fit(&status.conditions);

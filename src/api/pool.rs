@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::insight::{Column, Insight, InsightStatus, desired_version_has_a_source};
 use super::node::DrainBlocker;
 use super::types::{
-    Condition, DesiredVersionSource, EstimatedCompletion, PoolRef, ProviderName, Scope,
+    Condition, DesiredVersionSource, EstimatedCompletion, Phase, PoolRef, ProviderName, Scope,
 };
 
 /// How far the update of one pool is.
@@ -53,9 +53,10 @@ pub struct PoolProgressInsightStatus {
     /// The rollout in progress; absent when there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Rollout>,
-    /// The last rollout that ended, as far as it was observed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_rollout: Option<EndedRollout>,
+    /// The last rollouts that ended, as far as they were observed, newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5), extend("x-kubernetes-list-type" = "atomic"))]
+    pub last_rollouts: Vec<EndedRollout>,
     /// When the rollout is expected to be complete; absent when there is none, and while that is not known, as while
     /// the pool is paused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -105,6 +106,30 @@ pub struct Rollout {
     /// Outdated nodes that wait.
     #[schemars(range(min = 0))]
     pub waiting: i32,
+    /// How often a node has become Degraded.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub failures: i32,
+    /// When a node last became Degraded; absent when none has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure_time: Option<Timestamp>,
+    /// The node whose update took longest, of those that are updated; absent when there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slowest_node: Option<SlowestNode>,
+}
+
+/// The node whose update took longest.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SlowestNode {
+    /// Name of the node.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// How long its update took, in seconds.
+    #[schemars(range(min = 0))]
+    pub duration_seconds: i32,
+    /// The phase in which it was for longest.
+    pub phase: Phase,
 }
 
 /// An update of the pool's nodes that ended.
@@ -126,6 +151,13 @@ pub struct EndedRollout {
     /// How many nodes it began with.
     #[schemars(range(min = 0))]
     pub nodes: i32,
+    /// How often a node became Degraded.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub failures: i32,
+    /// The node whose update took longest; absent when that was not observed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slowest_node: Option<SlowestNode>,
 }
 
 /// Drains that are held up.

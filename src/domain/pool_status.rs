@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::blocked_drains::blocked_drains;
 use super::pool::{PoolFacts, PoolState};
-use super::rollout::{Rollouts, rollouts};
+use super::rollout::{Rollouts, Update, rollouts};
 use super::skew::skew;
 use super::stalled::StallReason;
 use super::state::{Desired, NodeState};
@@ -35,6 +35,8 @@ pub struct PoolView {
     pub awaited: usize,
     /// How many nodes have left the pool since the start of the process, other than by being updated or replaced.
     pub removed: usize,
+    /// The longest update of the nodes that have just been replaced.
+    pub replaced: Option<Update>,
 }
 
 impl PoolView {
@@ -170,7 +172,7 @@ pub fn project(
         desired_version: to,
         desired_version_source: desired.map(|desired| desired.source),
         rollout: current,
-        last_rollout: last,
+        last_rollouts: last,
         estimated_completion: None,
         learned_durations: None,
         blocked_drains: blocked,

@@ -10,23 +10,30 @@
 //! counted neither as done nor as one more. So progress never goes back, except for a node that is outdated
 //! again, and never exceeds the number of nodes. The state is in the insight: it survives restarts and failovers.
 
+mod record;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use self::record::recorded;
+pub use self::record::{Update, duration};
 use super::pool_status::PoolView;
 use super::state::NodeState;
 use crate::api::pool::{EndedRollout, PoolProgressInsightStatus, Rollout};
 use crate::api::types::{DesiredVersionSource, Phase, UpdateKind};
 
-/// The rollout of a pool, and its last one.
+/// How many rollouts that ended are remembered.
+const REMEMBERED: usize = 5;
+
+/// The rollout of a pool, and its last ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rollouts {
     /// The rollout in progress, if there is one.
     pub current: Option<Rollout>,
-    /// The last one that ended.
-    pub last: Option<EndedRollout>,
+    /// The last ones that ended, newest first.
+    pub last: Vec<EndedRollout>,
 }
 
 /// Nodes of the pool by what they mean for the rollout.
@@ -85,23 +92,23 @@ pub fn rollouts(
     now: Timestamp,
 ) -> Rollouts {
     let nodes = Nodes::of(view);
-    let last = past.and_then(|past| past.last_rollout.clone());
+    let last = past.map_or_else(Vec::new, |past| past.last_rollouts.clone());
     let known = past.and_then(|past| past.rollout.as_ref());
     let is_over = nodes.outdated.is_empty() && view.awaited == 0;
     match known {
-        Some(known) if is_over && nodes.unknown.is_empty() => Rollouts {
-            current: None,
-            last: Some(EndedRollout {
-                start_time: known.start_time,
-                end_time: now,
-                from_version: known.from_version.clone(),
-                to_version: known.to_version.clone(),
-                nodes: known.nodes,
-            }),
-        },
+        Some(known) if is_over && nodes.unknown.is_empty() => {
+            let ended = ended(recorded(known.clone(), view), now);
+            Rollouts {
+                current: None,
+                last: std::iter::once(ended)
+                    .chain(last)
+                    .take(REMEMBERED)
+                    .collect(),
+            }
+        }
         // Another version is another rollout.
         Some(known) if to.is_none() || known.to_version.as_deref() == to => Rollouts {
-            current: Some(advanced(known, view, &nodes, removed)),
+            current: Some(recorded(advanced(known, view, &nodes, removed), view)),
             last,
         },
         _ if nodes.is_ordered() => Rollouts {
@@ -112,6 +119,18 @@ pub fn rollouts(
             current: None,
             last,
         },
+    }
+}
+
+fn ended(rollout: Rollout, now: Timestamp) -> EndedRollout {
+    EndedRollout {
+        start_time: rollout.start_time,
+        end_time: now,
+        from_version: rollout.from_version,
+        to_version: rollout.to_version,
+        nodes: rollout.nodes,
+        failures: rollout.failures,
+        slowest_node: rollout.slowest_node,
     }
 }
 
@@ -152,6 +171,9 @@ fn begun(
         done: 0,
         in_progress: 0,
         waiting: 0,
+        failures: 0,
+        last_failure_time: None,
+        slowest_node: None,
     };
     advanced(&rollout, view, nodes, 0)
 }

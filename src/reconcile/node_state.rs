@@ -33,6 +33,7 @@ use super::inventory::{Affected, Inventory};
 use super::states::{Evaluated, States};
 use super::sync_gate::SyncGate;
 use crate::api::{NodeProgressInsightStatus, PoolProgressInsightStatus};
+use crate::domain::rollout::Update;
 use crate::domain::state::NodeState;
 use crate::providers::Providers;
 use crate::registry::Clock;
@@ -76,6 +77,8 @@ pub struct NodeStateController {
     lessons: Lessons,
     /// How many nodes have left each pool other than by being updated or replaced.
     removed: Store<Arc<str>, usize>,
+    /// The longest update of each pool's nodes that have just been replaced.
+    replaced: Store<Arc<str>, Update>,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
     clock: Clock,
@@ -121,6 +124,7 @@ impl NodeStateController {
             past: Past::default(),
             lessons: Lessons::new(insights.pools),
             removed: Store::new(),
+            replaced: Store::new(),
             metrics,
             health,
             clock,

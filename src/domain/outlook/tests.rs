@@ -182,6 +182,9 @@ fn shown(done: i32, in_progress: i32, waiting: i32) -> Shown {
         done,
         in_progress,
         waiting,
+        failures: 0,
+        last_failure_time: None,
+        slowest_node: None,
     }
 }
 

@@ -109,6 +109,7 @@ pub(crate) fn view(nodes: impl IntoIterator<Item = NodeState>) -> PoolView {
         nodes: nodes.into_iter().map(Arc::new).collect(),
         awaited: 0,
         removed: 0,
+        replaced: None,
     }
 }
 

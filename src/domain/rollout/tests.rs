@@ -8,6 +8,8 @@ use crate::domain::pool_status::project;
 use crate::domain::pool_status::tests::{node, view};
 use crate::domain::state::{Desired, JOINING};
 
+mod record;
+
 const OLD: &str = "v1.31.2";
 const NEW: &str = "v1.32.0";
 
@@ -144,7 +146,7 @@ fn an_update_in_place_counts_the_nodes_that_it_began_with() {
     }
     let (status, _) = pool.last.clone().unwrap();
     assert_eq!(status.rollout, None);
-    let ended = status.last_rollout.unwrap();
+    let ended = status.last_rollouts[0].clone();
     assert_eq!(
         (ended.start_time, ended.end_time, ended.nodes),
         (at(20), at(60), 3)
@@ -173,7 +175,7 @@ fn surge_nodes_are_not_done_nodes_and_a_drained_node_that_disappears_is_done() {
     pool.enter("old-1", Phase::Updating);
     pool.leave("old-1");
     let ended = pool.status();
-    assert_eq!(ended.last_rollout.unwrap().nodes, 2);
+    assert_eq!(ended.last_rollouts[0].nodes, 2);
     assert_eq!(
         (ended.progress.as_str(), ended.completion_percent),
         ("1/1", 100)
@@ -237,7 +239,7 @@ fn a_node_that_joins_late_is_no_new_rollout_and_changes_no_count() {
         ("1/2", 50)
     );
     pool.enter("late", Phase::Completed);
-    assert_eq!(pool.status().last_rollout.unwrap().nodes, 2);
+    assert_eq!(pool.status().last_rollouts[0].nodes, 2);
 }
 
 #[test]
@@ -310,7 +312,7 @@ fn a_source_that_cannot_be_read_neither_ends_a_rollout_nor_takes_progress_back()
     }
     let status = pool.status();
     assert_eq!(status.progress, "1/3");
-    assert!(status.rollout.is_some() && status.last_rollout.is_none());
+    assert!(status.rollout.is_some() && status.last_rollouts.is_empty());
 }
 
 #[test]

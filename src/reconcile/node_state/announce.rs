@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
+use jiff::SignedDuration;
+
 use super::{Committed, NodeStateController};
+use crate::domain::rollout;
 use crate::domain::state::NodeState;
 use crate::providers::Identity;
 use crate::reconcile::insight_key::InsightKey;
@@ -11,6 +14,9 @@ use crate::reconcile::states::{Evaluated, EvaluatedPool};
 use crate::registry::backend::BackendError;
 use crate::registry::dirty::Marked;
 use crate::telemetry::cause::Cause;
+
+/// After so long, the pool's consumer has read what it was notified of.
+const TAKEN_OVER: SignedDuration = SignedDuration::from_mins(1);
 
 impl NodeStateController {
     /// Notifies the consumers of the node and its pools.
@@ -56,6 +62,8 @@ impl NodeStateController {
         {
             // It disappeared untouched: that is no progress.
             self.count_removal(&pool);
+        } else if let Some(pool) = gone.pool_name() {
+            self.count_replacement(&pool, gone);
         }
         // Before notifying: consumers read the cause from here, as the state is gone.
         self.pending_deletions
@@ -64,6 +72,22 @@ impl NodeStateController {
             self.deletion_written(&gone.name);
         }
         self.notify_pools([gone.pool_name(), None], cause)
+    }
+
+    /// Remembers the update of a node that was replaced, unless a longer one has just ended. The pool's consumer takes it
+    /// over within a second or two.
+    fn count_replacement(&self, pool: &Arc<str>, gone: &NodeState) {
+        let Some(update) = rollout::duration(gone, (self.clock)()) else {
+            return;
+        };
+        let known = self.replaced.get(pool);
+        let is_longest = known.is_none_or(|known| {
+            let is_taken_over = update.end.duration_since(known.end) > TAKEN_OVER;
+            is_taken_over || known.node.duration_seconds < update.node.duration_seconds
+        });
+        if is_longest {
+            self.replaced.upsert(Arc::clone(pool), update);
+        }
     }
 
     /// Counts a node that leaves its pool other than by being updated or replaced.
@@ -107,6 +131,7 @@ impl NodeStateController {
                 self.states.remove_pool(name)?;
                 self.counts.forget_pool(name);
                 self.removed.remove(name);
+                self.replaced.remove(name);
                 self.lessons.forget(name);
             }
             // Keep the last known state.

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::NodeStateController;
 use crate::api::types::Phase;
 use crate::domain::pool_status::PoolView;
+use crate::domain::rollout::Update;
 use crate::reconcile::insight_key::InsightKey;
 use crate::reconcile::inventory::Found;
 use crate::reconcile::states::{Evaluated, EvaluatedPool, States};
@@ -57,6 +58,7 @@ impl NodeStateController {
                 .collect(),
             awaited: self.past.awaited(name),
             removed: self.removed.get(name).map_or(0, |count| *count),
+            replaced: self.replaced.get(name).map(|update| Update::clone(&update)),
         }))
     }
 
