@@ -81,7 +81,7 @@ bench-micro: ## Run micro-benchmarks of evaluation, the store, parsing of Nodes 
 	$(CARGO) bench --locked --bench '*'
 
 .PHONY: bench-eta
-bench-eta: ## Measure the error of estimated ends on simulated rollouts; UPDATE=1 writes docs/eta-figures.md
+bench-eta: ## Measure estimated ends, and what is reported as stalled, on simulated rollouts; UPDATE=1 writes docs/eta-figures.md
 	$(CARGO) run --release --locked --example bench_eta -- $(if $(UPDATE),--output docs/eta-figures.md)
 
 .PHONY: fuzz

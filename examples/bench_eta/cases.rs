@@ -4,7 +4,7 @@ use std::fmt;
 
 use node_insights::domain::eta;
 
-use crate::generator::{Plan, Platform, Scenario};
+use crate::generator::{Hangs, Plan, Platform, Scenario};
 
 /// What is known of a pool of which nothing was observed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +27,12 @@ pub(crate) struct Case {
 impl Case {
     /// What the estimator is given.
     pub(crate) fn constants(&self) -> eta::Prior {
+        let (provider, machine) = self.platform();
+        eta::Prior::of(provider, machine)
+    }
+
+    /// The provider and the class of machines, as far as is known.
+    pub(crate) fn platform(&self) -> (&'static str, eta::Machine) {
         let (provider, machine) = match self.plan.platform {
             Platform::Cloud => ("OpenShift", eta::Machine::Virtual),
             Platform::BareMetal => ("OpenShift", eta::Machine::BareMetal),
@@ -39,12 +45,11 @@ impl Case {
             (Prior::Wrong, eta::Machine::Virtual) => eta::Machine::BareMetal,
             (Prior::Wrong, eta::Machine::BareMetal) => eta::Machine::Virtual,
         };
-        eta::Prior::of(provider, machine)
+        (provider, machine)
     }
-}
 
-impl fmt::Display for Case {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// Platform, scenario and prior in words.
+    fn words(&self) -> [&'static str; 3] {
         let platform = match self.plan.platform {
             Platform::Cloud => "cloud",
             Platform::BareMetal => "bare metal",
@@ -64,6 +69,18 @@ impl fmt::Display for Case {
             Prior::Right => "",
             Prior::Wrong => ", wrong prior",
         };
+        [platform, scenario, prior]
+    }
+
+    /// The case without its sizes and what was before.
+    pub(crate) fn group(&self) -> String {
+        self.words().concat()
+    }
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [platform, scenario, prior] = self.words();
         let known = if self.before == 0 { "cold" } else { "warm" };
         let Plan { nodes, slots, .. } = self.plan;
         write!(
@@ -95,6 +112,7 @@ pub(crate) fn all() -> Vec<Case> {
             plan: Plan {
                 platform,
                 scenario,
+                hangs: Hangs::SomeDrains,
                 nodes,
                 slots,
             },

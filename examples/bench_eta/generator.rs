@@ -38,11 +38,23 @@ pub(crate) enum Scenario {
     Restarted,
 }
 
+/// What hangs in a rollout, and nothing shows why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hangs {
+    /// Three drains of a hundred, until they end by themselves.
+    SomeDrains,
+    /// Nothing.
+    Nothing,
+    /// One node in this stage, for half a day, and nothing else.
+    Node(Stage),
+}
+
 /// A rollout to simulate.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plan {
     pub(crate) platform: Platform,
     pub(crate) scenario: Scenario,
+    pub(crate) hangs: Hangs,
     pub(crate) nodes: usize,
     pub(crate) slots: usize,
 }
@@ -55,6 +67,8 @@ pub(crate) struct Part {
     pub(crate) to: f64,
     /// For how long at its end a human was needed.
     pub(crate) blocked: f64,
+    /// For how long at its end it hung, and nothing showed why.
+    pub(crate) hung: f64,
 }
 
 /// A node of the rollout.
@@ -106,6 +120,12 @@ impl Trace {
     }
 }
 
+/// A stage that is to happen, and for how long it moves and then hangs.
+type Planned = (Stage, f64, f64);
+
+/// For how long a node hangs.
+const HALF_A_DAY: f64 = 43_200.0;
+
 /// A log-normal duration.
 fn log_normal(rng: &mut Rng, median: f64, sigma: f64) -> f64 {
     // Box, Muller 1958.
@@ -123,38 +143,60 @@ impl Platform {
         }
     }
 
-    fn drain(rng: &mut Rng) -> f64 {
-        let drain = log_normal(rng, 90.0, 1.0);
+    fn drain(rng: &mut Rng) -> Planned {
+        let moves = log_normal(rng, 90.0, 1.0);
         // Blocked, and nobody can say so: it ends by itself.
         let is_blocked = rng.f64() < 0.03;
-        drain
-            + if is_blocked {
-                log_normal(rng, 2_400.0, 0.6)
-            } else {
-                0.0
-            }
+        let hangs = if is_blocked {
+            log_normal(rng, 2_400.0, 0.6)
+        } else {
+            0.0
+        };
+        (Stage::Draining, moves, hangs)
+    }
+
+    /// The stages that its nodes have.
+    pub(crate) fn has(self) -> &'static [Stage] {
+        match self {
+            Self::Cloud | Self::BareMetal | Self::Kured => &Stage::OF_NODE,
+            Self::Replace | Self::Eks => &[Stage::Draining, Stage::Updating],
+        }
     }
 
     /// The stages of a node in turn.
-    fn stages(self, rng: &mut Rng) -> Vec<(Stage, f64)> {
-        let drain = (Stage::Draining, Self::drain(rng));
+    fn stages(self, rng: &mut Rng) -> Vec<Planned> {
+        let drain = Self::drain(rng);
+        let of = |stage, rng: &mut Rng, median, sigma| (stage, log_normal(rng, median, sigma), 0.0);
         match self {
             Self::Cloud | Self::Kured => vec![
                 drain,
-                (Stage::Updating, log_normal(rng, 150.0, 0.35)),
-                (Stage::Rebooting, log_normal(rng, 120.0, 0.3)),
+                of(Stage::Updating, rng, 150.0, 0.35),
+                of(Stage::Rebooting, rng, 120.0, 0.3),
             ],
             Self::BareMetal => {
                 let twice = if rng.f64() < 0.1 { 2.0 } else { 1.0 };
                 vec![
                     drain,
-                    (Stage::Updating, log_normal(rng, 150.0, 0.35)),
-                    (Stage::Rebooting, twice * log_normal(rng, 840.0, 0.35)),
+                    of(Stage::Updating, rng, 150.0, 0.35),
+                    of(Stage::Rebooting, rng, twice * 840.0, 0.35),
                 ]
             }
-            Self::Replace | Self::Eks => {
-                vec![drain, (Stage::Updating, log_normal(rng, 300.0, 0.4))]
-            }
+            Self::Replace | Self::Eks => vec![drain, of(Stage::Updating, rng, 300.0, 0.4)],
+        }
+    }
+}
+
+impl Hangs {
+    /// For how long a stage moves, and then hangs; `hanging` is how far the node gets before, if it is the one.
+    fn apply(self, planned: Planned, hanging: Option<f64>) -> Planned {
+        let (stage, moves, hangs) = planned;
+        match self {
+            Self::SomeDrains => (stage, moves, hangs),
+            Self::Node(at) if at == stage => match hanging {
+                Some(share) => (stage, moves * share, HALF_A_DAY),
+                None => (stage, moves, 0.0),
+            },
+            Self::Node(_) | Self::Nothing => (stage, moves, 0.0),
         }
     }
 }
@@ -163,6 +205,8 @@ impl Platform {
 pub(crate) fn simulate(plan: &Plan, rng: &mut Rng) -> Trace {
     let half = plan.nodes / 2;
     let stuck = (plan.scenario == Scenario::Stuck).then(|| rng.usize(0..=plan.nodes / 3));
+    let hanging =
+        matches!(plan.hangs, Hangs::Node(_)).then(|| (rng.usize(0..plan.nodes), rng.f64()));
     let first = plan.platform.wait(rng, true);
     let mut free: Vec<f64> = vec![0.0; plan.slots];
     let mut slots = vec![(0.0, plan.slots)];
@@ -189,7 +233,9 @@ pub(crate) fn simulate(plan: &Plan, rng: &mut Rng) -> Trace {
         let is_long = plan.scenario == Scenario::Bimodal && rng.f64() < 0.25;
         let mut at = begin.round();
         let mut parts = Vec::with_capacity(3);
-        for (stage, duration) in plan.platform.stages(rng) {
+        for planned in plan.platform.stages(rng) {
+            let hanging = hanging.filter(|(node, _)| *node == number);
+            let (stage, moves, hangs) = plan.hangs.apply(planned, hanging.map(|(_, share)| share));
             let length = if is_long && stage != Stage::Draining {
                 4.0
             } else {
@@ -206,12 +252,14 @@ pub(crate) fn simulate(plan: &Plan, rng: &mut Rng) -> Trace {
             } else {
                 0.0
             };
-            let to = at + (duration * length * slowness).round().max(1.0) + blocked;
+            let duration = (moves + hangs) * length * slowness;
+            let to = at + duration.round().max(1.0) + blocked;
             parts.push(Part {
                 stage,
                 from: at,
                 to,
                 blocked,
+                hung: hangs * length * slowness,
             });
             at = to;
         }

@@ -3,8 +3,8 @@
 use jiff::{SignedDuration, Timestamp};
 use node_insights::api::types::UpdateKind;
 use node_insights::domain::eta::{
-    Estimate, Estimator, InProgress, Learned, NoEstimate, Prior, Rollout, Sources, Span, Spread,
-    Stage,
+    Calibration, Estimate, Estimator, InProgress, Learned, NoEstimate, Prior, Rollout, Sources,
+    Span, Spread, Stage,
 };
 
 use crate::generator::{Node, Part, Scenario, Trace};
@@ -29,6 +29,9 @@ pub(crate) struct Replay<'a> {
     /// What is known at a time, oldest first.
     events: Vec<(f64, Event)>,
 }
+
+/// What is told of each stage that begins: what is expected of it.
+type Begins<'a> = &'a mut dyn FnMut(&Part, &Spread, Calibration);
 
 enum Event {
     Began(usize),
@@ -80,14 +83,44 @@ impl<'a> Replay<'a> {
         }
     }
 
+    /// When the operator is away, if it is.
+    pub(crate) fn away(&self) -> Option<(f64, f64)> {
+        self.away
+    }
+
+    /// The same, with the operator away from this time on if it is away at all.
+    pub(crate) fn away_from(mut self, left: f64) -> Self {
+        self.away = self.away.map(|_| (left, left + AWAY));
+        self
+    }
+
     /// Runs through the rollout; `learned` knows it afterwards. Asks at the checks, if it is to.
     pub(crate) fn run(&self, learned: &mut Learned, asks: bool) -> Vec<Answer> {
+        self.run_with(learned, asks, None)
+    }
+
+    /// Runs through the rollout and says of each stage that begins what is expected of it.
+    pub(crate) fn run_through(
+        &self,
+        learned: &mut Learned,
+        mut begins: impl FnMut(&Part, &Spread, Calibration),
+    ) {
+        self.run_with(learned, false, Some(&mut begins));
+    }
+
+    fn run_with(
+        &self,
+        learned: &mut Learned,
+        asks: bool,
+        mut begins: Option<Begins<'_>>,
+    ) -> Vec<Answer> {
         let whole = self.trace.end_without_stuck();
         let mut checks = CHECKS.map(|share| share * whole).into_iter().peekable();
         let mut answers = Vec::new();
         let mut expected: Vec<Option<Spread>> = vec![None; self.trace.nodes.len()];
         let refresh = self.trace.nodes.len().div_ceil(4);
         let mut spreads = self.spreads(learned, 0.0);
+        let mut latest = Latest::new(spreads);
         let mut done = 0;
         let mut most = 0;
         for (time, event) in &self.events {
@@ -104,6 +137,9 @@ impl<'a> Replay<'a> {
                     learned.in_progress(most);
                     self.waited(learned, *number, node);
                     expected[*number] = spread_of(&spreads, node.parts[0].stage);
+                    if let Some(begins) = &mut begins {
+                        latest.say(self, learned, (*time, &node.parts[0]), begins);
+                    }
                 }
                 Event::Ended(number, place) => {
                     let node = &self.trace.nodes[*number];
@@ -118,6 +154,10 @@ impl<'a> Replay<'a> {
                     }
                     let next = node.parts.get(place + 1);
                     expected[*number] = next.and_then(|next| spread_of(&spreads, next.stage));
+                    latest.ended += 1;
+                    if let (Some(next), Some(begins)) = (next, &mut begins) {
+                        latest.say(self, learned, (*time, next), begins);
+                    }
                 }
                 Event::Done(number) => {
                     done += 1;
@@ -257,6 +297,40 @@ impl<'a> Replay<'a> {
     }
 }
 
+/// What is expected of stages that begin now. It changes with every stage that has ended, less and less.
+struct Latest {
+    spreads: [(Stage, Spread); 3],
+    ended: usize,
+    /// From so many ended stages on it is asked for again.
+    again: usize,
+}
+
+impl Latest {
+    fn new(spreads: [(Stage, Spread); 3]) -> Self {
+        Self {
+            spreads,
+            ended: 0,
+            again: 1,
+        }
+    }
+
+    fn say(
+        &mut self,
+        replay: &Replay<'_>,
+        learned: &Learned,
+        (time, part): (f64, &Part),
+        begins: Begins<'_>,
+    ) {
+        if self.ended >= self.again {
+            self.spreads = replay.spreads(learned, time);
+            self.again = self.ended + self.ended.div_ceil(3);
+        }
+        if let Some(expected) = spread_of(&self.spreads, part.stage) {
+            begins(part, &expected, learned.calibration());
+        }
+    }
+}
+
 fn spread_of(spreads: &[(Stage, Spread)], stage: Stage) -> Option<Spread> {
     let mut spreads = spreads.iter();
     spreads
@@ -264,6 +338,6 @@ fn spread_of(spreads: &[(Stage, Spread)], stage: Stage) -> Option<Spread> {
         .map(|(_, spread)| *spread)
 }
 
-fn duration(seconds: f64) -> SignedDuration {
+pub(crate) fn duration(seconds: f64) -> SignedDuration {
     SignedDuration::try_from_secs_f64(seconds).unwrap_or(SignedDuration::MAX)
 }

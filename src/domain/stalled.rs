@@ -24,7 +24,7 @@ const DRAIN: SignedDuration = SignedDuration::from_mins(60);
 /// A machine that is replaced takes a few minutes, an operating system that is written to disk up to twenty.
 const UPDATE: SignedDuration = SignedDuration::from_mins(30);
 /// The firmware of a physical machine tests its hardware, which takes up to half an hour, and may do so twice.
-const REBOOT: SignedDuration = SignedDuration::from_mins(60);
+const REBOOT: SignedDuration = SignedDuration::from_mins(75);
 /// A drain may take so long when something holds it up that probably needs a human.
 const HELD_UP_DRAIN: SignedDuration = SignedDuration::from_mins(15);
 

@@ -15,7 +15,7 @@ use crate::domain::eta::{Calibration, Machine, Spread, Stage};
 /// As many times as long as nine of ten steps.
 const TIMES: f64 = 3.0;
 /// Virtual machines are back within minutes, but not every machine that is said to be one is.
-const VIRTUAL_REBOOT: SignedDuration = SignedDuration::from_mins(45);
+const VIRTUAL_REBOOT: SignedDuration = SignedDuration::from_mins(50);
 /// However long such steps usually take, a human wants to know by then.
 const LONGEST: SignedDuration = SignedDuration::from_hours(2);
 
@@ -95,7 +95,7 @@ mod tests {
         for (stage, least) in [
             (Stage::Draining, 60),
             (Stage::Updating, 30),
-            (Stage::Rebooting, 45),
+            (Stage::Rebooting, 50),
         ] {
             let of = |nine_of_ten| minutes(stage, nine_of_ten, VIRTUAL);
             let limits = [2.0, 25.0, 100.0, f64::INFINITY].map(of);
@@ -107,7 +107,7 @@ mod tests {
     fn a_machine_that_may_be_physical_gets_more_time_to_reboot() {
         let of = |machine| minutes(Stage::Rebooting, 2.0, Platform { machine, ..VIRTUAL });
         let machines = [Some(Machine::Virtual), Some(Machine::BareMetal), None];
-        assert_eq!(machines.map(of), [45, 60, 60]);
+        assert_eq!(machines.map(of), [50, 75, 75]);
     }
 
     #[test]

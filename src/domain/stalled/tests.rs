@@ -7,6 +7,8 @@ use crate::domain::drain::fixtures::blocker;
 use crate::domain::fixtures::at;
 use crate::domain::state::Finding;
 
+mod simulated;
+
 const MINUTE: i64 = 60;
 
 fn evaluation(phase: Phase) -> Evaluation {
@@ -107,7 +109,7 @@ fn a_step_without_progress_stalls_at_its_limit_and_not_before() {
     for (phase, minutes, reason) in [
         (Phase::Draining, 60, StallReason::DrainSlow),
         (Phase::Updating, 30, StallReason::UpdateSlow),
-        (Phase::Rebooting, 60, StallReason::NotBack),
+        (Phase::Rebooting, 75, StallReason::NotBack),
     ] {
         let mut node = Node::new(phase);
         let limit = minutes * MINUTE;
