@@ -86,9 +86,16 @@ impl Snapshot {
     }
 }
 
-/// Whether a field of a status is a time, or consists of times.
+/// Whether a field of a status is a time, or depends on what was observed when: a fresh operator has observed nothing.
 fn is_time(key: &str) -> bool {
-    key.ends_with("Time") || key == "timeline"
+    let observed = [
+        "timeline",
+        "estimatedCompletion",
+        "learnedDurations",
+        "lastRollouts",
+        "slowestNode",
+    ];
+    key.ends_with("Time") || observed.contains(&key)
 }
 
 /// The fields of a status that are times.

@@ -24,6 +24,8 @@ pub struct Course {
     free: VecDeque<Timestamp>,
     /// The most nodes in progress at once.
     most: u32,
+    /// The rollout was followed from its start. After a start of the process it was not.
+    is_whole: bool,
     /// When the counts of the rollout last changed.
     progressed: Option<Timestamp>,
     /// They have changed since the last estimate.
@@ -57,10 +59,16 @@ impl Course {
             .is_some_and(|(before, after)| before.start_time == after.start_time);
         let mut has_learned = false;
         if let Some(before) = before.filter(|_| !continues) {
-            learned.rollout_ended(self.most.max(1));
+            let before_restart = if self.is_whole {
+                1
+            } else {
+                learned.parallelism()
+            };
+            learned.rollout_ended(self.most.max(before_restart));
             has_learned = touched(before) > 0;
             *self = Self::default();
         }
+        self.is_whole |= !continues;
         let Some(after) = after else {
             return has_learned;
         };

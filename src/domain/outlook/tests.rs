@@ -237,7 +237,22 @@ fn a_rollout_that_ends_counts_half_from_then_on() {
     let mut expected = Learned::default();
     expected.stage_ended(None, Stage::Start, &Span::seen(at(0), at(40)));
     expected.rollout_ended(3);
-    assert_eq!((learned, course), (expected, Course::default()));
+    assert_eq!(learned, expected);
+    assert_eq!(course.free_since(), None);
+}
+
+#[test]
+fn a_rollout_that_was_followed_from_its_middle_does_not_lower_what_was_seen_at_once() {
+    let end = |learned: &mut Learned, course: &mut Course| {
+        let last = shown(9, 1, 0);
+        course.follow(learned, (Some(&last), None), None, at(900));
+        learned.parallelism()
+    };
+    let (mut learned, _) = taught(&[(0, None), (40, Some(shown(0, 4, 6)))]);
+    assert_eq!(end(&mut learned, &mut Course::default()), 4);
+    let (mut learned, mut course) = taught(&[(0, None), (40, Some(shown(0, 2, 8)))]);
+    learned.in_progress(4);
+    assert_eq!(end(&mut learned, &mut course), 2);
 }
 
 #[test]
