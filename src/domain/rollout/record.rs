@@ -19,11 +19,17 @@ pub(super) fn recorded(rollout: Rollout, view: &PoolView) -> Rollout {
     let nodes = view.nodes.iter();
     let done = nodes.filter(|node| node.phase == Phase::Completed);
     let gone = view.replaced.iter().cloned();
+    // After a kill, a node may seem to have been updated later than the insight of its pool already says.
+    let is_known = |node: &SlowestNode| {
+        let known = rollout.slowest_node.as_ref();
+        known.is_some_and(|known| known.name == node.name)
+    };
     let slowest = done
         .filter(|node| node.phase_start > rollout.start_time)
         .filter_map(|node| duration(node, node.phase_start))
         .chain(gone.filter(|gone| gone.end > rollout.start_time))
         .map(|update| update.node)
+        .filter(|node| !is_known(node))
         .chain(rollout.slowest_node.clone())
         .max_by(|a, b| {
             let by_name = || b.name.cmp(&a.name);

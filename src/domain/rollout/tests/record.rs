@@ -78,6 +78,10 @@ fn the_slowest_node_is_named_with_the_phase_in_which_it_was_for_longest() {
     };
     let record = recorded(rollout(), &view([fast.clone(), slow, before, open]));
     assert_eq!(record.slowest_node.as_ref(), Some(&slowest));
+    // A process that was killed before it wrote the node's insight is followed by one that sees the end later.
+    let seen_later = through("slow", &[(Phase::Draining, 100), (Phase::Completed, 1_010)]);
+    let again = recorded(record.clone(), &view([fast.clone(), seen_later]));
+    assert_eq!(again.slowest_node.as_ref(), Some(&slowest));
     // It is remembered when its node is gone.
     let later = recorded(record, &view([fast]));
     assert_eq!(later.slowest_node, Some(slowest));
