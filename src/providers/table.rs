@@ -304,17 +304,29 @@ impl Providers {
         };
         // A tool that acts has precedence over another one that waits or reports nothing.
         let of_provider = is_open(&evaluation);
+        // What it was before an overlay that waits.
+        let mut waits: Option<(Evaluation, usize)> = None;
         for overlay in &self.overlays {
             match overlay.refine(subject, &evaluation, view) {
                 Ok(None) => {}
-                Ok(Some(refined)) => {
+                Ok(Some(mut refined)) => {
                     let acts = refined.phase.is_in_progress() && !evaluation.phase.is_in_progress();
                     if is_open(&evaluation) || (of_provider && acts) {
+                        if let Some((before, named)) = waits.take_if(|_| acts) {
+                            // What waits has no part in what another tool does, now as in later evaluations.
+                            names.truncate(named);
+                            if let Ok(Some(alone)) = overlay.refine(subject, &before, view) {
+                                refined = alone;
+                            }
+                        }
                         drainer = (refined.phase == Phase::Draining).then(|| {
                             let method = overlay.method(subject.facts, view);
                             method.unwrap_or_default().drainer
                         });
-                        evaluation = refined;
+                        let before = std::mem::replace(&mut evaluation, refined);
+                        if !evaluation.phase.is_in_progress() {
+                            waits.get_or_insert((before, names.len()));
+                        }
                         names.push(overlay.name());
                     }
                 }

@@ -1,6 +1,8 @@
 //! Evaluating only the nodes and pools that have read what changed gives the same states as evaluating everything from
 //! scratch, in clusters with all providers at once.
 
+mod repeated;
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
