@@ -14,7 +14,8 @@ use super::interruption::Interruption;
 use super::labels::Labels;
 use super::node::{NodeCondition, NodeConditions, NodeFacts};
 use super::pool_generations::{Flavour, Member, PoolVersion};
-use crate::api::types::ConditionStatus;
+use super::state::{Evaluation, Finding};
+use crate::api::types::{ConditionStatus, Phase, UpdateKind};
 
 /// The time `seconds` after the epoch of the tests.
 pub(crate) fn at(seconds: i64) -> Timestamp {
@@ -51,6 +52,31 @@ pub(crate) fn member(version: &str, (os, arch): (&str, &str)) -> Member {
 pub(crate) struct NodeBuilder {
     labels: BTreeMap<String, String>,
     facts: NodeFacts,
+}
+
+/// A log-normal duration, in seconds.
+pub(crate) fn log_normal(rng: &mut fastrand::Rng, median: f64, sigma: f64) -> f64 {
+    // Box, Muller 1958.
+    let radius = (-2.0 * (1.0 - rng.f64()).ln()).sqrt();
+    median * (sigma * radius * (std::f64::consts::TAU * rng.f64()).cos()).exp()
+}
+
+/// A healthy node in a phase of an update to another version.
+pub(crate) fn evaluation(phase: Phase) -> Evaluation {
+    Evaluation {
+        phase,
+        kind: Some(UpdateKind::Version),
+        version: Some("v1.31.2".into()),
+        desired: None,
+        updating: Finding::updating(phase, "Step", ""),
+        available: Finding::as_expected(true),
+        degraded: Finding::as_expected(false),
+        again_at: None,
+        is_inferred: false,
+        cordoned_by: None,
+        is_only_behind: false,
+        drain: None,
+    }
 }
 
 /// A ready node without any other facts.

@@ -13,7 +13,7 @@ const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 /// Nor do those up to this share of the remaining time, in percent.
 const PERCENT: i32 = 15;
 /// A difference that lasts for less is gone with the next change of a phase.
-const PATIENCE: SignedDuration = SignedDuration::from_mins(2);
+const PATIENCE: SignedDuration = SignedDuration::from_mins(5);
 
 /// What is published.
 #[derive(Debug, Clone, PartialEq, Eq)]

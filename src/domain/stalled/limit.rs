@@ -31,8 +31,8 @@ pub struct Platform<'a> {
 /// The limit of a step that begins now; `None` for a stage that is no step of a node.
 ///
 /// `expected` is what [`Estimator::expected`](crate::domain::eta::Estimator::expected) says about the stage, and
-/// `calibration` is that of the pool. The result goes to
-/// [`NodeState::new`](crate::domain::state::NodeState::new), which keeps the first one of a phase.
+/// `calibration` is that of the pool. The result is part of the node's
+/// [`Outlook`](crate::domain::outlook::Outlook), which keeps the first one of a phase.
 #[must_use]
 pub fn learned(
     stage: Stage,
@@ -46,7 +46,8 @@ pub fn learned(
     Some(limit.max(least).min(longest(stage, platform.provider)))
 }
 
-/// A step may take so long however short such steps usually are: another machine, a larger image, a database that moves.
+/// A step may take so long however short such steps usually are: another machine, a larger image, a database that
+/// moves.
 const fn least(stage: Stage, machine: Option<Machine>) -> Option<SignedDuration> {
     match stage {
         Stage::Start | Stage::Turn => None,

@@ -1,32 +1,14 @@
 //! When a step has stalled, and when it no longer has.
 
 use super::*;
-use crate::api::types::UpdateKind;
 use crate::domain::drain::Reason;
 use crate::domain::drain::fixtures::blocker;
-use crate::domain::fixtures::at;
+use crate::domain::fixtures::{at, evaluation};
 use crate::domain::state::Finding;
 
 mod simulated;
 
 const MINUTE: i64 = 60;
-
-fn evaluation(phase: Phase) -> Evaluation {
-    Evaluation {
-        phase,
-        kind: Some(UpdateKind::Version),
-        version: Some("v1.31.2".into()),
-        desired: None,
-        updating: Finding::updating(phase, "Step", ""),
-        available: Finding::as_expected(true),
-        degraded: Finding::as_expected(false),
-        again_at: None,
-        is_inferred: false,
-        cordoned_by: None,
-        is_only_behind: false,
-        drain: None,
-    }
-}
 
 /// A node that entered its phase at 0.
 struct Node {
@@ -83,7 +65,6 @@ impl Node {
         self.stall = Stall::reported(&shown).map(Box::new);
         if let Some(progress) = &mut self.progress {
             progress.at = None;
-            progress.limit = None;
         }
         self
     }
@@ -131,21 +112,13 @@ fn a_learned_limit_counts_in_place_of_the_constant() {
 }
 
 #[test]
-fn what_is_learned_while_a_step_lasts_does_not_change_its_limit() {
+fn a_new_step_of_the_updater_puts_a_stall_off_by_the_quiet_time() {
     let mut node = Node::with_limit(Phase::Updating, 40);
-    for (learned, minute) in [(20, 30), (90, 39)] {
-        node.limit = Some(SignedDuration::from_mins(learned));
-        assert_eq!(node.at(minute * MINUTE), None);
-    }
     node.evaluation.updating.reason = "NextStep";
     assert_eq!(node.at(39 * MINUTE), None);
+    assert_eq!(node.at(49 * MINUTE - 1), None);
     let slow = Some((StallReason::UpdateSlow, 49 * MINUTE));
     assert_eq!(node.at(49 * MINUTE), slow);
-    // After a start of the process the limit from before is not known.
-    let mut node = Node::with_limit(Phase::Updating, 40).restarted();
-    node.limit = Some(SignedDuration::from_mins(90));
-    assert_eq!(node.at(50 * MINUTE), None);
-    assert_eq!(node.again, Some(at(90 * MINUTE)));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use fastrand::Rng;
 use super::limit::{Platform, learned};
 use super::*;
 use crate::domain::eta::{Estimator, Learned, Machine, Prior, Rollout, Sources, Span, Stage};
+use crate::domain::fixtures::log_normal;
 
 const NODES: usize = 12;
 const ROLLOUTS: usize = 200;
@@ -18,12 +19,6 @@ const STEPS: [(Stage, Phase); 3] = [
     (Stage::Updating, Phase::Updating),
     (Stage::Rebooting, Phase::Rebooting),
 ];
-
-fn log_normal(rng: &mut Rng, median: f64, sigma: f64) -> f64 {
-    // Box, Muller 1958.
-    let radius = (-2.0 * (1.0 - rng.f64()).ln()).sqrt();
-    median * (sigma * radius * (std::f64::consts::TAU * rng.f64()).cos()).exp()
-}
 
 /// How long a step takes that does not hang, in seconds.
 #[expect(clippy::cast_possible_truncation, reason = "some hours at most")]
