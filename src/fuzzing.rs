@@ -254,6 +254,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_corpus_has_durations_that_can_be_read() {
+        let text = include_str!("../tests/fuzz/corpus/durations/one-kind");
+        assert!(summary::decode(&summary::signed(text)).is_ok());
+    }
+
+    #[test]
     fn the_corpus_is_parsed_without_violating_a_guarantee() {
         let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus");
         for (name, target) in TARGETS {

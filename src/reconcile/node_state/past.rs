@@ -76,10 +76,10 @@ impl NodeStateController {
     /// # Errors
     /// When the backend fails.
     pub async fn take_over(&self) -> Result<(), BackendError> {
+        self.lessons.take_over();
         let Some(insights) = &self.history else {
             return Ok(());
         };
-        self.lessons.take_over();
         let cause = Cause::new(Trigger::Leadership, "");
         for (count, name) in insights.names_with_history().into_iter().enumerate() {
             if let Some(before) = self.states.node(&name)?
@@ -155,6 +155,7 @@ mod tests {
 
     use super::*;
     use crate::api::types::Phase;
+    use crate::domain::eta::{Learned, Span, Stage, summary};
     use crate::domain::fixtures::{NodeBuilder, at, node};
     use crate::domain::node_status::project;
     use crate::providers::fixtures::only;
@@ -171,6 +172,7 @@ mod tests {
     struct Standby {
         controller: Arc<NodeStateController>,
         insights: Arc<InsightCache<crate::api::NodeProgressInsightStatus>>,
+        pools: Arc<InsightCache<crate::api::PoolProgressInsightStatus>>,
         now: Arc<AtomicI64>,
     }
 
@@ -185,17 +187,18 @@ mod tests {
             let now = Arc::new(AtomicI64::new(0));
             let time = Arc::clone(&now);
             let clock: Clock = Arc::new(move || at(time.load(Ordering::Relaxed)));
-            let cache = Arc::new(InsightCache::default());
+            let (cache, pools) = <(Arc<InsightCache<_>>, Arc<InsightCache<_>>)>::default();
             let providers = only(plain_kubernetes(&[], Some("v1.36.3")));
             let insights = KnownInsights {
                 nodes: Some(Arc::clone(&cache)),
-                pools: None,
+                pools: Some(Arc::clone(&pools)),
             };
             let (controller, dirty) =
                 NodeStateController::new(providers, states, insights, metrics, health, clock);
             let standby = Self {
                 controller,
                 insights: cache,
+                pools,
                 now,
             };
             standby.see(node);
@@ -280,6 +283,31 @@ mod tests {
         standby.until(Phase::Completed).await;
         standby.controller.take_over().await.unwrap();
         assert_eq!(standby.state().state.phase_start, at(100));
+    }
+
+    #[tokio::test]
+    async fn a_new_leader_goes_on_with_the_durations_that_the_previous_one_learned() {
+        let standby = Standby::with(node("a").kubelet("v1.36.3")).await;
+        let pool = standby.state().state.pool_name().unwrap();
+        let known = || standby.controller.learned(&pool).unwrap();
+        assert_eq!(*known(), Learned::default());
+        let mut learned = Learned::default();
+        let minute = Span::seen(at(0), at(60));
+        learned.stage_ended(None, Stage::Rebooting, &minute);
+        let insight = json!({
+            "apiVersion": "nodeinsights.dev/v1alpha1", "kind": "PoolProgressInsight",
+            "metadata": {"name": &*pool, "uid": "u", "resourceVersion": "2"},
+            "status": {
+                "name": &*pool, "poolRef": {"group": "", "resource": "role", "name": &*pool},
+                "provider": "Kubernetes", "scope": "WorkerPool", "assessment": "Completed",
+                "progress": "1/1", "completionPercent": 100, "summaries": [], "conditions": [],
+                "observedGeneration": 1, "learnedDurations": summary::encode(&learned),
+            },
+        });
+        let insight = serde_json::from_value(insight).unwrap();
+        assert!(standby.pools.apply(insight, None));
+        standby.controller.take_over().await.unwrap();
+        assert_eq!(summary::encode(&known()), summary::encode(&learned));
     }
 
     #[tokio::test]
