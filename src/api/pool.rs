@@ -81,7 +81,7 @@ pub struct PoolProgressInsightStatus {
 }
 
 /// An update of the pool's nodes.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Rollout {
     /// When it began, as far as was observed.
@@ -282,8 +282,9 @@ impl InsightStatus for PoolProgressInsightStatus {
     const SINGULAR: &'static str = "poolprogressinsight";
     const SHORT_NAMES: &'static [&'static str] = &["ppi", "poolinsight", "poolinsights"];
     const SELECTABLE: &'static [&'static str] = &[".status.assessment"];
-    // Without `-o wide` and while nothing is estimated, a row has at most 80 characters as long as the insight's name has at most 22, the pool at
-    // most 9,999 nodes, and each version at most 8 characters; held by the same test as the columns of nodes.
+    // Without `-o wide` and while nothing is estimated, a row has at most 80 characters as long as the insight's name
+    // has at most 22, the pool at most 9,999 nodes, and each version at most 8 characters; held by the same test as the
+    // columns of nodes.
     const COLUMNS: &'static [Column] = &[
         Column::new("Assessment", "string", ".status.assessment"),
         Column::new("Progress", "string", ".status.progress"),

@@ -168,8 +168,7 @@ fn replaced(
 }
 
 /// A node that is being updated, as the estimator sees it.
-#[must_use]
-pub fn in_progress(state: &NodeState, now: Timestamp) -> Option<InProgress> {
+fn in_progress(state: &NodeState, now: Timestamp) -> Option<InProgress> {
     Some(InProgress {
         stage: Stage::of(state.phase)?,
         span: span(state, now),
@@ -207,7 +206,8 @@ pub fn visited(state: &NodeState) -> Vec<Stage> {
     of_update.collect()
 }
 
-/// The constants for nodes of a provider, of virtual machines unless others are known; kured decides when the nodes begin, whoever updates them.
+/// The constants for nodes of a provider, of virtual machines unless others are known. kured decides when the nodes begin,
+/// whoever updates them.
 #[must_use]
 pub fn prior(
     provider: &ProviderName,
@@ -222,19 +222,30 @@ pub fn prior(
 /// What an estimate of a single node depends on.
 #[must_use]
 pub fn of_node(state: &NodeState) -> Rollout<'_> {
+    let desired = state.desired.as_ref();
     Rollout {
-        pool: state.pool.as_ref().map_or("", |pool| &pool.name),
-        target: state
-            .desired
-            .as_ref()
-            .map_or("", |desired| &desired.version),
-        kind: state.kind,
+        target: desired.map_or("", |desired| &desired.version),
         started: state.phase_start,
+        // A node is one, whatever the pool does.
+        parallelism: Some(1),
+        ..without_nodes(
+            state.pool.as_ref().map_or("", |pool| &pool.name),
+            state.kind,
+        )
+    }
+}
+
+/// What is asked about the durations in a pool, not about its nodes.
+const fn without_nodes(pool: &str, kind: Option<UpdateKind>) -> Rollout<'_> {
+    Rollout {
+        pool,
+        target: "",
+        kind,
+        started: Timestamp::UNIX_EPOCH,
         has_begun: true,
         in_progress: &[],
         pending: 0,
-        // A node is one, whatever the pool does.
-        parallelism: Some(1),
+        parallelism: None,
         free_since: None,
         held: None,
     }
@@ -250,7 +261,7 @@ pub fn kind(view: &PoolView) -> Option<UpdateKind> {
         .and_then(|node| node.kind)
 }
 
-/// When the nodes of a pool will be updated.
+/// When the nodes of a pool will be updated, unless it [is held](is_held).
 ///
 /// # Errors
 /// The reason why that cannot be said.
@@ -274,16 +285,13 @@ pub fn of_pool(
     };
     active.extend(std::iter::repeat_n(awaited, view.awaited));
     let rollout = Rollout {
-        pool: &view.state.id.name,
         target: rollout.to_version.as_deref().unwrap_or_default(),
-        kind: kind(view),
         started: rollout.start_time,
         has_begun: rollout.done > 0 || rollout.in_progress > 0,
         in_progress: &active,
         pending: u32::try_from(rollout.waiting).unwrap_or_default(),
-        parallelism: None,
         free_since,
-        held: is_held(view).then_some(NoEstimate::Paused),
+        ..without_nodes(&view.state.id.name, kind(view))
     };
     Estimator::new(sources, &rollout, now).pool()
 }
@@ -291,20 +299,8 @@ pub fn of_pool(
 /// How long a stage takes in a pool whose nodes are at rest.
 #[must_use]
 pub fn step_of_pool(view: &PoolView, stage: Stage, sources: &Sources<'_>) -> StepDuration {
-    let now = Timestamp::UNIX_EPOCH;
-    let rollout = Rollout {
-        pool: &view.state.id.name,
-        target: "",
-        kind: kind(view),
-        started: now,
-        has_begun: true,
-        in_progress: &[],
-        pending: 0,
-        parallelism: None,
-        free_since: None,
-        held: None,
-    };
-    let estimator = Estimator::new(sources, &rollout, now);
+    let rollout = without_nodes(&view.state.id.name, kind(view));
+    let estimator = Estimator::new(sources, &rollout, rollout.started);
     let platform = Platform {
         provider: view.state.provider.as_str(),
         machine: machine(view),
@@ -341,8 +337,7 @@ fn seconds(seconds: f64) -> SignedDuration {
 }
 
 /// An estimate as the insights show it.
-#[must_use]
-pub fn report(estimate: &Estimate) -> EstimatedCompletion {
+fn report(estimate: &Estimate) -> EstimatedCompletion {
     let small = |count: u32| i32::try_from(count).unwrap_or(i32::MAX);
     EstimatedCompletion {
         time: estimate.median,

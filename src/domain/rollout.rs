@@ -168,12 +168,7 @@ fn begun(
         from_version: from,
         to_version: to.map(str::to_owned),
         nodes: small(total),
-        done: 0,
-        in_progress: 0,
-        waiting: 0,
-        failures: 0,
-        last_failure_time: None,
-        slowest_node: None,
+        ..Rollout::default()
     };
     advanced(&rollout, view, nodes, 0)
 }

@@ -122,8 +122,6 @@ pub struct Progress {
     pods_left: Option<usize>,
     /// When one of these changed; `None` when that was before the start of the process.
     pub at: Option<Timestamp>,
-    /// The learned limit of the step, as it was when the step began.
-    limit: Option<SignedDuration>,
 }
 
 impl Progress {
@@ -140,7 +138,6 @@ impl Progress {
             version: status.version.as_deref().map(Arc::from),
             pods_left: left.and_then(|left| usize::try_from(left).ok()),
             at: None,
-            limit: None,
         })
     }
 }
@@ -158,8 +155,7 @@ pub struct Step<'a> {
     pub progress: Option<&'a Progress>,
     /// The stall of the same phase.
     pub stall: Option<&'a Stall>,
-    /// What [`limit::learned`] says now. Only what it said first counts: at the beginning of the step, or after a start
-    /// of the process. `None` where nothing is learned.
+    /// What [`limit::learned`] said when the step began, or after a start of the process; `None` until then.
     pub limit: Option<SignedDuration>,
 }
 
@@ -181,7 +177,7 @@ pub fn assess(step: Step<'_>, now: Timestamp) -> Assessed {
         return Assessed::default();
     };
     let progress = step.progressed(now);
-    let limit = step.limit(&progress, usual);
+    let limit = step.limit(usual);
     let after = |start: Timestamp, time| start.checked_add(time).unwrap_or(Timestamp::MAX);
     let blocked = step.blocked().map(|blocker| after(blocker.since, QUIET));
     let slow_from = step
@@ -229,7 +225,6 @@ impl Step<'_> {
             version: self.evaluation.version.as_ref().and_then(shown),
             pods_left: left.into_iter().chain(fewest).min(),
             at: Some(now),
-            limit: self.progress.and_then(|before| before.limit).or(self.limit),
         };
         match self.progress {
             Some(before) if is_same(before, &new) => Progress {
@@ -251,8 +246,8 @@ impl Step<'_> {
     }
 
     /// For how long the step may take. Patience does not help where something probably needs a human.
-    fn limit(&self, progress: &Progress, usual: SignedDuration) -> SignedDuration {
-        let limit = progress.limit.unwrap_or(usual);
+    fn limit(&self, usual: SignedDuration) -> SignedDuration {
+        let limit = self.limit.unwrap_or(usual);
         let first = self.drain().and_then(|drain| drain.blockers.first());
         if first.is_some_and(Blocker::probably_needs_human) {
             limit.min(HELD_UP_DRAIN)

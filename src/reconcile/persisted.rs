@@ -1,7 +1,7 @@
 //! Encodes the data that a backend persists across restarts.
 //!
-//! For a node, the last phases. Bytes that this version cannot read count as empty: only history is lost, and it builds up
-//! again. What is persisted of a pool is a text ([`crate::domain::eta::summary`]).
+//! For a node, the last phases. Bytes that this version cannot read count as empty: only history is lost, and it builds
+//! up again. What is persisted of a pool is a text ([`crate::domain::eta::summary`]).
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

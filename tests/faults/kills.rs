@@ -142,32 +142,15 @@ fn writes_between<I>(
 /// Takes the first worker to the next step of its update.
 async fn advance(editor: &node_insights_harness::openshift::Editor, phase: Phase) -> Result<()> {
     let config = editor.pool_configuration("worker").await?;
-    let (drain, uncordon) = (format!("drain-{config}"), format!("uncordon-{config}"));
     match phase {
-        Phase::Draining => {
-            let wanted = [
-                ("desiredConfig", Some(&*config)),
-                ("state", Some("Working")),
-                ("desiredDrain", Some(&*drain)),
-            ];
-            editor.annotate(NODE, &wanted).await?;
-            editor.cordon(NODE, true).await
-        }
+        Phase::Draining => editor.begin_drain(NODE, &config).await,
         Phase::Updating => {
+            let drain = format!("drain-{config}");
             editor
                 .annotate(NODE, &[("lastAppliedDrain", Some(&*drain))])
                 .await
         }
-        _ => {
-            let done = [
-                ("currentConfig", Some(&*config)),
-                ("state", Some("Done")),
-                ("desiredDrain", Some(&*uncordon)),
-                ("lastAppliedDrain", Some(&*uncordon)),
-            ];
-            editor.annotate(NODE, &done).await?;
-            editor.cordon(NODE, false).await
-        }
+        _ => editor.complete_node(NODE, &config).await,
     }
 }
 

@@ -30,27 +30,12 @@ async fn begin(world: &World) -> Result<String> {
     world.editor.start_update(NEW).await?;
     let config = world.editor.render(POOL, NEW).await?;
     world.node_reaches(NODE, Phase::Pending).await?;
-    let drain = format!("drain-{config}");
-    let wanted = [
-        ("desiredConfig", Some(&*config)),
-        ("state", Some("Working")),
-        ("desiredDrain", Some(&*drain)),
-    ];
-    world.editor.annotate(NODE, &wanted).await?;
-    world.editor.cordon(NODE, true).await?;
+    world.editor.begin_drain(NODE, &config).await?;
     Ok(config)
 }
 
 async fn complete(world: &World, config: &str) -> Result<NodeProgressInsightStatus> {
-    let uncordon = format!("uncordon-{config}");
-    let done = [
-        ("currentConfig", Some(config)),
-        ("state", Some("Done")),
-        ("desiredDrain", Some(&*uncordon)),
-        ("lastAppliedDrain", Some(&*uncordon)),
-    ];
-    world.editor.annotate(NODE, &done).await?;
-    world.editor.cordon(NODE, false).await?;
+    world.editor.complete_node(NODE, config).await?;
     world.node_reaches(NODE, Phase::Completed).await
 }
 

@@ -74,14 +74,7 @@ async fn each_step_of_an_update_is_recorded_as_one_event_even_after_a_restart() 
     world.all_reported(2).await?;
     let config = start_update(&world).await?;
     world.node_reaches(NODE, Phase::Pending).await?;
-    let (drain, uncordon) = (format!("drain-{config}"), format!("uncordon-{config}"));
-    let wanted = [
-        ("desiredConfig", Some(&*config)),
-        ("state", Some("Working")),
-        ("desiredDrain", Some(&*drain)),
-    ];
-    world.editor.annotate(NODE, &wanted).await?;
-    world.editor.cordon(NODE, true).await?;
+    world.editor.begin_drain(NODE, &config).await?;
     world.node_reaches(NODE, Phase::Draining).await?;
     event(&world, "default", "Normal DrainStarted").await?;
 
@@ -95,14 +88,7 @@ async fn each_step_of_an_update_is_recorded_as_one_event_even_after_a_restart() 
         .await?;
     let degraded = event(&world, "default", "Warning NodeDegraded").await?;
     assert!(degraded.note.unwrap_or_default().contains("disk is full"));
-    let done = [
-        ("currentConfig", Some(&*config)),
-        ("state", Some("Done")),
-        ("desiredDrain", Some(&*uncordon)),
-        ("lastAppliedDrain", Some(&*uncordon)),
-    ];
-    world.editor.annotate(NODE, &done).await?;
-    world.editor.cordon(NODE, false).await?;
+    world.editor.complete_node(NODE, &config).await?;
     let completed = event(&world, "default", "Normal UpdateCompleted").await?;
 
     let insight = world

@@ -6,9 +6,9 @@ use super::*;
 use crate::api::pool::Rollout as Shown;
 use crate::api::types::{EstimateBasis, Scope};
 use crate::domain::drain::{Blocker, Drain, Key, Reason};
-use crate::domain::fixtures::at;
+use crate::domain::fixtures::{at, evaluation};
 use crate::domain::pool_status::tests::{node, view};
-use crate::domain::state::{Belonging, Evaluation, Finding, History};
+use crate::domain::state::{Belonging, Evaluation, History};
 
 mod writes;
 
@@ -107,9 +107,26 @@ fn an_estimate_stays_until_it_has_passed_and_the_next_lies_ahead() {
     let elapsed = end.duration_since(at(0));
     let ahead = median(&passed).unwrap().duration_since(end);
     assert!(ahead >= elapsed / 2, "{ahead:?} after {elapsed:?}");
-    // What was expected of the step is what counts when it has ended.
-    let step = |state: &NodeState| state.outlook.as_ref().unwrap().step;
-    assert_eq!(step(&passed), step(&first));
+}
+
+#[test]
+fn what_is_learned_while_a_step_lasts_does_not_change_what_was_expected_of_it() {
+    let mut pool = Pool::default();
+    let step = |state: &NodeState| state.outlook.as_ref().unwrap().step.unwrap();
+    let first = pool.look_ahead(entered(Phase::Updating, 0), None, at(0));
+    for _ in 0..9 {
+        let hours = Span::seen(at(0), at(9_000));
+        pool.0.stage_ended(None, Stage::Updating, &hours);
+    }
+    let later = pool.look_ahead(entered(Phase::Updating, 0), Some(&first), at(30));
+    assert_eq!(step(&later), step(&first));
+    // Another step that begins now, and the same after a start of the process, are expected to take longer.
+    for past in [None, Some(&entered(Phase::Updating, 0))] {
+        let other = pool.look_ahead(entered(Phase::Updating, 0), past, at(30));
+        let (other, first) = (step(&other), step(&first));
+        assert!(other.usual > first.usual && other.long > first.long);
+        assert!(other.limit > first.limit, "{other:?}");
+    }
 }
 
 #[test]
@@ -176,15 +193,11 @@ fn a_step_that_ends_is_shown_beside_what_is_usual() {
 fn shown(done: i32, in_progress: i32, waiting: i32) -> Shown {
     Shown {
         start_time: at(0),
-        from_version: None,
-        to_version: None,
         nodes: 10,
         done,
         in_progress,
         waiting,
-        failures: 0,
-        last_failure_time: None,
-        slowest_node: None,
+        ..Shown::default()
     }
 }
 
@@ -260,20 +273,19 @@ fn a_pool_is_estimated_from_its_nodes_and_the_constants() {
     let pool = Pool::default();
     let nodes = (0..3).map(|_| entered(Phase::Pending, 0));
     let waiting = view(nodes.chain([entered(Phase::Rebooting, 0)]));
-    let estimate = |view: &PoolView| {
-        let rollout = shown(0, 1, 3);
-        pool.ask(|sources| of_pool(view, &rollout, None, sources, at(60)))
-    };
-    let estimate_of_four = estimate(&waiting).unwrap();
-    assert_eq!(estimate_of_four.basis, EstimateBasis::PlatformConstant);
-    let ahead = estimate_of_four.median.duration_since(at(60));
+    let rollout = shown(0, 1, 3);
+    let estimate = pool.ask(|sources| of_pool(&waiting, &rollout, None, sources, at(60)));
+    let estimate = estimate.unwrap();
+    assert_eq!(estimate.basis, EstimateBasis::PlatformConstant);
+    let ahead = estimate.median.duration_since(at(60));
     let minutes = ahead.as_mins();
     assert!((12..50).contains(&minutes), "{minutes} min");
+    assert!(!is_held(&waiting));
     let mut paused = waiting;
     let mut state = crate::domain::pool::PoolState::clone(&paused.state);
     state.facts.paused = true;
     paused.state = Arc::new(state);
-    assert_eq!(estimate(&paused), Err(NoEstimate::Paused));
+    assert!(is_held(&paused));
 }
 
 #[test]
@@ -285,18 +297,8 @@ fn a_step_is_slow_when_it_takes_longer_than_the_limit_that_was_learned_when_it_b
     }
     let state = |past: Option<&NodeState>, now: i64| {
         let evaluation = Evaluation {
-            phase: Phase::Updating,
             kind: None,
-            version: None,
-            desired: None,
-            updating: Finding::updating(Phase::Updating, "Step", ""),
-            available: Finding::as_expected(true),
-            degraded: Finding::as_expected(false),
-            again_at: None,
-            is_inferred: false,
-            cordoned_by: None,
-            is_only_behind: false,
-            drain: None,
+            ..evaluation(Phase::Updating)
         };
         let belonging = Belonging {
             provider: ProviderName::new("OpenShift"),

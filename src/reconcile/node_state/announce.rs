@@ -74,8 +74,8 @@ impl NodeStateController {
         self.notify_pools([gone.pool_name(), None], cause)
     }
 
-    /// Remembers the update of a node that was replaced, unless a longer one has just ended. The pool's consumer takes it
-    /// over within a second or two.
+    /// Remembers the update of a node that was replaced, unless a longer one has just ended. The pool's consumer takes
+    /// it over within a second or two.
     fn count_replacement(&self, pool: &Arc<str>, gone: &NodeState) {
         let Some(update) = rollout::duration(gone, (self.clock)()) else {
             return;

@@ -1,7 +1,7 @@
 //! How long the steps of updates take in each pool: what was learned, and what is expected from it.
 //!
-//! What was learned of a pool is in its insight, where any replica finds it, and in the state backend. Both are read once,
-//! the insight first: it is the newest.
+//! What was learned of a pool is in its insight, where any replica finds it, and in the state backend. It is read once:
+//! from the insight, which is the newest, else from the backend.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::{Committed, NodeStateController};
 use crate::api::PoolProgressInsightStatus;
 use crate::api::types::{Phase, ProviderName, UpdateKind};
 use crate::domain::eta::{
-    Estimate, Estimator, InProgress, Learned, Rollout, Sources, Stage, summary,
+    Estimate, Estimator, InProgress, Learned, Prior, Sources, Stage, summary,
 };
 use crate::domain::outlook::{self, Durations, Expected};
 use crate::domain::pool_status::PoolView;
@@ -93,7 +93,7 @@ fn decoded(pool: &str, text: &str, place: &'static str) -> Option<Learned> {
             tracing::warn!(
                 pool,
                 %error,
-                "Ignoring the durations that {place} holds of a pool: estimates begin from the constants of the provider"
+                "Ignoring the durations that {place} has of a pool: its estimates begin with the provider's constants"
             );
             None
         }
@@ -111,19 +111,15 @@ struct OfNode<'a> {
 
 impl OfNode<'_> {
     fn with<T>(&self, ask: impl FnOnce(&Sources<'_>) -> T) -> T {
-        let others = self.controller.others(self.pool, &self.state.provider);
-        let others: Vec<&Learned> = others.iter().map(|other| &**other).collect();
         let NodeState {
             provider,
             overlays,
             machine,
             ..
         } = self.state;
-        ask(&Sources {
-            pool: self.own,
-            others: &others,
-            prior: &outlook::prior(provider, overlays, *machine),
-        })
+        let prior = outlook::prior(provider, overlays, *machine);
+        self.controller
+            .with_sources((self.pool, self.own), provider, &prior, ask)
     }
 }
 
@@ -141,7 +137,7 @@ impl Durations for OfNode<'_> {
     }
 
     fn estimate(&self, node: &InProgress) -> Option<Estimate> {
-        let rollout: Rollout<'_> = outlook::of_node(self.state);
+        let rollout = outlook::of_node(self.state);
         self.with(|sources| Estimator::new(sources, &rollout, self.now).node(node).ok())
     }
 }
@@ -260,18 +256,29 @@ impl NodeStateController {
         view: &PoolView,
         ask: impl FnOnce(&Sources<'_>) -> T,
     ) -> Result<T, BackendError> {
-        let provider = &view.state.provider;
-        let pool = &view.state.id.name;
+        let (pool, provider) = (&view.state.id.name, &view.state.provider);
         let own = self.learned(pool)?;
-        let others = self.others(pool, provider);
-        let others: Vec<&Learned> = others.iter().map(|other| &**other).collect();
         let overlays = view.nodes.iter().find(|node| node.is_outdated());
         let overlays = overlays.map_or(&[][..], |node| &node.overlays);
-        Ok(ask(&Sources {
-            pool: &own,
+        let prior = outlook::prior(provider, overlays, outlook::machine(view));
+        Ok(self.with_sources((pool, &own), provider, &prior, ask))
+    }
+
+    /// Asks with what was learned of a pool, with what was learned of the others, and with the constants.
+    fn with_sources<T>(
+        &self,
+        (pool, own): (&Arc<str>, &Learned),
+        provider: &ProviderName,
+        prior: &Prior,
+        ask: impl FnOnce(&Sources<'_>) -> T,
+    ) -> T {
+        let others = self.others(pool, provider);
+        let others: Vec<&Learned> = others.iter().map(|other| &**other).collect();
+        ask(&Sources {
+            pool: own,
             others: &others,
-            prior: &outlook::prior(provider, overlays, outlook::machine(view)),
-        }))
+            prior,
+        })
     }
 
     /// What was learned of other pools of the provider. Without an answer of the backend, nothing.

@@ -8,15 +8,8 @@ use crate::domain::rollout::record::recorded;
 fn rollout() -> Rollout {
     Rollout {
         start_time: at(0),
-        from_version: None,
-        to_version: None,
         nodes: 3,
-        done: 0,
-        in_progress: 0,
-        waiting: 0,
-        failures: 0,
-        last_failure_time: None,
-        slowest_node: None,
+        ..Rollout::default()
     }
 }
 

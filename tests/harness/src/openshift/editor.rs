@@ -70,6 +70,37 @@ impl Editor {
         self.nodes.annotate(node, &prefixed).await
     }
 
+    /// Starts the update of a node to a configuration: it is cordoned, and its drain begins.
+    ///
+    /// # Errors
+    /// See [`Editor`].
+    pub async fn begin_drain(&self, node: &str, config: &str) -> Result<()> {
+        let drain = format!("drain-{config}");
+        let wanted = [
+            ("desiredConfig", Some(config)),
+            ("state", Some("Working")),
+            ("desiredDrain", Some(&*drain)),
+        ];
+        self.annotate(node, &wanted).await?;
+        self.cordon(node, true).await
+    }
+
+    /// Ends the update of a node to a configuration.
+    ///
+    /// # Errors
+    /// See [`Editor`].
+    pub async fn complete_node(&self, node: &str, config: &str) -> Result<()> {
+        let uncordon = format!("uncordon-{config}");
+        let done = [
+            ("currentConfig", Some(config)),
+            ("state", Some("Done")),
+            ("desiredDrain", Some(&*uncordon)),
+            ("lastAppliedDrain", Some(&*uncordon)),
+        ];
+        self.annotate(node, &done).await?;
+        self.cordon(node, false).await
+    }
+
     /// Sets a node's state and its reason.
     ///
     /// # Errors
